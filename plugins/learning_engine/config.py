@@ -1,0 +1,125 @@
+"""The effective configuration: the YAML file, over it the environment, over it one DAG run's params.
+
+Called by the DAG files while they are parsed and by every task when it runs; imports nothing heavy.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from learning_engine import sections
+from learning_engine.errors import ConfigError
+
+FILE_VARIABLE = "LEARNING_ENGINE_CONFIG"
+PREFIX = "LEARNING_ENGINE__"
+DEFAULT_FILE = Path(__file__).resolve().parents[2] / "include" / "configs" / "learning-engine.yaml"
+
+# A DAG param and the setting that it overrides; params that are not listed (window, force) are no settings.
+PARAM_SETTINGS = {
+    "min_samples": ("feedback", "min_samples"),
+    "ewc_lambda": ("ewc", "lambda"),
+    "epochs": ("training", "epochs"),
+    "learning_rate": ("training", "learning_rate"),
+    "base_model": ("model", "base"),
+    "deploy": ("deploy",),
+}
+# What a trained adapter and its verdict depend on; the rest (queues, time-outs, addresses) leaves the run key alone.
+FINGERPRINTED = ("dataset", "model", "lora", "fisher", "ewc", "training", "evaluation", "gate")
+
+
+class Settings(BaseSettings):
+    """Every setting, validated; frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, yaml_file_encoding="utf-8"
+    )
+
+    dag: sections.Dag = sections.Dag()
+    connections: sections.Connections = sections.Connections()
+    window: sections.WindowSection = sections.WindowSection()
+    feedback: sections.Feedback = sections.Feedback()
+    dataset: sections.Dataset = sections.Dataset()
+    model: sections.Model = sections.Model()
+    lora: sections.Lora = sections.Lora()
+    fisher: sections.Fisher = sections.Fisher()
+    ewc: sections.Ewc = sections.Ewc()
+    training: sections.Training = sections.Training()
+    evaluation: sections.Evaluation = sections.Evaluation()
+    gate: sections.Gate = sections.Gate()
+    store: sections.Store = sections.Store()
+    retention: sections.Retention = sections.Retention()
+    serving: sections.Serving = sections.Serving()
+    deploy: Literal["auto", "approve", "never"] = "auto"
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        yaml = YamlConfigSettingsSource(settings_cls, yaml_file=config_file())
+        return sources["init_settings"], sources["env_settings"], yaml
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The sections that a trained adapter and its verdict depend on, as JSON."""
+        return self.model_dump(mode="json", include=set(FINGERPRINTED), by_alias=True)
+
+
+def config_file() -> Path:
+    return Path(os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+
+
+def load(params: Mapping[str, Any] | None = None) -> Settings:
+    """Read YAML, environment and `params`. Raises ConfigError naming each bad key, its value and its bound."""
+    path = config_file()
+    if not path.is_file():
+        raise ConfigError(f"Expected the configuration file {path}, found none: set {FILE_VARIABLE}, or mount include/")
+    _refuse_unknown_environment()
+    overrides: dict[str, Any] = {}
+    for name, value in (params or {}).items():
+        if value is not None and (target := PARAM_SETTINGS.get(name)):
+            _put(overrides, target, value)
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(problem, params or {}) for problem in error.errors())) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error}") from error
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON of `value`, as 64 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def _refuse_unknown_environment() -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and (section := variable[len(PREFIX) :].split("__")[0]) not in known:
+            raise ConfigError(
+                f"{variable} names no section of the configuration: expected one of {', '.join(sorted(known))}, "
+                f"found {section}; mend or unset the variable."
+            )
+
+
+def _explain(problem: Any, params: Mapping[str, Any]) -> str:
+    path = tuple(str(part) for part in problem["loc"])
+    key = ".".join(path)
+    variable = PREFIX + "__".join(path).upper()
+    origin = "the environment variable " + variable if variable in os.environ else f"the file {config_file()}"
+    for name, target in PARAM_SETTINGS.items():
+        if target == path and params.get(name) is not None:
+            origin = f"the run's param {name!r}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {reason}; found {problem['input']!r} in {origin}"

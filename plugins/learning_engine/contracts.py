@@ -1,0 +1,263 @@
+"""The records that travel between tasks, into object metadata and out of the REST API.
+
+Frozen, small and typed. A record crosses XCom as the plain JSON dict of `to_json`, with a schema number, because
+Airflow refuses to deserialise classes that are not on its allow list. Times are UTC; windows are half-open.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from learning_engine.errors import LearningEngineError
+
+SCHEMA = 1
+
+
+class RecordError(LearningEngineError):
+    """A stored record cannot be read by this version of the package."""
+
+
+class Record:
+    """Mixin: a frozen dataclass that turns into a JSON dict and back."""
+
+    def to_json(self) -> dict[str, Any]:
+        body: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
+        return {"record": type(self).__name__, "schema": SCHEMA, **body}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        body = dict(data)
+        name, schema = body.pop("record", None), body.pop("schema", None)
+        if (name, schema) != (cls.__name__, SCHEMA):
+            raise RecordError(
+                f"Expected a {cls.__name__} record of schema {SCHEMA}, found {name!r} of schema {schema!r}: "
+                "it was written by another version of learning_engine; clear the run from its first task."
+            )
+        try:
+            return TypeAdapter(cls).validate_python(body)
+        except ValidationError as error:
+            raise RecordError(f"Not a readable {cls.__name__} record: {error}") from error
+
+
+@dataclass(frozen=True)
+class Window(Record):
+    """A half-open interval [start, end) of feedback, in UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            value: datetime = getattr(self, name)
+            if value.tzinfo is None:
+                raise RecordError(f"The window's {name} needs a time zone, found {value.isoformat()}")
+            object.__setattr__(self, name, value.astimezone(UTC))
+        if self.start >= self.end:
+            raise RecordError(
+                f"A window must start before it ends, found [{self.start.isoformat()}, {self.end.isoformat()})"
+            )
+
+    def __str__(self) -> str:
+        return f"[{self.start:%Y-%m-%d %H:%M}, {self.end:%Y-%m-%d %H:%M}) UTC"
+
+
+@dataclass(frozen=True)
+class Dataset(Record):
+    """A window's cleaned feedback as one Parquet object. `rows` counts what is left after every rule that drops."""
+
+    run_key: str
+    parent: str | None
+    window: Window
+    uri: str
+    sha256: str
+    rows: int
+    thumbs_up: int
+    thumbs_down: int
+    users: int | None
+    conversations: int
+    read: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class FisherRecord(Record):
+    """Fisher information that guards `guards` (a version, or "base"). `uri` is None where there is nothing to guard."""
+
+    guards: str
+    kind: str
+    labels: str
+    units: str
+    uri: str | None
+    sha256: str | None
+    n_sequences: int
+    n_tokens: int
+    accumulated: list[str] = field(default_factory=list)
+    decay: float = 1.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LoraShape(Record):
+    """What must stay constant along a chain of versions."""
+
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingMetrics(Record):
+    """Losses in nats per supervised token; `ewc_loss` is the penalty at the last step, λ included."""
+
+    task_loss: float
+    ewc_loss: float
+    steps: int
+    examples: int
+    dropped: dict[str, int]
+    tokens: int
+    supervised_tokens: int
+    seconds: float
+    tokens_per_second: float
+    peak_memory_bytes: int
+    gpu_utilisation: float | None
+    device: str
+    precision: str
+    resumed_at_step: int = 0
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Candidate(Record):
+    """A trained adapter that is not a version yet; its archive lies in the run's staging prefix."""
+
+    run_key: str
+    parent: str | None
+    window: Window
+    base_model: str
+    base_revision: str
+    lora: LoraShape
+    uri: str
+    sha256: str
+    size: int
+    ewc_lambda: float
+    fisher: FisherRecord
+    training: TrainingMetrics
+
+
+@dataclass(frozen=True)
+class Rule(Record):
+    """One rule of the gate. `figure` is None where it could not be measured, and then `why` says so."""
+
+    name: str
+    figure: float | None
+    comparison: Literal[">=", "<="]
+    bound: float
+    passed: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Probes(Record):
+    """Where the prompts lie that prove this version on a server, and how clearly they tell it from its parent and base.
+
+    The prompts may hold users' words, so they are an object of their own and never part of a record.
+    `smallest_margin` is in nats.
+    """
+
+    uri: str
+    sha256: str
+    count: int
+    smallest_margin: float
+
+
+@dataclass(frozen=True)
+class Report(Record):
+    """What evaluation found. Losses in nats per supervised token on held-out feedback; drift is KL in nats per token.
+
+    `scores[v]` is the candidate's loss on the held-out set of version v (its row of the matrix R);
+    `retained[v]` the share kept of the best improvement over the base that any version reached there.
+    """
+
+    run_key: str
+    heldout_rows: int
+    loss: float | None
+    loss_parent: float | None
+    loss_base: float | None
+    gain_lower_bound: float | None
+    scores: dict[str, float]
+    best: dict[str, float]
+    base_scores: dict[str, float]
+    retained: dict[str, float]
+    drift_parent: float | None
+    drift_base: float | None
+    margin: float | None
+    margin_parent: float | None
+    rules: list[Rule]
+    accepted: bool
+    probes: Probes | None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunInfo(Record):
+    """Which DAG run did the work, and who asked for it."""
+
+    dag_id: str
+    run_id: str
+    run_type: str
+    triggered_by: str | None = None
+
+
+@dataclass(frozen=True)
+class AdapterVersion(Record):
+    """An immutable published version: the content of its metadata.json."""
+
+    version: str
+    parent: str | None
+    window: Window
+    run_key: str
+    base_model: str
+    base_revision: str
+    lora: LoraShape
+    uri: str
+    sha256: str
+    size: int
+    accepted: bool
+    dataset: Dataset
+    fisher: FisherRecord
+    ewc_lambda: float
+    training: TrainingMetrics
+    report: Report
+    heldout_uri: str | None
+    config: dict[str, Any]
+    run: RunInfo
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ReplicaProof(Record):
+    """One replica that answered the probes with the version's own tokens."""
+
+    replica: str
+    adapter_name: str
+    probes_passed: int
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class Deployment(Record):
+    """One ledger entry: from `at` on, `version` answers (None: the base model does)."""
+
+    version: str | None
+    adapter_name: str
+    previous: str | None
+    previous_adapter_name: str | None
+    replicas: list[ReplicaProof]
+    proven: bool
+    action: Literal["deploy", "rollback"]
+    decided_by: str
+    run: RunInfo
+    at: datetime

@@ -1,0 +1,204 @@
+"""The bounded sections of the configuration. `config.py` fills them; the YAML file gives each setting's trade-off."""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+AttentionModule = Literal["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Dag(Section):
+    id_prefix: Name = "learning_engine"
+    schedule: str = "0 2 * * 1"
+    timezone: str = "UTC"
+    start_date: date = date(2026, 1, 5)
+    catchup: bool = False
+    owner: str = "ml"
+    tags: tuple[str, ...] = ("learning-engine",)
+    retries: int = Field(2, ge=0, le=20)
+    retry_delay_seconds: float = Field(60, ge=0, le=86_400)
+    max_retry_delay_seconds: float = Field(1800, ge=0, le=86_400)
+    step_timeout_minutes: float = Field(60, gt=0, le=10_080)
+    train_timeout_minutes: float = Field(720, gt=0, le=10_080)
+    turn_poll_seconds: float = Field(30, ge=1, le=3600)
+    turn_timeout_hours: float = Field(72, gt=0, le=720)
+    queue: Name = "default"
+    train_queue: Name = "gpu"
+    deploy_queue: Name = "default"
+    train_pool: Name = "gpu"
+    registry_pool: Name = "learning_engine_registry"
+    on_failure: str | None = None
+    on_failure_arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("schedule")
+    @classmethod
+    def _cron(cls, value: str) -> str:
+        from croniter import croniter
+
+        if not croniter.is_valid(value):
+            raise ValueError("expected a cron expression of five fields, such as '0 2 * * 1'")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        from zoneinfo import available_timezones
+
+        if value not in available_timezones():
+            raise ValueError("expected an IANA time zone, such as 'UTC' or 'Europe/Berlin'")
+        return value
+
+
+class Connections(Section):
+    feedback: Name = "learning_engine_feedback"
+    store: Name = "learning_engine_store"
+    serving: Name = "learning_engine_serving"
+
+
+class WindowSection(Section):
+    carry_over: bool = True
+    max_days: float = Field(56, gt=0, le=3660)
+
+
+class Columns(Section):
+    request: Identifier = "request_data"
+    response: Identifier = "response_data"
+    feedback_type: Identifier = "feedback_type"
+    created_at: Identifier = "created_at"
+    user: Identifier | None = None
+    conversation: Identifier | None = None
+
+
+class Feedback(Section):
+    source: Literal["postgres", "file"] = "postgres"
+    path: str | None = None
+    db_schema: Identifier = "public"
+    table: Identifier = "feedback"
+    columns: Columns = Columns()
+    request_paths: tuple[str, ...] = ()
+    response_paths: tuple[str, ...] = ()
+    thumbs_up: tuple[str, ...] = ("thumbs_up", "thumbsup", "up", "like", "liked", "positive", "1", "+1", "👍")
+    thumbs_down: tuple[str, ...] = ("thumbs_down", "thumbsdown", "down", "dislike", "disliked", "negative", "-1", "👎")
+    cap_per_user: int | None = Field(None, ge=1)
+    max_characters: int = Field(100_000, ge=1, le=100_000_000)
+    min_samples: int = Field(200, ge=1, le=100_000_000)
+    timeout_seconds: float = Field(600, gt=0, le=86_400)
+
+    @model_validator(mode="after")
+    def _path(self) -> "Feedback":
+        if self.source == "file" and not self.path:
+            raise ValueError("feedback.source 'file' needs feedback.path, a .jsonl or .parquet file")
+        return self
+
+
+class Dataset(Section):
+    max_tokens: int = Field(1024, ge=8, le=131_072)
+    heldout_fraction: float = Field(0.1, ge=0.0, le=0.5)
+    weight_up: float = Field(2.0, gt=0, le=100)
+    weight_down: float = Field(0.5, ge=0, le=100)
+
+
+class Model(Section):
+    base: str = Field("meta-llama/Llama-3.1-8B-Instruct", min_length=1)
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Lora(Section):
+    rank: int = Field(16, ge=1, le=256)
+    alpha: float = Field(32, gt=0, le=1024)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: tuple[AttentionModule, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+    @field_validator("target_modules")
+    @classmethod
+    def _canonical(cls, value: tuple[AttentionModule, ...]) -> tuple[AttentionModule, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("expected at least one module, each once")
+        return tuple(sorted(value))
+
+
+class Fisher(Section):
+    structure: Literal["diagonal"] = "diagonal"
+    labels: Literal["sampled", "observed"] = "sampled"
+    draws: int = Field(1, ge=1, le=64)
+    decay: float = Field(1.0, ge=0, le=1)
+    max_sequences: int = Field(2048, ge=1, le=1_000_000)
+    batch_size: int = Field(16, ge=1, le=4096)
+    anchor: str | None = None
+
+
+class Ewc(Section):
+    lambda_: float = Field(300.0, alias="lambda", ge=0, le=1e9)
+
+
+class Training(Section):
+    objective: Literal["weighted_sft"] = "weighted_sft"
+    epochs: float = Field(3.0, gt=0, le=1000)
+    learning_rate: float = Field(2e-4, gt=0, le=1)
+    batch_size: int = Field(8, ge=1, le=4096)
+    gradient_accumulation: int = Field(1, ge=1, le=4096)
+    scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    max_grad_norm: float = Field(1.0, gt=0, le=1000)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    gradient_checkpointing: bool = False
+    seed: int = Field(17, ge=0, lt=2**32)
+    log_steps: int = Field(10, ge=1, le=100_000)
+    checkpoint_steps: int = Field(200, ge=1, le=1_000_000)
+    report_to: tuple[str, ...] = ()
+
+
+class Evaluation(Section):
+    batch_size: int = Field(16, ge=1, le=4096)
+    max_rows: int = Field(1000, ge=1, le=1_000_000)
+    prompts: str | None = None
+    max_prompts: int = Field(64, ge=1, le=10_000)
+    bootstrap: int = Field(2000, ge=100, le=100_000)
+    probes: int = Field(4, ge=1, le=64)
+    probe_tokens: int = Field(16, ge=1, le=128)
+    probe_margin: float = Field(1.0, ge=0, le=20)
+
+
+class Gate(Section):
+    epsilon: float = Field(0.0, ge=0, le=10)
+    min_retained: float = Field(0.2, ge=-10, le=1)
+    max_kl_parent: float = Field(2.0, ge=0, le=100)
+    max_kl_base: float | None = Field(None, ge=0, le=100)
+    min_heldout: int = Field(8, ge=1, le=1_000_000)
+
+
+class Store(Section):
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "lora-adapters"
+    prefix: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*/?)*$")] = ""
+    connect_timeout_seconds: float = Field(10, gt=0, le=600)
+    read_timeout_seconds: float = Field(60, gt=0, le=3600)
+    attempts: int = Field(5, ge=1, le=50)
+    spool: str = Field("/tmp/learning-engine", min_length=1)
+
+
+class Retention(Section):
+    text_days: float = Field(90, ge=0, le=36_500)
+    runs_days: float = Field(30, ge=0, le=36_500)
+    rejected_days: float = Field(180, ge=0, le=36_500)
+
+
+class Serving(Section):
+    adapter_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    max_lora_rank: int = Field(16, ge=1, le=1024)
+    max_adapter_bytes: int = Field(4 * 1024**3, ge=1024)
+    connect_timeout_seconds: float = Field(5, gt=0, le=600)
+    request_timeout_seconds: float = Field(60, gt=0, le=3600)
+    load_timeout_seconds: float = Field(120, gt=0, le=3600)
+    drain_seconds: float = Field(120, ge=0, le=86_400)
