@@ -1,0 +1,252 @@
+"""One S3 bucket, through the boto3 client of Airflow's S3Hook.
+
+Every object carries its sha256 as object metadata, and every read is checked against a digest, because not every store
+checks what it takes. A condition ("only if absent") decides races only as well as the store decides them; whoever
+needs mutual exclusion reads back what stands there.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learning_engine import sections, telemetry
+from learning_engine.archive import CHUNK, sha256_file
+from learning_engine.errors import ConfigError, IntegrityError, StoreError
+
+if TYPE_CHECKING:
+    from botocore.config import Config
+
+ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
+REFUSED = frozenset({401, 403, 404})
+
+
+class NotFound(StoreError):
+    """No object lies under this key."""
+
+    retryable = False
+
+
+class StoreRefused(StoreError):
+    """The store answers, but will not do this: wrong credentials, or no such bucket."""
+
+    retryable = False
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as the store describes it; `sha256` is None in a listing and where another program wrote the object."""
+
+    key: str
+    size: int
+    modified: datetime
+    sha256: str | None = None
+
+
+def client_config(store: sections.Store, connection: "Config | None" = None) -> "Config":
+    """Time-outs and retries for the S3Hook, over what the connection's own `config_kwargs` say.
+
+    Checksums that only newer S3 stores know are left out: the signature covers the bytes, and so does our sha256.
+    """
+    from botocore.config import Config
+
+    ours = Config(
+        connect_timeout=store.connect_timeout_seconds,
+        read_timeout=store.read_timeout_seconds,
+        retries={"mode": "standard", "total_max_attempts": store.attempts},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return connection.merge(ours) if connection else ours
+
+
+class Store:
+    """The objects below `prefix` in one bucket. Keys are relative to the prefix; safe to share among threads.
+
+    Every method raises StoreError where the store cannot be reached or fails, StoreRefused where it refuses, NotFound
+    where there is no such object, and IntegrityError where the bytes are not those that were written.
+    """
+
+    def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
+        self._client = client
+        self.bucket = bucket
+        self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self._conditional = True
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{self.prefix}{key}"
+
+    def key(self, uri: str) -> str:
+        """The key of a URI that `uri` made. Raises ConfigError for one of another bucket or prefix."""
+        root = self.uri("")
+        if not uri.startswith(root) or uri == root:
+            raise ConfigError(f"Expected an object below {root}, found {uri}: check store.bucket and store.prefix.")
+        return uri.removeprefix(root)
+
+    def put_bytes(self, key: str, data: bytes) -> str:
+        """Write an object; returns its sha256."""
+        digest = hashlib.sha256(data).hexdigest()
+        with self._errors("write", key):
+            self._client.put_object(**self._at(key), Body=data, Metadata={"sha256": digest})
+        return digest
+
+    def put_json(self, key: str, value: Any) -> str:
+        return self.put_bytes(key, encode(value))
+
+    def put_file(self, key: str, path: Path) -> str:
+        """Upload a file, in parts where it is large; returns its sha256."""
+        digest = sha256_file(path)
+        with self._errors("write", key), path.open("rb") as file:
+            self._client.upload_fileobj(
+                file, self.bucket, self.prefix + key, ExtraArgs={"Metadata": {"sha256": digest}}
+            )
+        return digest
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object unless one is there; True where this call wrote it.
+
+        False may also mean that an earlier try of this very call did (a lost answer is tried again), and on a store
+        without atomic conditions several racing callers may get True: read back what stands there.
+        """
+        if not self._conditional:
+            return self._head_then_put(key, data)
+        from botocore.exceptions import ClientError
+
+        digest = hashlib.sha256(data).hexdigest()
+        with self._errors("create", key):
+            try:
+                self._client.put_object(**self._at(key), Body=data, Metadata={"sha256": digest}, IfNoneMatch="*")
+            except ClientError as error:
+                status = _status(error)
+                if status in (409, 412):
+                    return False
+                if status != 501:
+                    raise
+            else:
+                return True
+        self._conditional = False
+        telemetry.event("store.no_conditions", bucket=self.bucket, note="falls back to looking before it writes")
+        return self._head_then_put(key, data)
+
+    def _head_then_put(self, key: str, data: bytes) -> bool:
+        if self.exists(key):
+            return False
+        self.put_bytes(key, data)
+        return True
+
+    def get_bytes(self, key: str, sha256: str | None = None) -> bytes:
+        """Read a small object whole, checked against `sha256` or else against the digest that it was written with."""
+        with self._errors("read", key):
+            answer = self._client.get_object(**self._at(key))
+            data: bytes = answer["Body"].read()
+        self._check(key, sha256 or answer["Metadata"].get("sha256"), hashlib.sha256(data).hexdigest())
+        return data
+
+    def get_json(self, key: str) -> Any:
+        try:
+            return json.loads(self.get_bytes(key))
+        except ValueError as error:
+            raise IntegrityError(f"Expected JSON in {self.uri(key)}, found something else: {error}") from error
+
+    def get_file(self, key: str, path: Path, sha256: str) -> None:
+        """Download to `path`, which appears only once its digest is `sha256`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+        try:
+            with self._errors("read", key):
+                self._client.download_file(self.bucket, self.prefix + key, str(part))
+            self._check(key, sha256, sha256_file(part))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def digest(self, key: str) -> str:
+        """sha256 of an object's bytes as the store gives them now, in constant memory."""
+        found = hashlib.sha256()
+        with self._errors("read", key):
+            for chunk in self._client.get_object(**self._at(key))["Body"].iter_chunks(CHUNK):
+                found.update(chunk)
+        return found.hexdigest()
+
+    def head(self, key: str) -> Stored:
+        with self._errors("look at", key):
+            answer = self._client.head_object(**self._at(key))
+        return Stored(key, answer["ContentLength"], answer["LastModified"], answer["Metadata"].get("sha256"))
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.head(key)
+        except NotFound:
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        """Every object whose key starts with `prefix`, in the order of the keys."""
+        with self._errors("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self.prefix + prefix
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    yield Stored(entry["Key"].removeprefix(self.prefix), entry["Size"], entry["LastModified"])
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object (5 GiB at most) inside the store, its digest with it."""
+        with self._errors("copy", source):
+            self._client.copy_object(
+                **self._at(target), CopySource={"Bucket": self.bucket, "Key": self.prefix + source}
+            )
+
+    def delete(self, key: str) -> None:
+        """Delete an object; one that is not there is no error."""
+        with self._errors("delete", key):
+            self._client.delete_object(**self._at(key))
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": self.prefix + key}
+
+    def _check(self, key: str, expected: str | None, found: str) -> None:
+        if expected and expected != found:
+            raise IntegrityError(
+                f"{self.uri(key)}: expected sha256 {expected}, found {found}; its bytes have changed, do not use it."
+            )
+
+    @contextmanager
+    def _errors(self, operation: str, key: str) -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        what = f"Cannot {operation} {self.uri(key)}"
+        try:
+            yield
+        except ClientError as error:
+            raise _translated(error, what) from error
+        except (BotoCoreError, Boto3Error) as error:
+            # str(error) of a proxy or a parameter error may hold credentials; the chained exception keeps it.
+            raise StoreError(
+                f"{what}: {type(error).__name__}; check that the store of the connection can be reached."
+            ) from error
+
+
+def encode(value: Any) -> bytes:
+    """JSON as it lies in the bucket: readable, keys in the order of the record."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _translated(error: Any, what: str) -> StoreError:
+    code, status = str(error.response.get("Error", {}).get("Code", "")), _status(error)
+    message = f"{what}: the store answers {code} (HTTP {status})"
+    if code in ABSENT:
+        return NotFound(f"{message}; there is no such object.")
+    if status in REFUSED:
+        return StoreRefused(f"{message}; check the connection's credentials and that the bucket exists.")
+    return StoreError(f"{message}.")
