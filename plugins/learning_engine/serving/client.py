@@ -1,0 +1,137 @@
+"""One replica of a model server over HTTP: MAX Serve's LoRA dialect, and vLLM's, which differs in its answers only.
+
+MAX answers a load with JSON and error codes as strings, vLLM with plain text and integers: only the status and the
+message are read here, so that both fit. Each call has a connection of its own, because a kept one that the server
+drops between two calls would look like a failed load.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from learning_engine import sections
+from learning_engine.errors import ServingError
+
+MESSAGE_LENGTH = 300
+# What MAX answers when its worker is late; it pairs the late reply with the next call.
+WORKER_LATE = "Timeout waiting for LoRA response"
+
+
+class ServerOutOfStep(ServingError):
+    """MAX Serve will answer the next call with the reply of an earlier one: only a restart helps."""
+
+    retryable = False
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A server at `url`, such as http://max-1:8000. Every method raises ServingError where the server does not obey."""
+
+    url: str
+    serving: sections.Serving
+
+    def __str__(self) -> str:
+        """The address without the credentials that it may hold."""
+        address = urlsplit(self.url)
+        return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
+
+    def models(self) -> list[str]:
+        """What the server lists, the base model first; a name stands twice where it was loaded twice."""
+        response = self._call("GET", "/v1/models")
+        try:
+            return [str(model["id"]) for model in response.json()["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise ServingError(
+                f"{self}: expected a list of models from GET /v1/models, found other content; is this address MAX "
+                "Serve's or vLLM's?"
+            ) from None
+
+    def load(self, name: str, path: str) -> None:
+        """Load the adapter that lies at `path` on the server's disk, once: a name that is listed is not loaded again.
+
+        After a call that broke off, GET /v1/models decides whether it was done.
+        """
+        if name in self.models():
+            return
+        body = {"lora_name": name, "lora_path": path}
+        try:
+            self._call("POST", "/v1/load_lora_adapter", body, timeout=self.serving.load_timeout_seconds)
+        except NoAnswer:
+            if name not in self.models():
+                raise
+
+    def unload(self, name: str) -> None:
+        """Unload `name`; where it is not loaded there is nothing to do."""
+        self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, accept=404)
+
+    def complete(self, name: str, messages: list[dict[str, str]], *, max_tokens: int) -> str:
+        """The greedy answer of at most `max_tokens` tokens. Neither it nor the prompt stands in an error."""
+        body = {"model": name, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
+        response = self._call("POST", "/v1/chat/completions", body, private=True)
+        try:
+            return str(response.json()["choices"][0]["message"]["content"] or "")
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise ServingError(
+                f"{self}: expected a chat completion from POST /v1/chat/completions, found other content of "
+                f"{len(response.content)} bytes."
+            ) from None
+
+    def healthy(self) -> bool:
+        """Whether the server answers at all; it says nothing about its adapters."""
+        try:
+            self._call("GET", "/health")
+        except ServingError:
+            return False
+        return True
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        accept: int = 200,
+        private: bool = False,
+    ) -> requests.Response:
+        read_timeout = timeout or self.serving.request_timeout_seconds
+        try:
+            response = requests.request(
+                method,
+                self.url.rstrip("/") + path,
+                json=body,
+                timeout=(self.serving.connect_timeout_seconds, read_timeout),
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise NoAnswer(
+                f"{self}: expected an answer to {method} {path} within {read_timeout:g} s, found none "
+                f"({type(error).__name__}); is the server up, and is its address right?"
+            ) from None
+        if response.status_code in (200, accept):
+            return response
+        # A server may quote the request in its message.
+        found = "" if private else f": {_message(response)}"
+        if WORKER_LATE in found:
+            raise ServerOutOfStep(
+                f"{self}: {method} {path} was answered {response.status_code}{found}. The late reply will be taken "
+                "for that of the next call: restart this replica, then try again."
+            )
+        raise ServingError(f"{self}: expected 200 from {method} {path}, found {response.status_code}{found}")
+
+
+class NoAnswer(ServingError):
+    """The call broke off or timed out: whether the server has done it is unknown."""
+
+
+def _message(response: requests.Response) -> str:
+    """The server's reason: of MAX's {"error": {"message"}}, vLLM's the same or {"message"}, else the plain text."""
+    try:
+        body = response.json()
+        body = body.get("error", body)
+        message = str(body.get("message", body))
+    except (ValueError, AttributeError):
+        message = response.text
+    return " ".join(message.split())[:MESSAGE_LENGTH]
