@@ -185,7 +185,7 @@ class Store(Section):
     connect_timeout_seconds: float = Field(10, gt=0, le=600)
     read_timeout_seconds: float = Field(60, gt=0, le=3600)
     attempts: int = Field(5, ge=1, le=50)
-    spool: str = Field("/tmp/learning-engine", min_length=1)
+    spool: str = Field("~/.cache/learning-engine", min_length=1)
 
 
 class Retention(Section):

@@ -1,0 +1,48 @@
+"""
+### Deploy a version, or roll back
+
+`deploy` puts the version that you name live, whatever the gate said; `rollback` returns to the version that was live
+before and revokes the one that it leaves. Both prove every replica before the pointer moves, and the ledger keeps
+who asked.
+"""
+
+from airflow.sdk import Param, dag, task
+
+from learning_engine import chores, config, options, tasks
+
+settings = config.load()
+
+
+@dag(
+    dag_id=f"{settings.dag.id_prefix}_deploy",
+    dag_display_name="Learning Engine: deploy or roll back",
+    doc_md=__doc__,
+    schedule=None,
+    max_active_runs=1,
+    default_args=options.default_args(settings),
+    params={
+        "action": Param(
+            "deploy",
+            type="string",
+            enum=["deploy", "rollback"],
+            title="Action",
+            description="rollback: return to the version that was live before, and revoke the live one.",
+        ),
+        "version": Param(
+            None,
+            type=["null", "string"],
+            pattern=r"^v[0-9]+\.[0-9]+$",
+            title="Version",
+            description="The version to deploy, such as v1.3. Not for a rollback.",
+        ),
+    },
+    tags=list(settings.dag.tags),
+)
+def learning_engine_deploy():
+    serving = options.serving(settings)
+    choice = task(chores.choose)()
+    deployment = task(task_id="deploy", **serving)(chores.deploy_by_hand)(choice)
+    task(**serving)(tasks.verify)(deployment)
+
+
+learning_engine_deploy()

@@ -1,0 +1,40 @@
+"""
+### Keep the bucket in order
+
+Every day: `sweep` deletes what its retention has ended for (never the live version, its parents or the rollback
+version), and `audit` re-reads every digest and fails naming each object that is missing or altered.
+"""
+
+from datetime import datetime
+
+import pendulum
+from airflow.sdk import CronTriggerTimetable, Param, dag, task
+
+from learning_engine import chores, config, options
+
+settings = config.load()
+
+
+@dag(
+    dag_id=f"{settings.dag.id_prefix}_maintenance",
+    dag_display_name="Learning Engine: maintenance",
+    doc_md=__doc__,
+    schedule=CronTriggerTimetable("30 4 * * *", timezone=settings.dag.timezone),
+    start_date=pendulum.instance(
+        datetime.combine(settings.dag.start_date, datetime.min.time()), tz=settings.dag.timezone
+    ),
+    catchup=False,
+    max_active_runs=1,
+    default_args=options.default_args(settings),
+    params={
+        "dry_run": Param(
+            False, type="boolean", title="Dry run", description="Say what would be deleted; delete nothing."
+        )
+    },
+    tags=list(settings.dag.tags),
+)
+def learning_engine_maintenance():
+    task(pool=settings.dag.registry_pool)(chores.sweep)() >> task(chores.audit)()
+
+
+learning_engine_maintenance()

@@ -1,0 +1,76 @@
+"""
+### Learn from one week of thumbs
+
+Reads the feedback of one window, trains the next LoRA adapter under an EWC penalty so that earlier lessons survive,
+judges it, publishes it as a version and swaps it into the model server.
+
+| task | does |
+|---|---|
+| `turn` | waits while a run with an earlier window is still at work |
+| `extract` | the window's feedback as a snapshot in the bucket |
+| `enough` | skips the rest where there are too few samples; its XCom `verdict` says how many and why |
+| `fisher` | what the parent version must not forget |
+| `train` | the candidate |
+| `evaluate` | learned, retained, drift, probes, the gate's rules |
+| `publish` | the immutable version, with its verdict |
+| `accepted` | skips the deployment of what the gate rejected |
+| `approve` | waits for a person where one is asked for |
+| `deploy` | copies, loads and probes on every replica |
+| `verify` | proof, ledger, pointer, drain, unload |
+
+**Backfill** past weeks with `airflow backfill create --dag-id learning_engine_weekly --from-date … --to-date …`: each
+version continues the one before, however many runs start at once.
+"""
+
+from datetime import datetime, timedelta
+
+import pendulum
+from airflow.sdk import CronDataIntervalTimetable, dag, task
+
+from learning_engine import config, options, tasks
+
+settings = config.load()
+
+
+@dag(
+    dag_id=f"{settings.dag.id_prefix}_weekly",
+    dag_display_name="Learning Engine: weekly",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable(settings.dag.schedule, timezone=settings.dag.timezone),
+    start_date=pendulum.instance(
+        datetime.combine(settings.dag.start_date, datetime.min.time()), tz=settings.dag.timezone
+    ),
+    catchup=settings.dag.catchup,
+    max_active_runs=1,
+    default_args=options.default_args(settings),
+    params={**options.window_params(), **options.training_params(settings)},
+    tags=list(settings.dag.tags),
+    render_template_as_native_obj=True,
+)
+def learning_engine_weekly():
+    gpu, serving = options.gpu(settings), options.serving(settings)
+
+    turn = task.sensor(
+        mode="reschedule",
+        poke_interval=settings.dag.turn_poll_seconds,
+        timeout=settings.dag.turn_timeout_hours * 3600,
+        execution_timeout=timedelta(hours=settings.dag.turn_timeout_hours),
+    )(tasks.turn)()
+    dataset = task(tasks.extract)()
+    enough = task.short_circuit(tasks.enough)(dataset)
+    fisher = task(**gpu)(tasks.fisher)(dataset)
+    candidate = task(**gpu)(tasks.train)(dataset, fisher)
+    report = task(**gpu)(tasks.evaluate)(dataset, candidate)
+    version = task(pool=settings.dag.registry_pool, outlets=[options.adapter_asset(settings)])(tasks.publish)(
+        dataset, candidate, report
+    )
+    accepted = task.short_circuit(tasks.accepted)(version)
+    approve = tasks.Approve(task_id="approve", subject="Deploy this adapter?", execution_timeout=None)
+    deployment = task(**serving)(tasks.deploy)(version)
+    verified = task(**serving)(tasks.verify)(deployment)
+
+    turn >> dataset >> enough >> fisher
+    version >> accepted >> approve >> deployment >> verified
+
+
+learning_engine_weekly()

@@ -1,0 +1,65 @@
+"""The tasks of the DAGs that are run by hand or by day: Fisher of a version, deploy or roll back, upkeep."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import get_current_context
+
+from learning_engine import pipeline, release, windows
+from learning_engine.contracts import AdapterVersion
+from learning_engine.glue import permanent_errors_fail, person, resources_of, run_info
+
+Json = dict[str, Any]
+
+
+@permanent_errors_fail
+def fisher_of_version() -> Json:
+    """Fisher information of a published version, on its own window or on another one."""
+    context = get_current_context()
+    resources = resources_of(context)
+    params: Mapping[str, Any] = context["params"]
+    window = None
+    if params.get("window_start") or params.get("window_end"):
+        window = windows.of_run(context["dag_run"], params, resources.settings.dag).window
+    return pipeline.fisher_of(resources, str(params["version"]), window=window).to_json()
+
+
+@permanent_errors_fail
+def choose() -> Json:
+    """The version that a person asked for, or the one to roll back to."""
+    context = get_current_context()
+    resources = resources_of(context)
+    action, version = context["params"]["action"], context["params"].get("version")
+    return release.choose(resources, action=action, version=version).to_json()
+
+
+@permanent_errors_fail
+def deploy_by_hand(choice: Json) -> Json:
+    """As `deploy`, for a version that a person chose."""
+    context = get_current_context()
+    resources = resources_of(context)
+    return release.deploy(
+        resources,
+        AdapterVersion.from_json(choice),
+        run=run_info(context),
+        decided_by=person(context),
+        action=context["params"]["action"],
+        by_hand=True,
+    ).to_json()
+
+
+@permanent_errors_fail
+def sweep() -> Json:
+    """Retention: what may go, goes."""
+    context = get_current_context()
+    resources = resources_of(context)
+    result: Json = release.sweep(resources, dry_run=bool(context["params"]["dry_run"]))
+    return result
+
+
+@permanent_errors_fail
+def audit() -> Json:
+    """Re-read every digest in the bucket; fails naming each object that is missing or altered."""
+    resources = resources_of(get_current_context())
+    result: Json = release.audit(resources)
+    return result

@@ -1,0 +1,80 @@
+"""From Airflow's connections to the resources that the steps work with. Called by the tasks.
+
+Secrets come from connections only and go into clients only.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseHook
+
+from learning_engine.config import Settings
+from learning_engine.errors import ConfigError
+from learning_engine.resources import Resources, ServingPlace
+
+
+def connect(settings: Settings) -> Resources:
+    """Clients are made when a step first asks for them: a worker needs only the connections of its own step."""
+    return Resources(
+        settings=settings,
+        open_store=lambda: _store(settings),
+        open_feedback=lambda: _feedback(settings),
+        open_serving=lambda: _serving(settings),
+    )
+
+
+def _store(settings: Settings) -> Any:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from botocore.config import Config
+
+    from learning_engine.registry.store import Store, client_config
+
+    hook = S3Hook(aws_conn_id=settings.connections.store)
+    theirs = hook.config
+    if hook.conn_config.endpoint_url and not (theirs.s3 or {}).get("addressing_style"):
+        # A store behind a host name of its own rarely answers for bucket.host.
+        theirs = theirs.merge(Config(s3={**(theirs.s3 or {}), "addressing_style": "path"}))
+    configured = S3Hook(aws_conn_id=settings.connections.store, config=client_config(settings.store, theirs))
+    return Store(configured.get_conn(), settings.store.bucket, settings.store.prefix)
+
+
+def _feedback(settings: Settings) -> Any:
+    from learning_engine.feedback.source import FileSource, PostgresSource
+
+    if settings.feedback.source == "file":
+        return FileSource(Path(str(settings.feedback.path)))
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+    from psycopg.conninfo import make_conninfo
+
+    connection = PostgresHook().get_connection(settings.connections.feedback)
+    parts = {
+        "host": connection.host,
+        "port": connection.port,
+        "dbname": connection.schema,
+        "user": connection.login,
+        "password": connection.password,
+        "application_name": "learning_engine",
+        **{key: value for key, value in connection.extra_dejson.items() if key.startswith("ssl")},
+    }
+    return PostgresSource(make_conninfo("", **{key: value for key, value in parts.items() if value is not None}))
+
+
+def _serving(settings: Settings) -> ServingPlace:
+    name = settings.connections.serving
+    connection = BaseHook.get_connection(name)
+    extra = connection.extra_dejson
+    single = f"{connection.schema or 'http'}://{connection.host}:{connection.port}" if connection.host else None
+    replicas = extra.get("replicas") or ([single] if single else [])
+    adapter_dir = extra.get("adapter_dir")
+    if not replicas or not adapter_dir:
+        raise ConfigError(
+            f"Expected the connection {name} to carry the extra "
+            '{"replicas": ["http://host:8000"], "adapter_dir": "/path/on/the/worker", '
+            '"server_adapter_dir": "/the/same/path/as/the/server/sees/it"}, '
+            f"found the keys {sorted(extra)}: run `make init` with SERVING_CONNECTION set, or mend the connection."
+        )
+    return ServingPlace(
+        replicas=tuple(replicas),
+        adapter_dir=Path(adapter_dir),
+        server_adapter_dir=str(extra.get("server_adapter_dir") or adapter_dir),
+    )

@@ -1,0 +1,170 @@
+"""The fisher step: what of a version must not be forgotten, measured once and kept in the bucket.
+
+F(v) = F measured on v's own data at v's weights + γ · F(parent of v), down to the base model's Fisher on anchor data
+(online EWC). Called by `pipeline.fisher`.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from learning_engine import archive
+from learning_engine.config import digest
+from learning_engine.contracts import AdapterVersion, FisherRecord, Window
+from learning_engine.registry import manifest
+from learning_engine.registry.store import NotFound
+from learning_engine.resources import Resources, adapter_of, read_window, snapshot_of, workspace
+
+if TYPE_CHECKING:
+    from learning_engine.learning.fisher import FisherInformation
+
+ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+
+
+def guard(
+    resources: Resources, version: AdapterVersion | None, *, window: Window | None = None, anew: bool = False
+) -> FisherRecord:
+    """The Fisher information that guards `version` (None: the base model); computed where the bucket has none.
+
+    `window` measures on other feedback than the version's own; `anew` replaces what the bucket holds.
+    """
+    anchor = resources.settings.fisher.anchor
+    if version is None and anchor is None:
+        return _nothing(resources)
+    folder = version.version if version else _base_folder(resources, Path(str(anchor)))
+    if not anew and (known := _known(resources, folder)):
+        return known
+    with workspace() as work:
+        information, note = _measure(resources, version, work, window)
+        if version is not None:
+            parent = resources.registry.get(version.parent) if version.parent else None
+            information = _accumulate(resources, information, guard(resources, parent), work)
+        return _keep(resources, folder, information, note, work)
+
+
+def load(resources: Resources, record: FisherRecord, path: Path) -> "FisherInformation":
+    """The Fisher information of `record`, digest and identity checked; `path` is where the file may lie."""
+    from learning_engine.learning import fisher, model
+
+    settings = resources.settings
+    resources.store.get_file(resources.store.key(str(record.uri)), path, str(record.sha256))
+    return fisher.load(
+        path,
+        base_model=settings.model.base,
+        base_revision=model.base_revision(settings.model),
+        lora=resources.shape,
+        kind=record.kind,
+        labels=record.labels,
+    )
+
+
+def _measure(
+    resources: Resources, version: AdapterVersion | None, work: Path, window: Window | None
+) -> tuple["FisherInformation", str]:
+    from learning_engine.feedback.dataset import encode
+    from learning_engine.learning import fisher, model
+
+    settings, snapshot = resources.settings, work / "guarded.parquet"
+    note = ""
+    if version is None:
+        _anchor_snapshot(resources, snapshot)
+        note = "measured on the anchor data"
+    elif window is not None:
+        read_window(resources, window, snapshot)
+        note = f"measured on {window}"
+    elif not snapshot_of(resources, version, snapshot):
+        note = "the snapshot was gone; its window was read again from the source"
+    loaded = model.load(
+        settings.model,
+        settings.lora,
+        adapter=adapter_of(resources, version, work) if version else None,
+        trainable=True,
+        seed=settings.training.seed,
+    )
+    examples = encode(snapshot, loaded.tokenizer, settings.dataset, heldout=False).examples
+    liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
+    guards = version.version if version else "base"
+    return fisher.compute(loaded, liked, settings.fisher, seed=settings.training.seed, guards=guards), note
+
+
+def _anchor_snapshot(resources: Resources, path: Path) -> None:
+    """Anchor data has the columns of the feedback table, in a file of its own."""
+    from learning_engine.feedback.source import FileSource
+
+    settings = resources.settings
+    anchored = replace(
+        resources,
+        settings=settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"heldout_fraction": 0.0})}),
+        open_feedback=lambda: FileSource(Path(str(settings.fisher.anchor))),
+    )
+    read_window(anchored, ALL_TIME, path)
+
+
+def _accumulate(
+    resources: Resources, information: "FisherInformation", earlier: FisherRecord, work: Path
+) -> "FisherInformation":
+    from learning_engine.learning import fisher
+
+    if earlier.uri is None:
+        return information
+    old = load(resources, earlier, work / "earlier.safetensors")
+    return fisher.accumulate(information, old, resources.settings.fisher.decay)
+
+
+def _keep(resources: Resources, folder: str, information: "FisherInformation", note: str, work: Path) -> FisherRecord:
+    from learning_engine.learning import fisher
+
+    path = work / "fisher.safetensors"
+    fisher.save(information, path)
+    key = manifest.fisher_key(folder, "fisher.safetensors")
+    resources.store.put_file(key, path)
+    record = FisherRecord(
+        guards=information.guards,
+        kind=information.kind,
+        labels=information.labels,
+        units=information.units,
+        uri=resources.store.uri(key),
+        sha256=archive.sha256_file(path),
+        n_sequences=information.n_sequences,
+        n_tokens=information.n_tokens,
+        accumulated=list(information.accumulated),
+        decay=resources.settings.fisher.decay,
+        note=note,
+    )
+    resources.store.put_json(manifest.fisher_key(folder, "fisher.json"), record.to_json())
+    return record
+
+
+def _known(resources: Resources, folder: str) -> FisherRecord | None:
+    try:
+        record = FisherRecord.from_json(resources.store.get_json(manifest.fisher_key(folder, "fisher.json")))
+    except NotFound:
+        return None
+    wanted = resources.settings.fisher
+    return record if (record.kind, record.labels) == (wanted.structure, wanted.labels) else None
+
+
+def _base_folder(resources: Resources, anchor: Path) -> str:
+    settings = resources.settings
+    what = {
+        "anchor": archive.sha256_file(anchor),
+        "settings": {name: settings.fingerprint()[name] for name in ("model", "lora", "fisher", "dataset")},
+        "seed": settings.training.seed,
+    }
+    return f"base-{digest(what)[:12]}"
+
+
+def _nothing(resources: Resources) -> FisherRecord:
+    wanted = resources.settings.fisher
+    return FisherRecord(
+        guards="base",
+        kind=wanted.structure,
+        labels=wanted.labels,
+        units="per_supervised_token",
+        uri=None,
+        sha256=None,
+        n_sequences=0,
+        n_tokens=0,
+        note="nothing is guarded: this is the first version, and no fisher.anchor is configured",
+    )

@@ -1,0 +1,98 @@
+"""`make init`: pools, connections and bucket in an Airflow that is already there. Safe to run again.
+
+    python -m learning_engine.init
+
+Needs Airflow's own database settings (AIRFLOW_HOME, or AIRFLOW__DATABASE__SQL_ALCHEMY_CONN). A connection that Airflow
+does not know yet is made from FEEDBACK_CONNECTION, STORE_CONNECTION or SERVING_CONNECTION: a URI, or Airflow's JSON.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+from airflow.exceptions import AirflowNotFoundException
+from airflow.models import Connection, Pool
+from airflow.sdk import BaseHook
+from airflow.utils.session import create_session
+from rich.console import Console
+
+from learning_engine import config, connections
+from learning_engine.errors import LearningEngineError
+
+EXAMPLES = {
+    "feedback": '{"conn_type": "postgres", "host": "db", "schema": "app", "login": "reader", "password": "…"}',
+    "store": '{"conn_type": "aws", "login": "<access key>", "password": "<secret key>", '
+    '"extra": {"endpoint_url": "http://minio:9000", "region_name": "us-east-1"}}',
+    "serving": '{"conn_type": "http", "host": "max", "port": 8000, "extra": '
+    '{"replicas": ["http://max:8000"], "adapter_dir": "/adapters", "server_adapter_dir": "/adapters"}}',
+}
+
+
+def main() -> int:
+    """Prints one line for each thing; returns 1 where something is missing."""
+    console = Console(highlight=False)
+    try:
+        settings = config.load()
+    except LearningEngineError as error:
+        console.print(f"[red]✗[/] configuration: {error}")
+        return 1
+    steps: list[tuple[str, Callable[[], str]]] = [
+        (f"pool {settings.dag.train_pool}", lambda: pool(settings.dag.train_pool, "One training at a time")),
+        (
+            f"pool {settings.dag.registry_pool}",
+            lambda: pool(settings.dag.registry_pool, "Serialises publish, deploy and verify: keep it at one slot"),
+        ),
+        *((f"connection {getattr(settings.connections, kind)}", _connector(settings, kind)) for kind in EXAMPLES),
+        (f"bucket {settings.store.bucket}", lambda: bucket(settings)),
+    ]
+    failed = False
+    for name, act in steps:
+        try:
+            console.print(f"[green]✓[/] {name}: {act()}")
+        except Exception as error:  # each step is reported, whatever went wrong in it
+            failed = True
+            console.print(f"[red]✗[/] {name}: {error}", soft_wrap=True)
+    return 1 if failed else 0
+
+
+def pool(name: str, description: str) -> str:
+    """Make a pool of one slot; a pool that is there keeps its size."""
+    with create_session() as session:
+        if Pool.get_pool(name, session=session) is not None:
+            return "there"
+        Pool.create_or_update_pool(name, slots=1, description=description, include_deferred=False, session=session)
+    return "made, with one slot"
+
+
+def connection(name: str, kind: str) -> str:
+    """Find a connection, or make it from the environment."""
+    try:
+        BaseHook.get_connection(name)
+        return "there"
+    except AirflowNotFoundException:
+        variable = f"{kind.upper()}_CONNECTION"
+        value = os.environ.get(variable)
+    if not value:
+        raise LookupError(f"Airflow does not know it: set {variable} and run again, for example {EXAMPLES[kind]}")
+    made = Connection.from_json(value, conn_id=name) if value.lstrip().startswith("{") else Connection(name, uri=value)
+    with create_session() as session:
+        session.add(made)
+    return f"made from {variable}"
+
+
+def bucket(settings: config.Settings) -> str:
+    """Make the bucket where it is missing."""
+    client = connections.connect(settings).store.client
+    names = [item["Name"] for item in client.list_buckets()["Buckets"]]
+    if settings.store.bucket in names:
+        return "there"
+    client.create_bucket(Bucket=settings.store.bucket)
+    return "made"
+
+
+def _connector(settings: config.Settings, kind: str) -> Callable[[], str]:
+    return lambda: connection(getattr(settings.connections, kind), kind)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The evaluate step: the candidate against its parent, its base and every earlier window. Called by `pipeline`."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learning_engine import archive, probe
+from learning_engine.contracts import AdapterVersion, Candidate, Dataset, Probes, Report
+from learning_engine.registry.store import NotFound
+from learning_engine.resources import Resources, adapter_of, candidate_key
+
+if TYPE_CHECKING:
+    from learning_engine.probe import Probe
+
+Messages = list[dict[str, str]]
+
+
+def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
+    """The gate's report; the probes and the held-out rows that belong to it are staged beside the candidate."""
+    from learning_engine.evaluation import evaluate, prompts, views
+    from learning_engine.feedback import snapshot
+    from learning_engine.feedback.dataset import encode
+
+    settings, store = resources.settings, resources.store
+    path, heldout = work / "dataset.parquet", work / "heldout.parquet"
+    store.get_file(store.key(dataset.uri), path, dataset.sha256)
+    snapshot.split_heldout(path, heldout)
+    store.put_file(candidate_key(candidate.run_key, "heldout.parquet"), heldout)
+
+    ancestors = resources.registry.lineage(candidate.parent)
+    view = views.load_views(
+        settings.model,
+        settings.lora,
+        candidate=_candidate(resources, candidate, work),
+        parent=adapter_of(resources, ancestors[0], work) if ancestors else None,
+    )
+
+    def encoded(file: Path) -> Any:
+        return encode(file, view.tokenizer, settings.dataset, heldout=None).examples
+
+    earlier, missing = _earlier(resources, ancestors, work)
+    evaluation = evaluate.evaluate(
+        views=view,
+        heldout=encoded(heldout),
+        earlier={version: encoded(file) for version, file in earlier.items()},
+        missing=missing,
+        best=_best(ancestors),
+        prompts=prompts.load(settings.evaluation),
+        probe_candidates=_prompts(heldout),
+        evaluation=settings.evaluation,
+        gate=settings.gate,
+        servable=_unservable(resources),
+        run_key=candidate.run_key,
+        seed=settings.training.seed,
+    )
+    return dataclasses.replace(evaluation.report, probes=_keep_probes(resources, candidate, evaluation.probes))
+
+
+def _candidate(resources: Resources, candidate: Candidate, work: Path) -> Path:
+    packed, directory = work / "candidate.tar.gz", work / "candidate"
+    resources.store.get_file(resources.store.key(candidate.uri), packed, candidate.sha256)
+    archive.unpack(packed, directory, max_bytes=resources.settings.serving.max_adapter_bytes)
+    return directory
+
+
+def _earlier(resources: Resources, ancestors: list[AdapterVersion], work: Path) -> tuple[dict[str, Path], list[str]]:
+    """The held-out sets of earlier windows by version, oldest first, and the versions whose set is gone."""
+    found: dict[str, Path] = {}
+    missing: list[str] = []
+    for version in reversed(ancestors):
+        path = work / f"heldout-{version.version}.parquet"
+        try:
+            resources.store.get_file(resources.store.key(str(version.heldout_uri)), path)
+            found[version.version] = path
+        except NotFound:
+            missing.append(version.version)
+    return found, missing
+
+
+def _best(ancestors: list[AdapterVersion]) -> dict[str, float]:
+    """The lowest loss that any ancestor reached on each earlier window."""
+    best: dict[str, float] = {}
+    for version in ancestors:
+        scores = dict(version.report.scores)
+        if version.report.loss is not None:
+            scores[version.version] = version.report.loss
+        for window, loss in scores.items():
+            best[window] = min(loss, best.get(window, loss))
+    return best
+
+
+def _prompts(heldout: Path) -> list[Messages]:
+    """The held-out prompts, liked answers first: where the candidate has most likely something to say of its own."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(heldout, columns=["messages", "rating"])
+    rows = sorted(table.to_pylist(), key=lambda row: -row["rating"])
+    return [row["messages"] for row in rows]
+
+
+def _keep_probes(resources: Resources, candidate: Candidate, probes: "list[Probe]") -> Probes | None:
+    if not probes:
+        return None
+    data = probe.dump(probes)
+    key = candidate_key(candidate.run_key, "probes.json")
+    sha256 = resources.store.put_bytes(key, data)
+    return Probes(
+        uri=resources.store.uri(key),
+        sha256=sha256,
+        count=len(probes),
+        smallest_margin=min(found.margin for found in probes),
+    )
+
+
+def _unservable(resources: Resources) -> str | None:
+    """Why the server would refuse an adapter of this shape, or None."""
+    limit, rank = resources.settings.serving.max_lora_rank, resources.shape.rank
+    return None if rank <= limit else f"rank {rank} is above serving.max_lora_rank {limit}"

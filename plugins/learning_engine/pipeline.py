@@ -1,0 +1,125 @@
+"""The learning half of the weekly road as plain functions: extract, fisher, train, evaluate, publish.
+
+Knows no Airflow. Every step may be tried again on another worker: what it makes lies in the bucket under the run key,
+and a step that finds its own result there returns it.
+"""
+
+import dataclasses
+from datetime import timedelta
+
+from learning_engine import archive, guarding, judging, staging, telemetry
+from learning_engine.config import digest
+from learning_engine.contracts import AdapterVersion, Candidate, Dataset, FisherRecord, Report, RunInfo, Window
+from learning_engine.registry.registry import Draft
+from learning_engine.registry.store import NotFound
+from learning_engine.resources import Resources, candidate_key, read_window, workspace
+
+
+def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
+    """The window's feedback as a cleaned snapshot in the bucket.
+
+    With `widen` and `window.carry_over` the window starts where the parent's ended, so that a week that was too thin
+    or rejected is not lost.
+    """
+    settings = resources.settings
+    with telemetry.step("extract", window=str(window)) as result, workspace() as work:
+        parent = resources.registry.parent_for(
+            window,
+            base_model=settings.model.base,
+            base_revision=settings.model.revision,
+            lora=resources.shape,
+        )
+        if widen and settings.window.carry_over and parent is not None:
+            earliest = window.start - timedelta(days=settings.window.max_days)
+            window = Window(max(parent.window.end, earliest), window.end)
+        snapshot = work / "dataset.parquet"
+        counts = read_window(resources, window, snapshot)
+        sha256 = archive.sha256_file(snapshot)
+        run_key = digest(
+            {
+                "window": window.to_json(),
+                "dataset": sha256,
+                "parent": parent and [parent.version, parent.sha256],
+                "settings": settings.fingerprint(),
+            }
+        )[:20]
+        key = candidate_key(run_key, "dataset.parquet")
+        resources.store.put_file(key, snapshot)
+        result.update(window=str(window), parent=parent and parent.version, rows=counts.rows, dropped=counts.dropped)
+        return Dataset(
+            run_key=run_key,
+            parent=parent and parent.version,
+            window=window,
+            uri=resources.store.uri(key),
+            sha256=sha256,
+            **dataclasses.asdict(counts),
+        )
+
+
+def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
+    """Fisher information that guards the run's parent; computed once per version."""
+    with telemetry.step("fisher", guards=dataset.parent or "base") as result:
+        parent = resources.registry.get(dataset.parent) if dataset.parent else None
+        record = guarding.guard(resources, parent)
+        result.update(uri=record.uri, sequences=record.n_sequences, note=record.note)
+        return record
+
+
+def fisher_of(resources: Resources, version: str, *, window: Window | None) -> FisherRecord:
+    """Fisher information of a published version, computed anew; on its own window, or on another one."""
+    with telemetry.step("fisher", guards=version):
+        return guarding.guard(resources, resources.registry.get(version), window=window, anew=True)
+
+
+def train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candidate:
+    """The candidate adapter, staged under the run key; continues from the newest checkpoint in the bucket."""
+    staged = candidate_key(dataset.run_key, "candidate.json")
+    try:
+        return Candidate.from_json(resources.store.get_json(staged))
+    except NotFound:
+        pass
+    with telemetry.step("train", run_key=dataset.run_key, parent=dataset.parent) as result:
+        candidate = staging.spooled(resources, dataset.run_key) or staging.train_candidate(resources, dataset, fisher)
+        resources.store.put_json(staged, candidate.to_json())
+        metrics = candidate.training
+        result.update(task_loss=metrics.task_loss, ewc_loss=metrics.ewc_loss, steps=metrics.steps)
+        return candidate
+
+
+def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Report:
+    """The report on the candidate; its probes and the held-out rows are staged beside it."""
+    with telemetry.step("evaluate", run_key=candidate.run_key) as result, workspace() as work:
+        report = judging.judge(resources, dataset, candidate, work)
+        result.update(accepted=report.accepted, loss=report.loss, loss_parent=report.loss_parent)
+        return report
+
+
+def publish(
+    resources: Resources, dataset: Dataset, candidate: Candidate, report: Report, *, run: RunInfo
+) -> AdapterVersion:
+    """The immutable version; the same work published again returns the version that it made."""
+    with telemetry.step("publish", run_key=candidate.run_key) as result:
+        version = resources.registry.publish(
+            Draft(
+                parent=candidate.parent,
+                window=candidate.window,
+                run_key=candidate.run_key,
+                base_model=candidate.base_model,
+                base_revision=candidate.base_revision,
+                lora=candidate.lora,
+                sha256=candidate.sha256,
+                size=candidate.size,
+                accepted=report.accepted,
+                dataset=dataset,
+                fisher=candidate.fisher,
+                ewc_lambda=candidate.ewc_lambda,
+                training=candidate.training,
+                report=report,
+                config=resources.settings.fingerprint(),
+                run=run,
+            ),
+            archive=candidate.uri,
+            heldout=resources.store.uri(candidate_key(candidate.run_key, "heldout.parquet")),
+        )
+        result.update(version=version.version, accepted=version.accepted)
+        return version

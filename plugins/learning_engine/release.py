@@ -1,0 +1,195 @@
+"""The serving half of the road as plain functions: may it go live, deploy, verify, roll back; and the upkeep.
+
+Knows no Airflow. `deploy` leaves the pointer alone; only `verify` moves it, after every replica has proven itself.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from learning_engine import probe, telemetry
+from learning_engine.contracts import AdapterVersion, Deployment, RunInfo
+from learning_engine.errors import IntegrityError, RegistryError
+from learning_engine.registry import manifest, upkeep
+from learning_engine.resources import Resources, workspace
+from learning_engine.serving import preflight, rollout
+from learning_engine.serving.client import Replica
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a version may go live by itself, and why in one sentence."""
+
+    deploy: bool
+    why: str
+
+
+def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) -> Decision:
+    """Only an accepted descendant of the live version with a later window goes live by itself."""
+    if resources.settings.deploy == "never":
+        return Decision(False, "deploy is set to never: deploy it by hand when you want it")
+    if resources.registry.revoked(version.version):
+        return Decision(False, f"{version.version} was revoked by a rollback")
+    if not version.accepted and not force:
+        failed = ", ".join(rule.name for rule in version.report.rules if not rule.passed)
+        return Decision(False, f"the gate rejected it: {failed}")
+    live = resources.ledger.current()
+    if live is None or live.version is None:
+        return Decision(True, "nothing is live yet")
+    if live.version == version.version:
+        return Decision(False, f"{version.version} is live already")
+    if live.version not in [ancestor.version for ancestor in resources.registry.lineage(version.parent)]:
+        return Decision(False, f"it does not descend from the live version {live.version}; deploy it by hand")
+    return Decision(True, f"it continues the live version {live.version}")
+
+
+def choose(resources: Resources, *, action: str, version: str | None) -> AdapterVersion:
+    """The version that a person means: the named one, or the one that was live before."""
+    if action == "deploy":
+        if not version:
+            raise RegistryError("Expected the param version, such as v1.3, found none: name the version to deploy.")
+        return resources.registry.get(version)
+    target = resources.ledger.rollback_target()
+    if target is None:
+        raise RegistryError("Expected an earlier deployment to roll back to, found none in the ledger.")
+    return resources.registry.get(target)
+
+
+def deploy(
+    resources: Resources,
+    version: AdapterVersion,
+    *,
+    run: RunInfo,
+    decided_by: str,
+    action: Literal["deploy", "rollback"] = "deploy",
+    by_hand: bool = False,
+    force: bool = False,
+) -> Deployment:
+    """Place, preflight, load and probe on every replica; raises where one does not prove itself. Moves no pointer."""
+    if not by_hand and not (decision := may_deploy(resources, version, force=force)).deploy:
+        raise RegistryError(f"{version.version} may not go live by itself any more: {decision.why}")
+    place, settings = resources.serving, resources.settings
+    name = manifest.server_name(version.version, version.sha256, settings.serving.adapter_prefix)
+    with telemetry.step("deploy", version=version.version, adapter=name) as result, workspace() as work:
+        packed = work / "adapter.tar.gz"
+        resources.store.get_file(resources.store.key(version.uri), packed, version.sha256)
+        rollout.place(
+            packed,
+            version.sha256,
+            name=name,
+            adapter_dir=place.adapter_dir,
+            check=_preflight(resources, version),
+            max_bytes=settings.serving.max_adapter_bytes,
+        )
+        probes = _probes(resources, version)
+        proofs = rollout.swap(_replicas(resources), name, f"{place.server_adapter_dir.rstrip('/')}/{name}", probes)
+        live = resources.ledger.current()
+        result.update(replicas=len(proofs), probes=len(probes))
+        return Deployment(
+            version=version.version,
+            adapter_name=name,
+            previous=live and live.version,
+            previous_adapter_name=live and live.adapter_name,
+            replicas=proofs,
+            proven=bool(probes),
+            action=action,
+            decided_by=decided_by,
+            run=run,
+            at=datetime.now(UTC),
+        )
+
+
+def verify(resources: Resources, deployment: Deployment) -> Deployment:
+    """Every replica proves itself once more; then ledger, pointer, revocation, drain and unload."""
+    version = resources.registry.get(str(deployment.version))
+    with telemetry.step("verify", version=version.version) as result:
+        probes = _probes(resources, version)
+        replicas = _replicas(resources)
+        for replica in replicas:
+            rollout.prove(replica, deployment.adapter_name, probes)
+        live = resources.ledger.current()
+        if live is not None and live.run == deployment.run and live.version == deployment.version:
+            recorded = live
+        else:
+            recorded = dataclasses.replace(deployment, at=datetime.now(UTC))
+            resources.ledger.record(recorded)
+        if recorded.action == "rollback" and recorded.previous:
+            resources.registry.revoke(
+                recorded.previous, by=recorded.decided_by, reason=f"rolled back to {recorded.version}"
+            )
+        result.update(unloaded=_retire(resources, recorded, replicas))
+        return recorded
+
+
+def sweep(resources: Resources, *, dry_run: bool) -> dict[str, Any]:
+    """Retention; returns what went, by kind."""
+    with telemetry.step("sweep", dry_run=dry_run) as result:
+        swept = upkeep.sweep(
+            resources.store,
+            resources.registry,
+            resources.ledger,
+            resources.settings.retention,
+            now=datetime.now(UTC),
+            dry_run=dry_run,
+        )
+        result.update(dataclasses.asdict(swept))
+        return dataclasses.asdict(swept)
+
+
+def audit(resources: Resources) -> dict[str, Any]:
+    """Re-read every digest. Raises IntegrityError naming each object that is missing or altered."""
+    with telemetry.step("audit") as result:
+        findings = upkeep.audit(resources.store, resources.registry)
+        result.update(findings=[str(finding) for finding in findings])
+        if findings:
+            raise IntegrityError(
+                f"Expected every object of every version to be whole, found {len(findings)} that are not: "
+                + "; ".join(str(finding) for finding in findings)
+            )
+        return {"versions": len(resources.registry.versions()), "findings": []}
+
+
+def _replicas(resources: Resources) -> list[Replica]:
+    return [Replica(url, resources.settings.serving) for url in resources.serving.replicas]
+
+
+def _probes(resources: Resources, version: AdapterVersion) -> list[probe.Probe]:
+    found = version.report.probes
+    if found is None:
+        return []
+    return probe.load(resources.store.get_bytes(resources.store.key(found.uri), sha256=found.sha256))
+
+
+def _preflight(resources: Resources, version: AdapterVersion) -> Callable[[Path], None]:
+    def check(directory: Path) -> None:
+        preflight.check(
+            directory,
+            base_model=version.base_model,
+            base_revision=version.base_revision,
+            lora=version.lora,
+            max_lora_rank=resources.settings.serving.max_lora_rank,
+        )
+
+    return check
+
+
+def _retire(resources: Resources, recorded: Deployment, replicas: list[Replica]) -> list[str]:
+    """Unload and remove what is older than the previous version, once nobody can be using it any more."""
+    prefix = resources.settings.serving.adapter_prefix
+    ours = {manifest.server_name(v.version, v.sha256, prefix) for v in resources.registry.versions()}
+    keep = {name for name in (recorded.adapter_name, recorded.previous_adapter_name) if name}
+    unloaded = rollout.retire(replicas, keep, ours.__contains__, drain_seconds=_drain_seconds(resources, keep))
+    rollout.forget(resources.serving.adapter_dir, keep, ours.__contains__)
+    return sorted({name for _, name in unloaded})
+
+
+def _drain_seconds(resources: Resources, keep: set[str]) -> float:
+    """How long the last request to an adapter that has left the pointer may still run."""
+    left_at = [entry.at for entry in resources.ledger.entries() if entry.previous_adapter_name not in keep | {None}]
+    if not left_at:
+        return 0.0
+    gone = (datetime.now(UTC) - max(left_at)).total_seconds()
+    return max(0.0, resources.settings.serving.drain_seconds - gone)

@@ -1,0 +1,116 @@
+"""What the steps work with: settings, store, registry, ledger, feedback and the model server's place.
+
+Made by `connections.connect` in a task and by the tests; handed through pipeline, guarding, staging, judging, release.
+"""
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learning_engine import archive
+from learning_engine.config import Settings
+from learning_engine.contracts import AdapterVersion, LoraShape, Window
+from learning_engine.registry import manifest
+from learning_engine.registry.ledger import Ledger
+from learning_engine.registry.registry import Registry
+from learning_engine.registry.store import NotFound, Store
+
+if TYPE_CHECKING:
+    from learning_engine.feedback.snapshot import Counts
+
+
+@dataclass(frozen=True)
+class ServingPlace:
+    """Where the replicas are, and the directory of adapters as the deploying worker and as the server see it."""
+
+    replicas: tuple[str, ...]
+    adapter_dir: Path
+    server_adapter_dir: str
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Each is opened when a step first asks for it: a worker needs only the connections of its own step."""
+
+    settings: Settings
+    open_store: Callable[[], Store]
+    open_feedback: Callable[[], Any]
+    open_serving: Callable[[], ServingPlace]
+
+    @functools.cached_property
+    def store(self) -> Store:
+        return self.open_store()
+
+    @functools.cached_property
+    def registry(self) -> Registry:
+        return Registry(self.store)
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.store)
+
+    @functools.cached_property
+    def serving(self) -> ServingPlace:
+        return self.open_serving()
+
+    @property
+    def shape(self) -> LoraShape:
+        lora = self.settings.lora
+        return LoraShape(rank=lora.rank, alpha=lora.alpha, target_modules=lora.target_modules)
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A directory of the step's own, gone when the step ends."""
+    directory = Path(tempfile.mkdtemp(prefix="learning-engine-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def read_window(resources: Resources, window: Window, path: Path) -> "Counts":
+    """Write the cleaned feedback of `window` to the Parquet file `path`."""
+    from learning_engine.feedback import snapshot, source
+
+    settings = resources.settings
+    tokenizer = Path(settings.model.base) / "tokenizer.json"
+    return snapshot.write(
+        source.read(resources.open_feedback(), window, settings.feedback),
+        path,
+        feedback=settings.feedback,
+        heldout_fraction=settings.dataset.heldout_fraction,
+        tokenizer_file=tokenizer if tokenizer.is_file() else None,
+    )
+
+
+def snapshot_of(resources: Resources, version: AdapterVersion, path: Path) -> bool:
+    """The snapshot that `version` was trained on, from the bucket; read again from the source where it is gone.
+
+    Returns whether it came from the bucket.
+    """
+    try:
+        resources.store.get_file(resources.store.key(version.dataset.uri), path, version.dataset.sha256)
+    except NotFound:
+        read_window(resources, version.window, path)
+        return False
+    return True
+
+
+def adapter_of(resources: Resources, version: AdapterVersion, work: Path) -> Path:
+    """The unpacked adapter of `version`, digest checked, in a directory below `work`."""
+    packed, directory = work / f"{version.version}.tar.gz", work / version.version
+    resources.store.get_file(resources.store.key(version.uri), packed, version.sha256)
+    archive.unpack(packed, directory, max_bytes=resources.settings.serving.max_adapter_bytes)
+    packed.unlink()
+    return directory
+
+
+def candidate_key(run_key: str, name: str) -> str:
+    """The key of one object in a run's staging prefix."""
+    return manifest.run_key(run_key, name)

@@ -1,0 +1,156 @@
+"""The train step: from snapshot and Fisher information to a staged candidate. Called by `pipeline.train`."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learning_engine import archive, guarding, telemetry
+from learning_engine.contracts import AdapterVersion, Candidate, Dataset, FisherRecord, TrainingMetrics
+from learning_engine.errors import ModelError, StoreError
+from learning_engine.registry import card
+from learning_engine.resources import Resources, adapter_of, candidate_key, workspace
+
+if TYPE_CHECKING:
+    from learning_engine.learning.model import Loaded
+
+ARCHIVE = "adapter.tar.gz"
+
+
+def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candidate:
+    """Train, pack and stage. Where the store takes nothing, the candidate stays in a local directory that is named."""
+    from learning_engine.learning import model
+
+    settings = resources.settings
+    parent = resources.registry.get(dataset.parent) if dataset.parent else None
+    with workspace() as work:
+        loaded = model.load(
+            settings.model,
+            settings.lora,
+            adapter=adapter_of(resources, parent, work) if parent else None,
+            trainable=True,
+            seed=settings.training.seed,
+        )
+        _same_base(parent, loaded.revision)
+        metrics = _fit(resources, loaded, dataset, fisher, work)
+        files = work / "candidate"
+        model.save_adapter(loaded, files)
+        (files / "README.md").write_text(card.archive_card(dataset, settings.model.base, resources.shape))
+        packed = archive.pack(files, work / ARCHIVE)
+        candidate = Candidate(
+            run_key=dataset.run_key,
+            parent=dataset.parent,
+            window=dataset.window,
+            base_model=settings.model.base,
+            base_revision=loaded.revision,
+            lora=resources.shape,
+            uri=resources.store.uri(candidate_key(dataset.run_key, ARCHIVE)),
+            sha256=packed.sha256,
+            size=packed.size,
+            ewc_lambda=settings.ewc.lambda_,
+            fisher=fisher,
+            training=metrics,
+        )
+        _stage(resources, candidate, work / ARCHIVE)
+        return candidate
+
+
+def spooled(resources: Resources, run_key: str) -> Candidate | None:
+    """The candidate that an earlier try could only keep on this worker's disk, now staged; None where there is none."""
+    directory = _spool(resources, run_key)
+    record = directory / "candidate.json"
+    if not record.is_file():
+        return None
+    import json
+
+    candidate = Candidate.from_json(json.loads(record.read_text()))
+    if archive.sha256_file(directory / ARCHIVE) != candidate.sha256:
+        return None
+    telemetry.event("train.continued", source=str(directory))
+    _stage(resources, candidate, directory / ARCHIVE)
+    shutil.rmtree(directory)
+    return candidate
+
+
+def _fit(resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: FisherRecord, work: Path) -> TrainingMetrics:
+    import dataclasses
+
+    from learning_engine.feedback.dataset import encode
+    from learning_engine.learning import ewc, trainer
+
+    settings = resources.settings
+    snapshot = work / "dataset.parquet"
+    resources.store.get_file(resources.store.key(dataset.uri), snapshot, dataset.sha256)
+    encoded = encode(snapshot, loaded.tokenizer, settings.dataset, heldout=False)
+    diagonal: dict[str, Any] = {}
+    if fisher.uri is not None:
+        diagonal = guarding.load(resources, fisher, work / "fisher.safetensors").diagonal
+    metrics = trainer.train(
+        loaded,
+        encoded.examples,
+        ewc.Penalty.around(loaded.model, diagonal, settings.ewc.lambda_),
+        settings.training,
+        workdir=work / "trainer",
+        resume=_checkpoint(resources, dataset.run_key, work),
+        on_checkpoint=partial(_keep_checkpoint, resources, dataset.run_key),
+        on_log=lambda fields: telemetry.event("train.progress", run_key=dataset.run_key, **fields),
+    )
+    return dataclasses.replace(metrics, dropped=encoded.dropped)
+
+
+def _same_base(parent: AdapterVersion | None, revision: str) -> None:
+    if parent is not None and parent.base_revision != revision:
+        raise ModelError(
+            f"Expected the base model of the parent {parent.version}, revision {parent.base_revision}, found "
+            f"{revision} under the same name: give a changed base model a new name or set model.revision, and the "
+            "next version starts a new major number from it."
+        )
+
+
+def _checkpoint(resources: Resources, run_key: str, work: Path) -> Path | None:
+    """The newest whole checkpoint of this run in the bucket, unpacked; None for a fresh start."""
+    found = sorted(item.key for item in resources.store.list(candidate_key(run_key, "checkpoints/")))
+    if not found:
+        return None
+    packed, directory = work / "checkpoint.tar.gz", work / "checkpoint"
+    resources.store.get_file(found[-1], packed)
+    archive.unpack(packed, directory, max_bytes=resources.settings.serving.max_adapter_bytes)
+    telemetry.event("train.resumed", checkpoint=resources.store.uri(found[-1]))
+    return directory
+
+
+def _keep_checkpoint(resources: Resources, run_key: str, directory: Path) -> None:
+    """Upload one checkpoint and drop the one before. A store that fails costs the checkpoint, not the training."""
+    step = int(directory.name.rsplit("-", 1)[-1])
+    packed = directory.with_suffix(".tar.gz")
+    archive.pack(directory, packed)
+    key = candidate_key(run_key, f"checkpoints/{step:08d}.tar.gz")
+    try:
+        older = [item.key for item in resources.store.list(candidate_key(run_key, "checkpoints/"))]
+        resources.store.put_file(key, packed)
+        resources.store.delete([name for name in older if name != key])
+    except StoreError as error:
+        telemetry.event("train.checkpoint_lost", step=step, error=str(error))
+    finally:
+        packed.unlink()
+
+
+def _stage(resources: Resources, candidate: Candidate, packed: Path) -> None:
+    import json
+
+    try:
+        resources.store.put_file(resources.store.key(candidate.uri), packed)
+    except StoreError as error:
+        directory = _spool(resources, candidate.run_key)
+        if packed.parent != directory:
+            directory.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(packed, directory / ARCHIVE)
+            (directory / "candidate.json").write_text(json.dumps(candidate.to_json()))
+        raise StoreError(
+            f"{error}. The trained candidate is safe in {directory} on this worker; the next try on it continues there."
+        ) from error
+
+
+def _spool(resources: Resources, run_key: str) -> Path:
+    store = resources.settings.store
+    return Path(store.spool).expanduser() / store.bucket / store.prefix / run_key

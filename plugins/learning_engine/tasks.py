@@ -1,0 +1,173 @@
+"""The tasks of the weekly DAG: what they read from the run's context, which step they call, the record they return.
+
+Nothing heavy is imported before a worker runs a task; the DAG file imports this module while it is parsed.
+"""
+
+import json
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import get_current_context
+
+from learning_engine import pipeline, release, windows
+from learning_engine.contracts import AdapterVersion, Candidate, Dataset, Deployment, FisherRecord, Report
+from learning_engine.glue import permanent_errors_fail, person, resources_of, run_info, settings_of
+from learning_engine.telemetry import event
+
+Json = dict[str, Any]
+
+
+@permanent_errors_fail
+def turn() -> bool:
+    """Sensor: true once no active run of this DAG has an earlier window. Refuses bad params before any work."""
+    context = get_current_context()
+    settings = settings_of(context)
+    run: Any = context["dag_run"]
+    mine = windows.of_run(run, context["params"], settings.dag)
+    waiting_for = windows.earlier_active_run(run, mine.window, run.dag_id, settings.dag)
+    event("turn", window=str(mine.window), waiting_for=waiting_for)
+    return waiting_for is None
+
+
+@permanent_errors_fail
+def extract() -> Json:
+    """The window's feedback as a snapshot in the bucket."""
+    context = get_current_context()
+    resources = resources_of(context)
+    mine = windows.of_run(context["dag_run"], context["params"], resources.settings.dag)
+    return pipeline.extract(resources, mine.window, widen=not mine.explicit).to_json()
+
+
+@permanent_errors_fail
+def enough(dataset: Json) -> bool:
+    """Short-circuit on the sample count; the verdict with its reasons is pushed as the XCom `verdict`."""
+    context = get_current_context()
+    record = Dataset.from_json(dataset)
+    needed = settings_of(context).feedback.min_samples
+    forced = context["params"].get("force") == "count"
+    passed = record.rows >= needed or (forced and record.rows > 0)
+    verdict = {
+        "samples": record.rows,
+        "needed": needed,
+        "passed": passed,
+        "forced": forced and record.rows < needed,
+        "read": record.read,
+        "dropped": record.dropped,
+    }
+    event("enough", **verdict)
+    context["ti"].xcom_push(key="verdict", value=verdict)
+    return passed
+
+
+@permanent_errors_fail
+def fisher(dataset: Json) -> Json:
+    """Fisher information that guards the parent."""
+    resources = resources_of(get_current_context())
+    return pipeline.fisher(resources, Dataset.from_json(dataset)).to_json()
+
+
+@permanent_errors_fail
+def train(dataset: Json, fisher: Json) -> Json:
+    """The candidate adapter, staged in the bucket."""
+    resources = resources_of(get_current_context())
+    return pipeline.train(resources, Dataset.from_json(dataset), FisherRecord.from_json(fisher)).to_json()
+
+
+@permanent_errors_fail
+def evaluate(dataset: Json, candidate: Json) -> Json:
+    """The report on the candidate, with the gate's verdict and the probes."""
+    resources = resources_of(get_current_context())
+    return pipeline.evaluate(resources, Dataset.from_json(dataset), Candidate.from_json(candidate)).to_json()
+
+
+@permanent_errors_fail
+def publish(dataset: Json, candidate: Json, report: Json) -> Json:
+    """The immutable version; its metadata becomes the extra of the adapter asset's event."""
+    context = get_current_context()
+    resources = resources_of(context)
+    version = pipeline.publish(
+        resources,
+        Dataset.from_json(dataset),
+        Candidate.from_json(candidate),
+        Report.from_json(report),
+        run=run_info(context),
+    )
+    for asset in context["task"].outlets:
+        context["outlet_events"][asset].extra = {
+            "version": version.version,
+            "parent": version.parent,
+            "window": version.window.to_json(),
+            "accepted": version.accepted,
+            "uri": version.uri,
+            "sha256": version.sha256,
+        }
+    return version.to_json()
+
+
+@permanent_errors_fail
+def accepted(version: Json) -> bool:
+    """Short-circuit on the gate's verdict, on `deploy: never`, and on what may follow the live version by itself."""
+    context = get_current_context()
+    resources = resources_of(context)
+    record = AdapterVersion.from_json(version)
+    decision = release.may_deploy(resources, record, force=context["params"].get("force") == "quality")
+    event("accepted", version=record.version, deploy=decision.deploy, why=decision.why)
+    context["ti"].xcom_push(key="verdict", value={"deploy": decision.deploy, "why": decision.why})
+    return decision.deploy
+
+
+class Approve(ApprovalOperator):
+    """Waits for a person where `deploy: approve` asks for one, or where no probe proves the version; else passes."""
+
+    def execute(self, context: Any) -> Any:
+        settings = settings_of(context)
+        version = AdapterVersion.from_json(context["ti"].xcom_pull(task_ids="publish"))
+        if settings.deploy != "approve" and version.report.probes is not None:
+            return None
+        self.subject = f"Deploy adapter {version.version}?"
+        self.body = _summary(version)
+        return super().execute(context)
+
+
+@permanent_errors_fail
+def deploy(version: Json) -> Json:
+    """Preflight, copy, load and probe on every replica; the pointer stays where it is."""
+    context = get_current_context()
+    resources = resources_of(context)
+    return release.deploy(
+        resources,
+        AdapterVersion.from_json(version),
+        run=run_info(context),
+        decided_by=_decided_by(context),
+        force=context["params"].get("force") == "quality",
+    ).to_json()
+
+
+@permanent_errors_fail
+def verify(deployment: Json) -> Json:
+    """Hold every replica to its proof once more, then ledger, pointer, drain and unload."""
+    resources = resources_of(get_current_context())
+    return release.verify(resources, Deployment.from_json(deployment)).to_json()
+
+
+def _decided_by(context: Any) -> str:
+    """Who or what decided: the person who approved, the person who forced it, or the gate."""
+    answer = context["ti"].xcom_pull(task_ids="approve")
+    if answer:
+        user = (answer.get("responded_by_user") or {}).get("name", "an unnamed user")
+        return f"{user}, by approval"
+    if context["params"].get("force") == "quality":
+        return f"{person(context)}, against the gate"
+    return "the gate"
+
+
+def _summary(version: AdapterVersion) -> str:
+    rows = "\n".join(
+        f"| {rule.name} | {'passed' if rule.passed else 'failed'} | {rule.why} |" for rule in version.report.rules
+    )
+    proof = "no probe proves it on a server" if version.report.probes is None else "provable by probes"
+    parent = version.parent or "the base model"
+    return (
+        f"Window {version.window}, {version.dataset.rows} rows, parent {parent}, {proof}.\n\n"
+        f"| rule | verdict | why |\n|---|---|---|\n{rows}\n\n```json\n{json.dumps(version.report.retained)}\n```"
+    )

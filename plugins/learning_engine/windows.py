@@ -1,0 +1,109 @@
+"""Which window a DAG run is about, and whose turn it is. Called by the tasks, and by nothing else.
+
+A run's window is its params', else its data interval, else what the schedule gives for `run_after`: runs started by
+`airflow dags trigger`, by REST with `logical_date: null` or by an asset have no data interval at all.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from learning_engine.contracts import Window
+from learning_engine.errors import ConfigError
+from learning_engine.sections import Dag
+
+
+class DagRun(Protocol):
+    """The fields of Airflow's run record that a window depends on."""
+
+    run_id: str
+    run_type: Any
+    logical_date: datetime | None
+    data_interval_start: datetime | None
+    data_interval_end: datetime | None
+    run_after: datetime
+    conf: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class RunWindow:
+    """A run's window; `explicit` where somebody typed it in, so that nothing may widen it."""
+
+    window: Window
+    explicit: bool
+
+
+def of_run(run: DagRun, params: Mapping[str, Any], dag: Dag) -> RunWindow:
+    """Raises ConfigError for a window that is half given, unreadable or empty."""
+    start, end = params.get("window_start"), params.get("window_end")
+    if start is None and end is None:
+        return RunWindow(_scheduled(run, dag), explicit=False)
+    if start is None or end is None:
+        raise ConfigError(
+            f"Expected both params window_start and window_end or neither, found {start!r} and {end!r}: "
+            "give both, or leave both empty for the run's own interval."
+        )
+    try:
+        window = Window(_instant(start), _instant(end))
+    except Exception as error:
+        raise ConfigError(
+            f"Expected window_start before window_end, both as ISO 8601 with a time zone "
+            f"(2026-11-09T02:00:00Z), found {start!r} and {end!r}: {error}"
+        ) from error
+    return RunWindow(window, explicit=True)
+
+
+def earlier_active_run(run: DagRun, window: Window, dag_id: str, dag: Dag) -> str | None:
+    """The id of an active run of this DAG whose window ends at or before this one's start, or None.
+
+    Waiting for these, and for no others, makes concurrent runs come out as if one after the other; windows are
+    partially ordered by time, so nobody waits in a circle. A queued run counts only in a backfill: any other queued
+    run may itself be kept from starting by this one (`max_active_runs` is 1).
+    """
+    for other in _active_runs(dag_id):
+        if other.run_id == run.run_id or (other.state == "queued" and other.run_type != "backfill"):
+            continue
+        try:
+            theirs = of_run(other, other.conf or {}, dag).window
+        except ConfigError:
+            continue  # it will fail by itself in its first task
+        if theirs.end <= window.start:
+            return str(other.run_id)
+    return None
+
+
+def _scheduled(run: DagRun, dag: Dag) -> Window:
+    start, end = run.data_interval_start, run.data_interval_end
+    if start is not None and end is not None and start < end:
+        return Window(start, end)
+    import pendulum
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+    timetable = CronDataIntervalTimetable(dag.schedule, timezone=pendulum.timezone(dag.timezone))
+    interval = timetable.infer_manual_data_interval(run_after=pendulum.instance(run.run_after))
+    return Window(interval.start, interval.end)
+
+
+def _instant(value: object) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+
+
+def _active_runs(dag_id: str) -> Iterator[Any]:
+    """Queued and running runs that have a logical date, newest first, asked of the scheduler's API.
+
+    The task SDK's public methods can only look back from a run that has a logical date itself, hence its messages.
+    """
+    from airflow.sdk.execution_time.comms import GetPreviousDagRun
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    # Queued first: a run that starts between the two questions is then seen twice, and never missed.
+    for state in ("queued", "running"):
+        before = datetime.fromisoformat("9000-01-01T00:00:00+00:00")
+        while True:
+            answer = SUPERVISOR_COMMS.send(GetPreviousDagRun(dag_id=dag_id, logical_date=before, state=state))
+            found = getattr(answer, "dag_run", None)
+            if found is None or found.logical_date is None:
+                break
+            yield found
+            before = found.logical_date
