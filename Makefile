@@ -1,0 +1,63 @@
+# Learning Engine. On a fresh machine Python 3.11 (or 3.12) and make are enough; `make` alone lists the targets.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv/bin
+PYTEST := $(VENV)/python -m pytest
+# pytest leaves with 5 where no test was selected.
+OR_NO_TESTS := || { status=$$?; if [ $$status -eq 5 ]; then echo "no tests of this kind"; else exit $$status; fi; }
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up down init test test-real check bench docs lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/.installed .swift-venv/.installed  ## set up .venv and .swift-venv; does nothing where they are up to date
+
+.venv/.installed: requirements.txt requirements-dev.txt requirements.lock include/setup/install.py include/setup/packages.py
+	@$(PYTHON) -m include.setup.install environment
+	@touch $@
+
+.swift-venv/.installed: requirements-swift.txt include/setup/install.py include/setup/packages.py
+	@$(PYTHON) -m include.setup.install swift
+	@if [ -d .swift-venv ]; then touch $@; fi
+
+demo: install  ## the whole loop on this machine: four weeks of feedback, four versions, a report
+	@$(VENV)/python -m demo
+
+up: install  ## the same stack, left running; prints the address and the login
+	@$(VENV)/python -m demo up
+
+down:  ## end what `make up` started
+	@if [ -x $(VENV)/python ]; then $(VENV)/python -m demo down; fi
+
+init: $(if $(AIRFLOW_PYTHON),,install)  ## pools, connections and bucket in an Airflow that is there (AIRFLOW_PYTHON=its python)
+	@PYTHONPATH=plugins $(or $(AIRFLOW_PYTHON),$(VENV)/python) -m learning_engine.init
+
+test: install  ## every test that the Python environment alone can carry
+	@$(PYTEST) -m "not real" $(OR_NO_TESTS)
+
+test-real: install  ## the tests against real counterparts; installs them in .cache/, names what is missing
+	@$(PYTHON) -m include.setup.counterparts
+	@$(PYTEST) -m real $(OR_NO_TESTS)
+
+check: install  ## ruff, mypy and import-linter
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports
+
+bench: install  ## every benchmark: a table each, and JSON under benchmarks/results/
+	@for script in benchmarks/*.py; do \
+		if [ -e "$$script" ]; then echo "== $$script"; $(VENV)/python "$$script" || exit 1; else echo "no benchmarks"; fi; \
+	done
+
+docs: install  ## docs/configuration.md anew, from the code and the commented YAML
+	@PYTHONPATH=plugins $(VENV)/python -m include.setup.reference
+
+lock:  ## requirements.lock anew: the newest packages within the ranges
+	@$(PYTHON) -m include.setup.install lock
+
+clean: down  ## remove the environments, the demo and every cache
+	rm -rf .venv .swift-venv .demo .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

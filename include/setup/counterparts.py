@@ -1,0 +1,84 @@
+"""What `make test-real` needs beside .venv: installs what it can, names the rest. With CI=true a missing part fails.
+
+    python3 -m include.setup.counterparts
+
+| part           | where it goes     | tests                                        |
+|----------------|-------------------|----------------------------------------------|
+| MAX Serve      | .cache/max-venv   | the model server's contract, on the real one |
+| docker-compose | the system (apt)  | the production file, by its own reader       |
+"""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from include.setup.packages import ROOT, SetupError, create, run, step
+
+MAX = "modular==26.7.0"
+MAX_ENVIRONMENT = ROOT / ".cache" / "max-venv"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that a test of the real marker runs against."""
+
+    name: str
+    without: str
+    prepare: Callable[[], None]
+
+
+def max_serve() -> None:
+    """MAX in an environment of its own: it pins packages that Airflow has newer."""
+    if (MAX_ENVIRONMENT / "bin" / "max").exists():
+        return
+    if platform.system() != "Linux":
+        raise SetupError("MAX Serve is tested on Linux only")
+    venv = create(MAX_ENVIRONMENT)
+    if not venv.uv:
+        raise SetupError("pip cannot resolve MAX's requirements: install uv and run `make test-real` again")
+    with step(f"{MAX}, 1.8 GB, into .cache/max-venv"):
+        venv.install(MAX)
+
+
+def docker_compose() -> None:
+    """The reader of compose files; it needs no engine. Installed in CI, asked for elsewhere."""
+    if shutil.which("docker-compose"):
+        return
+    if not (in_ci() and os.geteuid() == 0 and shutil.which("apt-get")):
+        raise SetupError("docker-compose is missing: `apt-get install docker-compose`, or your system's way")
+    with step("docker-compose from the system's packages"):
+        run(["apt-get", "update"])
+        run(
+            ["apt-get", "install", "--yes", "--no-install-recommends", "docker-compose"],
+            DEBIAN_FRONTEND="noninteractive",
+        )
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() == "true"
+
+
+PARTS = (
+    Part("MAX Serve", "its tests are skipped, the stand-in server stays tested", max_serve),
+    Part("docker-compose", "docker-compose.airflow.yaml is checked by our own rules only", docker_compose),
+)
+
+
+def main() -> int:
+    missing = 0
+    for part in PARTS:
+        try:
+            part.prepare()
+        except SetupError as error:
+            missing += 1
+            print(f"  missing: {part.name}: {part.without}.\n    {error}", flush=True)
+        else:
+            print(f"  ready: {part.name}", flush=True)
+    return 1 if missing and in_ci() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

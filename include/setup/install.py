@@ -1,0 +1,166 @@
+"""Sets up this repository's environments on a machine that has Python 3.11 and nothing else. `make install` runs it.
+
+    python3 -m include.setup.install environment    .venv: PyTorch for this machine, then requirements*.txt as locked
+    python3 -m include.setup.install swift          .swift-venv: the S3 store of tests and demo
+    python3 -m include.setup.install lock           requirements.lock anew: the newest set within the ranges
+
+PyTorch comes first and by itself: the default build brings gigabytes of CUDA, which only a machine with a GPU gets.
+"""
+
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from include.setup.packages import ROOT, Environment, SetupError, create, run, step
+
+LOCK = ROOT / "requirements.lock"
+REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements-dev.txt")
+SWIFT = ROOT / "requirements-swift.txt"
+LOCK_HEAD = """\
+# The exact set that the tests ran on: constraints for requirements.txt and requirements-dev.txt. `make lock` writes it.
+# torch stands without its build (+cpu, +cu130): the installer picks the build that fits the machine.
+"""
+
+
+def environment() -> None:
+    """Make .venv, or bring it up to date with the lock."""
+    venv = create(ROOT / ".venv")
+    _torch(venv, _locked("torch"), cuda=has_cuda())
+    with step(f"{len(_lock_lines())} locked packages"):
+        venv.install(*_requirements(venv), "--constraint", LOCK)
+
+
+def swift() -> None:
+    """Make .swift-venv. Where it cannot be made, tests and demo fall back to a mock, and this says so."""
+    consequence = "the demo and the tests use moto's server, a mock, as their S3 store"
+    if platform.system() != "Linux":
+        print(f"  OpenStack Swift runs on Linux only: {consequence}", flush=True)
+        return
+    if not SWIFT.exists():
+        print(f"  {SWIFT.name} is missing: {consequence}", flush=True)
+        return
+    try:
+        venv = create(ROOT / ".swift-venv")
+        with step("OpenStack Swift, a real S3 store"):
+            venv.install("--requirement", SWIFT)
+    except SetupError as error:
+        print(f"  OpenStack Swift cannot be installed: {consequence}\n{error}", flush=True)
+        shutil.rmtree(ROOT / ".swift-venv", ignore_errors=True)
+
+
+def lock() -> None:
+    """Resolve the ranges anew in a fresh environment and write down what came out."""
+    path = ROOT / ".cache" / "lock-venv"
+    shutil.rmtree(path, ignore_errors=True)
+    venv = create(path)
+    _torch(venv, _locked("torch"), cuda=has_cuda())
+    with step("the newest packages within the ranges"):
+        venv.install(*_requirements(venv))
+    write_lock(venv)
+    shutil.rmtree(path)
+    print(f"  {LOCK.name} is new: run `make install test`, then commit it", flush=True)
+
+
+def write_lock(venv: Environment) -> None:
+    """Write what `venv` holds, less the installers, as constraints."""
+    lines = [re.sub(r"\+\S+$", "", line) for line in venv.freeze() if "==" in line]
+    kept = [line for line in lines if not re.match(r"(pip|uv)==", line)]
+    LOCK.write_text(LOCK_HEAD + "\n".join(kept) + "\n")
+
+
+def has_cuda() -> bool:
+    """Whether an NVIDIA device answers on this machine."""
+    if Path("/dev/nvidia0").exists():
+        return True
+    if not (program := shutil.which("nvidia-smi")):
+        return False
+    listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60)
+    return listed.returncode == 0 and "GPU" in listed.stdout
+
+
+def is_cpu_build(package: dict[str, Any], system: str) -> bool:
+    """Whether an entry of pip's report is a PyTorch without CUDA, judged by its version and what it requires."""
+    if system != "Linux" or package["version"].endswith("+cpu"):
+        return True
+    requirements = package.get("requires_dist") or []
+    return "+" not in package["version"] and not any(
+        re.match(r"(nvidia|cuda)[-_]", line.lower()) for line in requirements
+    )
+
+
+def _torch(venv: Environment, version: str, *, cuda: bool) -> None:
+    """Install PyTorch `version`: the default build beside a GPU, else a build for the CPU and nothing larger."""
+    found = venv.version("torch")
+    if found and found.split("+")[0] == version:
+        return
+    if cuda:
+        with step(f"PyTorch {version} with CUDA, since this machine has a GPU"):
+            venv.install(f"torch=={version}")
+        return
+    if venv.uv and _index_has_cpu_build(venv, version):
+        with step(f"PyTorch {version} for the CPU"):
+            venv.install("--torch-backend=cpu", f"torch=={version}")
+        return
+    pip = (str(venv.python), "-m", "pip", "install", "--disable-pip-version-check")
+    look = ("--dry-run", "--no-deps", "--ignore-installed", "--quiet", "--report", "-")
+    with step(f"which PyTorch {version} pip would take"):
+        report = run([*pip, *look, f"torch=={version}"])
+    package = json.loads(report)["install"][0]["metadata"]
+    if not is_cpu_build(package, platform.system()):
+        raise SetupError(
+            f"Expected PyTorch {version} for the CPU, since no NVIDIA device answers here; found {package['version']} "
+            "with CUDA, some gigabytes. Let this machine reach PyTorch's own package index, or put a CPU wheel where "
+            f"pip finds it (PIP_FIND_LINKS=/directory make install), or install a torch {version} into .venv by hand; "
+            "then run `make install` again."
+        )
+    with step(f"PyTorch {package['version']}"):
+        run([*pip, f"torch=={package['version']}"])
+
+
+def _index_has_cpu_build(venv: Environment, version: str) -> bool:
+    """Whether uv reaches PyTorch's index: one try of at most half a minute, nothing downloaded."""
+    ask = (str(venv.uv), "pip", "install", "--python", str(venv.python), "--dry-run", "--torch-backend=cpu")
+    try:
+        run([*ask, f"torch=={version}"], timeout=30, UV_HTTP_RETRIES="0", UV_HTTP_TIMEOUT="10")
+    except SetupError:
+        return False
+    return True
+
+
+def _requirements(venv: Environment) -> list[str | Path]:
+    """Both requirement files, with PyTorch held to the build that is installed: nothing may pull in another."""
+    pin = venv.path / "torch.txt"
+    pin.write_text(f"torch=={venv.version('torch')}\n")
+    return [word for file in REQUIREMENTS for word in ("--requirement", file)] + ["--constraint", pin]
+
+
+def _lock_lines() -> list[str]:
+    return [line for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def _locked(package: str) -> str:
+    return next(line.split("==")[1] for line in _lock_lines() if line.startswith(f"{package}=="))
+
+
+COMMANDS = {"environment": environment, "swift": swift, "lock": lock}
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1 or arguments[0] not in COMMANDS:
+        print(__doc__)
+        return 2
+    try:
+        COMMANDS[arguments[0]]()
+    except SetupError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
