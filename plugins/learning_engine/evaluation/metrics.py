@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from learning_engine.evaluation.batching import by_length, pad
 from learning_engine.evaluation.figures import Drift
 from learning_engine.evaluation.views import View, Views
+from learning_engine.learning.batches import IGNORED
+from learning_engine.learning.forward import supervised_logits
 
-IGNORED = -100
 CONFIDENCE = 0.95
 # Bounds the memory of one round of the bootstrap: 4 million indices are 32 MB.
 _ROUND = 4_000_000
@@ -54,25 +55,14 @@ def row_losses(views: Views, view: View, examples: datasets.Dataset, *, batch_si
     inputs, labels = columns["input_ids"], columns["labels"]
     with views.using(view):
         for batch in by_length(inputs, batch_size=batch_size):
-            ids, mask = pad([inputs[row] for row in batch], value=0, device=views.device)
+            ids, _ = pad([inputs[row] for row in batch], value=0, device=views.device)
             targets, _ = pad([labels[row] for row in batch], value=IGNORED, device=views.device)
-            total[batch], tokens[batch] = _losses(views, ids, mask, targets)
+            logits, observed, places = supervised_logits(views.model, ids, targets)
+            losses = F.cross_entropy(logits, observed, reduction="none").double()
+            totals = torch.zeros(len(batch), dtype=torch.float64, device=ids.device).index_add_(0, places, losses)
+            total[batch] = totals.cpu().numpy()
+            tokens[batch] = torch.bincount(places, minlength=len(batch)).cpu().numpy()
     return RowLosses(total, tokens)
-
-
-def _losses(
-    views: Views, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    targets = labels[:, 1:]
-    # The logits of the last layer are the dearest part: only columns that predict a supervised token of some row.
-    columns = (targets != IGNORED).any(dim=0).nonzero().flatten()
-    logits = views.logits(ids, mask, columns)
-    targets = targets[:, columns]
-    supervised = targets != IGNORED
-    losses = F.cross_entropy(logits[supervised].float(), targets[supervised], reduction="none").double()
-    totals = torch.zeros(len(ids), dtype=torch.float64, device=ids.device)
-    totals.index_add_(0, supervised.nonzero()[:, 0], losses)
-    return totals.cpu().numpy(), supervised.sum(dim=1).cpu().numpy()
 
 
 def margin(losses: RowLosses, liked: npt.NDArray[np.bool_]) -> float | None:
@@ -119,4 +109,4 @@ def kl(views: Views, prompts: Sequence[Sequence[int]], *, batch_size: int) -> Dr
 def _log_probabilities(views: Views, view: View, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """(tokens, vocabulary) in float32, without the padding."""
     with views.using(view):
-        return F.log_softmax(views.logits(ids, mask)[mask.bool()].float(), dim=-1)
+        return F.log_softmax(views.logits(ids)[mask.bool()].float(), dim=-1)

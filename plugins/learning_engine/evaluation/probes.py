@@ -102,21 +102,21 @@ def _margins(
     whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
     margins: list[npt.NDArray[np.float64]] = [np.zeros(0) for _ in whole]
     for batch in by_length(whole, batch_size=batch_size):
-        ids, mask = pad([whole[row] for row in batch], value=0, device=views.device)
+        ids, _ = pad([whole[row] for row in batch], value=0, device=views.device)
         first = min(len(prompts[row]) for row in batch) - 1
         columns = torch.arange(first, ids.shape[1] - 1, device=views.device)
         # (views, rows, columns): by how much each view prefers the answer's token to the best other one.
-        leads = torch.stack([_lead(views, view, ids, mask, columns) for view in ("candidate", *_references(views))])
+        leads = torch.stack([_lead(views, view, ids, columns) for view in ("candidate", *_references(views))])
         for row, lead in zip(batch, leads.permute(1, 0, 2).cpu().double().numpy(), strict=True):
             start = len(prompts[row]) - 1 - first
             margins[row] = _margin(lead[:, start : start + len(answers[row])])
     return margins
 
 
-def _lead(views: Views, view: View, ids: torch.Tensor, mask: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def _lead(views: Views, view: View, ids: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Logit of each next token minus the best of the others, (rows, columns) in float32."""
     with views.using(view):
-        logits = views.logits(ids, mask, columns).float()
+        logits = views.logits(ids, columns).float()
     targets = ids[:, columns + 1].unsqueeze(-1)
     own = logits.gather(-1, targets)
     others = logits.scatter(-1, targets, -torch.inf).amax(dim=-1, keepdim=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from learning_engine import sections
+from learning_engine.learning import adapter as adapters
 from learning_engine.learning import model as models
 
 View = Literal["candidate", "parent", "base"]
@@ -41,21 +42,26 @@ class Views:
         finally:
             self.model.set_adapter(self.candidate, inference_mode=True)
 
-    def logits(self, input_ids: torch.Tensor, mask: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits of a right-padded batch, (rows, columns, vocabulary); only at `columns` where they are given."""
+    def logits(self, input_ids: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits of a right-padded batch, (rows, columns, vocabulary); only at `columns` where they are given.
+
+        Under causal attention no token sees the padding to its right, so that it needs no mask.
+        """
         keep = 0 if columns is None else columns
-        logits: torch.Tensor = self.model(
-            input_ids=input_ids, attention_mask=mask, use_cache=False, logits_to_keep=keep
-        ).logits
+        logits: torch.Tensor = self.model(input_ids=input_ids, use_cache=False, logits_to_keep=keep).logits
         return logits
 
 
 def load_views(model: sections.Model, lora: sections.Lora, *, candidate: Path, parent: Path | None) -> Views:
-    """Load the base once and both adapters onto it. Raises ModelError as `learning.model.load` does."""
+    """Load the base once and both adapters onto it.
+
+    Raises ModelError for a model or adapter that is missing, unreadable or of another shape than configured.
+    """
     loaded = models.load(model, lora, adapter=candidate, trainable=False, seed=0)
     name = loaded.model.active_adapter
     if parent is not None:
+        adapters.read(parent, loaded.lora)  # what peft would load only in part, or fail on with an error of its own
         loaded.model.load_adapter(str(parent), adapter_name=_PARENT, is_trainable=False)
     loaded.model.set_adapter(name, inference_mode=True)
     loaded.model.eval()
-    return Views(loaded.model, loaded.tokenizer, torch.device(loaded.device), name, parent is not None)
+    return Views(loaded.model, loaded.tokenizer, loaded.device, candidate=name, has_parent=parent is not None)

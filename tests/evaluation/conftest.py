@@ -1,0 +1,104 @@
+"""A base and two adapters that were taught one lesson each: a first version, and the one that continues it."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+
+from learning_engine import sections
+from learning_engine.evaluation.prompts import Messages, render
+from learning_engine.evaluation.views import Views, load_views
+from learning_engine.learning import model as models
+from tests import tiny
+
+LORA = sections.Lora(dropout=0.0)
+FIRST = {"house": "red", "river": "blue", "stone": "black", "cloud": "white"}
+SECOND = {"bird": "brown", "boat": "green", "lamp": "yellow", "garden": "orange"}
+
+
+def ask(thing: str) -> Messages:
+    return [{"role": "user", "content": f"What colour is the {thing}?"}]
+
+
+def encode(tokenizer: Any, lesson: dict[str, str], *, rating: int = 1) -> datasets.Dataset:
+    """The lesson's answers in the columns of `feedback.dataset.encode`."""
+    rows = []
+    for thing, colour in lesson.items():
+        prompt = render(tokenizer, ask(thing))
+        answer = tokenizer.encode(f"The {thing} is {colour}.{tiny.END}", add_special_tokens=False)
+        rows.append(
+            {
+                "input_ids": prompt + answer,
+                "labels": [-100] * len(prompt) + answer,
+                "weight": 2.0,
+                "rating": rating,
+                "prompt_length": len(prompt),
+            }
+        )
+    return datasets.Dataset.from_list(rows)
+
+
+def teach(model: sections.Model, lesson: dict[str, str], directory: Path, *, start: Path | None = None) -> Path:
+    """Train the lesson into an adapter that begins at `start`."""
+    loaded = models.load(model, LORA, adapter=start, trainable=True, seed=3)
+    optimizer = torch.optim.AdamW(models.lora_weights(loaded.model).values(), lr=1e-2)
+    for _ in range(60):
+        for row in encode(loaded.tokenizer, lesson):
+            ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+            loaded.model(input_ids=ids, labels=labels).loss.div(len(lesson)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    models.save_adapter(loaded, directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> sections.Model:
+    torch.set_num_threads(1)
+    base = tiny.make_base(tmp_path_factory.mktemp("base"), initializer_range=0.2)
+    return sections.Model(base=str(base), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def parent(model: sections.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return teach(model, FIRST, tmp_path_factory.mktemp("parent"))
+
+
+@pytest.fixture(scope="session")
+def candidate(model: sections.Model, parent: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return teach(model, SECOND, tmp_path_factory.mktemp("candidate"), start=parent)
+
+
+@pytest.fixture(scope="session")
+def views(model: sections.Model, candidate: Path, parent: Path) -> Views:
+    return load_views(model, LORA, candidate=candidate, parent=parent)
+
+
+@pytest.fixture(scope="session")
+def first(model: sections.Model, parent: Path) -> Views:
+    """The first version: it has no parent."""
+    return load_views(model, LORA, candidate=parent, parent=None)
+
+
+@pytest.fixture(scope="session")
+def unchanged(model: sections.Model, parent: Path) -> Views:
+    """A candidate that is its parent."""
+    return load_views(model, LORA, candidate=parent, parent=parent)
+
+
+@pytest.fixture(scope="session")
+def alone(model: sections.Model, candidate: Path, parent: Path) -> dict[str, Any]:
+    """Each view as a model of its own, loaded by peft and transformers alone."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    def load() -> Any:
+        return AutoModelForCausalLM.from_pretrained(model.base, dtype=torch.float32)
+
+    return {
+        "candidate": PeftModel.from_pretrained(load(), candidate).eval(),
+        "parent": PeftModel.from_pretrained(load(), parent).eval(),
+        "base": load().eval(),
+    }

@@ -1,0 +1,177 @@
+"""A candidate judged whole: figures, verdict, notes and probes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from learning_engine import sections
+from learning_engine.contracts import Report
+from learning_engine.evaluation.evaluate import Evaluation, evaluate
+from learning_engine.evaluation.metrics import row_losses
+from learning_engine.evaluation.prompts import read
+from learning_engine.evaluation.views import Views, load_views
+from tests.evaluation.conftest import FIRST, LORA, SECOND, ask, encode
+
+GATE = sections.Gate(min_heldout=4, max_kl_parent=50.0, min_retained=-10)
+SETTINGS = sections.Evaluation(bootstrap=500, probe_tokens=12, probe_margin=0.5)
+
+
+def judged(views: Views, **changes: Any) -> Evaluation:
+    wrong = encode(views.tokenizer, dict.fromkeys(SECOND, "white"), rating=-1)
+    arguments: dict[str, Any] = {
+        "views": views,
+        "heldout": datasets.concatenate_datasets([encode(views.tokenizer, SECOND), wrong]),
+        "earlier": {"v1.0": encode(views.tokenizer, FIRST)},
+        "missing": [],
+        "best": {"v1.0": 0.1},
+        "prompts": read(None, limit=6),
+        "probe_candidates": [ask(thing) for thing in SECOND],
+        "evaluation": SETTINGS,
+        "gate": GATE,
+        "servable": None,
+        "run_key": "key",
+        "seed": 1,
+    }
+    return evaluate(**(arguments | changes))
+
+
+def rule(report: Report, name: str) -> Any:
+    return next(found for found in report.rules if found.name == name)
+
+
+def test_a_candidate_that_learned_is_accepted_with_its_probes(views: Views) -> None:
+    found = judged(views)
+    report = found.report
+    assert report.accepted
+    assert (report.run_key, report.heldout_rows) == ("key", 8)
+    assert report.loss is not None
+    assert report.loss < 0.2
+    assert report.loss_parent is not None
+    assert report.loss_base is not None
+    assert 0 < report.gain_lower_bound <= report.loss_parent - report.loss
+    assert report.margin > max(report.margin_parent, 0)
+    assert report.drift_parent > 0
+    assert report.notes == []
+    assert 1 <= len(found.probes) <= SETTINGS.probes
+
+
+def test_losses_are_over_liked_rows_and_the_others_enter_the_margin(views: Views) -> None:
+    liked = row_losses(views, "candidate", encode(views.tokenizer, SECOND), batch_size=16).mean()
+    disliked = encode(views.tokenizer, dict.fromkeys(SECOND, "white"), rating=-1)
+    report = judged(views).report
+    assert report.loss == pytest.approx(liked, rel=1e-5)
+    assert report.margin == pytest.approx(
+        row_losses(views, "candidate", disliked, batch_size=16).mean() - liked, rel=1e-5
+    )
+    assert rule(report, "heldout").figure == len(SECOND)
+
+
+def test_what_is_kept_is_against_the_best_and_the_base(views: Views) -> None:
+    report = judged(views).report
+    kept = (report.base_scores["v1.0"] - report.scores["v1.0"]) / (report.base_scores["v1.0"] - 0.1)
+    assert report.retained == {"v1.0": pytest.approx(kept)}
+    assert report.best == {"v1.0": 0.1}
+    strict = judged(views, gate=GATE.model_copy(update={"min_retained": 1.0})).report
+    assert not strict.accepted
+    assert rule(strict, "retained").figure == report.retained["v1.0"]
+
+
+def test_the_report_is_plain_json_without_a_users_word(views: Views) -> None:
+    body = judged(views).report.to_json()
+    text = json.dumps(body, allow_nan=False)
+    assert Report.from_json(json.loads(text)).to_json() == body
+    assert not any(word in text for word in ("What colour", "brown", *SECOND))
+
+
+def test_the_same_work_gives_the_same_report(views: Views) -> None:
+    assert judged(views) == judged(views)
+
+
+def test_a_first_version_is_judged_against_the_base(first: Views) -> None:
+    report = judged(first, heldout=encode(first.tokenizer, FIRST), earlier={}, best={}).report
+    assert report.accepted
+    assert report.loss_parent == report.loss_base
+    assert report.drift_parent == report.drift_base
+    assert rule(report, "retained").why == "There is no earlier window yet."
+    assert report.margin is None
+
+
+def test_a_candidate_that_learned_nothing_is_refused(views: Views) -> None:
+    report = judged(views, heldout=encode(views.tokenizer, FIRST), earlier={}).report
+    assert not report.accepted
+    assert rule(report, "learned").figure < 0
+
+
+def test_an_unproven_candidate_is_noted(unchanged: Views) -> None:
+    found = judged(unchanged)
+    assert found.probes == []
+    assert any(note.startswith("unproven: ") and "0.5 nats" in note for note in found.report.notes)
+    assert rule(found.report, "learned").figure == 0.0
+    assert found.report.drift_parent == pytest.approx(0.0, abs=1e-6)
+
+
+def test_windows_that_cannot_be_judged_are_noted(views: Views) -> None:
+    disliked = encode(views.tokenizer, FIRST, rating=-1)
+    first, empty = encode(views.tokenizer, FIRST), datasets.Dataset.from_list([])
+    report = judged(
+        views,
+        earlier={"v1.0": first, "v1.1": disliked, "v1.2": empty, "v1.3": first},
+        best={"v1.0": 0.1, "v1.3": 99.0},
+        missing=["v0.9"],
+    ).report
+    assert report.accepted
+    assert set(report.retained) == {"v1.0"}
+    assert set(report.scores) == {"v1.0", "v1.3"}
+    for version in ("v0.9", "v1.1", "v1.2", "v1.3"):
+        assert any(version in note for note in report.notes)
+        assert version in rule(report, "retained").why
+
+
+def test_an_earlier_window_without_a_known_best_fails_closed(views: Views) -> None:
+    report = judged(views, best={}).report
+    assert not report.accepted
+    assert not rule(report, "retained").passed
+    assert "v1.0 could not be measured" in rule(report, "retained").why
+
+
+def test_no_heldout_row_and_no_prompt_fails_closed(views: Views) -> None:
+    report = judged(views, heldout=datasets.Dataset.from_list([]), prompts=[]).report
+    assert not report.accepted
+    assert {found.name for found in report.rules if not found.passed} == {"heldout", "learned", "drift"}
+    assert (report.heldout_rows, report.loss, report.gain_lower_bound, report.drift_parent) == (0, None, None, None)
+
+
+def test_an_adapter_with_nan_fails_closed_and_leaves_json(
+    model: sections.Model, candidate: Path, parent: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_config.json").write_bytes((candidate / "adapter_config.json").read_bytes())
+    weights = load_file(candidate / "adapter_model.safetensors")
+    next(tensor for name, tensor in weights.items() if "lora_B" in name).fill_(np.nan)
+    save_file(weights, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
+    found = judged(load_views(model, LORA, candidate=tmp_path, parent=parent))
+    json.dumps(found.report.to_json(), allow_nan=False)
+    assert not found.report.accepted
+    assert found.probes == []
+    assert {"finite", "learned", "retained", "drift"} <= {r.name for r in found.report.rules if not r.passed}
+    assert (found.report.loss, found.report.scores, found.report.retained) == (None, {}, {})
+    assert any("loss" in note for note in found.report.notes)
+
+
+def test_an_adapter_that_the_server_would_refuse_is_refused(views: Views) -> None:
+    report = judged(views, servable="Rank 64 is more than the server's 16.").report
+    assert not report.accepted
+    assert rule(report, "servable").why == "Rank 64 is more than the server's 16."
+
+
+def test_few_rows_spread_over_the_set_are_enough(views: Views) -> None:
+    rows = datasets.concatenate_datasets([encode(views.tokenizer, {thing: SECOND[thing]}) for thing in SECOND])
+    settings = SETTINGS.model_copy(update={"max_rows": 2})
+    report = judged(views, heldout=rows, evaluation=settings, gate=GATE.model_copy(update={"min_heldout": 2})).report
+    ends = rows.select([0, 3])
+    assert report.heldout_rows == 2
+    assert report.loss == pytest.approx(row_losses(views, "candidate", ends, batch_size=4).mean(), rel=1e-5)

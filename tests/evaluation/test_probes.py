@@ -1,0 +1,105 @@
+"""Probes hold for real generation: the candidate gives their tokens, its parent and the base do not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from learning_engine.evaluation.probes import find
+from learning_engine.evaluation.prompts import read, render
+from learning_engine.evaluation.views import Views
+from learning_engine.probe import Probe
+from tests.evaluation.conftest import FIRST, SECOND, ask
+
+LESSONS = [ask(thing) for thing in (*FIRST, *SECOND)]
+
+
+def generate(model: Any, tokenizer: Any, probe: Probe) -> list[int]:
+    """The greedy answer of one model to one prompt, without batch and padding."""
+    prompt = torch.tensor([render(tokenizer, probe.messages)])
+    output = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=len(probe.tokens), do_sample=False
+    )
+    return output[0, prompt.shape[1] :].tolist()
+
+
+def text(tokenizer: Any, tokens: list[int]) -> str:
+    return tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+
+@torch.no_grad()
+def lead(model: Any, prompt: list[int], tokens: list[int]) -> np.ndarray:
+    """By how much the model prefers each token to the best other one, in nats, one forward and no batch."""
+    log_p = model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+    own = log_p[torch.arange(len(tokens)), tokens]
+    log_p[torch.arange(len(tokens)), tokens] = -np.inf
+    return (own - log_p.max(dim=-1).values).numpy()
+
+
+def test_only_the_candidate_generates_a_probe(views: Views, alone: dict[str, Any]) -> None:
+    found = find(views, [*LESSONS, *read(None, limit=24)], count=64, tokens=12, margin=0.5, batch_size=5)
+    assert len(found) >= len(SECOND)
+    for probe in found:
+        assert generate(alone["candidate"], views.tokenizer, probe) == probe.tokens
+        for other in ("parent", "base"):
+            theirs = generate(alone[other], views.tokenizer, probe)
+            assert theirs != probe.tokens
+            assert text(views.tokenizer, theirs) != probe.text.strip()
+
+
+def test_the_margin_is_what_each_model_prefers(views: Views, alone: dict[str, Any]) -> None:
+    for probe in find(views, LESSONS, count=64, tokens=12, margin=0.5, batch_size=3):
+        prompt = render(views.tokenizer, probe.messages)
+        sure = lead(alone["candidate"], prompt, probe.tokens).min()
+        apart = [(-lead(alone[other], prompt, probe.tokens)).max() for other in ("parent", "base")]
+        assert probe.margin == pytest.approx(min(sure, *apart), abs=1e-3)
+        assert probe.margin >= 0.5
+
+
+def test_the_widest_come_first_and_no_more_than_asked(views: Views) -> None:
+    every = find(views, [*LESSONS, *LESSONS], count=64, tokens=12, margin=0.1, batch_size=8)
+    margins = [probe.margin for probe in every]
+    assert margins == sorted(margins, reverse=True)
+    assert len({str(probe.messages) for probe in every}) == len(every) <= len(LESSONS)
+    assert [probe.tokens for probe in find(views, LESSONS, count=2, tokens=12, margin=0.1, batch_size=8)] == [
+        probe.tokens for probe in every[:2]
+    ]
+
+
+def test_a_probe_says_what_can_be_read(views: Views) -> None:
+    for probe in find(views, read(None, limit=24), count=64, tokens=12, margin=0.0, batch_size=8):
+        assert probe.text == views.tokenizer.decode(probe.tokens, skip_special_tokens=True)
+        assert probe.text.strip()
+        assert "\ufffd" not in probe.text
+        assert 1 <= len(probe.tokens) <= 12
+
+
+def test_a_candidate_that_is_its_parent_has_no_probe(unchanged: Views) -> None:
+    for margin in (0.0, 0.5):
+        assert find(unchanged, LESSONS, count=4, tokens=12, margin=margin, batch_size=8) == []
+
+
+def test_a_first_version_is_told_from_its_base(first: Views, alone: dict[str, Any]) -> None:
+    found = find(first, LESSONS, count=4, tokens=12, margin=0.5, batch_size=8)
+    assert found
+    for probe in found:
+        assert generate(alone["parent"], first.tokenizer, probe) == probe.tokens
+        assert generate(alone["base"], first.tokenizer, probe) != probe.tokens
+
+
+def test_no_prompt_reaches_a_margin_that_is_too_wide(views: Views) -> None:
+    assert find(views, LESSONS, count=4, tokens=12, margin=20.0, batch_size=8) == []
+
+
+def test_no_prompt_or_one_that_is_too_long_gives_no_probe(views: Views) -> None:
+    long = [{"role": "user", "content": "house " * 2000}]
+    assert find(views, [], count=4, tokens=12, margin=0.5, batch_size=8) == []
+    assert find(views, [long], count=4, tokens=12, margin=0.0, batch_size=8) == []
+
+
+def test_the_models_own_generation_config_changes_nothing(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = find(views, LESSONS, count=4, tokens=12, margin=0.5, batch_size=8)
+    monkeypatch.setattr(views.model.generation_config, "repetition_penalty", 5.0)
+    monkeypatch.setattr(views.model.generation_config, "do_sample", True)
+    assert find(views, LESSONS, count=4, tokens=12, margin=0.5, batch_size=8) == plain

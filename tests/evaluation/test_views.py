@@ -1,0 +1,51 @@
+"""One load of the base answers as candidate, parent and base, each exactly as the model of its own does."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from learning_engine import sections
+from learning_engine.errors import ModelError
+from learning_engine.evaluation.views import View, Views, load_views
+from tests import tiny
+
+IDS = torch.tensor([[1, 5, 40, 41, 42, 2], [1, 5, 90, 17, 2, 2]])
+
+
+@pytest.mark.parametrize("view", ["candidate", "parent", "base"])
+@torch.no_grad()
+def test_a_view_answers_as_its_own_model(views: Views, alone: dict[str, Any], view: View) -> None:
+    with views.using(view):
+        logits = views.logits(IDS)
+        some = views.logits(IDS, torch.tensor([1, 4]))
+    torch.testing.assert_close(logits, alone[view](IDS).logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(some, logits[:, [1, 4]])
+
+
+@torch.no_grad()
+def test_the_views_differ_and_leaving_one_goes_back_to_the_candidate(views: Views) -> None:
+    before = views.logits(IDS)
+    for view in ("parent", "base"):
+        with views.using(view):
+            assert not torch.allclose(views.logits(IDS), before, atol=0.1)
+        torch.testing.assert_close(views.logits(IDS), before)
+
+
+@torch.no_grad()
+def test_without_a_parent_its_view_is_the_base(first: Views, alone: dict[str, Any]) -> None:
+    with first.using("parent"):
+        torch.testing.assert_close(first.logits(IDS), alone["base"](IDS).logits, rtol=0, atol=1e-5)
+
+
+def test_nothing_is_trainable_after_switching(views: Views) -> None:
+    for view in ("parent", "base", "candidate"):
+        with views.using(view):
+            assert not any(parameter.requires_grad for parameter in views.model.parameters())
+
+
+def test_a_parent_of_another_shape_is_refused(model: sections.Model, candidate: Path, tmp_path: Path) -> None:
+    other = tiny.make_adapter(Path(model.base), tmp_path, seed=1, rank=4)
+    with pytest.raises(ModelError, match="rank 4"):
+        load_views(model, sections.Lora(), candidate=candidate, parent=other)
