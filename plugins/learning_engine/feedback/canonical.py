@@ -1,0 +1,65 @@
+"""The canonical text of JSON, which names a message: the text that PostgreSQL gives for a jsonb value.
+
+Keys by length and then by bytes, the last of equal keys, one space after each comma and colon, numbers in full. So
+the database computes the digest of a message by itself, and a file of the same rows gives the same digest.
+"""
+
+import hashlib
+import json
+import re
+from decimal import Decimal
+from json.encoder import encode_basestring
+from typing import Any
+
+LARGEST_EXPONENT = 131_072  # of jsonb's numbers; beyond it a number's text would grow without bound
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def parse(text: str) -> Any:
+    """JSON with its numbers as Decimals. Raises ValueError, or RecursionError where it is nested too deeply."""
+    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
+
+
+def canonical(value: Any) -> str:
+    """The text of `value` (strings, numbers, None, lists, dicts; anything else as its `str`), encodable as UTF-8.
+
+    A lone surrogate, which jsonb cannot hold, stays the escape sequence that it was. Raises RecursionError.
+    """
+    text = _text(value)
+    if text.isascii():
+        return text
+    return escape_surrogates(text)
+
+
+def message_digest(request: str, response: str) -> str:
+    """sha256 of the canonical array of two canonical texts, as hexadecimal digits."""
+    return hashlib.sha256(f"[{request}, {response}]".encode()).hexdigest()
+
+
+def escape_surrogates(text: str) -> str:
+    return SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float | Decimal):
+        return _number(Decimal(str(value)))
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join([_text(item) for item in value]) + "]"
+    if isinstance(value, dict):
+        keys = sorted(((str(key).encode("utf-8", "surrogatepass"), key) for key in value), key=lambda pair: pair[0])
+        keys.sort(key=lambda pair: len(pair[0]))
+        return "{" + ", ".join([f"{encode_basestring(str(key))}: {_text(value[key])}" for _, key in keys]) + "}"
+    return encode_basestring(str(value))
+
+
+def _number(value: Decimal) -> str:
+    if not value.is_finite():
+        return "null"
+    if abs(value.adjusted()) > LARGEST_EXPONENT:
+        return str(value)
+    text = format(value, "f")
+    return text.removeprefix("-") if value.is_zero() else text

@@ -1,0 +1,125 @@
+"""One raw row into one clean row, or the reason why not; no row, however broken, raises.
+
+Reasons: `superseded` (the user voted again), `bad_json` (no JSON, or nested too deeply), `no_prompt`, `no_answer`,
+`not_text` (an image, a number), `unknown_role`, `answer_in_prompt` (the conversation ends with another answer),
+`lone_surrogate`, `null_character`, `too_long`, `bad_time`, `unknown_thumb`; in snapshot.py also `over_user_cap`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from learning_engine.feedback import raw
+from learning_engine.feedback.raw import Raw
+from learning_engine.feedback.shapes import Message, Path, Unreadable, answer_of, compile_path, prompt_of
+from learning_engine.sections import Feedback
+
+
+class Row(NamedTuple):
+    """One rated answer. `created_at` in microseconds since 1970; `message`, `conversation` and `user` are sha256."""
+
+    created_at: int
+    message: str
+    conversation: str
+    user: str | None
+    messages: list[Message]
+    answer: str
+    rating: int
+
+
+@dataclass(frozen=True)
+class Dropped:
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings of cleaning, compiled."""
+
+    ratings: Mapping[str, int]
+    request_paths: tuple[Path, ...]
+    response_paths: tuple[Path, ...]
+    max_characters: int
+
+
+def rules(feedback: Feedback) -> Rules:
+    """Raises ConfigError where a path is not of the form `a.b[0].c`."""
+    return Rules(
+        raw.ratings(feedback),
+        tuple(map(compile_path, feedback.request_paths)),
+        tuple(map(compile_path, feedback.response_paths)),
+        feedback.max_characters,
+    )
+
+
+def parse_row(row: Raw, rules: Rules) -> Row | Dropped:
+    try:
+        return _parse(row, rules)
+    except Unreadable as error:
+        return Dropped(str(error))
+    except RecursionError:
+        return Dropped("bad_json")
+
+
+def _parse(row: Raw, rules: Rules) -> Row:
+    if row.superseded:
+        raise Unreadable("superseded")
+    messages = prompt_of(_load(row.request), rules.request_paths)
+    answer = answer_of(_load(row.response), rules.response_paths)
+    messages = _checked(messages, answer)
+    _check_text([*(message.content for message in messages), answer], rules.max_characters)
+    if row.created_at is None or row.message is None:
+        raise Unreadable("bad_time")
+    rating = rules.ratings.get(raw.fold(row.feedback_type or ""))
+    if rating is None:
+        raise Unreadable("unknown_thumb")
+    conversation = row.conversation or next(message.content for message in messages if message.role == "user")
+    return Row(
+        row.created_at,
+        row.message,
+        digest(conversation),
+        None if row.user is None else digest(row.user),
+        messages,
+        answer,
+        rating,
+    )
+
+
+def digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def _load(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Unreadable("bad_json") from None
+
+
+def _checked(messages: list[Message], answer: str) -> list[Message]:
+    """The prompt that a chat template takes: without the answer at its end, where the log repeats it there."""
+    if not answer.strip():
+        raise Unreadable("no_answer")
+    if messages and messages[-1].role == "assistant":
+        if messages[-1].content != answer:
+            raise Unreadable("answer_in_prompt")
+        messages = messages[:-1]
+    if not any(message.role == "user" and message.content.strip() for message in messages):
+        raise Unreadable("no_prompt")
+    return messages
+
+
+def _check_text(texts: list[str], max_characters: int) -> None:
+    if sum(map(len, texts)) > max_characters:
+        raise Unreadable("too_long")
+    text = "".join(texts)
+    if "\0" in text:
+        raise Unreadable("null_character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Unreadable("lone_surrogate") from None

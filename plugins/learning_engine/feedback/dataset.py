@@ -1,0 +1,179 @@
+"""A snapshot as training examples: token ids with labels on the rated answer alone."""
+
+import re
+import shutil
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import jinja2
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerBase
+
+from learning_engine import sections
+from learning_engine.errors import DatasetError
+
+SCHEMA = pa.schema(
+    [
+        pa.field("input_ids", pa.list_(pa.int32())),
+        pa.field("labels", pa.list_(pa.int32())),
+        pa.field("weight", pa.float32()),
+        pa.field("rating", pa.int8()),
+        pa.field("prompt_length", pa.int32()),
+        pa.field("row", pa.int32()),
+    ]
+)
+IGNORED = -100
+BATCH_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """`examples` in the order of the snapshot, memory-mapped from a file that lives as long as they do; columns
+    `input_ids`, `labels` (−100 where not supervised), `weight`, `rating` (1, −1), `prompt_length` (tokens before the
+    answer) and `row` (its index in the snapshot). `dropped`: reason → rows."""
+
+    examples: datasets.Dataset
+    dropped: dict[str, int]
+
+
+class Rated(NamedTuple):
+    """A row of the snapshot on its way."""
+
+    row: int
+    messages: list[dict[str, str]]
+    answer: str
+    rating: int
+
+
+class Rendered(NamedTuple):
+    rated: Rated
+    prompt: str
+    full: str
+
+
+def encode(
+    snapshot: Path, tokenizer: PreTrainedTokenizerBase, settings: sections.Dataset, *, heldout: bool | None
+) -> Encoded:
+    """Encode the rows of `snapshot` whose `heldout` is as given (None: all) with the tokenizer's chat template.
+
+    Supervised are the answer and its end of turn. A prompt that does not fit into `settings.max_tokens` loses its
+    beginning (but not its first token, where that begins the sequence). Dropped are `zero_weight`; `special_token` (a
+    text that holds one would forge turns); `template_refused`; `template_prefix` (the tokens of the prompt do not
+    begin those of prompt and answer); `answer_truncated` (the answer alone does not fit). Raises DatasetError where
+    the tokenizer has no chat template or no end-of-sequence token.
+    """
+    if not tokenizer.chat_template:
+        raise DatasetError(
+            f"Expected the tokenizer of {tokenizer.name_or_path!r} to have a chat template, found none: choose an "
+            "instruct model as model.base, or put a chat_template.jinja beside its tokenizer."
+        )
+    if tokenizer.eos_token_id is None:
+        raise DatasetError(
+            f"Expected the tokenizer of {tokenizer.name_or_path!r} to have an end-of-sequence token, found none: "
+            "set eos_token in its tokenizer_config.json."
+        )
+    encoder = _Encoder(tokenizer, settings)
+    directory = Path(tempfile.mkdtemp(prefix="learning-engine-"))
+    try:
+        with pa.OSFile(str(directory / "examples.arrow"), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
+            for rows in _rows(snapshot, heldout):
+                stream.write_batch(pa.RecordBatch.from_pylist(list(encoder.examples(rows)), schema=SCHEMA))
+        examples = datasets.Dataset.from_file(str(directory / "examples.arrow"))
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    weakref.finalize(examples, shutil.rmtree, directory, ignore_errors=True)
+    return Encoded(examples, dict(sorted(encoder.dropped.items())))
+
+
+def _rows(snapshot: Path, heldout: bool | None) -> Iterator[list[Rated]]:
+    index = 0
+    with pq.ParquetFile(snapshot) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=["messages", "answer", "rating", "heldout"]):
+            records = enumerate(batch.to_pylist(), start=index)
+            index += batch.num_rows
+            yield [
+                Rated(row, record["messages"], record["answer"], record["rating"])
+                for row, record in records
+                if heldout is None or record["heldout"] is heldout
+            ]
+
+
+class _Encoder:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: sections.Dataset) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = settings.max_tokens
+        self.weights = {1: settings.weight_up, -1: settings.weight_down}
+        special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self.special_ids = {key for key, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.special_text = re.compile("|".join(re.escape(token.content) for token in special) or r"(?!)")
+        self.dropped: Counter[str] = Counter()
+
+    def examples(self, rows: list[Rated]) -> Iterator[dict[str, Any]]:
+        rendered = [render for rated in rows if (render := self._render(rated))]
+        if not rendered:
+            return
+        prompts = self._tokenize([render.prompt for render in rendered])
+        fulls = self._tokenize([render.full for render in rendered])
+        for render, prompt, full in zip(rendered, prompts, fulls, strict=True):
+            if full[: len(prompt)] != prompt:
+                self.dropped["template_prefix"] += 1
+                continue
+            answer = self._with_end_of_turn(full[len(prompt) :])
+            if len(answer) >= self.max_tokens:
+                self.dropped["answer_truncated"] += 1
+                continue
+            yield self._example(render.rated, self._fitted(prompt, self.max_tokens - len(answer)), answer)
+
+    def _render(self, rated: Rated) -> Rendered | None:
+        if not self.weights[rated.rating]:
+            self.dropped["zero_weight"] += 1
+            return None
+        if any(
+            self.special_text.search(text) for text in (rated.answer, *(said["content"] for said in rated.messages))
+        ):
+            self.dropped["special_token"] += 1
+            return None
+        whole = [*rated.messages, {"role": "assistant", "content": rated.answer}]
+        try:
+            prompt = self.tokenizer.apply_chat_template(rated.messages, tokenize=False, add_generation_prompt=True)
+            return Rendered(rated, prompt, self.tokenizer.apply_chat_template(whole, tokenize=False))
+        except (jinja2.TemplateError, TypeError, ValueError):
+            self.dropped["template_refused"] += 1
+            return None
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def _with_end_of_turn(self, answer: list[int]) -> list[int]:
+        """Up to the template's last special token, if only white space follows it; else with end-of-sequence added."""
+        last = max((at for at, token in enumerate(answer) if token in self.special_ids), default=None)
+        if last is not None and not self.tokenizer.decode(answer[last + 1 :]).strip():
+            return answer[: last + 1]
+        return [*answer, self.tokenizer.eos_token_id]
+
+    def _fitted(self, prompt: list[int], room: int) -> list[int]:
+        if len(prompt) <= room:
+            return prompt
+        if prompt[0] == self.tokenizer.bos_token_id:
+            return prompt[:1] + prompt[len(prompt) - room + 1 :]
+        return prompt[-room:]
+
+    def _example(self, rated: Rated, prompt: list[int], answer: list[int]) -> dict[str, Any]:
+        return {
+            "input_ids": prompt + answer,
+            "labels": [IGNORED] * len(prompt) + answer,
+            "weight": self.weights[rated.rating],
+            "rating": rated.rating,
+            "prompt_length": len(prompt),
+            "row": rated.row,
+        }

@@ -1,0 +1,22 @@
+"""The held-out rows of a snapshot as a file of their own: it outlives the snapshot, to judge later versions by."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from learning_engine.feedback.snapshot import COMPRESSION_LEVEL, SCHEMA
+
+
+def split(snapshot: Path, target: Path) -> int:
+    """Write the rows of `snapshot` whose `heldout` is set to `target`, in their order; returns how many there are."""
+    rows = 0
+    with (
+        pq.ParquetFile(snapshot) as source,
+        pq.ParquetWriter(target, SCHEMA, compression="zstd", compression_level=COMPRESSION_LEVEL) as writer,
+    ):
+        for batch in source.iter_batches():
+            held = batch.filter(batch.column("heldout"))
+            rows += held.num_rows
+            writer.write_batch(pa.RecordBatch.from_arrays(held.columns, schema=SCHEMA))
+    return rows

@@ -1,0 +1,176 @@
+"""The shapes in which applications log a request and a response, read into chat messages and an answer.
+
+OpenAI chat and completion requests and responses, a bare list of messages, `{"prompt": …}` and `{"response": …}` with
+their usual siblings, plain strings, and each of these once more as text of JSON.
+"""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from learning_engine.errors import ConfigError
+
+PROMPT_KEYS = ("messages", "prompt", "input", "question", "query")
+ANSWER_KEYS = ("response", "output", "answer", "completion", "generated_text", "text", "content")
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "ai": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+TEXT_PARTS = ("text", "input_text", "output_text")
+BROKEN_JSON = re.compile(r'\s*(\{|\[\s*[{["])')
+STEP = re.compile(r"(?:^|\.)([^.\[\]]+)|\[(-?\d+)\]")
+
+
+class Unreadable(Exception):
+    """This row cannot be read; the argument is the reason that it is counted under."""
+
+
+class Message(NamedTuple):
+    role: str
+    content: str
+
+
+Path = tuple[str | int, ...]
+
+
+def compile_path(path: str) -> Path:
+    """`a.b[0].c` as steps. Raises ConfigError where it is not of that form."""
+    steps = list(STEP.finditer(path))
+    if not steps or "".join(step[0] for step in steps) != path:
+        raise ConfigError(f"Expected a path such as 'body.messages[0].content', found {path!r}: mend feedback.*_paths.")
+    return tuple(step[1] if step[1] is not None else int(step[2]) for step in steps)
+
+
+def prompt_of(data: Any, paths: tuple[Path, ...]) -> list[Message]:
+    """The messages that the model was asked. Raises Unreadable."""
+    data = unwrap(data)
+    for path in paths:
+        if (found := _follow(data, path)) is not None:
+            return _prompt(found)
+    return _prompt(data)
+
+
+def answer_of(data: Any, paths: tuple[Path, ...]) -> str:
+    """The text that the user rated. Raises Unreadable."""
+    data = unwrap(data)
+    for path in paths:
+        if (found := _follow(data, path)) is not None:
+            return _answer(found)
+    return _answer(data)
+
+
+def unwrap(value: Any) -> Any:
+    """The JSON in a text of JSON; the text itself where it is plain text, even where it is a list of numbers."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[", '"')):
+        return value
+    try:
+        inner = json.loads(value)
+    except ValueError:
+        if BROKEN_JSON.match(value):
+            raise Unreadable("bad_json") from None
+        return value
+    if isinstance(inner, list) and not (inner and isinstance(inner[0], dict)):
+        return value
+    return inner
+
+
+def _follow(data: Any, path: Path) -> Any:
+    for step in path:
+        data = unwrap(data)
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int) and -len(data) <= step < len(data):
+            data = data[step]
+        else:
+            return None
+    return data
+
+
+def _prompt(data: Any) -> list[Message]:
+    data = unwrap(data)
+    if isinstance(data, str):
+        return [Message("user", data)]
+    if isinstance(data, list):
+        return [_message(item) for item in data]
+    if not isinstance(data, dict):
+        raise Unreadable("no_prompt" if data is None else "not_text")
+    for key in PROMPT_KEYS:
+        if (inner := data.get(key)) is not None:
+            system = data.get("system")
+            return ([Message("system", _content(system))] if system else []) + _prompt(inner)
+    raise Unreadable("no_prompt")
+
+
+def _answer(data: Any) -> str:
+    data = unwrap(data)
+    if isinstance(data, list):
+        return _answer_of_list(data)
+    if not isinstance(data, dict):
+        return _content(data, missing="no_answer")
+    if isinstance(choices := data.get("choices"), list) and choices:
+        return _answer(choices[0])
+    if isinstance(message := data.get("message"), dict):
+        return _said(message, missing="no_answer")
+    for key in ANSWER_KEYS:
+        if (inner := data.get(key)) is not None:
+            return _answer(inner)
+    raise Unreadable("no_answer")
+
+
+def _answer_of_list(items: list[Any]) -> str:
+    said = [item for item in items if isinstance(item, dict) and "role" in item]
+    if not said:
+        return _content(items, missing="no_answer")
+    if said[-1]["role"] != "assistant":
+        raise Unreadable("no_answer")
+    return _said(said[-1], missing="no_answer")
+
+
+def _message(item: Any) -> Message:
+    if not isinstance(item, dict):
+        raise Unreadable("not_text")
+    role = item.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise Unreadable("unknown_role")
+    return Message(ROLES[role], _said(item, missing="no_prompt"))
+
+
+def _said(message: dict[str, Any], *, missing: str) -> str:
+    """A message's text; the calls as JSON, one a line, where an assistant said nothing and called tools."""
+    content = message.get("content")
+    calls = message.get("tool_calls")
+    if content or not (isinstance(calls, list) and calls):
+        return _content(content, missing=missing)
+    return "\n".join(json.dumps(_call(call), ensure_ascii=False) for call in calls)
+
+
+def _call(call: Any) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        raise Unreadable("not_text")
+    return {"name": function.get("name"), "parameters": unwrap(function.get("arguments"))}
+
+
+def _content(content: Any, *, missing: str = "no_prompt") -> str:
+    """Text, or the joined text of a list of parts."""
+    if content is None:
+        raise Unreadable(missing)
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise Unreadable("not_text")
+    return "".join(_part(part) for part in content)
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, dict) and part.get("type", "text") in TEXT_PARTS:
+        part = part.get("text")
+    if not isinstance(part, str):
+        raise Unreadable("not_text")
+    return part

