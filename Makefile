@@ -13,6 +13,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/.installed .swift-venv/.installed  ## set up .venv and .swift-venv; does nothing where they are up to date
+	@:
 
 .venv/.installed: requirements.txt requirements-dev.txt requirements.lock include/setup/install.py include/setup/packages.py
 	@$(PYTHON) -m include.setup.install environment

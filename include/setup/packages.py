@@ -96,7 +96,7 @@ def create(path: Path) -> Environment:
 
 
 def _uv(path: Path) -> str | None:
-    if found := shutil.which("uv"):
+    if found := shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".venv" / "bin")):
         return found
     own = path / "bin" / "uv"
     if not own.exists():
