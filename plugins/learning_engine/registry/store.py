@@ -8,7 +8,7 @@ needs mutual exclusion reads back what stands there.
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,7 +73,7 @@ class Store:
     """
 
     def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
-        self._client = client
+        self.client = client
         self.bucket = bucket
         self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self._conditional = True
@@ -92,7 +92,7 @@ class Store:
         """Write an object; returns its sha256."""
         digest = hashlib.sha256(data).hexdigest()
         with self._errors("write", key):
-            self._client.put_object(**self._at(key), Body=data, Metadata={"sha256": digest})
+            self.client.put_object(**self._at(key), Body=data, Metadata={"sha256": digest})
         return digest
 
     def put_json(self, key: str, value: Any) -> str:
@@ -102,9 +102,7 @@ class Store:
         """Upload a file, in parts where it is large; returns its sha256."""
         digest = sha256_file(path)
         with self._errors("write", key), path.open("rb") as file:
-            self._client.upload_fileobj(
-                file, self.bucket, self.prefix + key, ExtraArgs={"Metadata": {"sha256": digest}}
-            )
+            self.client.upload_fileobj(file, self.bucket, self.prefix + key, ExtraArgs={"Metadata": {"sha256": digest}})
         return digest
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -120,7 +118,7 @@ class Store:
         digest = hashlib.sha256(data).hexdigest()
         with self._errors("create", key):
             try:
-                self._client.put_object(**self._at(key), Body=data, Metadata={"sha256": digest}, IfNoneMatch="*")
+                self.client.put_object(**self._at(key), Body=data, Metadata={"sha256": digest}, IfNoneMatch="*")
             except ClientError as error:
                 status = _status(error)
                 if status in (409, 412):
@@ -142,7 +140,7 @@ class Store:
     def get_bytes(self, key: str, sha256: str | None = None) -> bytes:
         """Read a small object whole, checked against `sha256` or else against the digest that it was written with."""
         with self._errors("read", key):
-            answer = self._client.get_object(**self._at(key))
+            answer = self.client.get_object(**self._at(key))
             data: bytes = answer["Body"].read()
         self._check(key, sha256 or answer["Metadata"].get("sha256"), hashlib.sha256(data).hexdigest())
         return data
@@ -153,14 +151,14 @@ class Store:
         except ValueError as error:
             raise IntegrityError(f"Expected JSON in {self.uri(key)}, found something else: {error}") from error
 
-    def get_file(self, key: str, path: Path, sha256: str) -> None:
-        """Download to `path`, which appears only once its digest is `sha256`."""
+    def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
+        """Download to `path`, which appears only once its digest is `sha256`, or else the one it was written with."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         try:
             with self._errors("read", key):
-                self._client.download_file(self.bucket, self.prefix + key, str(part))
-            self._check(key, sha256, sha256_file(part))
+                self.client.download_file(self.bucket, self.prefix + key, str(part))
+            self._check(key, sha256 or self.head(key).sha256, sha256_file(part))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -169,13 +167,13 @@ class Store:
         """sha256 of an object's bytes as the store gives them now, in constant memory."""
         found = hashlib.sha256()
         with self._errors("read", key):
-            for chunk in self._client.get_object(**self._at(key))["Body"].iter_chunks(CHUNK):
+            for chunk in self.client.get_object(**self._at(key))["Body"].iter_chunks(CHUNK):
                 found.update(chunk)
         return found.hexdigest()
 
     def head(self, key: str) -> Stored:
         with self._errors("look at", key):
-            answer = self._client.head_object(**self._at(key))
+            answer = self.client.head_object(**self._at(key))
         return Stored(key, answer["ContentLength"], answer["LastModified"], answer["Metadata"].get("sha256"))
 
     def exists(self, key: str) -> bool:
@@ -188,7 +186,7 @@ class Store:
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """Every object whose key starts with `prefix`, in the order of the keys."""
         with self._errors("list", prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
+            pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
             for page in pages:
@@ -198,14 +196,13 @@ class Store:
     def copy(self, source: str, target: str) -> None:
         """Copy an object (5 GiB at most) inside the store, its digest with it."""
         with self._errors("copy", source):
-            self._client.copy_object(
-                **self._at(target), CopySource={"Bucket": self.bucket, "Key": self.prefix + source}
-            )
+            self.client.copy_object(**self._at(target), CopySource={"Bucket": self.bucket, "Key": self.prefix + source})
 
-    def delete(self, key: str) -> None:
-        """Delete an object; one that is not there is no error."""
-        with self._errors("delete", key):
-            self._client.delete_object(**self._at(key))
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; one that is not there is no error."""
+        for key in keys:
+            with self._errors("delete", key):
+                self.client.delete_object(**self._at(key))
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self.prefix + key}

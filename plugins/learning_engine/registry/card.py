@@ -1,0 +1,223 @@
+"""Model cards: Markdown with the YAML front matter that model hubs and their tools read.
+
+`render` is the card of a published version; `archive_card` the short one inside its archive, which is packed before
+there is a verdict. Neither holds a word of the feedback.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from learning_engine.contracts import AdapterVersion, Dataset, LoraShape, Rule
+
+TAGS = ["lora", "continual-learning", "elastic-weight-consolidation", "learning-engine"]
+USE = """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({base!r})
+model = PeftModel.from_pretrained(base, "adapter")  # the unpacked adapter.tar.gz
+```"""
+
+
+def render(version: AdapterVersion) -> str:
+    """The model card of a version: what it is, what the gate found, what it was trained on, where it comes from."""
+    parent = version.parent or "the base model"
+    verdict = "accepted" if version.accepted else "rejected"
+    sections = [
+        _front_matter(version.base_model, verdict),
+        f"# {version.version} · {verdict}",
+        f"A LoRA adapter of **{_cell(version.base_model)}** that continues **{parent}**, trained on what users thought "
+        f"of its answers in **{version.window}**.",
+        _identity(version),
+        "## The gate",
+        _gate(version.report.rules),
+        _notes(version.report.notes),
+        "## Learned and kept",
+        "Losses in nats per supervised token on feedback that no version was trained on; lower is better. "
+        "*Kept* is the share of the best improvement over the base model that any version reached there.",
+        _losses(version),
+        _figures(version),
+        "## Feedback",
+        _feedback(version.dataset),
+        "## Training",
+        _training(version),
+        "## Use",
+        USE.format(base=version.base_model),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def archive_card(dataset: Dataset, base_model: str, lora: LoraShape) -> str:
+    """The card that travels inside the archive; the same text for the same work."""
+    facts = [
+        ("Base model", _code(base_model)),
+        ("LoRA", _shape(lora)),
+        ("Continues", dataset.parent or "the base model"),
+        ("Window", str(dataset.window)),
+        ("Run key", _code(dataset.run_key)),
+    ]
+    return "\n\n".join(
+        [
+            _front_matter(base_model),
+            "# LoRA adapter",
+            "Trained by Learning Engine on users' feedback, under an EWC penalty. Its number, the gate's verdict and "
+            "every figure stand in the README.md beside its archive in the bucket.",
+            _table(("", ""), facts),
+            USE.format(base=base_model) + "\n",
+        ]
+    )
+
+
+def _front_matter(base_model: str, *tags: str) -> str:
+    fields = {
+        "base_model": base_model,
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": [f"base_model:adapter:{base_model}", *TAGS, *tags],
+    }
+    return "---\n" + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True) + "---"
+
+
+def _identity(version: AdapterVersion) -> str:
+    run = version.run
+    by = f", asked for by {_cell(run.triggered_by)}" if run.triggered_by else ""
+    return _table(
+        ("", ""),
+        [
+            ("Base model", f"{_code(version.base_model)} at revision {_code(version.base_revision)}"),
+            ("LoRA", _shape(version.lora)),
+            ("Archive", f"`adapter.tar.gz`, {version.size:,} bytes, sha256 `{version.sha256}`"),
+            ("Published", f"{version.created_at:%Y-%m-%d %H:%M} UTC"),
+            ("Run", f"{_code(run.run_id)} of {_code(run.dag_id)} ({_cell(run.run_type)}{by})"),
+            ("Run key", _code(version.run_key)),
+        ],
+    )
+
+
+def _gate(rules: Sequence[Rule]) -> str:
+    if not rules:
+        return "No rule was judged."
+    signs = {">=": "≥", "<=": "≤"}
+    return _table(
+        ("", "Rule", "Figure", "Bound", ""),
+        [
+            (
+                "✅" if rule.passed else "❌",
+                _cell(rule.name),
+                _number(rule.figure),
+                f"{signs[rule.comparison]} {rule.bound:g}",
+                _cell(rule.why),
+            )
+            for rule in rules
+        ],
+        right=(2, 3),
+    )
+
+
+def _notes(notes: Sequence[str]) -> str:
+    return "\n".join(f"- {_cell(note)}" for note in notes)
+
+
+def _losses(version: AdapterVersion) -> str:
+    report = version.report
+    earlier = [name for name in report.scores if name != version.version]
+    rows = [
+        ("this window", _number(report.loss), _number(report.loss_base), _number(report.loss_parent), ""),
+        *(
+            (
+                f"{name}'s window",
+                _number(report.scores[name]),
+                _number(report.base_scores.get(name)),
+                _number(report.best.get(name)),
+                _share(report.retained.get(name)),
+            )
+            for name in earlier
+        ),
+    ]
+    return _table(("Held-out feedback of", "This version", "Base", "Parent or best", "Kept"), rows, right=(1, 2, 3, 4))
+
+
+def _figures(version: AdapterVersion) -> str:
+    report = version.report
+    probes = report.probes
+    rows = [
+        ("Gain over the parent, 95 % lower bound", _number(report.gain_lower_bound), "nats per token"),
+        ("Drift from the parent (KL)", _number(report.drift_parent), "nats per token"),
+        ("Drift from the base model (KL)", _number(report.drift_base), "nats per token"),
+        ("Liked minus disliked margin", _number(report.margin), f"parent: {_number(report.margin_parent)}"),
+        ("Probes", str(probes.count if probes else 0), _proof(probes.smallest_margin) if probes else "unproven"),
+        ("Held-out rows", f"{report.heldout_rows:,}", ""),
+    ]
+    return _table(("Figure", "", ""), rows, right=(1,))
+
+
+def _proof(margin: float) -> str:
+    return f"each by at least {margin:.2f} nats"
+
+
+def _feedback(dataset: Dataset) -> str:
+    users = "unknown" if dataset.users is None else f"{dataset.users:,}"
+    tokens = "unknown" if dataset.tokens is None else f"{dataset.tokens:,}"
+    dropped = [(f"dropped: {_cell(reason)}", f"{count:,}") for reason, count in sorted(dataset.dropped.items())]
+    return _table(
+        ("", ""),
+        [
+            ("rows read", f"{dataset.read:,}"),
+            *dropped,
+            ("**rows kept**", f"**{dataset.rows:,}**"),
+            ("👍 / 👎", f"{dataset.thumbs_up:,} / {dataset.thumbs_down:,}"),
+            ("users", users),
+            ("conversations", f"{dataset.conversations:,}"),
+            ("tokens", tokens),
+            ("snapshot sha256", f"`{dataset.sha256}`"),
+        ],
+        right=(1,),
+    )
+
+
+def _training(version: AdapterVersion) -> str:
+    training, fisher = version.training, version.fisher
+    dropped = ", ".join(f"{count:,} {_cell(reason)}" for reason, count in sorted(training.dropped.items()))
+    guarded = f"{fisher.guards}: {fisher.kind}, {fisher.labels} labels, {fisher.n_sequences:,} sequences"
+    if fisher.uri is None:
+        guarded = _cell(fisher.note) or "nothing"
+    return _table(
+        ("", ""),
+        [
+            ("Task loss", f"{_number(training.task_loss)} nats per supervised token"),
+            ("EWC loss at the last step", f"{_number(training.ewc_loss)} (λ = {version.ewc_lambda:g})"),
+            ("Guarded by the Fisher information of", guarded),
+            ("Steps", f"{training.steps:,} over {training.examples:,} examples"),
+            ("Left out", dropped or "nothing"),
+            ("Time", f"{training.seconds:,.1f} s, {training.tokens_per_second:,.0f} tokens/s"),
+            ("Device", f"{_cell(training.device)}, {_cell(training.precision)}"),
+        ],
+    )
+
+
+def _shape(lora: LoraShape) -> str:
+    return f"rank {lora.rank}, α {lora.alpha:g}, on {', '.join(lora.target_modules)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    rule = ["--:" if column in right else "---" for column in range(len(head))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def _cell(value: Any) -> str:
+    """Text that cannot break out of a table cell."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _code(value: Any) -> str:
+    return "`" + _cell(value).replace("`", "'") + "`"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"

@@ -1,0 +1,224 @@
+"""The versions of one served model: which there are, which continues which, and how a new one is published.
+
+A version is immutable and exists once its metadata.json does. Publishing writes that last and only if absent, so a
+crash between any two writes leaves no version, and the retry completes it under the same number.
+
+Two that publish at once: on a store whose "only if absent" is atomic they get two numbers. Where it is not (OpenStack
+Swift let up to nine of sixteen racing writers win), each reads its claim back after `settle_seconds` and goes on only
+if it stands; a writer that is slower than that may still write its archive over the other's. Then one of them is
+published, digests tell that its archive is not its own, and nothing wrong is ever served. That is why publishing runs
+in an Airflow pool of one slot, where none of this can happen.
+"""
+
+import dataclasses
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from learning_engine import telemetry
+from learning_engine.contracts import AdapterVersion, LoraShape, Probes, Window
+from learning_engine.errors import IntegrityError, ParentMoved, RegistryError
+from learning_engine.registry import card, manifest
+from learning_engine.registry.draft import Claim, Draft, Revocation
+from learning_engine.registry.manifest import Family, VersionNumber
+from learning_engine.registry.store import NotFound, Store, encode
+
+__all__ = ["Claim", "Draft", "Registry", "Revocation"]
+
+THREADS = 8
+CLAIM_TRIES = 16
+_OBJECT = re.compile(rf"{manifest.ADAPTERS}(?P<version>v[0-9]+\.[0-9]+)/(?P<name>[^/]+)")
+
+
+class Registry:
+    """The versions in one store; safe to share among threads."""
+
+    def __init__(self, store: Store, *, settle_seconds: float = 0.5) -> None:
+        self.store = store
+        self.settle_seconds = settle_seconds
+        self._read: dict[str, AdapterVersion] = {}
+
+    def versions(self) -> list[AdapterVersion]:
+        """The metadata of every published version, lowest number first."""
+        return self._read_all(self._listing())
+
+    def get(self, version: str) -> AdapterVersion:
+        """Raises RegistryError where there is no such version."""
+        # Metadata never change, so they are read once.
+        if version not in self._read:
+            VersionNumber.parse(version)
+            try:
+                data = self.store.get_json(manifest.adapter_key(version, manifest.METADATA))
+            except NotFound as error:
+                raise RegistryError(
+                    f"Expected a published version, found no {version} in {self.store.uri(manifest.ADAPTERS)}"
+                ) from error
+            self._read[version] = AdapterVersion.from_json(data)
+        return self._read[version]
+
+    def numbers(self) -> list[str]:
+        """Every published version by name, lowest number first; reads no metadata."""
+        return [str(number) for number in _published(self._listing())]
+
+    def find(self, run_key: str) -> AdapterVersion | None:
+        """The version that this work made, if it has been published."""
+        return next((version for version in self.versions() if version.run_key == run_key), None)
+
+    def lineage(self, version: str | None) -> list[AdapterVersion]:
+        """`version`, its parent, its parent's parent and so on; empty for None, the base model."""
+        chain: list[AdapterVersion] = []
+        while version is not None:
+            chain.append(self.get(version))
+            version = chain[-1].parent
+        return chain
+
+    def parent_for(
+        self, window: Window, *, base_model: str, base_revision: str | None, lora: LoraShape
+    ) -> AdapterVersion | None:
+        """The accepted, unrevoked version of the same base and shape with the greatest window end at or before
+        `window.start` (ties: the highest number); None where the base model is the parent.
+
+        `base_revision` None takes any revision.
+        """
+        listing = self._listing()
+        fitting = [
+            version
+            for version in self._read_all(listing)
+            if version.accepted
+            and version.window.end <= window.start
+            and (version.base_model, version.lora) == (base_model, lora)
+            and base_revision in (None, version.base_revision)
+            and manifest.REVOKED not in listing[VersionNumber.parse(version.version)]
+        ]
+        return max(fitting, key=lambda v: (v.window.end, VersionNumber.parse(v.version)), default=None)
+
+    def revoke(self, version: str, *, by: str, reason: str) -> Revocation:
+        """Nobody's parent from now on, and never deployed by itself. The first revocation stands."""
+        self.get(version)
+        revocation = Revocation(version, by, reason, datetime.now(UTC))
+        self.store.put_if_absent(manifest.adapter_key(version, manifest.REVOKED), encode(revocation.to_json()))
+        return self.revoked(version) or revocation
+
+    def revoked(self, version: str) -> Revocation | None:
+        try:
+            return Revocation.from_json(self.store.get_json(manifest.adapter_key(version, manifest.REVOKED)))
+        except NotFound:
+            return None
+
+    def publish(self, draft: Draft, *, archive: str, heldout: str | None) -> AdapterVersion:
+        """Make the staged archive, held-out set and probes (URIs) a version; the same run key again returns that one.
+
+        Raises ParentMoved where `draft.parent` is not the right parent any more, IntegrityError where a staged
+        object is not what its record says.
+        """
+        if made := self.find(draft.run_key):
+            return made
+        self._check_parent(draft)
+        for _ in range(CLAIM_TRIES):
+            number = str(self._claim(draft))
+            version = self._complete(draft, number, archive=archive, heldout=heldout)
+            self.store.put_if_absent(manifest.adapter_key(number, manifest.METADATA), encode(version.to_json()))
+            published = self.get(number)
+            if published.run_key == draft.run_key:
+                return published
+            telemetry.event("publish.number_lost", version=number, run_key=draft.run_key)
+        raise RegistryError(
+            f"Expected a free version number, lost {CLAIM_TRIES} to other runs: check the registry pool."
+        )
+
+    def _check_parent(self, draft: Draft) -> None:
+        right = self.parent_for(
+            draft.window, base_model=draft.base_model, base_revision=draft.base_revision, lora=draft.lora
+        )
+        expected = right.version if right else None
+        if expected != draft.parent:
+            raise ParentMoved(
+                f"Expected {expected or 'the base model'} as the parent of the window {draft.window}, found a "
+                f"candidate that continues {draft.parent or 'the base model'}: another run has published or revoked a "
+                "version since; clear this run from its first task."
+            )
+
+    def _claim(self, draft: Draft) -> VersionNumber:
+        """Reserve a number; the one that an earlier try of the same work reserved comes first."""
+        claim = Claim(draft.run_key, draft.base_model, draft.base_revision, draft.lora)
+        for _ in range(CLAIM_TRIES):
+            taken, own = self._taken(draft.run_key)
+            if own:
+                return min(own)
+            number = manifest.next_number(taken, draft.family)
+            if self.store.put_if_absent(manifest.adapter_key(str(number), manifest.CLAIM), encode(claim.to_json())):
+                time.sleep(self.settle_seconds)
+            if (standing := self._claim_on(number)) and standing.run_key == draft.run_key:
+                return number
+        raise RegistryError(
+            f"Expected a free version number, lost {CLAIM_TRIES} to other runs: check the registry pool."
+        )
+
+    def _taken(self, run_key: str) -> tuple[dict[VersionNumber, Family], list[VersionNumber]]:
+        """Every number that is published or claimed, with its family; and those that `run_key` only claimed."""
+        listing = self._listing()
+        taken = {
+            VersionNumber.parse(v.version): Family(v.base_model, v.base_revision, v.lora)
+            for v in self._read_all(listing)
+        }
+        own = []
+        for number in sorted(set(listing) - set(taken)):
+            if claim := self._claim_on(number):
+                taken[number] = Family(claim.base_model, claim.base_revision, claim.lora)
+                own += [number] * (claim.run_key == run_key)
+        return taken, own
+
+    def _claim_on(self, number: VersionNumber) -> Claim | None:
+        try:
+            return Claim.from_json(self.store.get_json(manifest.adapter_key(str(number), manifest.CLAIM)))
+        except NotFound:
+            return None
+
+    def _complete(self, draft: Draft, number: str, *, archive: str, heldout: str | None) -> AdapterVersion:
+        """Put everything but the metadata into place."""
+        key = manifest.adapter_key(number, manifest.ARCHIVE)
+        self._take(archive, key, draft.sha256)
+        if heldout is not None:
+            self._take(heldout, manifest.heldout_key(number), None)
+        version = AdapterVersion(
+            version=number,
+            uri=self.store.uri(key),
+            heldout_uri=self.store.uri(manifest.heldout_key(number)) if heldout else None,
+            created_at=datetime.now(UTC),
+            **{field.name: getattr(draft, field.name) for field in dataclasses.fields(draft)},
+        )
+        if draft.report.probes is not None:
+            probes = self._take_probes(draft.report.probes, number)
+            version = dataclasses.replace(version, report=dataclasses.replace(draft.report, probes=probes))
+        self.store.put_bytes(manifest.adapter_key(number, manifest.CARD), card.render(version).encode())
+        return version
+
+    def _take_probes(self, staged: Probes, number: str) -> Probes:
+        key = manifest.adapter_key(number, manifest.PROBES)
+        self._take(staged.uri, key, staged.sha256)
+        return dataclasses.replace(staged, uri=self.store.uri(key))
+
+    def _take(self, staged: str, key: str, sha256: str | None) -> None:
+        """Copy a staged object inside the store and read back that it is what it was."""
+        source = self.store.key(staged)
+        self.store.copy(source, key)
+        expected, found = sha256 or self.store.head(source).sha256, self.store.digest(key)
+        if expected and expected != found:
+            raise IntegrityError(f"{staged}: expected sha256 {expected}, found {found}; clear the run from train on.")
+
+    def _read_all(self, listing: dict[VersionNumber, set[str]]) -> list[AdapterVersion]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(self.get, map(str, _published(listing))))
+
+    def _listing(self) -> dict[VersionNumber, set[str]]:
+        """The names of the objects of each number, published or not."""
+        listing: dict[VersionNumber, set[str]] = {}
+        for stored in self.store.list(manifest.ADAPTERS):
+            if match := _OBJECT.fullmatch(stored.key):
+                listing.setdefault(VersionNumber.parse(match["version"]), set()).add(match["name"])
+        return listing
+
+
+def _published(listing: dict[VersionNumber, set[str]]) -> list[VersionNumber]:
+    return sorted(number for number, names in listing.items() if manifest.METADATA in names)
