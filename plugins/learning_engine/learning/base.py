@@ -1,0 +1,126 @@
+"""The base model: its weights in the configured precision, its tokenizer, and the revision that names them."""
+
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from learning_engine import sections
+from learning_engine.errors import ModelError
+
+MIB = 1024**2
+WHOLE_FILES_BELOW = 2 * 1024**3
+
+
+def pick_device(model: sections.Model) -> torch.device:
+    if model.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("model.device is 'cuda', but torch finds no CUDA device on this worker: check its queue")
+    return torch.device("cuda" if model.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def load_tokenizer(model: sections.Model) -> Any:
+    """The tokenizer of the base model. Raises ModelError where there is none."""
+    with _loading(model, "tokenizer"):
+        return AutoTokenizer.from_pretrained(model.base, **_origin(model))
+
+
+def load_base(model: sections.Model, device: torch.device) -> Any:
+    """The base model on `device`, in eval mode, its weights frozen. Raises ModelError where it cannot be loaded."""
+    options: dict[str, Any] = {"dtype": model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)}
+    if model.attention != "auto":
+        options["attn_implementation"] = model.attention
+    if model.quantization != "none":
+        options["quantization_config"] = _quantization(model, device)
+        options["device_map"] = {"": device}
+    with _loading(model, "base model"), _quietly():
+        base = AutoModelForCausalLM.from_pretrained(model.base, **_origin(model), **options)
+    if model.quantization == "none":
+        base = base.to(device)
+    return base.eval().requires_grad_(False)
+
+
+def base_revision(model: sections.Model) -> str:
+    """What identifies the base model's weights: a hub commit, or for a local directory "sha256:" and 16 hex digits.
+
+    The local digest covers the names, sizes and bytes of config.json, tokenizer.json and every *.safetensors file;
+    where the latter reach 2 GiB together, only each one's header and its first and last MiB are read.
+    Raises ModelError where the model is missing or has no revision.
+    """
+    directory = Path(model.base)
+    if directory.is_dir():
+        return _digest(directory)
+    with _loading(model, "configuration"):
+        config = AutoConfig.from_pretrained(model.base, **_origin(model))
+    revision: str | None = getattr(config, "_commit_hash", None) or model.revision
+    if revision is None:
+        raise ModelError(f"Expected a commit of {model.base} from the model hub, found none: set model.revision")
+    return revision
+
+
+def _origin(model: sections.Model) -> dict[str, Any]:
+    if Path(model.base).is_dir():
+        return {"local_files_only": True}
+    return {"revision": model.revision} if model.revision else {}
+
+
+def _quantization(model: sections.Model, device: torch.device) -> BitsAndBytesConfig:
+    if model.quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    automatic = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    compute = automatic if model.dtype == "auto" else getattr(torch, model.dtype)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+
+
+@contextlib.contextmanager
+def _loading(model: sections.Model, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(
+            f"Expected the {what} of {model.base!r} (revision {model.revision or 'default'}), a directory or a name on "
+            f"the model hub, and could not load it: {error}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """No progress bar in the task's log."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            yield
+        finally:
+            if shown:
+                transformers.utils.logging.enable_progress_bar()
+
+
+def _digest(directory: Path) -> str:
+    weights = sorted(directory.glob("*.safetensors"))
+    if not weights or not (directory / "config.json").is_file():
+        raise ModelError(f"Expected config.json and *.safetensors in the base model's directory {directory}")
+    total = sum(path.stat().st_size for path in weights)
+    digest = hashlib.sha256()
+    for path in (directory / "config.json", directory / "tokenizer.json", *weights):
+        if not path.is_file():
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if path.suffix != ".safetensors" or total < WHOLE_FILES_BELOW:
+                while block := file.read(MIB):
+                    digest.update(block)
+            else:
+                header = 8 + int.from_bytes(file.read(8), "little")
+                file.seek(0)
+                digest.update(file.read(max(header, MIB)))
+                file.seek(max(0, size - MIB))
+                digest.update(file.read())
+    return f"sha256:{digest.hexdigest()[:16]}"

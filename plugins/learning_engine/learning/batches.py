@@ -1,0 +1,112 @@
+"""Encoded examples as right-padded batches of about one length.
+
+Right padding needs no attention mask: under causal attention no token sees what stands to its right, and a padded
+position carries no label.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+IGNORED = -100
+# Batches are sorted by length within this many batches, so that an epoch stays shuffled.
+POOL = 50
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example: token ids, labels (IGNORED where not supervised), its weight and its number of supervised tokens."""
+
+    index: int
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    weight: float
+    supervised: int
+
+
+class Rows(Dataset[Row]):
+    """The columns `input_ids`, `labels` and `weight` of a datasets.Dataset, flat in memory."""
+
+    def __init__(self, examples: Any) -> None:
+        table = examples.select_columns(["input_ids", "labels", "weight"]).with_format("arrow")[:]
+        self._tokens, self._offsets = _flat(table["input_ids"])
+        self._labels, _ = _flat(table["labels"])
+        self.weights = table["weight"].to_numpy().astype(np.float64)
+        self.lengths = np.diff(self._offsets)
+        # A row's first token has nothing before it that could predict it.
+        labelled = (self._labels != IGNORED).numpy()
+        labelled[self._offsets[:-1]] = False
+        self.supervised = np.diff(np.concatenate(([0], np.cumsum(labelled)))[self._offsets])
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, index: int) -> Row:
+        place = slice(self._offsets[index], self._offsets[index + 1])
+        return Row(
+            int(index),
+            self._tokens[place],
+            self._labels[place],
+            float(self.weights[index]),
+            int(self.supervised[index]),
+        )
+
+
+class ByLength(Sampler[int]):
+    """A shuffled epoch whose batches are of about one length each; it depends on seed and epoch alone."""
+
+    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int) -> None:
+        self._lengths, self._batch_size = lengths, batch_size
+        self._seed, self._epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng([self._seed, self._epoch])
+        order, size = generator.permutation(len(self)), self._batch_size
+        pools = np.split(order, range(size * POOL, len(order), size * POOL))
+        order = np.concatenate([pool[np.argsort(self._lengths[pool], kind="stable")] for pool in pools])
+        whole = len(order) // size * size
+        batches = generator.permutation(order[:whole].reshape(-1, size))
+        # The short batch goes last: the loader cuts the epoch at every `batch_size` rows.
+        return iter(np.concatenate([batches.reshape(-1), order[whole:]]).tolist())
+
+
+def longest_first(lengths: np.ndarray, chosen: np.ndarray, *, batch_size: int) -> Iterator[list[int]]:
+    """The rows `chosen` in batches of falling length: what does not fit into memory fails at once."""
+    order = chosen[np.argsort(-lengths[chosen], kind="stable")]
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size].tolist()
+
+
+def collate(rows: Sequence[Row]) -> dict[str, Any]:
+    """A batch: `input_ids` and `labels` (n, t), `weight` (n,), and as plain numbers `tokens`, `supervised` and
+    `supervised_weight` = Σ_n w_n T_n."""
+    return {
+        "input_ids": _pad([row.input_ids for row in rows], 0),
+        "labels": _pad([row.labels for row in rows], IGNORED),
+        "weight": torch.tensor([row.weight for row in rows]),
+        "tokens": sum(len(row.input_ids) for row in rows),
+        "supervised": sum(row.supervised for row in rows),
+        "supervised_weight": sum(row.weight * row.supervised for row in rows),
+    }
+
+
+def _pad(rows: list[torch.Tensor], value: int) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+def _flat(column: Any) -> tuple[torch.Tensor, np.ndarray]:
+    """A column of lists as one flat tensor and the rows' offsets (rows + 1)."""
+    none = [np.zeros(0, np.int64)]
+    lengths = np.concatenate(none + [chunk.value_lengths().to_numpy().astype(np.int64) for chunk in column.chunks])
+    flat = np.concatenate(none + [chunk.flatten().to_numpy().astype(np.int64) for chunk in column.chunks])
+    return torch.from_numpy(flat), np.concatenate(([0], np.cumsum(lengths)))

@@ -1,0 +1,52 @@
+"""What training can go on from: one directory of the adapter's two files and the state of the transformers Trainer.
+
+The Trainer writes optimizer.pt, scheduler.pt, rng_state.pth (and scaler.pt in fp16) with torch.save and reads them
+back with `weights_only=True`, so that no code in a checkpoint is ever run; training_args.bin, a plain pickle, is not
+written.
+trainer_state.json is written last: without it a checkpoint is not whole.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from learning_engine.errors import TrainingError
+from learning_engine.learning import adapter
+
+STATE = "trainer_state.json"
+FILES = (adapter.WEIGHTS, adapter.CONFIG, "optimizer.pt", "scheduler.pt", "rng_state.pth", STATE)
+
+
+def newest(workdir: Path) -> Path | None:
+    """The whole checkpoint of the highest step in `workdir`, None where there is none."""
+    whole = [path for path in workdir.glob("checkpoint-*") if not missing(path)]
+    return max(whole, key=step, default=None)
+
+
+def missing(directory: Path) -> list[str]:
+    """The files that a whole checkpoint would have."""
+    return [name for name in FILES if not (directory / name).is_file()]
+
+
+def step(directory: Path) -> int:
+    """The optimizer steps that lie behind the checkpoint."""
+    return int(_state(directory)["global_step"])
+
+
+def check(directory: Path, *, steps: int) -> None:
+    """Raise TrainingError unless `directory` is a whole checkpoint of a training of `steps` optimizer steps."""
+    if absent := missing(directory):
+        raise TrainingError(f"Expected a whole checkpoint in {directory}, found no {', '.join(absent)}: start anew")
+    if (found := _state(directory).get("max_steps")) != steps:
+        raise TrainingError(
+            f"Expected a checkpoint of a training of {steps} steps in {directory}, found one of {found}: it belongs to "
+            "other data or another configuration; start anew"
+        )
+
+
+def _state(directory: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads((directory / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"Expected a readable {STATE} in the checkpoint {directory}: {error}") from error
+    return state

@@ -1,0 +1,49 @@
+"""What happens around an optimizer step: the check before it, the logs and checkpoints after it."""
+
+# ruff: noqa: ARG002 (the arguments are those of transformers.TrainerCallback)
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainingArguments
+
+from learning_engine.errors import TrainingError
+from learning_engine.learning.model import Loaded, lora_weights
+from learning_engine.learning.progress import Progress
+
+
+class Hooks(TrainerCallback):  # type: ignore[misc]
+    """Stops before a step that would harm the weights; logs and saves at the right steps."""
+
+    def __init__(self, loaded: Loaded, progress: Progress, on_checkpoint: Callable[[Path], None] | None) -> None:
+        self._weights = list(lora_weights(loaded.model).values())
+        self._progress, self._on_checkpoint = progress, on_checkpoint
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        self._progress.start(state.global_step)
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        figure = self._progress.step_loss()
+        if not args.fp16:  # There the gradient scaler leaves a step out by itself, as part of finding its scale.
+            gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+            figure = figure + torch.nn.utils.get_total_norm(gradients)
+        if not math.isfinite(figure.item()):
+            raise TrainingError(
+                f"Expected a finite loss and gradient at step {state.global_step + 1}, found "
+                f"{self._progress.step_loss().item()} in task plus EWC loss: the weights are those of step "
+                f"{state.global_step}; lower training.learning_rate or ewc.lambda, or train in a wider precision"
+            )
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        self._progress.end_step()
+        if state.global_step >= state.max_steps:
+            control.should_log, control.should_save = True, False
+        # A resumed training then logs the same intervals as one that was never interrupted.
+        control.should_log = control.should_log or control.should_save
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        if self._on_checkpoint is not None:
+            self._on_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")

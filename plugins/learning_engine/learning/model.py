@@ -1,0 +1,133 @@
+"""The model that learns: a frozen base model with one LoRA adapter in float32.
+
+LoRA (Hu et al., 2021): y = W₀x + s·B(Ax), s = alpha / rank; A is (rank, d_in), B is (d_out, rank). A fresh adapter has
+B = 0, so that it answers as the base does.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from torch import nn
+
+from learning_engine import sections
+from learning_engine.contracts import LoraShape
+from learning_engine.errors import ModelError
+from learning_engine.learning import adapter as adapters
+from learning_engine.learning.base import base_revision, load_base, load_tokenizer, pick_device
+
+__all__ = ["Loaded", "base_only", "base_revision", "load", "load_tokenizer", "lora_weights", "save_adapter"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A peft.PeftModel in eval mode; `base` and `revision` name the base model, `lora` is the adapter's shape."""
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    revision: str
+    base: str
+    lora: LoraShape
+
+
+def load(model: sections.Model, lora: sections.Lora, *, adapter: Path | None, trainable: bool, seed: int) -> Loaded:
+    """Load the base model with the adapter in the directory `adapter`, or with a fresh one that depends on `seed` only.
+
+    Raises ModelError for a model or adapter that is missing, unreadable or of another shape than configured.
+    """
+    shape = LoraShape(lora.rank, lora.alpha, tuple(sorted(lora.target_modules)))
+    device = pick_device(model)
+    tensors = adapters.read(adapter, shape) if adapter else None
+    revision, tokenizer = base_revision(model), load_tokenizer(model)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        peft_model = get_peft_model(load_base(model, device), _config(lora))
+    if tensors is None:
+        _initialise(peft_model, seed)
+    else:
+        _fill(peft_model, tensors, Path(str(adapter)))
+    weights = lora_weights(peft_model)
+    for parameter in weights.values():
+        parameter.requires_grad_(trainable)
+    check_trainable(peft_model, expected=set(weights) if trainable else set())
+    return Loaded(peft_model.eval(), tokenizer, device, revision, model.base, shape)
+
+
+def lora_weights(model: Any) -> dict[str, nn.Parameter]:
+    """The adapter's parameters, sorted, under the names that they have in adapter_model.safetensors."""
+    marker = f".{model.active_adapter}."
+    found = {
+        name.replace(marker, "."): parameter
+        for name, parameter in model.named_parameters()
+        if marker in name and (".lora_A." in name or ".lora_B." in name)
+    }
+    return dict(sorted(found.items()))
+
+
+def check_trainable(model: Any, *, expected: set[str]) -> None:
+    """Raise ModelError unless exactly the weights in `expected` take gradients (peft#3580: loading can change that)."""
+    marker = f".{model.active_adapter}."
+    trainable = {name.replace(marker, ".") for name, weight in model.named_parameters() if weight.requires_grad}
+    if wrong := sorted(trainable ^ expected):
+        raise ModelError(
+            f"Expected exactly {len(expected)} LoRA weights to be trainable, found {len(trainable)} trainable weights; "
+            f"the difference begins with {', '.join(wrong[:5])}"
+        )
+
+
+@contextlib.contextmanager
+def base_only(loaded: Loaded) -> Iterator[Any]:
+    """The same model with its adapter switched off: within the block it answers as the base model."""
+    with loaded.model.disable_adapter():
+        yield loaded.model
+
+
+def save_adapter(loaded: Loaded, directory: Path) -> None:
+    """Write the two files that MAX Serve and peft take; the same weights give the same bytes."""
+    tensors = get_peft_model_state_dict(loaded.model, save_embedding_layers=False)
+    adapters.write(directory, tensors, base=loaded.base, revision=loaded.revision, shape=loaded.lora)
+
+
+def _config(lora: sections.Lora) -> LoraConfig:
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _initialise(model: PeftModel, seed: int) -> None:
+    """A as peft draws it (Kaiming uniform, a = √5: uniform on ±1/√d_in), from a generator of our own; B = 0.
+
+    Drawn on the CPU in the order of the names, so that every process and device makes the same A.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in lora_weights(model).items():
+        fresh = torch.zeros(parameter.shape)
+        if ".lora_A." in name:
+            nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
+        parameter.data.copy_(fresh)
+
+
+def _fill(model: PeftModel, tensors: dict[str, torch.Tensor], directory: Path) -> None:
+    weights = lora_weights(model)
+    if wrong := sorted(weights.keys() ^ tensors.keys()):
+        raise ModelError(
+            f"Expected this base model's {len(weights)} LoRA weights in {directory}, found {len(tensors)} tensors; "
+            f"the difference begins with {', '.join(wrong[:5])}"
+        )
+    for name, parameter in weights.items():
+        if parameter.shape != tensors[name].shape:
+            raise ModelError(
+                f"Expected {name} of shape {tuple(parameter.shape)}, found {tuple(tensors[name].shape)}: "
+                f"the adapter in {directory} was made for another base model"
+            )
+        parameter.data.copy_(tensors[name])
