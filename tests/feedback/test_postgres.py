@@ -197,7 +197,7 @@ def test_missing_columns_are_named_with_those_that_are_there(database: Database)
     database.create()
     feedback = database.feedback(columns=Columns(response="reply", user="who"))
     with pytest.raises(
-        FeedbackError, match="columns reply, who in .* found request_data, response_data, feedback_type"
+        FeedbackError, match=r"columns reply, who in .* found request_data, response_data, feedback_type"
     ) as e:
         database.read(feedback)
     assert not e.value.retryable
@@ -219,7 +219,7 @@ def test_no_right_to_read(database: Database) -> None:
     database.sql(f"CREATE ROLE {role} LOGIN")
     database.sql(f"GRANT USAGE ON SCHEMA {database.schema} TO {role}")
     source = PostgresSource(database.conninfo.replace("user=postgres", f"user={role}"))
-    with pytest.raises(FeedbackError, match="42501.*GRANT|42501.*grant") as caught:
+    with pytest.raises(FeedbackError, match=r"42501.*grant") as caught:
         list(read(source, WINDOW, database.feedback()))
     assert not caught.value.retryable
     database.sql(f"GRANT SELECT ON feedback TO {role}")
@@ -257,7 +257,8 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(database: Databa
     database.create()
     database.insert(row())
     database.sql(
-        "CREATE VIEW slow_feedback AS SELECT request_data, response_data, slow() AS feedback_type, created_at FROM feedback"
+        "CREATE VIEW slow_feedback AS "
+        "SELECT request_data, response_data, slow() AS feedback_type, created_at FROM feedback"
     )
     began = datetime.now(UTC)
     with pytest.raises(FeedbackUnavailable, match="timeout_seconds"):

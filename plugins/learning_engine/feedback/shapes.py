@@ -1,7 +1,8 @@
 """The shapes in which applications log a request and a response, read into chat messages and an answer.
 
 OpenAI chat and completion requests and responses, a bare list of messages, `{"prompt": …}` and `{"response": …}` with
-their usual siblings, plain strings, and each of these once more as text of JSON.
+their usual siblings, plain strings, and each of these once more as text of JSON. Only the whole, `messages` and what a
+configured path goes through is taken for text of JSON: a prompt or an answer that happens to be JSON is text.
 """
 
 import json
@@ -93,7 +94,6 @@ def _follow(data: Any, path: Path) -> Any:
 
 
 def _prompt(data: Any) -> list[Message]:
-    data = unwrap(data)
     if isinstance(data, str):
         return [Message("user", data)]
     if isinstance(data, list):
@@ -103,12 +103,12 @@ def _prompt(data: Any) -> list[Message]:
     for key in PROMPT_KEYS:
         if (inner := data.get(key)) is not None:
             system = data.get("system")
-            return ([Message("system", _content(system))] if system else []) + _prompt(inner)
+            asked = _prompt(unwrap(inner) if key == "messages" else inner)
+            return ([Message("system", _content(system))] if system else []) + asked
     raise Unreadable("no_prompt")
 
 
 def _answer(data: Any) -> str:
-    data = unwrap(data)
     if isinstance(data, list):
         return _answer_of_list(data)
     if not isinstance(data, dict):

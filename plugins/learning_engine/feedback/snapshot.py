@@ -113,7 +113,7 @@ class _Tally:
     ratings: Counter[int] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     per_user: Counter[bytes] = field(default_factory=Counter)
-    conversations: array[int] = field(default_factory=lambda: array("Q"))
+    conversations: "array[int]" = field(default_factory=lambda: array("Q"))
 
     def admit(self, row: Row | Dropped) -> Row | None:
         self.read += 1
