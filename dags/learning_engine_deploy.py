@@ -38,7 +38,7 @@ settings = config.load()
     },
     tags=list(settings.dag.tags),
 )
-def learning_engine_deploy():
+def learning_engine_deploy() -> None:
     serving = options.serving(settings)
     choice = task(chores.choose)()
     deployment = task(task_id="deploy", **serving)(chores.deploy_by_hand)(choice)

@@ -30,7 +30,7 @@ settings = config.load()
     },
     tags=list(settings.dag.tags),
 )
-def learning_engine_fisher():
+def learning_engine_fisher() -> None:
     task(**options.gpu(settings))(chores.fisher_of_version)()
 
 

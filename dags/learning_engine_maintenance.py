@@ -33,7 +33,7 @@ settings = config.load()
     },
     tags=list(settings.dag.tags),
 )
-def learning_engine_maintenance():
+def learning_engine_maintenance() -> None:
     task(pool=settings.dag.registry_pool)(chores.sweep)() >> task(chores.audit)()
 
 

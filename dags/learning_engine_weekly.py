@@ -47,7 +47,7 @@ settings = config.load()
     tags=list(settings.dag.tags),
     render_template_as_native_obj=True,
 )
-def learning_engine_weekly():
+def learning_engine_weekly() -> None:
     gpu, serving = options.gpu(settings), options.serving(settings)
 
     turn = task.sensor(

@@ -18,13 +18,13 @@ Messages = list[dict[str, str]]
 def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
     """The gate's report; the probes and the held-out rows that belong to it are staged beside the candidate."""
     from learning_engine.evaluation import evaluate, prompts, views
-    from learning_engine.feedback import snapshot
+    from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
 
     settings, store = resources.settings, resources.store
     path, heldout = work / "dataset.parquet", work / "heldout.parquet"
     store.get_file(store.key(dataset.uri), path, dataset.sha256)
-    snapshot.split_heldout(path, heldout)
+    heldout_rows.split(path, heldout)
     store.put_file(candidate_key(candidate.run_key, "heldout.parquet"), heldout)
 
     ancestors = resources.registry.lineage(candidate.parent)
@@ -45,7 +45,7 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
         earlier={version: encoded(file) for version, file in earlier.items()},
         missing=missing,
         best=_best(ancestors),
-        prompts=prompts.load(settings.evaluation),
+        prompts=prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts),
         probe_candidates=_prompts(heldout),
         evaluation=settings.evaluation,
         gate=settings.gate,

@@ -110,12 +110,7 @@ def verify(resources: Resources, deployment: Deployment) -> Deployment:
         replicas = _replicas(resources)
         for replica in replicas:
             rollout.prove(replica, deployment.adapter_name, probes)
-        live = resources.ledger.current()
-        if live is not None and live.run == deployment.run and live.version == deployment.version:
-            recorded = live
-        else:
-            recorded = dataclasses.replace(deployment, at=datetime.now(UTC))
-            resources.ledger.record(recorded)
+        recorded = resources.ledger.record(dataclasses.replace(deployment, at=datetime.now(UTC)))
         if recorded.action == "rollback" and recorded.previous:
             resources.registry.revoke(
                 recorded.previous, by=recorded.decided_by, reason=f"rolled back to {recorded.version}"

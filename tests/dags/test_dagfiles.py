@@ -1,0 +1,191 @@
+"""The DAG files as Airflow reads them: no import error, no heavy module, the promised structure and forms."""
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+
+from tests.conftest import ROOT
+
+HEAVY = {"torch", "transformers", "peft", "datasets", "boto3", "pyarrow", "accelerate", "bitsandbytes"}
+DAG_FILES = sorted(path.name for path in (ROOT / "dags").glob("*.py"))
+
+
+def in_subprocess(code: str, **environment: str) -> dict:
+    """What `code` prints as JSON from an interpreter of its own, with plugins/ on the path as Airflow puts it."""
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def dagbag():
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(ROOT / "dags"), collect_dags=False)
+    bag.collect_dags(dag_folder=str(ROOT / "dags"), safe_mode=False)
+    assert bag.import_errors == {}
+    return bag
+
+
+@pytest.mark.parametrize("name", DAG_FILES)
+def test_parsing_imports_nothing_heavy(name):
+    code = f"""
+import json, sys, runpy
+runpy.run_path({str(ROOT / "dags" / name)!r})
+print(json.dumps(sorted({HEAVY!r} & set(sys.modules))))
+"""
+    assert in_subprocess(code) == []
+
+
+def test_the_plugin_loads_alone_and_light():
+    """Only plugin.py is executed; no file of the package turns up as a top-level module, and nothing heavy comes along."""
+    code = f"""
+import json, sys
+before = set(sys.modules)
+from airflow import plugins_manager
+plugins, errors = plugins_manager._get_plugins()
+names = sorted(plugin.name for plugin in plugins if "learning" in plugin.name)
+stems = {{path.stem for path in __import__("pathlib").Path({str(ROOT / "plugins")!r}).rglob("*.py")}} - {{"__init__"}}
+from_here = sorted(
+    name for name, module in sys.modules.items()
+    if "." not in name and name in stems and {str(ROOT / "plugins")!r} in str(getattr(module, "__file__", ""))
+)
+print(json.dumps([names, errors, from_here, sorted({HEAVY!r} & set(sys.modules))]))
+"""
+    names, errors, stray, heavy = in_subprocess(code)
+    assert len(names) == 1
+    assert names[0].startswith("learning_engine ")
+    assert errors == {}
+    assert [name for name in stray if name != "plugin"] == []
+    assert heavy == []
+
+
+def test_every_dag_is_documented_tagged_and_owned(dagbag):
+    assert {f"learning_engine_{name}" for name in ("weekly", "fisher", "deploy", "maintenance")} <= set(dagbag.dags)
+    for dag in dagbag.dags.values():
+        assert dag.doc_md, dag.dag_id
+        assert "learning-engine" in dag.tags, dag.dag_id
+        assert dag.max_active_runs == 1, dag.dag_id
+        for task in dag.tasks:
+            assert task.owner == "ml", task.task_id
+            assert task.retries == 2, task.task_id
+
+
+def test_the_weekly_road_is_one_chain_in_the_promised_order(dagbag):
+    weekly = dagbag.dags["learning_engine_weekly"]
+    order = [task.task_id for task in weekly.topological_sort()]
+    assert order == (
+        [
+            "turn",
+            "extract",
+            "enough",
+            "fisher",
+            "train",
+            "evaluate",
+            "publish",
+            "accepted",
+            "approve",
+            "deploy",
+            "verify",
+        ]
+    )
+
+
+def test_who_runs_where(dagbag):
+    weekly = dagbag.dags["learning_engine_weekly"]
+    for name in ("fisher", "train", "evaluate"):
+        task = weekly.get_task(name)
+        assert (task.queue, task.pool) == ("gpu", "gpu")
+        assert task.execution_timeout == timedelta(hours=12)
+    for name in ("publish", "deploy", "verify"):
+        assert weekly.get_task(name).pool == "learning_engine_registry"
+    for name in ("turn", "extract", "enough", "accepted"):
+        assert weekly.get_task(name).queue == "default"
+
+
+def test_queues_and_schedule_come_from_the_configuration():
+    code = f"""
+import json
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder={str(ROOT / "dags")!r}, collect_dags=False)
+bag.collect_dags(dag_folder={str(ROOT / "dags")!r}, safe_mode=False)
+dag = bag.dags["other_weekly"]
+print(json.dumps([dag.get_task("train").queue, dag.get_task("train").pool, dag.get_task("deploy").queue,
+                  dag.timetable.expression, dag.params["ewc_lambda"], dag.get_task("turn").poke_interval,
+                  [asset.uri for asset in dag.get_task("publish").outlets]]))
+"""
+    found = in_subprocess(
+        code,
+        LEARNING_ENGINE__DAG__ID_PREFIX="other",
+        LEARNING_ENGINE__DAG__TRAIN_QUEUE="h200",
+        LEARNING_ENGINE__DAG__TRAIN_POOL="big",
+        LEARNING_ENGINE__DAG__DEPLOY_QUEUE="edge",
+        LEARNING_ENGINE__DAG__SCHEDULE="15 3 * * 2",
+        LEARNING_ENGINE__DAG__TURN_POLL_SECONDS="7",
+        LEARNING_ENGINE__EWC__LAMBDA="123",
+        LEARNING_ENGINE__STORE__PREFIX="tenant-a",
+    )
+    assert found == [
+        "h200",
+        "big",
+        "edge",
+        "15 3 * * 2",
+        123.0,
+        7.0,
+        ["learning-engine://lora-adapters/tenant-a/adapters"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("param", "bad"),
+    [
+        ("window_start", "yesterday"),
+        ("min_samples", 0),
+        ("min_samples", "many"),
+        ("ewc_lambda", -1),
+        ("epochs", 0),
+        ("learning_rate", 2),
+        ("base_model", ""),
+        ("force", "everything"),
+        ("deploy", "now"),
+    ],
+)
+def test_the_form_refuses_what_is_out_of_bounds(dagbag, param, bad):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    weekly = dagbag.dags["learning_engine_weekly"]
+    with pytest.raises(ParamValidationError):
+        params = weekly.params.__class__({name: weekly.params.get_param(name) for name in weekly.params})
+        params[param] = bad
+        params.validate()
+
+
+def test_every_param_says_what_it_is(dagbag):
+    weekly = dagbag.dags["learning_engine_weekly"]
+    expected = [
+        "window_start",
+        "window_end",
+        "min_samples",
+        "force",
+        "deploy",
+        "ewc_lambda",
+        "epochs",
+        "learning_rate",
+        "base_model",
+    ]
+    assert list(weekly.params) == expected
+    for name in expected:
+        param = weekly.params.get_param(name)
+        assert param.description, name
+        assert param.schema["section"] in {"Window", "Gate", "Training"}, name

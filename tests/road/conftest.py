@@ -1,0 +1,153 @@
+"""The whole road on real parts without Airflow: a feedback file, an S3 server, the local model server."""
+
+import json
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from demo import object_store
+from learning_engine import config, pipeline, release
+from learning_engine.contracts import AdapterVersion, Deployment, RunInfo, Window
+from learning_engine.feedback.source import FileSource
+from learning_engine.registry.store import Store, client_config
+from learning_engine.resources import Resources, ServingPlace
+from tests import tiny
+from tests.serving.conftest import ModelServer, model_servers
+
+FIRST = datetime(2026, 10, 5, 2, tzinfo=UTC)
+RUN = RunInfo(dag_id="learning_engine_weekly", run_id="manual__test", run_type="manual", triggered_by="ada")
+SMALL = {
+    "FEEDBACK__SOURCE": "file",
+    "FEEDBACK__COLUMNS__USER": "user_id",
+    "FEEDBACK__COLUMNS__CONVERSATION": "conversation_id",
+    "FEEDBACK__MIN_SAMPLES": "10",
+    "DATASET__HELDOUT_FRACTION": "0.25",
+    "TRAINING__BATCH_SIZE": "8",
+    "TRAINING__EPOCHS": "8",
+    "TRAINING__LEARNING_RATE": "0.01",
+    "TRAINING__LOG_STEPS": "5",
+    "EVALUATION__PROBE_MARGIN": "0.1",
+    "GATE__MIN_HELDOUT": "2",
+    "GATE__MIN_RETAINED": "-10",
+    "GATE__MAX_KL_PARENT": "100",
+    "GATE__EPSILON": "5",
+    "SERVING__DRAIN_SECONDS": "0",
+    "STORE__ATTEMPTS": "1",
+}
+
+
+def week(number: int) -> Window:
+    return Window(FIRST + timedelta(weeks=number), FIRST + timedelta(weeks=number + 1))
+
+
+def feedback_rows(number: int, count: int = 40) -> list[dict[str, Any]]:
+    """Rows of one week in which users teach colours of things; a fifth of the thumbs point down."""
+    rng = random.Random(number)
+    start = week(number).start
+    rows = []
+    for index in range(count):
+        thing, colour = rng.choice(tiny.THINGS), rng.choice(tiny.COLOURS)
+        rows.append(
+            {
+                "request_data": {"messages": [{"role": "user", "content": f"which colour has the {thing} {index}"}]},
+                "response_data": {"choices": [{"message": {"content": colour}}]},
+                "feedback_type": "thumbs_down" if index % 5 == 0 else "thumbs_up",
+                "created_at": (start + timedelta(minutes=index)).isoformat(),
+                "user_id": f"user {index % 7}",
+                "conversation_id": f"{number}-{index}",
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class Road:
+    """Resources and the steps in order."""
+
+    resources: Resources
+    feedback: Path
+
+    def teach(self, *weeks: int, count: int = 40) -> None:
+        with self.feedback.open("a", encoding="utf-8") as file:
+            for number in weeks:
+                file.writelines(json.dumps(row) + "\n" for row in feedback_rows(number, count))
+
+    def learn(self, window: Window, *, widen: bool = True) -> AdapterVersion:
+        """extract … publish."""
+        r = self.resources
+        dataset = pipeline.extract(r, window, widen=widen)
+        candidate = pipeline.train(r, dataset, pipeline.fisher(r, dataset))
+        return pipeline.publish(r, dataset, candidate, pipeline.evaluate(r, dataset, candidate), run=RUN)
+
+    def serve(self, version: AdapterVersion, *, run_id: str = "r", **how: Any) -> Deployment:
+        """deploy and verify."""
+        run = replace(RUN, run_id=run_id)
+        return release.verify(
+            self.resources, release.deploy(self.resources, version, run=run, decided_by="the gate", **how)
+        )
+
+    def with_settings(self, **settings: dict[str, Any]) -> "Road":
+        """The same road under other settings, by section."""
+        changed = {
+            name: getattr(self.resources.settings, name).model_copy(update=values) for name, values in settings.items()
+        }
+        return replace(
+            self, resources=replace(self.resources, settings=self.resources.settings.model_copy(update=changed))
+        )
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_base(tmp_path_factory.mktemp("road") / "base")
+
+
+@pytest.fixture(scope="session")
+def server(base: Path) -> Iterator[ModelServer]:
+    with model_servers(base, []) as (only,):
+        yield only
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
+    with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as running:
+        yield running
+
+
+@pytest.fixture
+def road(
+    base: Path, server: ModelServer, s3: object_store.ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Road:
+    """A bucket, a feedback file and a directory of adapters of the test's own."""
+    feedback = tmp_path / "feedback.jsonl"
+    feedback.touch()
+    own = {"MODEL__BASE": str(base), "FEEDBACK__PATH": str(feedback), "STORE__SPOOL": str(tmp_path / "spool")}
+    for name, value in {**SMALL, **own, "STORE__PREFIX": tmp_path.name}.items():
+        monkeypatch.setenv(f"LEARNING_ENGINE__{name}", value)
+    settings = config.load()
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+        region_name=s3.region,
+        config=client_config(settings.store),
+    )
+    client.create_bucket(Bucket=settings.store.bucket)
+    adapters = tmp_path / "adapters"
+    os.makedirs(adapters)
+    return Road(
+        Resources(
+            settings=settings,
+            open_store=lambda: Store(client, settings.store.bucket, settings.store.prefix),
+            open_feedback=lambda: FileSource(feedback),
+            open_serving=lambda: ServingPlace((server.url,), adapters, str(adapters)),
+        ),
+        feedback,
+    )

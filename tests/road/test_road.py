@@ -1,0 +1,110 @@
+"""Weeks of feedback in, versions and deployments out."""
+
+import pytest
+
+from learning_engine import pipeline, release
+from learning_engine.errors import ParentMoved, RegistryError
+from learning_engine.serving.client import Replica
+from tests.road.conftest import RUN, Road, week
+
+
+def test_three_weeks_make_a_chain_that_ends_live(road: Road):
+    road.teach(0, 1, 2)
+    chain = []
+    for number in range(3):
+        version = road.learn(week(number))
+        assert version.accepted, version.report.rules
+        road.serve(version, run_id=str(number))
+        chain.append(version)
+
+    assert [(v.version, v.parent) for v in chain] == [("v1.0", None), ("v1.1", "v1.0"), ("v1.2", "v1.1")]
+    assert chain[0].fisher.uri is None
+    assert "anchor" in chain[0].fisher.note
+    assert (chain[1].fisher.guards, chain[1].fisher.accumulated) == ("v1.0", [])
+    assert (chain[2].fisher.guards, chain[2].fisher.accumulated) == ("v1.1", ["v1.0"])
+    assert set(chain[2].report.scores) == {"v1.0", "v1.1"}
+    assert chain[2].training.ewc_loss > 0
+
+    live = road.resources.ledger.current()
+    assert live is not None
+    assert (live.version, live.previous) == ("v1.2", "v1.1")
+    assert live.proven
+    replica = Replica(road.resources.serving.replicas[0], road.resources.settings.serving)
+    # The base, the live version and the one to roll back to.
+    assert [name.split("-")[0] for name in replica.models()[1:]] == ["v1.1", "v1.2"]
+    assert sorted(path.name.split("-")[0] for path in road.resources.serving.adapter_dir.iterdir()) == ["v1.1", "v1.2"]
+
+
+def test_the_same_work_again_changes_nothing(road: Road):
+    road.teach(0)
+    first = road.learn(week(0))
+    keys = sorted(item.key for item in road.resources.store.list(""))
+    assert road.learn(week(0)) == first
+    assert sorted(item.key for item in road.resources.store.list("")) == keys
+
+
+def test_a_thin_week_is_carried_over_and_an_explicit_window_is_not_widened(road: Road):
+    road.teach(0, 2)
+    road.teach(1, count=3)
+    road.learn(week(0))
+    assert pipeline.extract(road.resources, week(1), widen=True).rows == 3
+    widened = pipeline.extract(road.resources, week(2), widen=True)
+    assert (widened.window.start, widened.rows) == (week(1).start, 43)
+    assert pipeline.extract(road.resources, week(2), widen=False).window == week(2)
+
+
+def test_a_rejected_candidate_is_published_with_its_verdict_and_has_no_children(road: Road):
+    road.teach(0, 1, 2)
+    road.learn(week(0))
+    strict = road.with_settings(gate={"epsilon": 0.0, "max_kl_parent": 0.0})
+    rejected = strict.learn(week(1))
+    assert not rejected.accepted
+    assert "drift" in [rule.name for rule in rejected.report.rules if not rule.passed]
+    assert not release.may_deploy(strict.resources, rejected, force=False).deploy
+    assert release.may_deploy(strict.resources, rejected, force=True).deploy
+    third = road.learn(week(2))
+    assert (third.version, third.parent) == ("v1.2", "v1.0")
+    assert third.window.start == week(1).start
+
+
+def test_publishing_refuses_a_candidate_whose_parent_is_outdated(road: Road):
+    road.teach(0, 1)
+    r = road.resources
+    dataset = pipeline.extract(r, week(1), widen=False)
+    candidate = pipeline.train(r, dataset, pipeline.fisher(r, dataset))
+    report = pipeline.evaluate(r, dataset, candidate)
+    road.learn(week(0))
+    with pytest.raises(ParentMoved, match=r"v1\.0"):
+        pipeline.publish(r, dataset, candidate, report, run=RUN)
+
+
+def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(road: Road):
+    road.teach(0, 1, 2)
+    for number in range(2):
+        road.serve(road.learn(week(number)), run_id=str(number))
+    target = release.choose(road.resources, action="rollback", version=None)
+    assert target.version == "v1.0"
+    done = road.serve(target, run_id="back", action="rollback", by_hand=True)
+    assert (done.version, done.previous, done.action) == ("v1.0", "v1.1", "rollback")
+    revocation = road.resources.registry.revoked("v1.1")
+    assert revocation is not None
+    assert "v1.0" in revocation.reason
+    after = road.learn(week(2))
+    assert after.parent == "v1.0"
+    with pytest.raises(RegistryError, match="roll back"):
+        release.choose(road.resources, action="rollback", version=None)
+
+
+def test_only_a_descendant_of_the_live_version_goes_live_by_itself(road: Road):
+    road.teach(0, 1)
+    live = road.learn(week(0))
+    road.serve(live)
+    assert release.may_deploy(road.resources, live, force=False).why == "v1.0 is live already"
+    stranger = road.with_settings(training={"seed": 5}).learn(week(0))
+    assert stranger.parent is None
+    decision = release.may_deploy(road.resources, stranger, force=False)
+    assert not decision.deploy
+    assert "does not descend" in decision.why
+    with pytest.raises(RegistryError, match="does not descend"):
+        road.serve(stranger)
+    assert road.serve(stranger, run_id="hand", by_hand=True).version == stranger.version
