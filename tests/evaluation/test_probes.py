@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from learning_engine.evaluation import probes
 from learning_engine.evaluation.probes import find
 from learning_engine.evaluation.prompts import read, render
 from learning_engine.evaluation.views import Views
@@ -65,6 +66,18 @@ def test_the_widest_come_first_and_no_more_than_asked(views: Views) -> None:
     assert [probe.tokens for probe in find(views, LESSONS, count=2, tokens=12, margin=0.1, batch_size=8)] == [
         probe.tokens for probe in every[:2]
     ]
+
+
+def test_later_prompts_are_tried_only_where_the_first_do_not_do(
+    views: Views, unchanged: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "ROUND", 2)
+    known = [ask(thing) for thing in SECOND]
+    dull = [[{"role": "user", "content": "house " * 2000}]] * 3
+    early = find(views, [*known, *LESSONS], count=1, tokens=12, margin=0.5, batch_size=8)
+    assert early[0].messages in known[:2]
+    assert len(find(views, [*dull, *known], count=4, tokens=12, margin=0.5, batch_size=8)) == 4
+    assert find(unchanged, LESSONS, count=4, tokens=12, margin=0.5, batch_size=8) == []
 
 
 def test_a_probe_says_what_can_be_read(views: Views) -> None:

@@ -1,5 +1,6 @@
 """One load of the base answers as candidate, parent and base, each exactly as the model of its own does."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,16 @@ def test_a_view_answers_as_its_own_model(views: Views, alone: dict[str, Any], vi
 
 
 @torch.no_grad()
-def test_the_views_differ_and_leaving_one_goes_back_to_the_candidate(views: Views) -> None:
-    before = views.logits(IDS)
-    for view in ("parent", "base"):
+def test_a_view_is_the_same_whatever_came_before(views: Views, alone: dict[str, Any]) -> None:
+    for view in ("parent", "parent", "candidate", "base", "parent", "base", "candidate", "parent"):
         with views.using(view):
-            assert not torch.allclose(views.logits(IDS), before, atol=0.1)
-        torch.testing.assert_close(views.logits(IDS), before)
+            logits = views.logits(IDS)
+        torch.testing.assert_close(logits, alone[view](IDS).logits, rtol=0, atol=1e-5)
+
+
+def test_the_views_differ(alone: dict[str, Any]) -> None:
+    for one, other in itertools.combinations(alone.values(), 2):
+        assert not torch.allclose(one(IDS).logits, other(IDS).logits, atol=0.1)
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ from learning_engine.evaluation.prompts import Messages, render
 from learning_engine.evaluation.views import View, Views
 from learning_engine.probe import Probe
 
-# Prompts tried for probes, the first ones given: more would cost time and find no clearer difference.
-MAX_CANDIDATES = 128
+# Prompts tried for probes, the first ones given: where none of them tells, more will hardly.
+MAX_CANDIDATES = 256
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from learning_engine.probe import Probe
 
 # A probe is sent to every replica at every deployment: longer prompts prove no more.
 MAX_PROMPT_TOKENS = 1024
+ROUND = 64
 
 
 @dataclass(frozen=True)
@@ -34,38 +35,55 @@ class _Answer:
     margins: npt.NDArray[np.float64]
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class _Search:
+    """What a probe must be: at most `tokens` tokens with a margin of at least `margin` nats."""
+
+    tokens: int
+    margin: float
+    batch_size: int
+
+
 def find(
     views: Views, candidates: Sequence[Messages], *, count: int, tokens: int, margin: float, batch_size: int
 ) -> list[Probe]:
-    """At most `count` probes of at most `tokens` tokens with a margin of at least `margin` nats, the widest first."""
-    messages, prompts = _rendered(views.tokenizer, candidates)
-    answers = _greedy(views, "candidate", prompts, tokens=tokens, batch_size=batch_size)
-    margins = _margins(views, prompts, answers, batch_size=batch_size)
-    found = [_Answer(*columns) for columns in zip(messages, prompts, answers, margins, strict=True)]
-    apart = [answer for answer in found if _reaches(answer.margins, margin).any()]
-    others = [
-        _greedy(views, view, [answer.prompt for answer in apart], tokens=tokens, batch_size=batch_size)
-        for view in _references(views)
-    ]
-    probes = [_probe(views.tokenizer, answer, theirs, margin) for answer, *theirs in zip(apart, *others, strict=True)]
-    return sorted((probe for probe in probes if probe), key=lambda probe: -probe.margin)[:count]
+    """At most `count` probes of at most `tokens` tokens with a margin of at least `margin` nats, the widest first.
+
+    Candidates are tried ROUND by ROUND in their order, until there are enough.
+    """
+    search = _Search(tokens, margin, batch_size)
+    rendered, probes = _rendered(views.tokenizer, candidates), list[Probe]()
+    while rendered and len(probes) < count:
+        probes += _among(views, rendered[:ROUND], search)
+        rendered = rendered[ROUND:]
+    return sorted(probes, key=lambda probe: -probe.margin)[:count]
+
+
+@torch.no_grad()
+def _among(views: Views, rendered: Sequence[tuple[Messages, list[int]]], search: _Search) -> list[Probe]:
+    prompts = [prompt for _, prompt in rendered]
+    answers = _greedy(views, "candidate", prompts, search)
+    margins = _margins(views, prompts, answers, batch_size=search.batch_size)
+    found = [_Answer(*pair, *rest) for pair, rest in zip(rendered, zip(answers, margins, strict=True), strict=True)]
+    apart = [answer for answer in found if _reaches(answer.margins, search.margin).any()]
+    others = [_greedy(views, view, [answer.prompt for answer in apart], search) for view in _references(views)]
+    probes = [_probe(views.tokenizer, answer, theirs, search) for answer, *theirs in zip(apart, *others, strict=True)]
+    return [probe for probe in probes if probe]
 
 
 def _references(views: Views) -> list[View]:
     return ["parent", "base"] if views.has_parent else ["base"]
 
 
-def _rendered(tokenizer: Any, candidates: Sequence[Messages]) -> tuple[list[Messages], list[list[int]]]:
+def _rendered(tokenizer: Any, candidates: Sequence[Messages]) -> list[tuple[Messages, list[int]]]:
     """Each prompt once, those that are short enough, with their token ids."""
-    unique = list({json.dumps(messages, sort_keys=True): messages for messages in candidates}.values())
+    unique = {json.dumps(messages, sort_keys=True): messages for messages in candidates}.values()
     rendered = [(messages, render(tokenizer, messages)) for messages in unique]
-    kept = [(messages, ids) for messages, ids in rendered if len(ids) <= MAX_PROMPT_TOKENS]
-    return [messages for messages, _ in kept], [ids for _, ids in kept]
+    return [(messages, ids) for messages, ids in rendered if len(ids) <= MAX_PROMPT_TOKENS]
 
 
-def _greedy(views: Views, view: View, prompts: Sequence[list[int]], *, tokens: int, batch_size: int) -> list[list[int]]:
-    """Greedy answers of at most `tokens` tokens, the end of turn included."""
+def _greedy(views: Views, view: View, prompts: Sequence[list[int]], search: _Search) -> list[list[int]]:
+    """Greedy answers, the end of turn included."""
     ends, answers = _ends(views), [list[int]() for _ in prompts]
     # Named, because what is not named comes from the model's own generation config.
     pure = {
@@ -77,11 +95,11 @@ def _greedy(views: Views, view: View, prompts: Sequence[list[int]], *, tokens: i
         "repetition_penalty": 1.0,
     }
     with views.using(view):
-        for batch in by_length(prompts, batch_size=batch_size):
+        for batch in by_length(prompts, batch_size=search.batch_size):
             filler = ends[0] if ends else 0
             ids, mask = pad([prompts[row] for row in batch], value=filler, device=views.device, left=True)
             output = views.model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=tokens, pad_token_id=filler, **pure
+                input_ids=ids, attention_mask=mask, max_new_tokens=search.tokens, pad_token_id=filler, **pure
             )
             for row, answer in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
                 stop = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
@@ -98,37 +116,33 @@ def _ends(views: Views) -> list[int]:
 def _margins(
     views: Views, prompts: Sequence[list[int]], answers: Sequence[list[int]], *, batch_size: int
 ) -> list[npt.NDArray[np.float64]]:
-    """For each answer, the margin of a probe that ends with each of its tokens, teacher-forced on the candidate's."""
+    """For each answer, the margin of a probe that ends with each of its tokens."""
+    candidate = _leads(views, "candidate", prompts, answers, batch_size=batch_size)
+    references = [_leads(views, view, prompts, answers, batch_size=batch_size) for view in _references(views)]
+    sure = [np.minimum.accumulate(lead) for lead in candidate]
+    apart = [np.maximum.accumulate(-np.stack(leads), axis=1).min(axis=0) for leads in zip(*references, strict=True)]
+    return [np.minimum(*pair) for pair in zip(sure, apart, strict=True)]
+
+
+def _leads(
+    views: Views, view: View, prompts: Sequence[list[int]], answers: Sequence[list[int]], *, batch_size: int
+) -> list[npt.NDArray[np.float64]]:
+    """For each answer, by how many nats `view` prefers each of its tokens to the best other one, teacher-forced."""
     whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    margins: list[npt.NDArray[np.float64]] = [np.zeros(0) for _ in whole]
-    for batch in by_length(whole, batch_size=batch_size):
-        ids, _ = pad([whole[row] for row in batch], value=0, device=views.device)
-        first = min(len(prompts[row]) for row in batch) - 1
-        columns = torch.arange(first, ids.shape[1] - 1, device=views.device)
-        # (views, rows, columns): by how much each view prefers the answer's token to the best other one.
-        leads = torch.stack([_lead(views, view, ids, columns) for view in ("candidate", *_references(views))])
-        for row, lead in zip(batch, leads.permute(1, 0, 2).cpu().double().numpy(), strict=True):
-            start = len(prompts[row]) - 1 - first
-            margins[row] = _margin(lead[:, start : start + len(answers[row])])
-    return margins
-
-
-def _lead(views: Views, view: View, ids: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Logit of each next token minus the best of the others, (rows, columns) in float32."""
+    leads = [np.zeros(0) for _ in whole]
     with views.using(view):
-        logits = views.logits(ids, columns).float()
-    targets = ids[:, columns + 1].unsqueeze(-1)
-    own = logits.gather(-1, targets)
-    others = logits.scatter(-1, targets, -torch.inf).amax(dim=-1, keepdim=True)
-    return (own - others).squeeze(-1)
-
-
-def _margin(leads: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """`leads` is (views, tokens), the candidate's first."""
-    sure = np.minimum.accumulate(leads[0])
-    apart = np.maximum.accumulate(-leads[1:], axis=1).min(axis=0)
-    margin: npt.NDArray[np.float64] = np.minimum(sure, apart)
-    return margin
+        for batch in by_length(whole, batch_size=batch_size):
+            ids, _ = pad([whole[row] for row in batch], value=0, device=views.device)
+            # The position before a token predicts it.
+            first = min(len(prompts[row]) for row in batch) - 1
+            columns = torch.arange(first, ids.shape[1] - 1, device=views.device)
+            logits, targets = views.logits(ids, columns).float(), ids[:, columns + 1].unsqueeze(-1)
+            best_other = logits.scatter(-1, targets, -torch.inf).amax(dim=-1)
+            lead = (logits.gather(-1, targets).squeeze(-1) - best_other).double().cpu().numpy()
+            for place, row in enumerate(batch):
+                start = len(prompts[row]) - 1 - first
+                leads[row] = lead[place, start : start + len(answers[row])]
+    return leads
 
 
 def _reaches(margins: npt.NDArray[np.float64], margin: float) -> npt.NDArray[np.bool_]:
@@ -137,10 +151,10 @@ def _reaches(margins: npt.NDArray[np.float64], margin: float) -> npt.NDArray[np.
     return reaches
 
 
-def _probe(tokenizer: Any, answer: _Answer, theirs: Sequence[list[int]], margin: float) -> Probe | None:
+def _probe(tokenizer: Any, answer: _Answer, theirs: Sequence[list[int]], search: _Search) -> Probe | None:
     """The probe of the widest margin whose text can be read and is nobody else's; None where there is none."""
     for place in np.argsort(-answer.margins, kind="stable"):
-        if not _reaches(answer.margins, margin)[place]:
+        if not _reaches(answer.margins, search.margin)[place]:
             return None
         tokens = answer.tokens[: place + 1]
         text = _decode(tokenizer, tokens)

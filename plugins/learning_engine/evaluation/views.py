@@ -31,16 +31,16 @@ class Views:
 
     @contextmanager
     def using(self, view: View) -> Iterator[None]:
-        """Answer as `view` within the block."""
+        """Answer as `view` within the block; every use of the model stands in such a block."""
         if view == "base" or (view == "parent" and not self.has_parent):
             with self.model.disable_adapter():
                 yield
             return
-        self.model.set_adapter(_PARENT if view == "parent" else self.candidate, inference_mode=True)
-        try:
-            yield
-        finally:
-            self.model.set_adapter(self.candidate, inference_mode=True)
+        name = _PARENT if view == "parent" else self.candidate
+        # peft walks over every module to switch: on a small model that costs as much as a batch.
+        if self.model.active_adapter != name:
+            self.model.set_adapter(name, inference_mode=True)
+        yield
 
     def logits(self, input_ids: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of a right-padded batch, (rows, columns, vocabulary); only at `columns` where they are given.
