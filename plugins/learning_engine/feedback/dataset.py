@@ -1,14 +1,13 @@
 """A snapshot as training examples: token ids with labels on the rated answer alone."""
 
 import re
-import shutil
 import tempfile
-import weakref
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import datasets
 import jinja2
@@ -35,7 +34,7 @@ BATCH_ROWS = 512
 
 @dataclass(frozen=True)
 class Encoded:
-    """`examples` in the order of the snapshot, memory-mapped from a file that lives as long as they do; columns
+    """`examples` in the order of the snapshot, memory-mapped from a file that has no name any more; columns
     `input_ids`, `labels` (−100 where not supervised), `weight`, `rating` (1, −1), `prompt_length` (tokens before the
     answer) and `row` (its index in the snapshot). `dropped`: reason → rows."""
 
@@ -80,16 +79,14 @@ def encode(
             "set eos_token in its tokenizer_config.json."
         )
     encoder = _Encoder(tokenizer, settings)
-    directory = Path(tempfile.mkdtemp(prefix="learning-engine-"))
-    try:
-        with pa.OSFile(str(directory / "examples.arrow"), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
+    with tempfile.TemporaryDirectory(prefix="learning-engine-") as directory:
+        path = f"{directory}/examples.arrow"
+        with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
             for rows in _rows(snapshot, heldout):
                 stream.write_batch(pa.RecordBatch.from_pylist(list(encoder.examples(rows)), schema=SCHEMA))
-        examples = datasets.Dataset.from_file(str(directory / "examples.arrow"))
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    weakref.finalize(examples, shutil.rmtree, directory, ignore_errors=True)
+        table = pa.ipc.open_stream(pa.memory_map(path)).read_all()
+    # Without a fingerprint given, datasets would pickle the whole table for one.
+    examples = datasets.Dataset(table, fingerprint=uuid4().hex)
     return Encoded(examples, dict(sorted(encoder.dropped.items())))
 
 
