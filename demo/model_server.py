@@ -11,6 +11,7 @@ import os
 import socket
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -178,7 +179,8 @@ class Server(uvicorn.Server):
         os._exit(0)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until a signal; `arguments` instead of the command line's."""
     parser = argparse.ArgumentParser(prog="python -m demo.model_server", description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, required=True, help="directory of the base model")
     parser.add_argument("--name", required=True, help="the base model's name in /v1/models")
@@ -188,7 +190,7 @@ def main() -> None:
     parser.add_argument(
         "--hazards", default=",".join(HAZARDS), help=f"what to get wrong, of {', '.join(HAZARDS)}; or none"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     disable_progress_bar()
     warnings.filterwarnings("ignore", message="Already found a `peft_config`")
     hazards = frozenset(options.hazards.split(",")) - {"none", ""}

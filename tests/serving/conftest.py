@@ -1,19 +1,24 @@
 """One base model, its adapters, and the local model server as processes."""
 
+import multiprocessing
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from demo import model_server
+from demo.ports import free_port
+from learning_engine.probe import Probe
 from learning_engine.sections import Serving
 from learning_engine.serving.client import Replica
 from tests import tiny
-from tests.serving import contract
+from tests.serving import contract, truth
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Serving(connect_timeout_seconds=2, request_timeout_seconds=20, load_timeout_seconds=20)
@@ -22,7 +27,7 @@ SETTINGS = Serving(connect_timeout_seconds=2, request_timeout_seconds=20, load_t
 @dataclass(frozen=True)
 class ModelServer:
     url: str
-    process: subprocess.Popen[str]
+    process: BaseProcess
 
     @property
     def replica(self) -> Replica:
@@ -31,18 +36,28 @@ class ModelServer:
 
 @contextmanager
 def model_servers(base: Path, *arguments: list[str]) -> Iterator[list[ModelServer]]:
-    """One local model server for each list of arguments, started side by side, each on a port of its own."""
-    command = [sys.executable, "-m", "demo.model_server", "--model", str(base), "--name", contract.BASE, "--port", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    """One local model server for each list of arguments, each a process of its own.
+
+    They are forked from one process that has imported everything, since the imports take longer than all else.
+    """
+    forks, ports = multiprocessing.get_context("forkserver"), set[int]()
+    forks.set_forkserver_preload(["demo.model_server"])
     with ExitStack() as stack:
-        processes = []
+        stack.enter_context(mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}"}))
+        servers = []
         for more in arguments:
-            process = subprocess.Popen([*command, *more], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-            stack.callback(process.wait, 30)
+            port = free_port(taken=ports)
+            command = ["--model", str(base), "--name", contract.BASE, "--port", str(port), *more]
+            process = forks.Process(target=model_server.main, args=(command,), daemon=True)
+            process.start()
+            stack.callback(process.join, 30)
             stack.callback(process.kill)
-            processes.append(process)
-        # The line comes when the server listens; at the end of a server that failed it is empty.
-        yield [ModelServer(process.stdout.readline().split()[-1], process) for process in processes]
+            servers.append(ModelServer(f"http://127.0.0.1:{port}", process))
+        for server in servers:
+            while not server.replica.healthy():
+                assert server.process.is_alive(), f"A model server ended with {server.process.exitcode}"
+                time.sleep(0.05)
+        yield servers
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +83,17 @@ def well_behaved(base: Path) -> Iterator[ModelServer]:
         yield server
 
 
-@pytest.fixture
-def mortal(base: Path) -> Iterator[Callable[[], ModelServer]]:
-    """Starts servers that a test kills."""
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(model_servers(base, []))[0]
+@pytest.fixture(scope="session")
+def good(base: Path, adapters: Path) -> list[Probe]:
+    return truth.probes(base, adapters / "good")
+
+
+@pytest.fixture(scope="session")
+def other(base: Path, adapters: Path) -> list[Probe]:
+    return truth.probes(base, adapters / "other")
+
+
+@pytest.fixture(scope="session")
+def bare(base: Path) -> list[Probe]:
+    """The base model's own answers."""
+    return truth.probes(base, None)

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import requests
 
 from demo.ports import free_port
+from learning_engine.sections import Serving
+from learning_engine.serving.client import Replica
 from tests import tiny
 from tests.serving import contract
 
@@ -58,7 +59,7 @@ def running(command: list[str], *, url: str, log: Path, seconds: float) -> Itera
         process = subprocess.Popen(command, cwd=HERE, env={**os.environ, **QUIET}, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + seconds
-        while not answers(url):
+        while not Replica(url, Serving()).healthy():
             assert process.poll() is None, f"{command} ended: {log.read_text()[-2000:]}"
             assert time.monotonic() < deadline, f"{command} is not up after {seconds} s: {log.read_text()[-2000:]}"
             time.sleep(0.2)
@@ -66,13 +67,6 @@ def running(command: list[str], *, url: str, log: Path, seconds: float) -> Itera
     finally:
         process.kill()
         process.wait(30)
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url + "/health", timeout=5).ok
-    except requests.ConnectionError:
-        return False
 
 
 @pytest.fixture(scope="session")

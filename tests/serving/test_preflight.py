@@ -1,0 +1,269 @@
+"""Every adapter that the server must never see is refused, each with a reason that names what was found."""
+
+import json
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from learning_engine.contracts import LoraShape
+from learning_engine.errors import PreflightError
+from learning_engine.serving import preflight
+from learning_engine.serving.tensors import all_finite, read_header
+from tests import tiny
+
+SHAPE = LoraShape(rank=16, alpha=32, target_modules=("k_proj", "o_proj", "q_proj", "v_proj"))
+PREFIX = "base_model.model.model.layers"
+Q_A, Q_B = f"{PREFIX}.0.self_attn.q_proj.lora_A.weight", f"{PREFIX}.0.self_attn.q_proj.lora_B.weight"
+
+Weights = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def adapter(base: Path, tmp_path: Path) -> Path:
+    return tiny.make_adapter(base, tmp_path / "adapter", seed=1)
+
+
+def check(adapter: Path, base: Path, **changes: Any) -> None:
+    arguments: dict[str, Any] = {
+        "base_model": str(base),
+        "base_revision": "abc",
+        "lora": SHAPE,
+        "max_lora_rank": 16,
+        "base_config": base / "config.json",
+    }
+    preflight.check(adapter, **{**arguments, **changes})
+
+
+def test_what_peft_saves_passes(adapter: Path, base: Path) -> None:
+    (adapter / "README.md").write_text("# A card")
+    check(adapter, base)
+    check(adapter, base, base_config=None)
+
+
+def test_half_precision_passes(adapter: Path, base: Path) -> None:
+    change_weights(adapter, lambda weights: weights.update({k: v.astype(np.float16) for k, v in weights.items()}))
+    check(adapter, base)
+
+
+@pytest.mark.parametrize(
+    ("targets", "base_config"), [(("q_proj",), True), (("o_proj",), False), (("k_proj", "v_proj"), False)]
+)
+def test_fewer_targets_pass(adapter: Path, base: Path, targets: tuple[str, ...], base_config: bool) -> None:
+    change_weights(
+        adapter, lambda weights: [weights.pop(key) for key in list(weights) if key.split(".")[6] not in targets]
+    )
+    change_config(adapter, lambda config: config.update(target_modules=list(targets)))
+    shape = replace(SHAPE, target_modules=targets)
+    check(adapter, base, lora=shape, base_config=base / "config.json" if base_config else None)
+
+
+def change_config(adapter: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = adapter / "adapter_config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+def change_weights(adapter: Path, change: Callable[[Weights], Any]) -> None:
+    path = adapter / "adapter_model.safetensors"
+    weights = load_file(path)
+    change(weights)
+    path.unlink()
+    save_file(weights, path)
+
+
+CONFIGS = {
+    "peft_type": "LOHA",
+    "bias": "lora_only",
+    "base_model_name_or_path": "another/model",
+    "revision": "def",
+    "r": 8,
+    "lora_alpha": 16,
+    "target_modules": "all-linear",
+    "init_lora_weights": "pissa",
+    "use_rslora": True,
+    "use_dora": True,
+    "rank_pattern": {"q_proj": 8},
+    "alpha_pattern": {"q_proj": 8},
+    "modules_to_save": ["lm_head"],
+    "layers_to_transform": [0],
+    "fan_in_fan_out": True,
+    "trainable_token_indices": [1],
+    "a_method_of_next_year": True,
+}
+
+
+@pytest.mark.parametrize("key", CONFIGS)
+def test_configuration(adapter: Path, base: Path, key: str) -> None:
+    change_config(adapter, lambda config: config.update({key: CONFIGS[key]}))
+    with pytest.raises(PreflightError, match=rf"adapter_config\.json, {key}: expected .*, found "):
+        check(adapter, base)
+
+
+@pytest.mark.parametrize("key", ["r", "target_modules", "bias", "peft_type", "base_model_name_or_path", "lora_alpha"])
+def test_configuration_without(adapter: Path, base: Path, key: str) -> None:
+    change_config(adapter, lambda config: config.pop(key))
+    with pytest.raises(PreflightError, match=rf"adapter_config\.json, {key}: expected .*, found "):
+        check(adapter, base)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [[], ["q_proj"], [*SHAPE.target_modules, "q_proj"], ["k_proj", "o_proj", "q_proj", "down_proj"], [1], None, "q"],
+)
+def test_targets(adapter: Path, base: Path, targets: Any) -> None:
+    change_config(adapter, lambda config: config.update(target_modules=targets))
+    with pytest.raises(PreflightError, match="target_modules: expected"):
+        check(adapter, base)
+
+
+def test_a_target_that_no_server_takes(adapter: Path, base: Path) -> None:
+    targets = (*SHAPE.target_modules, "down_proj")
+    change_config(adapter, lambda config: config.update(target_modules=list(targets)))
+    with pytest.raises(PreflightError, match="target_modules: expected some of"):
+        check(adapter, base, lora=replace(SHAPE, target_modules=targets))
+
+
+def test_rank_above_the_limit(adapter: Path, base: Path) -> None:
+    with pytest.raises(PreflightError, match=r"at most serving\.max_lora_rank = 8, found 16"):
+        check(adapter, base, max_lora_rank=8)
+
+
+def _rename(weights: Weights, old: str, new: str) -> None:
+    weights[new] = weights.pop(old)
+
+
+def _put(weights: Weights, value: float) -> None:
+    weights[Q_A][3, 5] = value
+
+
+WEIGHTS: dict[str, tuple[Callable[[Weights], Any], str]] = {
+    "the first layer lost": (lambda w: [w.pop(k) for k in list(w) if "layers.0" in k], "layer 0, .*no such tensor"),
+    "no tensors": (lambda w: w.clear(), "expected tensors, found none"),
+    "a layer too many": (lambda w: w.update({Q_A.replace(".0.", ".2."): w[Q_A]}), "layer 2, .*no such tensor"),
+    "lora_B lost": (lambda w: w.pop(Q_B), "layer 0, q_proj.lora_B: expected .*, found no such tensor"),
+    "MLP": (lambda w: w.update({Q_A.replace("self_attn.q", "mlp.down"): w[Q_A]}), "only lora_A and lora_B"),
+    "another module": (lambda w: _rename(w, Q_A, Q_A.replace("q_proj", "qkv_proj")), "only lora_A and lora_B"),
+    "DoRA's magnitude": (lambda w: w.update({Q_A.replace("lora_A", "lora_magnitude_vector"): w[Q_A]}), "only lora_A"),
+    "embeddings": (lambda w: w.update({"base_model.model.lm_head.weight": w[Q_A]}), "only lora_A and lora_B"),
+    "rank": (lambda w: w.update({Q_A: w[Q_A][:8].copy()}), r"expected \[16, 64\], found \[8, 64\]"),
+    "width": (lambda w: w.update({Q_B: w[Q_B][:60].copy()}), r"expected \[64, 16\], found \[60, 16\]"),
+    "transposed": (lambda w: w.update({Q_A: w[Q_A].T.copy()}), r"expected \[16, 64\], found \[64, 16\]"),
+    "a vector": (lambda w: w.update({Q_A: w[Q_A].ravel()}), "expected a matrix"),
+    "no width": (lambda w: w.update({Q_A: w[Q_A][:, :0].copy()}), r"expected a matrix, found shape \[16, 0\]"),
+    "NaN": (lambda w: _put(w, np.nan), "q_proj.lora_A.weight: expected finite values"),
+    "infinity": (lambda w: _put(w, -np.inf), "q_proj.lora_A.weight: expected finite values"),
+    "half NaN": (lambda w: (_put(w, np.nan), w.update({Q_A: w[Q_A].astype(np.float16)})), "expected finite values"),
+    "doubles": (lambda w: w.update({Q_A: w[Q_A].astype(np.float64)}), "expected .* as one of F32, F16, found 'F64'"),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights(adapter: Path, base: Path, name: str) -> None:
+    change, reason = WEIGHTS[name]
+    change_weights(adapter, change)
+    with pytest.raises(PreflightError, match=reason):
+        check(adapter, base)
+    with pytest.raises(PreflightError):
+        check(adapter, base, base_config=None)
+
+
+def test_the_last_layer_lost(adapter: Path, base: Path) -> None:
+    change_weights(adapter, lambda weights: [weights.pop(key) for key in list(weights) if "layers.1" in key])
+    with pytest.raises(PreflightError, match=r"layer 1, k_proj\.lora_A: expected .*, found no such tensor"):
+        check(adapter, base)
+
+
+def test_a_base_of_other_widths(adapter: Path, base: Path, tmp_path: Path) -> None:
+    config = json.loads((base / "config.json").read_text()) | {"num_key_value_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PreflightError, match=re.escape("k_proj.lora_B: expected [64, 16], found [32, 16]")):
+        check(adapter, base, base_config=tmp_path / "config.json")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(PreflightError, match="sizes of a Llama's attention"):
+        check(adapter, base, base_config=tmp_path / "config.json")
+
+
+FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no weights": (lambda a: (a / "adapter_model.safetensors").unlink(), "expected a file adapter_model.safetensors"),
+    "no configuration": (lambda a: (a / "adapter_config.json").unlink(), "expected a file adapter_config.json"),
+    "pickle": (lambda a: (a / "adapter_model.bin").write_bytes(b"\x80"), "found adapter_model.bin"),
+    "code": (lambda a: (a / "modeling.py").write_text(""), "found modeling.py"),
+    "folder": (lambda a: (a / "README.md").mkdir(), "expected a regular file"),
+    "link": (lambda a: (a / "README.md").symlink_to("/etc/hostname"), "expected a regular file"),
+    "configuration is no JSON": (lambda a: (a / "adapter_config.json").write_text("{"), "no readable JSON"),
+    "configuration is a list": (lambda a: (a / "adapter_config.json").write_text("[]"), "JSON of type list"),
+    "a key twice": (lambda a: (a / "adapter_config.json").write_text('{"r": 8, "r": 16}'), "a key stands twice"),
+    "huge": (lambda a: (a / "adapter_config.json").write_text(" " * (2 << 20)), "at most 1048576 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files(adapter: Path, base: Path, name: str) -> None:
+    change, reason = FILES[name]
+    change(adapter)
+    with pytest.raises(PreflightError, match=reason):
+        check(adapter, base)
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], bytes]:
+    length = struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def _edited(data: bytes, **changes: Any) -> bytes:
+    header, body = _header(data)
+    header[Q_A] |= changes
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda data: b"", "a header of 0 bytes in a file of 0"),
+    "seven bytes": (lambda data: data[:7], "in a file of 7"),
+    "cut in the header": (lambda data: data[:100], "a header of"),
+    "cut in the data": (lambda data: data[:-1], "data that end at byte"),
+    "a byte too many": (lambda data: data + b"\0", "data that end at byte"),
+    "a huge header": (lambda data: b"\xff" * 8 + data[8:], "a header of 18446744073709551615 bytes"),
+    "a header that is no JSON": (lambda data: data[:8] + b"#" + data[9:], "no readable JSON"),
+    "overlap": (lambda data: _edited(data, data_offsets=[0, 4096]), "where the data go on at"),
+    "negative offsets": (lambda data: _edited(data, data_offsets=[-4096, 0]), "shape .* and offsets"),
+    "offsets as text": (lambda data: _edited(data, data_offsets="ab"), "shape .* and offsets"),
+    "one offset": (lambda data: _edited(data, data_offsets=[0]), "no dtype, shape and data_offsets"),
+    "shape and bytes differ": (lambda data: _edited(data, shape=[16, 65]), "bytes for .* of type F32"),
+    "shape with a fraction": (lambda data: _edited(data, shape=[16.0, 64]), "shape .* and offsets"),
+    "a list as dtype": (lambda data: _edited(data, dtype=["F32"]), "no dtype, shape and data_offsets"),
+    "bfloat16": (lambda data: _edited(data, dtype="BF16"), "as one of F32, F16, found 'BF16'"),
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_bytes(adapter: Path, base: Path, name: str) -> None:
+    change, reason = BYTES[name]
+    path = adapter / "adapter_model.safetensors"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(PreflightError, match=reason):
+        check(adapter, base)
+
+
+def test_damage_anywhere_in_the_header_is_refused_or_harmless(adapter: Path, tmp_path: Path) -> None:
+    whole = (adapter / "adapter_model.safetensors").read_bytes()
+    damaged = tmp_path / "damaged.safetensors"
+    generator = np.random.default_rng(0)
+    refused = 0
+    for _ in range(500):
+        data = bytearray(whole)
+        data[generator.integers(len(whole) - len(_header(whole)[1]))] = generator.integers(256)
+        damaged.write_bytes(data)
+        try:
+            assert all(all_finite(damaged, tensor) for tensor in read_header(damaged))
+        except PreflightError:
+            refused += 1
+    assert refused > 250

@@ -1,0 +1,233 @@
+"""The safe swap over two real servers with every hazard on: all replicas prove themselves, or nothing changes."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from learning_engine import archive
+from learning_engine.errors import IntegrityError, PreflightError, ProofError, ServingError
+from learning_engine.probe import Probe
+from learning_engine.serving import rollout
+from learning_engine.serving.client import Replica
+from tests.serving.conftest import SETTINGS, ModelServer
+
+Pair = tuple[ModelServer, ModelServer]
+
+
+def accept(_: Path) -> None:
+    """A check that passes."""
+
+
+def refuse(_: Path) -> None:
+    raise PreflightError("refused")
+
+
+def mine(name: str) -> bool:
+    return name.startswith("mine-")
+
+
+@pytest.fixture
+def packed(adapters: Path, tmp_path: Path) -> tuple[Path, str]:
+    path = tmp_path / "adapter.tar.gz"
+    return path, archive.pack(adapters / "good", path).sha256
+
+
+def place(packed: tuple[Path, str], adapter_dir: Path, check: Callable[[Path], None] = accept, **changes: str) -> Path:
+    arguments = {"sha256": packed[1], "name": "mine-v1.0-abc", **changes}
+    return rollout.place(packed[0], adapter_dir=adapter_dir, check=check, max_bytes=10_000_000, **arguments)
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_place_is_whole_and_readable_by_the_server(packed: tuple[Path, str], adapters: Path, tmp_path: Path) -> None:
+    seen = []
+    placed = place(packed, tmp_path / "disk", lambda directory: seen.append(content(directory)))
+    assert seen == [content(adapters / "good")]
+    assert content(placed) == seen[0]
+    assert placed.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in placed.iterdir()} == {0o644}
+    assert os.listdir(tmp_path / "disk") == ["mine-v1.0-abc"]  # noqa: PTH208
+
+
+def test_place_again_changes_nothing(packed: tuple[Path, str], tmp_path: Path) -> None:
+    placed = place(packed, tmp_path / "disk")
+    before = [(path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(placed.iterdir())]
+    assert place(packed, tmp_path / "disk") == placed
+    assert [(path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(placed.iterdir())] == before
+
+
+@pytest.mark.parametrize("damage", ["other bytes", "a file less", "a file more"])
+def test_place_never_writes_into_what_a_server_may_have_loaded(
+    packed: tuple[Path, str], tmp_path: Path, damage: str
+) -> None:
+    placed = place(packed, tmp_path / "disk")
+    if damage == "a file less":
+        (placed / "adapter_config.json").unlink()
+    else:
+        (placed / ("adapter_config.json" if damage == "other bytes" else "more.txt")).write_text("{}")
+    before = content(placed)
+    with pytest.raises(IntegrityError, match="expected the files of the archive"):
+        place(packed, tmp_path / "disk")
+    assert content(placed) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "error"),
+    [
+        ({"sha256": "0" * 64}, accept, IntegrityError),
+        ({"name": "../outside"}, accept, IntegrityError),
+        ({"name": "a=b"}, accept, IntegrityError),
+        ({"name": ".."}, accept, IntegrityError),
+        ({"name": ""}, accept, IntegrityError),
+        ({}, refuse, PreflightError),
+    ],
+)
+def test_place_leaves_nothing_behind(
+    packed: tuple[Path, str],
+    tmp_path: Path,
+    changes: dict[str, str],
+    check: Callable[[Path], None],
+    error: type[Exception],
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with pytest.raises(error):
+        place(packed, disk, check, **changes)
+    assert list(disk.iterdir()) == []
+
+
+def test_swap_proves_every_replica_and_repeats_without_duplicates(
+    pair: Pair, adapters: Path, good: list[Probe]
+) -> None:
+    replicas = [server.replica for server in pair]
+    for _ in range(2):
+        proofs = rollout.swap(replicas, "mine-v1.0-swap", str(adapters / "good"), good)
+        assert [(proof.replica, proof.probes_passed) for proof in proofs] == [(r.url, len(good)) for r in replicas]
+        assert all(replica.models().count("mine-v1.0-swap") == 1 for replica in replicas)
+
+
+def test_a_replica_that_is_down_leaves_the_others_as_they_were(pair: Pair, adapters: Path, good: list[Probe]) -> None:
+    up, down = pair[0].replica, Replica("http://127.0.0.1:9", SETTINGS)
+    before = up.models()
+    for order in ([up, down], [down, up]):
+        with pytest.raises(ServingError, match=r"127\.0\.0\.1:9: expected an answer to GET /v1/models") as caught:
+            rollout.swap(order, "mine-v1.1-down", str(adapters / "good"), good)
+        assert caught.value.retryable
+    assert up.models() == before
+
+
+def test_a_replica_that_refuses_the_adapter_leaves_the_others_as_they_were(
+    pair: Pair, adapters: Path, good: list[Probe]
+) -> None:
+    first, second = (server.replica for server in pair)
+    second.load("mine-v1.2-refused", str(adapters / "other"))
+    second_before = second.models()
+    with pytest.raises(ProofError):
+        rollout.swap([first, second], "mine-v1.2-refused", str(adapters / "good"), good)
+    with pytest.raises(ServingError, match="found 400: Invalid LoRA adapter at"):
+        rollout.swap([first, second], "mine-v1.3-refused", str(adapters / "rank"), good)
+    assert not {"mine-v1.2-refused", "mine-v1.3-refused"} & set(first.models())
+    assert second.models() == second_before
+
+
+def test_wrong_weights_are_named_without_the_texts(pair: Pair, adapters: Path, good: list[Probe]) -> None:
+    wrong = [good[0], replace(good[1], text="a user's private words")]
+    with pytest.raises(ProofError, match="probe 1 of 2") as caught:
+        rollout.swap([pair[0].replica], "mine-v1.4-wrong", str(adapters / "good"), wrong)
+    assert not caught.value.retryable
+    assert pair[0].url in str(caught.value)
+    assert not any(words in str(caught.value) for words in (good[1].text, "private", "colour"))
+    assert "mine-v1.4-wrong" not in pair[0].replica.models()
+
+
+def test_base_answers_are_not_the_adapters(pair: Pair, good: list[Probe], bare: list[Probe]) -> None:
+    assert rollout.prove(pair[0].replica, "base", bare) == len(bare)
+    with pytest.raises(ProofError):
+        rollout.prove(pair[0].replica, "base", good)
+    assert rollout.prove(pair[0].replica, "base", []) == 0
+
+
+def test_requests_of_several_models_do_not_touch_each_other(
+    pair: Pair, adapters: Path, good: list[Probe], other: list[Probe], bare: list[Probe]
+) -> None:
+    replica = pair[0].replica
+    rollout.swap([replica], "mine-a", str(adapters / "good"), good)
+    rollout.swap([replica], "mine-b", str(adapters / "other"), other)
+    with ThreadPoolExecutor(6) as pool:
+        wanted = [("mine-a", good), ("mine-b", other), ("base", bare)] * 4
+        assert all(pool.map(lambda pair: rollout.prove(replica, *pair), wanted))
+
+
+def test_clients_get_right_answers_while_a_version_is_swapped(
+    pair: Pair, adapters: Path, good: list[Probe], other: list[Probe]
+) -> None:
+    replicas = [server.replica for server in pair]
+    rollout.swap(replicas, "mine-v2.0", str(adapters / "good"), good)
+    swapped, answers = threading.Event(), 0
+
+    def ask(replica: Replica) -> int:
+        answered = 0
+        while not swapped.is_set():
+            answered += rollout.prove(replica, "mine-v2.0", good)
+        return answered
+
+    with ThreadPoolExecutor(2) as pool:
+        clients = [pool.submit(ask, replica) for replica in replicas]
+        try:
+            for version in range(3):
+                rollout.swap(replicas, f"mine-v2.{version + 1}", str(adapters / "other"), other)
+        finally:
+            swapped.set()
+        answers = sum(client.result() for client in clients)
+    assert answers > 0
+
+
+def test_retire_unloads_what_is_mine_and_old(pair: Pair, adapters: Path, good: list[Probe]) -> None:
+    replicas = [server.replica for server in pair]
+    names = ("mine-v3.0", "mine-v3.1", "mine-v3.2", "theirs-v3.0")
+    for name in names:
+        rollout.swap(replicas, name, str(adapters / "good"), good)
+    down = Replica("http://127.0.0.1:9", SETTINGS)
+    retired = rollout.retire(
+        [down, *replicas],
+        {"mine-v3.1", "mine-v3.2"},
+        lambda name: name.startswith("mine-v3") or name == "base",
+        drain_seconds=0,
+    )
+    assert retired == [(replica.url, "mine-v3.0") for replica in replicas]
+    for replica in replicas:
+        assert replica.models()[0] == "base"
+        assert set(names) & set(replica.models()) == {"mine-v3.1", "mine-v3.2", "theirs-v3.0"}
+        assert rollout.prove(replica, "mine-v3.1", good) == len(good)
+
+
+def test_retire_says_what_it_could_not_unload(pair: Pair, adapters: Path, caplog: pytest.LogCaptureFixture) -> None:
+    replica = pair[0].replica
+    for _ in range(2):
+        replica._call("POST", "/v1/load_lora_adapter", {"lora_name": "mine-v4", "lora_path": str(adapters / "good")})
+    with caplog.at_level("INFO", logger="learning_engine"):
+        assert rollout.retire([replica], set(), lambda name: name == "mine-v4", drain_seconds=0) == []
+    assert "serving.phantom" in caplog.text
+
+
+def test_forget_removes_what_is_mine_and_old(packed: tuple[Path, str], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    for name in ("mine-v1.0", "mine-v1.1", "theirs-v1.0"):
+        place(packed, disk, name=name)
+    for name in (".mine-v1.2~old", ".mine-v1.2~young", ".theirs-v1.2~old"):
+        shutil.copytree(disk / "mine-v1.0", disk / name)
+    for name in (".mine-v1.2~old", ".theirs-v1.2~old"):
+        os.utime(disk / name, (0, 0))
+    (disk / "mine-notes.txt").write_text("a file")
+    assert rollout.forget(disk, {"mine-v1.1"}, mine) == [".mine-v1.2~old", "mine-v1.0"]
+    left = sorted(path.name for path in disk.iterdir())
+    assert left == [".mine-v1.2~young", ".theirs-v1.2~old", "mine-notes.txt", "mine-v1.1", "theirs-v1.0"]
+    assert rollout.forget(tmp_path / "nowhere", set(), mine) == []
