@@ -121,7 +121,8 @@ def load(
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["fisher"])
             diagonal = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        about["lora"] = LoraShape(**about["lora"])
+        shape = about["lora"]
+        about["lora"] = LoraShape(shape["rank"], shape["alpha"], tuple(shape["target_modules"]))
         about["accumulated"] = tuple(about["accumulated"])
         information = FisherInformation(diagonal=diagonal, **about)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:

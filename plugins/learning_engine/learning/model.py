@@ -41,7 +41,7 @@ def load(model: sections.Model, lora: sections.Lora, *, adapter: Path | None, tr
 
     Raises ModelError for a model or adapter that is missing, unreadable or of another shape than configured.
     """
-    shape = LoraShape(lora.rank, lora.alpha, tuple(sorted(lora.target_modules)))
+    shape = LoraShape(lora.rank, float(lora.alpha), tuple(sorted(lora.target_modules)))
     device = pick_device(model)
     tensors = adapters.read(adapter, shape) if adapter else None
     revision, tokenizer = base_revision(model), load_tokenizer(model)

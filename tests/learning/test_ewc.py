@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from learning_engine import sections
+from learning_engine.errors import FisherMismatch
+from learning_engine.learning import fisher
+from learning_engine.learning.ewc import Penalty
+from learning_engine.learning.model import lora_weights
+
+
+def test_the_formula_by_hand(load):
+    loaded = load()
+    weights = lora_weights(loaded.model)
+    importance = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    name = next(iter(weights))
+    importance[name][0, 0], importance[name][1, 2] = 3.0, 0.5
+    penalty = Penalty.around(loaded.model, importance, 10.0)
+    assert penalty(loaded.model).item() == 0.0
+    with torch.no_grad():
+        weights[name][0, 0] += 0.1
+        weights[name][1, 2] -= 2.0
+        weights[name][2, 2] += 5.0
+    cost = penalty(loaded.model)
+    assert cost.item() == pytest.approx(10 / 2 * (3.0 * 0.1**2 + 0.5 * 2.0**2), rel=1e-5)
+    cost.backward()
+    assert weights[name].grad[0, 0].item() == pytest.approx(10 * 3.0 * 0.1, rel=1e-5)
+    assert weights[name].grad[1, 2].item() == pytest.approx(-10 * 0.5 * 2.0, rel=1e-5)
+    assert weights[name].grad.count_nonzero() == 2
+
+
+def test_value_and_gradient_against_autograd(load, adapter, examples):
+    loaded = load(adapter)
+    importance = fisher.compute(loaded, examples, sections.Fisher(), seed=0, guards="v1.0").diagonal
+    penalty = Penalty.around(loaded.model, importance, 300.0)
+    weights = lora_weights(loaded.model)
+    anchor = {name: weight.detach().clone() for name, weight in weights.items()}
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in weights.values():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+    plain = sum(
+        (300.0 / 2 * importance[name].double() * (weight.double() - anchor[name].double()) ** 2).sum()
+        for name, weight in weights.items()
+    )
+    found = penalty(loaded.model)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(plain.item(), rel=1e-5)
+    expected = torch.autograd.grad(plain, list(weights.values()))
+    for ours, theirs in zip(torch.autograd.grad(found, list(weights.values())), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_nothing_guarded_costs_nothing(load, guarded):
+    loaded = load()
+    importance = {name: torch.ones_like(weight) for name, weight in lora_weights(loaded.model).items()}
+    penalty = Penalty.around(loaded.model, importance, 0.0) if guarded else Penalty({}, {}, 300.0)
+    with torch.no_grad():
+        lora_weights(loaded.model).popitem()[1].add_(1.0)
+    assert penalty(loaded.model).item() == 0.0
+
+
+def test_importance_of_other_weights_is_refused(load):
+    loaded = load()
+    importance = {name: torch.ones_like(weight) for name, weight in lora_weights(loaded.model).items()}
+    name, tensor = importance.popitem()
+    with pytest.raises(FisherMismatch, match=f"16 LoRA weights, found it for 15.*{name}"):
+        Penalty.around(loaded.model, importance, 1.0)
+    with pytest.raises(FisherMismatch, match=name):
+        Penalty.around(loaded.model, {**importance, name: tensor.T}, 1.0)

@@ -1,0 +1,245 @@
+import itertools
+from dataclasses import replace
+
+import datasets
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from learning_engine import sections
+from learning_engine.contracts import LoraShape
+from learning_engine.errors import DatasetError, FisherMismatch, ModelError
+from learning_engine.learning import fisher
+from learning_engine.learning.fisher import FisherInformation
+from learning_engine.learning.model import Loaded, lora_weights
+
+SHAPE = LoraShape(16, 32.0, ("k_proj", "o_proj", "q_proj", "v_proj"))
+
+
+def compute(loaded, examples, *, seed=0, **settings) -> FisherInformation:
+    return fisher.compute(loaded, examples, sections.Fisher(**settings), seed=seed, guards="v1.0")
+
+
+def token_losses(model, example) -> torch.Tensor:
+    """ℓ_t of one unpadded sequence through the model's own full logits."""
+    labels = torch.tensor(example["labels"])[1:]
+    logits = model(input_ids=torch.tensor([example["input_ids"]])).logits[0, :-1]
+    return functional.cross_entropy(logits, labels, reduction="none", ignore_index=-100)
+
+
+def gradients(model, loss) -> dict[str, torch.Tensor]:
+    weights = lora_weights(model)
+    return dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+
+
+def one_by_one(model, examples) -> dict[str, torch.Tensor]:
+    """The definition: one backward pass a sequence, squared, over the number of supervised tokens."""
+    total = {name: torch.zeros_like(weight) for name, weight in lora_weights(model).items()}
+    tokens = 0
+    for example in examples:
+        for name, gradient in gradients(model, token_losses(model, example).sum()).items():
+            total[name] += gradient.square()
+        tokens += sum(label != -100 for label in example["labels"][1:])
+    return {name: tensor / tokens for name, tensor in total.items()}
+
+
+def assert_close(found, expected, *, rel: float) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=rel, atol=rel * tensor.abs().max().item())
+
+
+@pytest.mark.parametrize(("dtype", "rel"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
+def test_one_backward_a_batch_equals_one_a_sequence(load, adapter, examples, dtype, rel):
+    loaded = load(adapter)
+    loaded.model.to(dtype)
+    assert len({len(ids) for ids in examples["input_ids"]}) > 5, "the rows must be ragged"
+    found = compute(loaded, examples, labels="observed", batch_size=16)
+    assert (found.n_sequences, found.kind, found.units) == (40, "diagonal", "per_supervised_token")
+    assert found.n_tokens == sum(sum(label != -100 for label in labels) for labels in examples["labels"])
+    assert_close(found.diagonal, one_by_one(loaded.model, examples), rel=rel)
+
+
+def test_the_square_of_a_batch_is_something_else(load, adapter, examples):
+    loaded = load(adapter)
+    exact = compute(loaded, examples, labels="observed").diagonal
+    loss = torch.stack([token_losses(loaded.model, example).sum() for example in examples]).mean()
+    batched = torch.cat([gradient.square().flatten() for gradient in gradients(loaded.model, loss).values()])
+    ours = torch.cat([exact[name].flatten() for name in exact])
+    assert functional.cosine_similarity(batched, ours, dim=0) < 0.9
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_batching_does_not_change_what_is_sampled(load, adapter, examples, draws):
+    loaded = load(adapter)
+    loaded.model.double()
+    alone = compute(loaded, examples, batch_size=1, draws=draws)
+    together = compute(loaded, examples, batch_size=16, draws=draws)
+    assert_close(together.diagonal, alone.diagonal, rel=1e-10)
+    assert alone.n_tokens == together.n_tokens
+
+
+def test_the_seed_decides(load, adapter, examples):
+    loaded = load(adapter)
+    first, again, other = (compute(loaded, examples, seed=seed).diagonal for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.fixture
+def small() -> Loaded:
+    """Six tokens, so that every continuation can be enumerated; B ≠ 0; float64."""
+    config = LlamaConfig(
+        vocab_size=6,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.5,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        model = get_peft_model(LlamaForCausalLM(config), lora).double().eval()
+    return Loaded(model, None, torch.device("cpu"), "r", "b", LoraShape(2, 8.0, ("q_proj", "v_proj")))
+
+
+def rows(input_ids: list[int], all_labels: list[list[int]]) -> datasets.Dataset:
+    return datasets.Dataset.from_list(
+        [{"input_ids": input_ids, "labels": labels, "weight": 1.0} for labels in all_labels]
+    )
+
+
+def test_the_expectation_over_labels_is_the_exact_fisher(small):
+    """Enumerated labels, weighted by their probability, against Σ_t Σ_y p(y) (∂ log p(y))²: cross terms must vanish."""
+    context = [0, 1, 2, 3]
+    probabilities = small.model(input_ids=torch.tensor([context])).logits[0].softmax(-1).detach()
+    expected = {name: torch.zeros_like(weight) for name, weight in lora_weights(small.model).items()}
+    exact = {name: torch.zeros_like(weight) for name, weight in lora_weights(small.model).items()}
+    for labels in itertools.product(range(6), repeat=2):
+        probability = probabilities[1, labels[0]] * probabilities[2, labels[1]]
+        information = compute(small, rows(context, [[-100, -100, *labels]]), labels="observed")
+        for name, tensor in information.diagonal.items():
+            expected[name] += probability * tensor
+    for position, label in itertools.product((1, 2), range(6)):
+        logits = small.model(input_ids=torch.tensor([context])).logits[0, position]
+        for name, gradient in gradients(small.model, logits.log_softmax(-1)[label]).items():
+            exact[name] += probabilities[position, label] * gradient.square() / 2
+    assert_close(expected, exact, rel=1e-10)
+
+    sampled = compute(small, rows(context, [[-100, -100, 0, 0]] * 100), draws=64, batch_size=100)
+    for name, tensor in exact.items():
+        assert (sampled.diagonal[name] - tensor).norm() < 0.06 * tensor.norm()
+
+
+def test_a_fresh_adapter_guards_only_b(load, examples):
+    diagonal = compute(load(), examples).diagonal
+    assert all((tensor == 0).all() == (".lora_A." in name) for name, tensor in diagonal.items())
+
+
+def test_the_model_is_left_as_it_was(load, adapter, examples):
+    loaded, frozen = load(adapter), load(adapter, trainable=False)
+    loaded.model.train()
+    first, second = compute(loaded, examples), compute(frozen, examples)
+    assert all(torch.equal(first.diagonal[name], second.diagonal[name]) for name in first.diagonal)
+    assert loaded.model.training
+    assert not frozen.model.training
+    assert all(weight.requires_grad for weight in lora_weights(loaded.model).values())
+    assert not any(weight.requires_grad for weight in frozen.model.parameters())
+    assert all(weight.grad is None for weight in loaded.model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
+
+
+def test_a_layer_that_runs_twice_is_refused(load, adapter, examples):
+    loaded = load(adapter)
+    first, second = loaded.model.base_model.model.model.layers
+    second.self_attn.q_proj = first.self_attn.q_proj
+    with pytest.raises(ModelError, match=r"layers\.0\.self_attn\.q_proj\.lora_A.*once"):
+        compute(loaded, examples)
+
+
+def test_a_bound_on_the_sequences(load, adapter, examples):
+    loaded = load(adapter)
+    some = compute(loaded, examples, max_sequences=7)
+    assert some.n_sequences == 7
+    assert some.n_tokens < compute(loaded, examples).n_tokens
+    assert compute(loaded, examples, max_sequences=7, seed=1).n_tokens != some.n_tokens
+
+
+@pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"quantization": "4bit"}, {"quantization": "8bit"}])
+def test_bases_of_lower_precision(load, adapter, examples, settings):
+    exact = compute(load(adapter), examples, labels="observed").diagonal
+    rough = compute(load(adapter, model=settings), examples, labels="observed").diagonal
+    for name, tensor in exact.items():
+        assert rough[name].dtype == torch.float32
+        assert functional.cosine_similarity(rough[name].flatten(), tensor.flatten(), dim=0) > 0.9
+
+
+def test_nothing_supervised(load, examples):
+    silent = examples.map(lambda row: {"labels": [-100] * len(row["labels"])}, load_from_cache_file=False)
+    for nothing in (silent, examples.select([])):
+        with pytest.raises(DatasetError, match="found none"):
+            compute(load(), nothing)
+
+
+def information(**changes) -> FisherInformation:
+    generator = torch.Generator().manual_seed(0)
+    diagonal = {f"layer.{index}.weight": torch.rand(3, 2, generator=generator) for index in range(5)}
+    plain = FisherInformation(
+        diagonal, "diagonal", "sampled", "per_supervised_token", 3, 20, "llama", "abc", SHAPE, "v1.1", ("base",), 0.5
+    )
+    return replace(plain, **changes)
+
+
+def ask(path, **changes):
+    asked = {"base_model": "llama", "base_revision": "abc", "lora": SHAPE, "kind": "diagonal", "labels": "sampled"}
+    return fisher.load(path, **{**asked, **changes})
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    fisher.save(information(), tmp_path / "a")
+    found = ask(tmp_path / "a", lora=replace(SHAPE, target_modules=SHAPE.target_modules[::-1]))
+    assert replace(found, diagonal={}) == replace(information(), diagonal={})
+    assert all(torch.equal(found.diagonal[name], tensor) for name, tensor in information().diagonal.items())
+    for _ in range(5):
+        fisher.save(found, tmp_path / "b")
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", "kfac"),
+        ("labels", "observed"),
+        ("base_model", "mistral"),
+        ("base_revision", "def"),
+        ("lora", replace(SHAPE, rank=8)),
+    ],
+)
+def test_another_kind_is_never_read_or_mixed(tmp_path, field, value):
+    fisher.save(information(), tmp_path / "f")
+    with pytest.raises(FisherMismatch, match=field) as caught:
+        ask(tmp_path / "f", **{field: value})
+    for named in (getattr(information(), field), value):
+        assert str(named.rank if field == "lora" else named) in str(caught.value)
+    with pytest.raises(FisherMismatch, match=field):
+        fisher.accumulate(information(**{field: value}), information(), 1.0)
+
+
+def test_a_file_that_is_no_fisher_information(tmp_path, adapter):
+    (tmp_path / "short").write_bytes(b"12")
+    for path in (tmp_path / "none", tmp_path / "short", adapter / "adapter_model.safetensors"):
+        with pytest.raises(FisherMismatch, match=path.name):
+            ask(path)
+
+
+def test_weeks_add_up():
+    old = information(guards="v1.0", accumulated=("base",), n_tokens=7)
+    new = information(accumulated=(), diagonal={name: 2 * tensor for name, tensor in information().diagonal.items()})
+    both = fisher.accumulate(new, old, 0.25)
+    assert (both.guards, both.accumulated, both.decay, both.n_tokens) == ("v1.1", ("base", "v1.0"), 0.25, 20)
+    for name, tensor in both.diagonal.items():
+        torch.testing.assert_close(tensor, 2.25 * old.diagonal[name])

@@ -1,0 +1,224 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from learning_engine import sections
+from learning_engine.errors import ModelError, TrainingError
+from learning_engine.learning import fisher, trainer
+from learning_engine.learning.batches import IGNORED, ByLength, Rows, collate
+from learning_engine.learning.ewc import Penalty
+from learning_engine.learning.model import lora_weights, save_adapter
+from learning_engine.learning.objectives import weighted_sft
+
+NOTHING = Penalty({}, {}, 0.0)
+
+
+def train(loaded, examples, workdir: Path, *, penalty=NOTHING, resume=None, on_checkpoint=None, logs=None, **settings):
+    plain = {"batch_size": 8, "epochs": 2, "learning_rate": 3e-3, "log_steps": 1}
+    return trainer.train(
+        loaded,
+        examples,
+        penalty,
+        sections.Training(**{**plain, **settings}),
+        workdir=workdir,
+        resume=resume,
+        on_checkpoint=on_checkpoint,
+        on_log=[].append if logs is None else logs.append,
+    )
+
+
+def guarded(loaded, examples, ewc_lambda: float) -> Penalty:
+    importance = fisher.compute(loaded, examples, sections.Fisher(), seed=0, guards="v1.0").diagonal
+    return Penalty.around(loaded.model, importance, ewc_lambda)
+
+
+def snapshot(loaded) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in lora_weights(loaded.model).items()}
+
+
+def test_the_losses_of_a_tiny_model(load, adapter, examples, tmp_path):
+    loaded = load(adapter)
+    metrics = train(loaded, examples, tmp_path, penalty=guarded(loaded, examples, 100.0))
+    assert metrics.steps == len(metrics.curve) == 10
+    assert [step for step, _, _ in metrics.curve] == list(range(1, 11))
+    task, penalty = ([point[column] for point in metrics.curve] for column in (1, 2))
+    assert task == pytest.approx(TASK_LOSSES, abs=1e-5)
+    assert penalty == pytest.approx(EWC_LOSSES, abs=1e-5)
+    assert (metrics.task_loss, metrics.ewc_loss) == (task[-1], penalty[-1])
+
+
+def test_the_loop_is_adamw_on_the_objective(load, adapter, examples, tmp_path):
+    """The Trainer's curve against a bare loop over the same batches: nothing is scaled, averaged or left out."""
+    metrics = train(load(adapter, lora={"dropout": 0.0}), examples, tmp_path, scheduler="constant")
+    loaded = load(adapter, lora={"dropout": 0.0})
+    loaded.model.train()
+    weights = list(lora_weights(loaded.model).values())
+    optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.0)
+    rows, losses = Rows(examples), []
+    sampler = ByLength(rows.lengths, batch_size=8, seed=17)
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        for start in range(0, 40, 8):
+            batch = collate([rows[index] for index in order[start : start + 8]])
+            loss = weighted_sft(loaded.model, batch) / batch["supervised_weight"]
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    assert [task for _, task, _ in metrics.curve] == pytest.approx(losses, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_curve(load, examples, tmp_path):
+    runs = []
+    for run, seed in enumerate((17, 17, 18)):
+        torch.rand(run + 1)  # whatever else drew random numbers before
+        loaded = load()
+        runs.append((train(loaded, examples, tmp_path / str(run), seed=seed).curve, snapshot(loaded)))
+    assert runs[0][0] == runs[1][0]
+    assert all(torch.equal(runs[0][1][name], runs[1][1][name]) for name in runs[0][1])
+    assert runs[0][0] != runs[2][0]
+
+
+def test_accumulated_micro_batches_are_one_batch(load, adapter, examples, tmp_path):
+    curves = []
+    for batch_size, accumulation in ((8, 1), (2, 4)):
+        # Sorted rows of one epoch in the same order, so that four micro-batches of two are one batch of eight.
+        loaded = load(adapter, lora={"dropout": 0.0})
+        one_batch = examples.select(range(8))
+        metrics = train(
+            loaded,
+            one_batch,
+            tmp_path / str(batch_size),
+            penalty=guarded(loaded, examples, 100.0),
+            batch_size=batch_size,
+            gradient_accumulation=accumulation,
+            epochs=4,
+        )
+        assert metrics.steps == 4
+        curves.append(metrics.curve)
+    for whole, parts in zip(*curves, strict=True):
+        assert parts == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_penalty_holds_the_weights(load, adapter, examples, tmp_path):
+    moved = {}
+    for ewc_lambda in (0.0, 1e3, 1e6):
+        loaded = load(adapter)
+        before = snapshot(loaded)
+        penalty = guarded(loaded, examples, ewc_lambda)
+        metrics = train(loaded, examples, tmp_path / str(ewc_lambda), penalty=penalty, epochs=6)
+        importance = fisher.compute(load(adapter), examples, sections.Fisher(), seed=0, guards="v1.0").diagonal
+        after = snapshot(loaded)
+        moved[ewc_lambda] = sum((importance[name] * (after[name] - before[name]) ** 2).sum().item() for name in before)
+        assert (metrics.ewc_loss > 0) == (ewc_lambda > 0)
+    assert moved[0.0] > 5 * moved[1e3] > 5 * moved[1e6]
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.5, 3), (1, 5), (1.5, 8)])
+def test_epochs_may_be_fractions(load, examples, tmp_path, epochs, steps):
+    logs = []
+    metrics = train(load(), examples, tmp_path, epochs=epochs, log_steps=2, logs=logs)
+    assert metrics.steps == steps
+    assert [event["step"] for event in logs] == [*range(2, steps, 2), steps]
+
+
+def test_what_is_logged_and_counted(load, examples, tmp_path):
+    logs = []
+    metrics = train(load(), examples, tmp_path, epochs=3, log_steps=5, logs=logs)
+    assert [set(event) for event in logs] == [
+        {"step", "of", "task_loss", "ewc_loss", "learning_rate", "tokens_per_second", "eta_seconds"}
+    ] * 3
+    assert [(event["step"], event["of"]) for event in logs] == [(5, 15), (10, 15), (15, 15)]
+    assert logs[-1]["eta_seconds"] == 0
+    assert 0 < logs[-1]["learning_rate"] < logs[0]["learning_rate"] <= 3e-3
+    assert metrics.tokens == 3 * sum(len(ids) for ids in examples["input_ids"])
+    assert metrics.supervised_tokens == 3 * sum(sum(t != IGNORED for t in labels) for labels in examples["labels"])
+    assert metrics.tokens_per_second == pytest.approx(metrics.tokens / metrics.seconds, rel=0.05)
+    assert (metrics.examples, metrics.device, metrics.precision, metrics.gpu_utilisation) == (40, "cpu", "fp32", None)
+    assert metrics.peak_memory_bytes > 50 * 1024**2
+
+
+def test_a_long_curve_is_thinned():
+    from learning_engine.learning.progress import thin
+
+    curve = [(step, float(step), 2.0 * step) for step in range(1, 1002)]
+    short = thin(curve)
+    assert len(short) == 167
+    assert short[0] == (6, 3.5, 7.0)
+    assert short[-1] == (1001, 999.0, 1998.0)
+    assert thin(curve[:200]) == curve[:200]
+
+
+@pytest.mark.parametrize("settings", [{"gradient_checkpointing": True}, {"precision": "bf16"}])
+def test_settings_that_must_not_change_what_is_learned(load, adapter, examples, tmp_path, settings):
+    plain = train(load(adapter, lora={"dropout": 0.0}), examples, tmp_path / "plain")
+    loaded = load(adapter, lora={"dropout": 0.0})
+    other = train(loaded, examples, tmp_path / "other", **settings)
+    rel = 0.02 if settings.get("precision") == "bf16" else 1e-5
+    assert [task for _, task, _ in other.curve] == pytest.approx([task for _, task, _ in plain.curve], rel=rel)
+    assert other.precision == settings.get("precision", "fp32")
+    # Nothing of it stays on the model.
+    assert not loaded.model.training
+    save_adapter(loaded, tmp_path / "saved")
+    ids = torch.tensor([examples[0]["input_ids"]])
+    assert torch.equal(loaded.model(input_ids=ids).logits, load(tmp_path / "saved").model(input_ids=ids).logits)
+
+
+def test_quantised_bases_train(load, adapter, examples, tmp_path):
+    loaded = load(adapter, model={"quantization": "4bit"})
+    metrics = train(loaded, examples, tmp_path, epochs=4)
+    assert metrics.curve[-1][1] < metrics.curve[0][1] - 1
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(load, adapter, examples, tmp_path):
+    loaded, weights = load(adapter), {}
+
+    def broken(model):
+        weights.update(snapshot(loaded))
+        calls.append(1)
+        value = math.nan if len(calls) == 4 else 0.0
+        return sum(weight.sum() for weight in lora_weights(model).values()) * value
+
+    calls: list[int] = []
+    with pytest.raises(TrainingError, match=r"at step 4.*weights are those of step 3"):
+        train(loaded, examples, tmp_path, penalty=broken)
+    assert all(torch.equal(weight, weights[name]) for name, weight in snapshot(loaded).items())
+
+
+def test_a_gradient_that_is_not_finite_stops_too(load, adapter, examples, tmp_path):
+    def steep(model):
+        return sum((weight - weight.detach()).abs().sqrt().sum() for weight in lora_weights(model).values())
+
+    with pytest.raises(TrainingError, match="at step 1, found"):
+        train(load(adapter), examples, tmp_path, penalty=steep)
+
+
+def test_rows_without_weight_are_left_out(load, examples, tmp_path):
+    weightless = examples.map(lambda row: {"weight": max(0.0, row["rating"])}, load_from_cache_file=False)
+    metrics = train(load(), weightless, tmp_path)
+    assert metrics.examples == sum(rating > 0 for rating in examples["rating"]) < 40
+    for nothing in (examples.select([]), weightless.filter(lambda row: row["rating"] < 0, load_from_cache_file=False)):
+        with pytest.raises(TrainingError, match="found none"):
+            train(load(), nothing, tmp_path)
+
+
+def test_only_the_adapter_may_be_trainable(load, examples, tmp_path):
+    loaded = load()
+    loaded.model.get_output_embeddings().weight.requires_grad_(True)
+    with pytest.raises(ModelError, match="lm_head"):
+        train(loaded, examples, tmp_path)
+    with pytest.raises(ModelError, match="found 0 trainable"):
+        train(load(trainable=False), examples, tmp_path)
+
+
+def test_half_precision_needs_a_gpu(load, examples, tmp_path):
+    with pytest.raises(TrainingError, match="fp16"):
+        train(load(), examples, tmp_path, precision="fp16")
+
+
+TASK_LOSSES = [5.852696, 6.018095, 5.559822, 5.355153, 5.149314, 5.017506, 5.164294, 4.931088, 4.950108, 4.897437]
+EWC_LOSSES = [0.0, 0.0, 0.129522, 0.352972, 0.521981, 0.592624, 0.61005, 0.592489, 0.571462, 0.557884]
