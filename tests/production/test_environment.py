@@ -112,10 +112,6 @@ def test_health_checks_name_things_that_exist() -> None:
     text = COMPOSE.read_text()
     module, _, attribute = re.findall(r"celery --app (\S+)", text)[0].rpartition(".")
     assert hasattr(importlib.import_module(module), attribute)
-    from airflow.api_fastapi.core_api.routes.public.monitor import monitor_router
-
-    assert "/api/v2/monitor/health" in text
-    assert any(route.path.endswith("/monitor/health") for route in monitor_router.routes)
     from airflow.jobs.dag_processor_job_runner import DagProcessorJobRunner
     from airflow.jobs.triggerer_job_runner import TriggererJobRunner
 
