@@ -78,12 +78,6 @@ def pair(base: Path) -> Iterator[tuple[ModelServer, ModelServer]]:
 
 
 @pytest.fixture(scope="session")
-def well_behaved(base: Path) -> Iterator[ModelServer]:
-    with model_servers(base, ["--hazards", "none"]) as (server,):
-        yield server
-
-
-@pytest.fixture(scope="session")
 def good(base: Path, adapters: Path) -> list[Probe]:
     return truth.probes(base, adapters / "good")
 

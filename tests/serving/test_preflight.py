@@ -1,5 +1,6 @@
 """Every adapter that the server must never see is refused, each with a reason that names what was found."""
 
+import contextlib
 import json
 import re
 import struct
@@ -45,6 +46,15 @@ def test_what_peft_saves_passes(adapter: Path, base: Path) -> None:
     (adapter / "README.md").write_text("# A card")
     check(adapter, base)
     check(adapter, base, base_config=None)
+
+
+def test_only_what_the_server_computes_right_passes(adapters: Path, base: Path) -> None:
+    passed = set()
+    for adapter in adapters.iterdir():
+        with contextlib.suppress(PreflightError):
+            check(adapter, base)
+            passed.add(adapter.name)
+    assert passed == {"good", "other", "float16"}
 
 
 def test_half_precision_passes(adapter: Path, base: Path) -> None:

@@ -171,7 +171,7 @@ def test_clients_get_right_answers_while_a_version_is_swapped(
 ) -> None:
     replicas = [server.replica for server in pair]
     rollout.swap(replicas, "mine-v2.0", str(adapters / "good"), good)
-    swapped, answers = threading.Event(), 0
+    swapped = threading.Event()
 
     def ask(replica: Replica) -> int:
         answered = 0
@@ -182,12 +182,10 @@ def test_clients_get_right_answers_while_a_version_is_swapped(
     with ThreadPoolExecutor(2) as pool:
         clients = [pool.submit(ask, replica) for replica in replicas]
         try:
-            for version in range(3):
-                rollout.swap(replicas, f"mine-v2.{version + 1}", str(adapters / "other"), other)
+            rollout.swap(replicas, "mine-v2.1", str(adapters / "other"), other)
         finally:
             swapped.set()
-        answers = sum(client.result() for client in clients)
-    assert answers > 0
+        assert sum(client.result() for client in clients) > 0
 
 
 def test_retire_unloads_what_is_mine_and_old(pair: Pair, adapters: Path, good: list[Probe]) -> None:
