@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from include.setup.packages import ROOT, SetupError, create, run, step
+from include.setup.packages import ROOT, SetupError, create_beside, run, step
 
 MAX = "modular==26.7.0"
 MAX_ENVIRONMENT = ROOT / ".cache" / "max-venv"
@@ -32,15 +32,17 @@ class Part:
 
 def max_serve() -> None:
     """MAX in an environment of its own: it pins packages that Airflow has newer."""
-    if (MAX_ENVIRONMENT / "bin" / "max").exists():
+    complete = MAX_ENVIRONMENT / MAX
+    if complete.exists():
         return
     if platform.system() != "Linux":
         raise SetupError("MAX Serve is tested on Linux only")
-    venv = create(MAX_ENVIRONMENT)
+    venv = create_beside(MAX_ENVIRONMENT)
     if not venv.uv:
         raise SetupError("pip cannot resolve MAX's requirements: install uv and run `make test-real` again")
     with step(f"{MAX}, 1.8 GB, into .cache/max-venv"):
         venv.install(MAX)
+    complete.touch()
 
 
 def docker_compose() -> None:

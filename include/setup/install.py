@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from include.setup.packages import ROOT, Environment, SetupError, create, run, step
+from include.setup.packages import ROOT, Environment, SetupError, create, create_beside, run, step
 
 LOCK = ROOT / "requirements.lock"
 REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements-dev.txt")
@@ -45,7 +45,7 @@ def swift() -> None:
         print(f"  {SWIFT.name} is missing: {consequence}", flush=True)
         return
     try:
-        venv = create(ROOT / ".swift-venv")
+        venv = create_beside(ROOT / ".swift-venv")
         with step("OpenStack Swift, a real S3 store"):
             venv.install("--requirement", SWIFT)
     except SetupError as error:

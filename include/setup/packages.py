@@ -92,17 +92,27 @@ def create(path: Path) -> Environment:
     if not (path / "bin" / "python").exists():
         with step(f"environment {path.name} with Python {sys.version.split()[0]}"):
             run([sys.executable, "-m", "venv", "--clear", path])
-    return Environment(path, _uv(path))
+    return Environment(path, find_uv() or _bootstrap_uv(path))
 
 
-def _uv(path: Path) -> str | None:
-    if found := shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".venv" / "bin")):
-        return found
-    own = path / "bin" / "uv"
-    if not own.exists():
-        try:
-            with step("uv, which installs faster"):
-                run([path / "bin" / "python", "-m", "pip", "install", "--upgrade", "pip", "uv"], timeout=300)
-        except SetupError:
-            print("  uv cannot be had here: pip installs alone", flush=True)
-    return str(own) if own.exists() else None
+def create_beside(path: Path) -> Environment:
+    """A second environment beside .venv: without pip, in no time, where uv is there already."""
+    if not (uv := find_uv()):
+        return create(path)
+    if not (path / "bin" / "python").exists():
+        run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, path])
+    return Environment(path, uv)
+
+
+def find_uv() -> str | None:
+    """uv on the PATH, or the one that .venv brought."""
+    return shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".venv" / "bin"))
+
+
+def _bootstrap_uv(path: Path) -> str | None:
+    try:
+        with step("uv, which installs faster"):
+            run([path / "bin" / "python", "-m", "pip", "install", "--upgrade", "pip", "uv"], timeout=300)
+    except SetupError:
+        print("  uv cannot be had here: pip installs alone", flush=True)
+    return shutil.which("uv", path=str(path / "bin"))
