@@ -9,19 +9,25 @@ ends. What was stored in DIR is there again at the next start. Buckets are addre
 """
 
 import argparse
+import ctypes
+import importlib
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from getpass import getuser
+from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY, REGION = "test:tester", "testing", "us-east-1"
 BACKENDS = ("account", "container", "object")
+SHARED_MODULES = ("swift.common.wsgi", "swift.proxy.server", "swift.obj.server", "swift.container.server")
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
@@ -69,13 +75,7 @@ allow_object_versioning = true
     f"[filter:{name}]\nuse = egg:swift#{name}\n"
     for name in ("catch_errors", "gatekeeper", "healthcheck", "copy", "slo", "dlo", "symlink")
 )
-# PR_SET_PDEATHSIG: the kernel ends a server whose parent has died, even of SIGKILL.
-SERVER = """
-import ctypes, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-from swift.common.wsgi import run_wsgi
-sys.exit(run_wsgi(sys.argv[1], sys.argv[2], verbose=True))
-"""
+PR_SET_PDEATHSIG = 1
 
 
 def claim_ports(port: int | None) -> dict[str, int]:
@@ -106,12 +106,47 @@ def configure(directory: Path, ports: dict[str, int]) -> Path:
     return etc
 
 
-def wait_until_healthy(url: str, servers: dict[str, "subprocess.Popen[bytes]"]) -> None:
+def serve(name: str, etc: Path) -> None:
+    """One server, in a process of its own that the kernel ends when its parent dies, even of SIGKILL."""
+    from swift.common.wsgi import run_wsgi  # type: ignore[import-not-found]
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    sys.exit(run_wsgi(str(etc / f"{name}-server.conf"), f"{name}-server", verbose=True))
+
+
+def start(ports: dict[str, int], etc: Path, log: Path) -> dict[str, ForkProcess]:
+    # Imported once and inherited by all four: half the time and half the memory of four interpreters.
+    for name in SHARED_MODULES:
+        importlib.import_module(name)
+    servers = {name: ForkProcess(target=serve, args=(name, etc), name=name) for name in ports}
+    with log.open("ab") as file, redirected(file.fileno()):
+        for server in servers.values():
+            server.start()
+    return servers
+
+
+@contextmanager
+def redirected(target: int) -> Iterator[None]:
+    """Standard output and error go to the file descriptor `target`, also for processes that start meanwhile."""
+    saved = [(number, os.dup(number)) for number in (1, 2)]
+    for number, _ in saved:
+        os.dup2(target, number)
+    try:
+        yield
+    finally:
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def wait_until_healthy(url: str, servers: dict[str, ForkProcess]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         for name, server in servers.items():
-            if server.poll() is not None:
-                raise SystemExit(f"Swift's {name} server ended at its start with {server.returncode}; see the log.")
+            if not server.is_alive():
+                raise SystemExit(f"Swift's {name} server ended at its start with {server.exitcode}; see the log.")
         try:
             with urllib.request.urlopen(url, timeout=1) as answer:
                 if answer.status == 200:
@@ -121,16 +156,15 @@ def wait_until_healthy(url: str, servers: dict[str, "subprocess.Popen[bytes]"]) 
     raise SystemExit(f"Swift did not answer at {url} within {START_SECONDS:.0f} s; see the log.")
 
 
-def stop(servers: dict[str, "subprocess.Popen[bytes]"]) -> None:
+def stop(servers: dict[str, ForkProcess]) -> None:
     for server in servers.values():
         server.terminate()
     deadline = time.monotonic() + STOP_SECONDS
     for server in servers.values():
-        try:
-            server.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        server.join(max(0.0, deadline - time.monotonic()))
+        if server.is_alive():
             server.kill()
-            server.wait()
+            server.join()
 
 
 def main() -> None:
@@ -146,22 +180,16 @@ def main() -> None:
     # Both become SystemExit, so that the servers are stopped below.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    servers: dict[str, subprocess.Popen[bytes]] = {}
+    servers: dict[str, ForkProcess] = {}
     try:
         etc = configure(directory, ports)
-        environment = {**os.environ, "SWIFT_CONF_DIR": str(etc)}
-        with (directory / "swift.log").open("ab") as log:
-            for name in ports:
-                command = [sys.executable, "-c", SERVER, str(etc / f"{name}-server.conf"), f"{name}-server"]
-                servers[name] = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-                )
+        os.environ["SWIFT_CONF_DIR"] = str(etc)
+        servers |= start(ports, etc, directory / "swift.log")
         endpoint = f"http://127.0.0.1:{ports['proxy']}"
         wait_until_healthy(f"{endpoint}/healthcheck", servers)
         line = {"endpoint": endpoint, "access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "region": REGION}
         print(json.dumps({**line, "kind": "OpenStack Swift", "health": f"{endpoint}/healthcheck"}), flush=True)
-        while all(server.poll() is None for server in servers.values()):
-            time.sleep(1)
+        wait_for_any([server.sentinel for server in servers.values()])
         raise SystemExit("One of Swift's servers has ended; see the log.")
     finally:
         stop(servers)

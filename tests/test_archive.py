@@ -174,7 +174,14 @@ def test_a_lying_size_is_no_bomb(tmp_path: Path) -> None:
 def test_refuses_damage(tmp_path: Path) -> None:
     archive.pack(fill(tmp_path / "a"), tmp_path / "a.tar.gz")
     whole, bad = (tmp_path / "a.tar.gz").read_bytes(), tmp_path / "bad.tar.gz"
-    for data in (b"", whole[:20], whole[:-9], b"PK" + whole, whole[:-8] + bytes(8), whole[:5000] + b"!" + whole[5001:]):
+    for data in (
+        b"",
+        whole[:20],
+        whole[:-9],
+        b"PK" + whole,
+        whole[:-8] + bytes(8),
+        whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:],
+    ):
         bad.write_bytes(data)
         refuse(bad, tmp_path, "damage|middle")
     for data in (b"not a tar" * 100, b"\0" * 100):

@@ -1,0 +1,104 @@
+"""The demo's store as a process: it needs no stdin, says what it is, and leaves nothing behind however it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from demo import object_store
+from demo.object_store import ROOT, ObjectStore
+from tests.registry.conftest import Connect
+
+
+def reachable(store: ObjectStore) -> bool:
+    try:
+        with urllib.request.urlopen(store.health, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def wait_until_gone(store: ObjectStore) -> None:
+    deadline = time.monotonic() + 20
+    while reachable(store):
+        assert time.monotonic() < deadline, "the store outlived its process"
+        time.sleep(0.05)
+
+
+def members(directory: Path) -> list[str]:
+    """The command lines of the processes that name `directory`."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return [line for line in lines if str(directory) in line]
+
+
+def test_it_says_what_it_is(swift: ObjectStore, moto: ObjectStore) -> None:
+    assert (swift.kind, moto.kind) == ("OpenStack Swift", "moto (mock)")
+    assert reachable(swift)
+    assert reachable(moto)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_swift_ends_with_its_process(swift: ObjectStore, tmp_path: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo.object_store", str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    store = ObjectStore(**json.loads(process.stdout.readline()))
+    assert reachable(store)
+    assert len(members(tmp_path)) == 5
+    os.killpg(process.pid, number)
+    assert process.wait(20) == (0 if number == signal.SIGTERM else -number)
+    wait_until_gone(store)
+    deadline = time.monotonic() + 20
+    while left := members(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def test_swift_keeps_its_objects_over_a_restart(swift: ObjectStore, tmp_path: Path, connect: Connect) -> None:
+    with object_store.start(tmp_path) as store:
+        connect(store).create_bucket(Bucket="kept")
+        connect(store).put_object(Bucket="kept", Key="a", Body=b"1")
+    assert not reachable(store)
+    with object_store.start(tmp_path) as again:
+        assert connect(again).get_object(Bucket="kept", Key="a")["Body"].read() == b"1"
+
+
+def test_a_port_in_use_is_named(swift: ObjectStore, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RuntimeError, match="ended at its start"), object_store.start(tmp_path, port=port):
+            pass
+    assert f"Port {port} is in use" in (tmp_path / "store.log").read_text()
+
+
+def test_a_fixed_port(moto: ObjectStore, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with object_store.start(tmp_path, port=port, moto=True) as store:
+        assert store.endpoint == f"http://127.0.0.1:{port}"
+        assert reachable(store)
+    assert not reachable(store)
+
+
+def test_why_not_swift(tmp_path: Path) -> None:
+    missing = tmp_path / "python"
+    assert "is missing" in str(object_store.why_not_swift(tmp_path, missing))
+    missing.symlink_to(sys.executable)
+    assert "cannot import" in str(object_store.why_not_swift(tmp_path, missing))

@@ -1,0 +1,290 @@
+"""Publishing: one version a piece of work, whole or not there, whatever fails and whoever else publishes."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+import yaml
+
+from demo.object_store import ObjectStore
+from learning_engine.contracts import AdapterVersion, LoraShape, Window
+from learning_engine.errors import IntegrityError, ParentMoved, RegistryError
+from learning_engine.registry import manifest, upkeep
+from learning_engine.registry.draft import Claim
+from learning_engine.registry.registry import Registry
+from learning_engine.registry.store import Store
+from tests.registry.conftest import Connect, fresh
+from tests.registry.work import SHAPE, chain, stage, week
+
+
+def parent_for(registry: Registry, window: Window, **changes: Any) -> str | None:
+    wanted = {"base_model": "tiny-llama", "base_revision": "abc", "lora": SHAPE, **changes}
+    found = registry.parent_for(window, **wanted)
+    return found and found.version
+
+
+def test_a_chain(store: Store, registry: Registry) -> None:
+    made = chain(store, registry, 3)
+    assert [(v.version, v.parent) for v in made] == [("v1.0", None), ("v1.1", "v1.0"), ("v1.2", "v1.1")]
+    again = Registry(store)
+    assert again.versions() == made
+    assert again.numbers() == ["v1.0", "v1.1", "v1.2"]
+    assert [v.version for v in again.lineage("v1.2")] == ["v1.2", "v1.1", "v1.0"]
+    assert again.lineage(None) == []
+    assert again.find("run1") == made[1]
+    assert again.find("other") is None
+
+
+def test_a_version_stands_on_its_own(store: Store, registry: Registry) -> None:
+    work = stage(store, "run0", week(0))
+    version = work.publish(registry)
+    store.delete([stored.key for stored in store.list("runs/")])
+    assert store.digest(store.key(version.uri)) == version.sha256 == work.draft.sha256
+    assert store.get_bytes(store.key(str(version.heldout_uri))).startswith(b"heldout.parquet of run0")
+    probes = version.report.probes
+    assert probes is not None
+    assert store.get_bytes(store.key(probes.uri), probes.sha256).startswith(b"probes.json of run0")
+    assert all("/runs/" not in uri for uri in (version.uri, str(version.heldout_uri), probes.uri))
+    assert AdapterVersion.from_json(store.get_json("adapters/v1.0/metadata.json")) == version
+    assert store.get_bytes("adapters/v1.0/README.md").decode().count("# v1.0") == 1
+    assert upkeep.audit(store, registry) == []
+
+
+def test_without_heldout_rows_and_probes(mock_store: Store, mock_registry: Registry) -> None:
+    work = stage(mock_store, "run0", week(0))
+    draft = dataclasses.replace(work.draft, report=dataclasses.replace(work.draft.report, probes=None))
+    version = mock_registry.publish(draft, archive=work.archive, heldout=None)
+    assert (version.heldout_uri, version.report.probes) == (None, None)
+    assert upkeep.audit(mock_store, mock_registry) == []
+
+
+def test_the_same_work_is_published_once(store: Store, registry: Registry) -> None:
+    work = stage(store, "run0", week(0))
+    assert work.publish(registry) == work.publish(Registry(store, settle_seconds=0))
+    assert registry.numbers() == ["v1.0"]
+
+
+class Crash(Exception):
+    """The worker dies in the middle of publishing."""
+
+
+@contextmanager
+def crash_after(client: Any, writes: int) -> Iterator[None]:
+    """The write after so many does not get out; the block's Crash ends here."""
+    left = iter(range(writes))
+
+    def die(**_: Any) -> None:
+        if next(left, None) is None:
+            raise Crash
+
+    events = ("before-send.s3.PutObject", "before-send.s3.CopyObject")
+    for event in events:
+        client.meta.events.register(event, die, unique_id=event)
+    try:
+        with suppress(Crash):
+            yield
+    finally:
+        for event in events:
+            client.meta.events.unregister(event, unique_id=event)
+
+
+def test_a_crash_before_any_write(moto: ObjectStore, connect: Connect) -> None:
+    """No version is listed until all is there, and the retry completes it under the same number."""
+    client = connect(moto)
+    for writes in range(100):
+        store = fresh(client)
+        work = stage(store, "run0", week(0))
+        with crash_after(client, writes):
+            work.publish(Registry(store, settle_seconds=0))
+            break
+        assert Registry(store).versions() == []
+        assert store.exists("adapters/v1.0/claim.json") == (writes > 0)
+        assert work.publish(Registry(store, settle_seconds=0)).version == "v1.0"
+        assert upkeep.audit(store, Registry(store)) == []
+    assert writes == 6
+
+
+def test_a_lost_answer_is_no_lost_number(mock_store: Store, mock_registry: Registry) -> None:
+    """The store took the claim, the answer got lost, and the client's own retry is told that it exists."""
+    work = stage(mock_store, "run0", week(0))
+    tries: list[int] = []
+
+    def lose_the_first_answer(attempts: int, **_: Any) -> int | None:
+        tries.append(attempts)
+        return 0 if attempts == 1 else None
+
+    mock_store.client.meta.events.register("needs-retry.s3.PutObject", lose_the_first_answer)
+    assert work.publish(mock_registry).version == "v1.0"
+    assert mock_registry.numbers() == ["v1.0"]
+    assert tries == [1, 2] * 3
+
+
+def test_another_runs_claim_is_left_alone(store: Store, registry: Registry) -> None:
+    stopped = stage(store, "stopped", week(0))
+    with crash_after(store.client, 2):
+        stopped.publish(registry)
+    assert store.exists("adapters/v1.0/claim.json")
+    assert stage(store, "other", week(0)).publish(registry).version == "v1.1"
+    assert stopped.publish(registry).version == "v1.0"
+    assert upkeep.audit(store, registry) == []
+
+
+def race(connect: Connect, server: ObjectStore, store: Store, settle_seconds: float, runs: int) -> list[AdapterVersion]:
+    works = [stage(store, f"run{number}", week(0)) for number in range(runs)]
+    start = threading.Barrier(runs)
+
+    def publish(work: Any) -> AdapterVersion:
+        own = Store(connect(server), store.bucket, store.prefix)
+        start.wait()
+        return work.publish(Registry(own, settle_seconds=settle_seconds))
+
+    with ThreadPoolExecutor(runs) as pool:
+        return list(pool.map(publish, works))
+
+
+def test_racing_publishers_on_an_atomic_store(moto: ObjectStore, connect: Connect) -> None:
+    store = fresh(connect(moto))
+    made = race(connect, moto, store, 0, runs=4)
+    assert sorted(v.version for v in made) == ["v1.0", "v1.1", "v1.2", "v1.3"]
+    assert {v.run_key: v for v in Registry(store).versions()} == {v.run_key: v for v in made}
+    assert upkeep.audit(store, Registry(store)) == []
+
+
+def test_racing_publishers_on_a_store_that_is_not_atomic(swift: ObjectStore, connect: Connect) -> None:
+    """Several may win the claim there; reading it back after a while leaves one."""
+    store = fresh(connect(swift))
+    made = race(connect, swift, store, 2, runs=2)
+    assert len({v.version for v in made}) == 2
+    assert sorted(v.run_key for v in Registry(store).versions()) == ["run0", "run1"]
+    assert upkeep.audit(store, Registry(store)) == []
+
+
+def test_a_claim_that_was_written_over_is_lost(mock_store: Store) -> None:
+    """What a store without atomic conditions does: this one's put succeeds, and then another's stands there."""
+    registry = Registry(mock_store, settle_seconds=0)
+    work = stage(mock_store, "ours", week(0))
+    put = mock_store.put_if_absent
+
+    def overwritten(key: str, data: bytes) -> bool:
+        won = put(key, data)
+        if key == "adapters/v1.0/claim.json":
+            mock_store.put_json(key, Claim("theirs", "tiny-llama", "abc", SHAPE).to_json())
+        return won
+
+    mock_store.put_if_absent = overwritten  # type: ignore[method-assign]
+    assert work.publish(registry).version == "v1.1"
+    assert registry.numbers() == ["v1.1"]
+
+
+def test_metadata_of_another_run_are_never_written_over(mock_store: Store, mock_registry: Registry) -> None:
+    theirs = stage(mock_store, "theirs", week(0)).publish(mock_registry)
+    work = stage(mock_store, "ours", week(0))
+    registry = Registry(mock_store, settle_seconds=0)
+    claim, numbers = registry._claim, iter([manifest.VersionNumber(1, 0)])
+    registry._claim = lambda draft: next(numbers, None) or claim(draft)  # type: ignore[method-assign]
+    assert work.publish(registry).version == "v1.1"
+    assert Registry(mock_store).get("v1.0") == theirs
+
+
+def test_the_parent_of_a_window(store: Store, registry: Registry) -> None:
+    chain(store, registry, 2)
+    assert parent_for(registry, week(0)) is None
+    assert parent_for(registry, week(1)) == "v1.0"
+    assert parent_for(registry, week(2)) == "v1.1"
+    assert parent_for(registry, week(9)) == "v1.1"
+    halfway = Window(week(1).start, week(2).end)
+    assert parent_for(registry, halfway) == "v1.0"
+
+
+def test_a_later_version_of_the_same_window_is_the_parent(mock_store: Store, mock_registry: Registry) -> None:
+    for number in range(11):
+        stage(mock_store, f"run{number}", week(0)).publish(mock_registry)
+    assert parent_for(mock_registry, week(1)) == "v1.10"
+
+
+def test_rejected_and_revoked_versions_have_no_children(store: Store, registry: Registry) -> None:
+    chain(store, registry, 2)
+    rejected = stage(store, "rejected", week(2), "v1.1", accepted=False).publish(registry)
+    assert (rejected.version, rejected.accepted) == ("v1.2", False)
+    assert parent_for(registry, week(3)) == "v1.1"
+    assert registry.revoked("v1.1") is None
+    first = registry.revoke("v1.1", by="ada", reason="rolled back to v1.0")
+    second = registry.revoke("v1.1", by="bob", reason="again")
+    assert first == second == registry.revoked("v1.1")
+    assert second.by == "ada"
+    assert parent_for(registry, week(3)) == "v1.0"
+    assert parent_for(Registry(store), week(3)) == "v1.0"
+
+
+@pytest.mark.parametrize(
+    "other", [{"base_model": "big"}, {"base_revision": "def"}, {"lora": LoraShape(8, 32.0, ("k_proj", "q_proj"))}]
+)
+def test_another_base_or_shape_starts_a_major_number(
+    mock_store: Store, mock_registry: Registry, other: dict[str, Any]
+) -> None:
+    chain(mock_store, mock_registry, 2)
+    assert parent_for(mock_registry, week(2), **other) is None
+    assert stage(mock_store, "other", week(2), **other).publish(mock_registry).version == "v2.0"
+    assert parent_for(mock_registry, week(3), **other) == "v2.0"
+    assert parent_for(mock_registry, week(3)) == "v1.1"
+    assert stage(mock_store, "back", week(3), "v1.1").publish(mock_registry).version == "v1.2"
+    newest = parent_for(mock_registry, week(9), base_revision=None)
+    assert newest == "v1.2"
+
+
+def test_the_parent_moved(store: Store, registry: Registry) -> None:
+    chain(store, registry, 1)
+    late = stage(store, "late", week(2), "v1.0")
+    stage(store, "between", week(1), "v1.0").publish(registry)
+    with pytest.raises(ParentMoved, match=r"Expected v1\.1 as the parent .* continues v1\.0: .* clear this run"):
+        late.publish(registry)
+    registry.revoke("v1.1", by="ada", reason="bad")
+    registry.revoke("v1.0", by="ada", reason="bad")
+    with pytest.raises(ParentMoved, match="Expected the base model"):
+        late.publish(registry)
+    assert registry.numbers() == ["v1.0", "v1.1"]
+    assert not store.exists("adapters/v1.2/claim.json")
+
+
+@pytest.mark.parametrize("name", ["adapter.tar.gz", "probes.json"])
+def test_a_staged_object_that_changed_is_not_published(mock_store: Store, mock_registry: Registry, name: str) -> None:
+    work = stage(mock_store, "run0", week(0))
+    mock_store.put_bytes(manifest.run_key("run0", name), b"something else")
+    with pytest.raises(IntegrityError, match=rf"runs/run0/{name}: expected sha256"):
+        work.publish(mock_registry)
+    assert mock_registry.versions() == []
+
+
+def test_an_unknown_version(mock_registry: Registry) -> None:
+    for name in ("v1.0", "v9.9"):
+        with pytest.raises(RegistryError, match=f"found no {name}"):
+            mock_registry.get(name)
+    with pytest.raises(RegistryError, match=r"such as v1\.3"):
+        mock_registry.get("../v1.0")
+    with pytest.raises(RegistryError, match="found no"):
+        mock_registry.revoke("v1.0", by="ada", reason="x")
+
+
+def test_foreign_objects_are_ignored(mock_store: Store, mock_registry: Registry) -> None:
+    mock_store.put_bytes("adapters/notes/metadata.json", b"{}")
+    mock_store.put_bytes("adapters/metadata.json", b"{}")
+    assert mock_registry.versions() == []
+
+
+def test_the_card(mock_store: Store, mock_registry: Registry) -> None:
+    stage(mock_store, "run0", week(0)).publish(mock_registry)
+    stage(mock_store, "run1", week(1), "v1.0", accepted=False).publish(mock_registry)
+    text = mock_store.get_bytes("adapters/v1.1/README.md").decode()
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["base_model"] == "tiny-llama"
+    assert front["library_name"] == "peft"
+    assert {"lora", "rejected"} <= set(front["tags"])
+    assert "| ✅ | learned | 0.25 | ≥ 0 |" in text
+    assert r"| ❌ | kept | – | ≥ 0.2 | no held-out set \| of v1.0 |" in text
+    assert "continues **v1.0**" in text
+    assert "| v1.0's window | 1.3 | 2 | 1.25 | 93 % |" in text
+    assert "dropped: unreadable | 10 |" in text

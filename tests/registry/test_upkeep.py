@@ -1,0 +1,211 @@
+"""Retention takes what is over and nothing else; the audit names every object that is missing or altered."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from learning_engine.contracts import FisherRecord
+from learning_engine.errors import RegistryError
+from learning_engine.registry import manifest, upkeep
+from learning_engine.registry.ledger import Ledger
+from learning_engine.registry.registry import Registry
+from learning_engine.registry.store import Store
+from learning_engine.sections import Retention
+from tests.registry.test_registry import crash_after
+from tests.registry.test_store import corrupt
+from tests.registry.work import chain, deployment, stage, week
+
+RETENTION = Retention(text_days=90, runs_days=30, rejected_days=180)
+
+
+def in_days(days: float) -> datetime:
+    return datetime.now(UTC) + timedelta(days=days)
+
+
+def keys(store: Store, prefix: str = "") -> set[str]:
+    return {stored.key for stored in store.list(prefix)}
+
+
+def sweep(store: Store, days: float, **options: Any) -> upkeep.Swept:
+    return upkeep.sweep(store, Registry(store), Ledger(store), RETENTION, now=in_days(days), **options)
+
+
+def measure(store: Store, version: str) -> FisherRecord:
+    """Put Fisher information of `version` into the bucket."""
+    key = manifest.fisher_key(version, "fisher.safetensors")
+    sha256 = store.put_bytes(key, f"fisher of {version}".encode())
+    record = FisherRecord(version, "diagonal", "sampled", "nats", store.uri(key), sha256, 10, 100)
+    store.put_json(manifest.fisher_key(version, "fisher.json"), record.to_json())
+    return record
+
+
+@pytest.fixture
+def house(mock_store: Store) -> Store:
+    return furnish(mock_store)
+
+
+@pytest.fixture
+def real_house(store: Store) -> Store:
+    return furnish(store)
+
+
+def furnish(store: Store) -> Store:
+    """v1.0 to v1.3 with Fisher information of the first two; v1.3 is live, v1.2 is where a rollback goes; v1.4 and the
+    run `thin` were rejected and never published.
+    """
+    registry = Registry(store, settle_seconds=0)
+    chain(store, registry, 2)
+    fisher = measure(store, "v1.0")
+    stage(store, "run2", week(2), "v1.1", fisher=fisher).publish(registry)
+    measure(store, "v1.1")
+    stage(store, "run3", week(3), "v1.2").publish(registry)
+    stage(store, "rejected", week(4), "v1.3", accepted=False).publish(registry)
+    store.put_bytes(manifest.run_key("thin", "dataset.parquet"), b"12345")
+    ledger = Ledger(store)
+    for number in range(4):
+        ledger.record(deployment(f"v1.{number}", datetime(2026, 10, 1 + number, tzinfo=UTC), number=number))
+    return store
+
+
+def test_nothing_is_over_at_first(house: Store) -> None:
+    before = keys(house)
+    assert sweep(house, 29) == upkeep.Swept(False, {}, {})
+    assert keys(house) == before
+
+
+def test_a_dry_run_only_counts(house: Store) -> None:
+    before = keys(house)
+    swept = sweep(house, 200, dry_run=True)
+    assert keys(house) == before
+    assert swept.dry_run
+    real = sweep(house, 200)
+    assert (real.objects, real.bytes) == (swept.objects, swept.bytes)
+    assert sum(real.objects.values()) == len(before - keys(house))
+    assert real.bytes["rejected"] == len("adapter.tar.gz of rejected") * 100
+
+
+def test_runs_go_after_their_time(real_house: Store) -> None:
+    before = keys(real_house)
+    swept = sweep(real_house, 31)
+    gone = before - keys(real_house)
+    # Fisher information of v1.0 and v1.1 is there; v1.2 and v1.3 are where a rollback goes, and live.
+    assert {key.split("/")[1] for key in gone} == {"run0", "run1", "rejected", "thin"}
+    assert swept.objects == {"runs": 3 * 5 + 1} == {"runs": len(gone)}
+    assert keys(real_house, "runs/run2/") | keys(real_house, "runs/run3/") <= before
+    assert upkeep.audit(real_house, Registry(real_house)) == []
+
+
+def test_a_snapshot_waits_for_its_fisher(mock_store: Store, mock_registry: Registry) -> None:
+    chain(mock_store, mock_registry, 2)
+    stage(mock_store, "twin", week(1), "v1.0").publish(mock_registry)
+    mock_registry.revoke("v1.2", by="ada", reason="bad")
+    assert sweep(mock_store, 31).objects == {"runs": 4 + 4 + 5}
+    assert keys(mock_store, "runs/") == {"runs/run0/dataset.parquet", "runs/run1/dataset.parquet"}
+    measure(mock_store, "v1.0")
+    assert sweep(mock_store, 31).objects == {"runs": 1}
+    assert keys(mock_store, "runs/") == {"runs/run1/dataset.parquet"}
+
+
+def test_text_goes_after_its_time_and_is_not_missed(house: Store) -> None:
+    sweep(house, 91)
+    assert keys(house, "heldout/") == set()
+    probes = {f"adapters/v1.{number}/probes.json" for number in (2, 3)}
+    assert {key for key in keys(house, "adapters/") if key.endswith("probes.json")} == probes
+    assert set(house.get_json("adapters/v1.0/swept.json")["swept"]) == {
+        "adapters/v1.0/probes.json",
+        "heldout/v1.0/heldout.parquet",
+    }
+    assert upkeep.audit(house, Registry(house)) == []
+    house.delete(["adapters/v1.3/probes.json"])
+    assert [str(finding) for finding in upkeep.audit(house, Registry(house))] == [
+        house.uri("adapters/v1.3/probes.json") + ": missing"
+    ]
+
+
+def test_only_rejected_archives_go(house: Store) -> None:
+    sweep(house, 91)
+    assert sweep(house, 181).objects == {"rejected": 1}
+    archives = {key for key in keys(house, "adapters/") if key.endswith("adapter.tar.gz")}
+    assert archives == {f"adapters/v1.{number}/adapter.tar.gz" for number in range(4)}
+    assert [version.version for version in Registry(house).versions()][-1] == "v1.4"
+    assert upkeep.audit(house, Registry(house)) == []
+
+
+def test_a_rejected_version_that_a_person_deployed_stays(house: Store) -> None:
+    Ledger(house).record(deployment("v1.4", datetime(2026, 10, 9, tzinfo=UTC), number=9))
+    swept = sweep(house, 400)
+    assert "rejected" not in swept.objects
+    assert house.exists("adapters/v1.4/probes.json")
+    assert keys(house, "runs/rejected/")
+    assert keys(house, "fisher/")
+
+
+def test_orphans_of_crashed_runs_go(mock_store: Store, mock_registry: Registry) -> None:
+    chain(mock_store, mock_registry, 1)
+    work = stage(mock_store, "crashed", week(1), "v1.0")
+    with crash_after(mock_store.client, 4):
+        work.publish(mock_registry)
+    orphans = {f"adapters/v1.1/{name}" for name in ("claim.json", "adapter.tar.gz", "probes.json")}
+    orphans.add("heldout/v1.1/heldout.parquet")
+    assert orphans <= keys(mock_store)
+    assert "claims" not in sweep(mock_store, 29).objects
+    assert sweep(mock_store, 31).objects["claims"] == 4
+    assert not orphans & keys(mock_store)
+    assert upkeep.audit(mock_store, mock_registry) == []
+
+
+def test_a_broken_chain_stops_the_sweep(house: Store) -> None:
+    house.delete(["adapters/v1.1/metadata.json"])
+    before = keys(house)
+    with pytest.raises(RegistryError, match=r"found no v1\.1"):
+        sweep(house, 1000)
+    assert keys(house) == before
+
+
+@pytest.mark.parametrize("name", ["adapter.tar.gz", "probes.json", "README.md"])
+def test_the_audit_names_what_is_missing(mock_store: Store, mock_registry: Registry, name: str) -> None:
+    chain(mock_store, mock_registry, 2)
+    mock_store.delete([f"adapters/v1.1/{name}", "heldout/v1.0/heldout.parquet"])
+    assert [finding.uri for finding in upkeep.audit(mock_store, mock_registry)] == [
+        mock_store.uri(f"adapters/v1.1/{name}"),
+        mock_store.uri("heldout/v1.0/heldout.parquet"),
+    ]
+
+
+def test_the_audit_names_what_has_changed(real_house: Store) -> None:
+    altered = [
+        "adapters/v1.1/adapter.tar.gz",
+        "adapters/v1.2/probes.json",
+        "fisher/v1.0/fisher.safetensors",
+        "heldout/v1.3/heldout.parquet",
+    ]
+    for key in altered:
+        corrupt(real_house, key, b"other bytes")
+    # Written anew, so that its own digest is right, but not the version's.
+    real_house.put_bytes("adapters/v1.3/adapter.tar.gz", b"other weights")
+    findings = upkeep.audit(real_house, Registry(real_house))
+    assert [finding.uri for finding in findings] == [
+        real_house.uri(key) for key in sorted([*altered, "adapters/v1.3/adapter.tar.gz"])
+    ]
+    assert all("expected sha256" in finding.problem for finding in findings)
+
+
+def test_the_audit_goes_on_after_bad_metadata(mock_store: Store, mock_registry: Registry) -> None:
+    chain(mock_store, mock_registry, 2)
+    corrupt(mock_store, "adapters/v1.0/metadata.json", b"{}")
+    mock_store.put_json("adapters/v1.1/metadata.json", {"record": "AdapterVersion", "schema": 99})
+    problems = [str(finding) for finding in upkeep.audit(mock_store, Registry(mock_store))]
+    assert any("v1.0" in problem and "expected sha256" in problem for problem in problems)
+    assert any("v1.1" in problem and "of schema 99" in problem for problem in problems)
+
+
+def test_fisher_information_measured_anew_is_no_finding(house: Store) -> None:
+    house.put_bytes("fisher/v1.0/fisher.safetensors", b"on another window")
+    assert [finding.uri for finding in upkeep.audit(house, Registry(house))] == [
+        house.uri("fisher/v1.0/fisher.safetensors")
+    ]
+    record = FisherRecord.from_json(house.get_json("fisher/v1.0/fisher.json"))
+    changed = {**record.to_json(), "sha256": house.digest("fisher/v1.0/fisher.safetensors")}
+    house.put_json("fisher/v1.0/fisher.json", changed)
+    assert upkeep.audit(house, Registry(house)) == []
