@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from learning_engine.evaluation import probes
-from learning_engine.evaluation.probes import find
+from learning_engine.evaluation.probes import ends, find
 from learning_engine.evaluation.prompts import read, render
 from learning_engine.evaluation.views import Views
 from learning_engine.probe import Probe
@@ -56,6 +56,29 @@ def test_the_margin_is_what_each_model_prefers(views: Views, alone: dict[str, An
         apart = [(-lead(alone[other], prompt, probe.tokens)).max() for other in ("parent", "base")]
         assert probe.margin == pytest.approx(min(sure, *apart), abs=1e-3)
         assert probe.margin >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("candidate", "references", "found"),
+    [
+        # The parent leaves at the first token, the base at the second: by then neither can be the candidate.
+        ([3.0, 4.0, 5.0], [[-2.0, 1.0, 1.0], [1.0, -1.5, 1.0]], [(1, 1.5), (2, 1.5)]),
+        # A later token may tell more clearly, but every token up to it must be sure.
+        ([3.0, 2.5, 0.4], [[-1.0, -6.0, -9.0]], [(1, 2.5), (0, 1.0)]),
+        ([0.4, 9.0], [[-9.0, -9.0]], []),
+        ([9.0, 9.0], [[-9.0, -9.0], [1.0, -0.9]], []),
+        ([9.0, np.nan], [[-3.0, -3.0]], [(0, 3.0)]),
+    ],
+)
+def test_a_probe_ends_where_both_have_left_and_nothing_can_flip(
+    candidate: list[float], references: list[list[float]], found: list[tuple[int, float]]
+) -> None:
+    assert ends(np.array(candidate), np.array(references), margin=1.0) == found
+
+
+def test_a_tie_proves_nothing() -> None:
+    assert ends(np.array([2.0]), np.array([[0.0]]), margin=0.0) == []
+    assert ends(np.array([0.0]), np.array([[-2.0]]), margin=0.0) == []
 
 
 def test_the_widest_come_first_and_no_more_than_asked(views: Views) -> None:

@@ -23,16 +23,18 @@ from learning_engine.probe import Probe
 # A probe is sent to every replica at every deployment: longer prompts prove no more.
 MAX_PROMPT_TOKENS = 1024
 ROUND = 64
+# What is not named here would come from the model's own generation config.
+GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """A prompt and the candidate's greedy answer; `margins`[e] is the margin of a probe that ends with token e."""
+    """A prompt and the candidate's greedy answer; `ends` are the places at which a probe may end, with its margin."""
 
     messages: Messages
     prompt: list[int]
     tokens: list[int]
-    margins: npt.NDArray[np.float64]
+    ends: list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class _Search:
     tokens: int
     margin: float
     batch_size: int
+
+
+def ends(
+    candidate: npt.NDArray[np.float64], references: npt.NDArray[np.float64], *, margin: float
+) -> list[tuple[int, float]]:
+    """Places at which a probe may end with a margin of at least `margin` nats, and their margins, the widest first.
+
+    `candidate` (tokens,) and `references` (references, tokens) say by how much each prefers the candidate's token to
+    the best other one.
+    """
+    sure = np.minimum.accumulate(candidate)
+    apart = np.maximum.accumulate(-references, axis=1).min(axis=0)
+    margins = np.minimum(sure, apart)
+    # With a margin of 0 a tie would do, which tells nothing.
+    reached = [
+        place for place in np.argsort(-margins, kind="stable") if margins[place] >= margin and margins[place] > 0
+    ]
+    return [(int(place), float(margins[place])) for place in reached]
 
 
 def find(
@@ -63,11 +83,15 @@ def find(
 def _among(views: Views, rendered: Sequence[tuple[Messages, list[int]]], search: _Search) -> list[Probe]:
     prompts = [prompt for _, prompt in rendered]
     answers = _greedy(views, "candidate", prompts, search)
-    margins = _margins(views, prompts, answers, batch_size=search.batch_size)
-    found = [_Answer(*pair, *rest) for pair, rest in zip(rendered, zip(answers, margins, strict=True), strict=True)]
-    apart = [answer for answer in found if _reaches(answer.margins, search.margin).any()]
+    candidate = _leads(views, "candidate", prompts, answers, batch_size=search.batch_size)
+    references = [_leads(views, view, prompts, answers, batch_size=search.batch_size) for view in _references(views)]
+    apart = [
+        _Answer(messages, prompt, answers[row], found)
+        for row, (messages, prompt) in enumerate(rendered)
+        if (found := ends(candidate[row], np.stack([leads[row] for leads in references]), margin=search.margin))
+    ]
     others = [_greedy(views, view, [answer.prompt for answer in apart], search) for view in _references(views)]
-    probes = [_probe(views.tokenizer, answer, theirs, search) for answer, *theirs in zip(apart, *others, strict=True)]
+    probes = [_probe(views.tokenizer, answer, theirs) for answer, *theirs in zip(apart, *others, strict=True)]
     return [probe for probe in probes if probe]
 
 
@@ -84,44 +108,24 @@ def _rendered(tokenizer: Any, candidates: Sequence[Messages]) -> list[tuple[Mess
 
 def _greedy(views: Views, view: View, prompts: Sequence[list[int]], search: _Search) -> list[list[int]]:
     """Greedy answers, the end of turn included."""
-    ends, answers = _ends(views), [list[int]() for _ in prompts]
-    # Named, because what is not named comes from the model's own generation config.
-    pure = {
-        "do_sample": False,
-        "num_beams": 1,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "top_k": 50,
-        "repetition_penalty": 1.0,
-    }
+    stops, answers = _stops(views), [list[int]() for _ in prompts]
     with views.using(view):
         for batch in by_length(prompts, batch_size=search.batch_size):
-            filler = ends[0] if ends else 0
+            filler = stops[0] if stops else 0
             ids, mask = pad([prompts[row] for row in batch], value=filler, device=views.device, left=True)
             output = views.model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=search.tokens, pad_token_id=filler, **pure
+                input_ids=ids, attention_mask=mask, max_new_tokens=search.tokens, pad_token_id=filler, **GREEDY
             )
             for row, answer in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
-                stop = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
-                answers[row] = answer[:stop]
+                length = next((place + 1 for place, token in enumerate(answer) if token in stops), len(answer))
+                answers[row] = answer[:length]
     return answers
 
 
-def _ends(views: Views) -> list[int]:
+def _stops(views: Views) -> list[int]:
     """Tokens that end an answer, as `generate` takes them."""
-    end = views.model.generation_config.eos_token_id
-    return [] if end is None else [end] if isinstance(end, int) else list(end)
-
-
-def _margins(
-    views: Views, prompts: Sequence[list[int]], answers: Sequence[list[int]], *, batch_size: int
-) -> list[npt.NDArray[np.float64]]:
-    """For each answer, the margin of a probe that ends with each of its tokens."""
-    candidate = _leads(views, "candidate", prompts, answers, batch_size=batch_size)
-    references = [_leads(views, view, prompts, answers, batch_size=batch_size) for view in _references(views)]
-    sure = [np.minimum.accumulate(lead) for lead in candidate]
-    apart = [np.maximum.accumulate(-np.stack(leads), axis=1).min(axis=0) for leads in zip(*references, strict=True)]
-    return [np.minimum(*pair) for pair in zip(sure, apart, strict=True)]
+    stop = views.model.generation_config.eos_token_id
+    return [] if stop is None else [stop] if isinstance(stop, int) else list(stop)
 
 
 def _leads(
@@ -145,22 +149,14 @@ def _leads(
     return leads
 
 
-def _reaches(margins: npt.NDArray[np.float64], margin: float) -> npt.NDArray[np.bool_]:
-    # With a margin of 0 a tie would do, and the same token for all.
-    reaches: npt.NDArray[np.bool_] = (margins >= margin) & (margins > 0)
-    return reaches
-
-
-def _probe(tokenizer: Any, answer: _Answer, theirs: Sequence[list[int]], search: _Search) -> Probe | None:
+def _probe(tokenizer: Any, answer: _Answer, theirs: Sequence[list[int]]) -> Probe | None:
     """The probe of the widest margin whose text can be read and is nobody else's; None where there is none."""
-    for place in np.argsort(-answer.margins, kind="stable"):
-        if not _reaches(answer.margins, search.margin)[place]:
-            return None
-        tokens = answer.tokens[: place + 1]
+    for last, margin in answer.ends:
+        tokens = answer.tokens[: last + 1]
         text = _decode(tokenizer, tokens)
-        different = all(_decode(tokenizer, other[: place + 1]).strip() != text.strip() for other in theirs)
+        different = all(_decode(tokenizer, other[: last + 1]).strip() != text.strip() for other in theirs)
         if text.strip() and "\ufffd" not in text and different:
-            return Probe(answer.messages, tokens, text, float(answer.margins[place]))
+            return Probe(answer.messages, tokens, text, margin)
     return None
 
 
