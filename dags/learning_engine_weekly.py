@@ -54,6 +54,10 @@ def learning_engine_weekly() -> None:
         mode="reschedule",
         poke_interval=settings.dag.turn_poll_seconds,
         timeout=settings.dag.turn_timeout_hours * 3600,
+        # A busy scheduler may take a sensor that comes back at once for a dead one, and fail it: look again.
+        retries=20,
+        retry_delay=timedelta(seconds=settings.dag.turn_poll_seconds),
+        retry_exponential_backoff=False,
         execution_timeout=timedelta(hours=settings.dag.turn_timeout_hours),
     )(tasks.turn)()
     dataset = task(tasks.extract)()

@@ -49,7 +49,7 @@ def main() -> int:
     for name, act in steps:
         try:
             console.print(f"[green]✓[/] {name}: {act()}")
-        except Exception as error:  # each step is reported, whatever went wrong in it
+        except Exception as error:  # noqa: BLE001 - each step is reported, whatever went wrong in it
             failed = True
             console.print(f"[red]✗[/] {name}: {error}", soft_wrap=True)
     return 1 if failed else 0

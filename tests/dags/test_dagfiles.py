@@ -49,7 +49,7 @@ print(json.dumps(sorted({HEAVY!r} & set(sys.modules))))
 
 
 def test_the_plugin_loads_alone_and_light():
-    """Only plugin.py is executed; no file of the package turns up as a top-level module, and nothing heavy comes along."""
+    """Only plugin.py is executed; no file of the package turns up as a top-level module, nothing heavy comes along."""
     code = f"""
 import json, sys
 before = set(sys.modules)
@@ -79,27 +79,13 @@ def test_every_dag_is_documented_tagged_and_owned(dagbag):
         assert dag.max_active_runs == 1, dag.dag_id
         for task in dag.tasks:
             assert task.owner == "ml", task.task_id
-            assert task.retries == 2, task.task_id
+            assert task.retries == (20 if task.task_id == "turn" else 2), task.task_id
 
 
 def test_the_weekly_road_is_one_chain_in_the_promised_order(dagbag):
     weekly = dagbag.dags["learning_engine_weekly"]
     order = [task.task_id for task in weekly.topological_sort()]
-    assert order == (
-        [
-            "turn",
-            "extract",
-            "enough",
-            "fisher",
-            "train",
-            "evaluate",
-            "publish",
-            "accepted",
-            "approve",
-            "deploy",
-            "verify",
-        ]
-    )
+    assert " ".join(order) == ("turn extract enough fisher train evaluate publish accepted approve deploy verify")
 
 
 def test_who_runs_where(dagbag):
@@ -143,7 +129,7 @@ print(json.dumps([dag.get_task("train").queue, dag.get_task("train").pool, dag.g
         "15 3 * * 2",
         123.0,
         7.0,
-        ["learning-engine://lora-adapters/tenant-a/adapters"],
+        ["x-learning-engine://lora-adapters/tenant-a/adapters"],
     ]
 
 
@@ -165,27 +151,17 @@ def test_the_form_refuses_what_is_out_of_bounds(dagbag, param, bad):
     from airflow.sdk.exceptions import ParamValidationError
 
     weekly = dagbag.dags["learning_engine_weekly"]
+    params = weekly.params.__class__({name: weekly.params.get_param(name) for name in weekly.params})
     with pytest.raises(ParamValidationError):
-        params = weekly.params.__class__({name: weekly.params.get_param(name) for name in weekly.params})
         params[param] = bad
-        params.validate()
 
 
 def test_every_param_says_what_it_is(dagbag):
     weekly = dagbag.dags["learning_engine_weekly"]
-    expected = [
-        "window_start",
-        "window_end",
-        "min_samples",
-        "force",
-        "deploy",
-        "ewc_lambda",
-        "epochs",
-        "learning_rate",
-        "base_model",
-    ]
-    assert list(weekly.params) == expected
-    for name in expected:
+    assert " ".join(weekly.params) == (
+        "window_start window_end min_samples force deploy ewc_lambda epochs learning_rate base_model"
+    )
+    for name in weekly.params:
         param = weekly.params.get_param(name)
         assert param.description, name
         assert param.schema["section"] in {"Window", "Gate", "Training"}, name

@@ -1,7 +1,6 @@
 """The whole road on real parts without Airflow: a feedback file, an S3 server, the local model server."""
 
 import json
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -49,7 +48,7 @@ def week(number: int) -> Window:
 
 def feedback_rows(number: int, count: int = 40) -> list[dict[str, Any]]:
     """Rows of one week in which users teach colours of things; a fifth of the thumbs point down."""
-    rng = random.Random(number)
+    rng = random.Random(number)  # noqa: S311
     start = week(number).start
     rows = []
     for index in range(count):
@@ -92,6 +91,12 @@ class Road:
         return release.verify(
             self.resources, release.deploy(self.resources, version, run=run, decided_by="the gate", **how)
         )
+
+    def in_a_prefix_of_its_own(self, prefix: str) -> "Road":
+        """The same road in an empty part of the bucket."""
+        store = self.resources.store
+        resources = replace(self.resources, open_store=lambda: Store(store.client, store.bucket, prefix))
+        return replace(self, resources=resources)
 
     def with_settings(self, **settings: dict[str, Any]) -> "Road":
         """The same road under other settings, by section."""
@@ -141,7 +146,7 @@ def road(
     )
     client.create_bucket(Bucket=settings.store.bucket)
     adapters = tmp_path / "adapters"
-    os.makedirs(adapters)
+    adapters.mkdir()
     return Road(
         Resources(
             settings=settings,

@@ -1,0 +1,268 @@
+"""One whole stack for all tests of this folder: PostgreSQL, an S3 store, the model server, Airflow's own services."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+
+from demo import airflow, object_store, postgres
+from demo.ports import free_port
+from demo.processes import Program, Stack
+from learning_engine.contracts import Window
+from learning_engine.resources import Resources
+from tests import tiny
+from tests.conftest import ROOT
+from tests.road.conftest import SMALL, feedback_rows
+
+WEEKS = 5
+SETTINGS = {
+    **SMALL,
+    "FEEDBACK__SOURCE": "postgres",
+    "DAG__TURN_POLL_SECONDS": "5",
+    "DAG__RETRIES": "1",
+    "DAG__RETRY_DELAY_SECONDS": "1",
+    "STORE__PREFIX": "stack",
+}
+ENDED = {"success", "failed"}
+
+
+def last_monday() -> datetime:
+    """02:00 UTC of the last Monday that has passed: the end of the last complete week."""
+    now = datetime.now(UTC)
+    monday = (now - timedelta(days=now.weekday())).replace(hour=2, minute=0, second=0, microsecond=0)
+    return monday if monday <= now else monday - timedelta(weeks=1)
+
+
+def week(number: int) -> Window:
+    """Week 0 is the oldest of the `WEEKS` last complete weeks."""
+    start = last_monday() - timedelta(weeks=WEEKS - number)
+    return Window(start, start + timedelta(weeks=1))
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = 300) -> Any:
+    """What `condition` returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.5)
+    return result
+
+
+@dataclass(frozen=True)
+class Live:
+    """The running stack: REST in, rows in, records out."""
+
+    stack: Stack
+    airflow: airflow.Airflow
+    rest: airflow.Rest
+    database: postgres.Postgres
+    resources: Resources
+    model_server: Program
+
+    def trigger(self, dag_id: str = "learning_engine_weekly", **body: Any) -> str:
+        """POST a run as the UI's form and scripts do; returns its id."""
+        body.setdefault("logical_date", None)
+        return str(self.rest.call("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def state(self, run: str, dag_id: str = "learning_engine_weekly") -> str:
+        return str(self.rest.call("GET", f"dags/{dag_id}/dagRuns/{run}")["state"])
+
+    def ended(self, run: str, dag_id: str = "learning_engine_weekly", seconds: float = 300) -> str:
+        until(f"{run} of {dag_id}", lambda: self.state(run, dag_id) in ENDED, seconds)
+        return self.state(run, dag_id)
+
+    def tasks(self, run: str, dag_id: str = "learning_engine_weekly") -> dict[str, Any]:
+        found = self.rest.call("GET", f"dags/{dag_id}/dagRuns/{run}/taskInstances", params={"limit": 100})
+        return {task["task_id"]: task for task in found["task_instances"]}
+
+    def states(self, run: str, dag_id: str = "learning_engine_weekly") -> dict[str, str]:
+        return {name: task["state"] for name, task in self.tasks(run, dag_id).items()}
+
+    def xcom(self, run: str, task: str, key: str = "return_value", dag_id: str = "learning_engine_weekly") -> Any:
+        path = f"dags/{dag_id}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}"
+        return self.rest.call("GET", path)["value"]
+
+    def log(self, run: str, task: str, dag_id: str = "learning_engine_weekly") -> str:
+        tries = max(self.tasks(run, dag_id)[task]["try_number"], 1)
+        return self.rest.log(dag_id, run, airflow.TaskState(task, None, None, tries))
+
+    def explain(self, run: str, dag_id: str = "learning_engine_weekly") -> str:
+        """The logs of the failed tasks, for an assertion's message."""
+        states = self.states(run, dag_id)
+        return "\n".join(
+            f"{name}:\n{self.log(run, name, dag_id)}" for name, state in states.items() if state == "failed"
+        )
+
+    def cli(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=dict(self.airflow.env),
+            cwd=self.airflow.home,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def add_feedback(self, rows: list[dict[str, Any]]) -> None:
+        with psycopg.connect(self.database.uri("feedback")) as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO feedback (request_data, response_data, feedback_type, created_at, user_id,"
+                " conversation_id) VALUES (%s, %s, %s, %s, %s, %s)",
+                [
+                    (
+                        json.dumps(row["request_data"]),
+                        json.dumps(row["response_data"]),
+                        row["feedback_type"],
+                        datetime.fromisoformat(row["created_at"]).replace(tzinfo=None),
+                        row["user_id"],
+                        row["conversation_id"],
+                    )
+                    for row in rows
+                ],
+            )
+
+
+def rows_of(number: int, count: int = 40) -> list[dict[str, Any]]:
+    """The road's rows of week `number`, moved into this stack's week of that number."""
+    start = week(number).start
+    return [
+        {**row, "created_at": (start + timedelta(minutes=index)).isoformat()}
+        for index, row in enumerate(feedback_rows(number, count))
+    ]
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    directory = tmp_path_factory.mktemp("stack")
+    stack = Stack(directory)
+    try:
+        yield _start(stack, directory)
+    finally:
+        stack.stop()
+        postgres.remove(directory / "postgres")
+
+
+def _start(stack: Stack, directory: Path) -> Live:
+    ports: set[int] = set()
+    base = tiny.make_base(directory / "base")
+    database = postgres.prepare(directory / "postgres", port=free_port(taken=ports))
+    stack.up(database.program())
+    database.create("airflow", "feedback")
+    with psycopg.connect(database.uri("feedback")) as connection:
+        connection.execute(
+            "CREATE TABLE feedback (request_data jsonb, response_data jsonb, feedback_type varchar,"
+            " created_at timestamp, user_id text, conversation_id text)"
+        )
+    store, server = _store(directory, free_port(taken=ports)), _model_server(base, free_port(taken=ports))
+    adapters = directory / "adapters"
+    adapters.mkdir()
+    environment = _environment(base, directory, adapters, database=database, store=store, server=server)
+    settings = airflow.configure(
+        directory / "airflow",
+        dags=ROOT / "dags",
+        plugins=ROOT / "plugins",
+        database=database.uri("airflow", "psycopg2"),
+        port=free_port(taken=ports),
+        env=environment,
+        ports=ports,
+    )
+    programs = [store, server]
+    started = [stack.start(program) for program in programs]
+    stack.run(airflow.migrate(settings))
+    for program, running in zip(programs, started, strict=True):
+        stack.wait(program, running)
+    stack.run(
+        Program(
+            "init",
+            (sys.executable, "-m", "learning_engine.init"),
+            env={**settings.env, "PYTHONPATH": str(ROOT / "plugins")},
+            patience=120,
+        )
+    )
+    programs = airflow.services(settings)
+    started = [stack.start(program) for program in programs]
+    for program, running in zip(programs, started, strict=True):
+        stack.wait(program, running)
+    rest = airflow.Rest(settings)
+    for name in ("weekly", "deploy", "fisher", "maintenance"):
+        rest.wait_for_dag(f"learning_engine_{name}")
+    resources = _resources({**os.environ, **environment})
+    return Live(stack, settings, rest, database, resources, server)
+
+
+def _store(directory: Path, port: int) -> Program:
+    def healthy() -> bool:
+        return requests.get(f"http://127.0.0.1:{port}/healthcheck", timeout=2).status_code < 500
+
+    command = object_store.command(directory / "store", port=port)
+    return Program("object-store", tuple(command), env=dict(os.environ), cwd=ROOT, healthy=healthy, patience=60)
+
+
+def _model_server(base: Path, port: int) -> Program:
+    def healthy() -> bool:
+        return requests.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200
+
+    command = (sys.executable, "-m", "demo.model_server", "--model", str(base), "--name", "tiny", "--port", str(port))
+    return Program("model-server", command, env=dict(os.environ), cwd=ROOT, healthy=healthy, patience=90)
+
+
+def _environment(
+    base: Path, directory: Path, adapters: Path, *, database: postgres.Postgres, store: Program, server: Program
+) -> dict[str, str]:
+    def port(program: Program) -> str:
+        return program.command[program.command.index("--port") + 1]
+
+    connections = {
+        "FEEDBACK": {
+            "conn_type": "postgres",
+            "host": "127.0.0.1",
+            "port": database.port,
+            "schema": "feedback",
+            "login": postgres.USER,
+            "password": database.password,
+        },
+        "STORE": {
+            "conn_type": "aws",
+            "login": "test:tester",
+            "password": "testing",
+            "extra": {"endpoint_url": f"http://127.0.0.1:{port(store)}", "region_name": "us-east-1"},
+        },
+        "SERVING": {
+            "conn_type": "http",
+            "host": "127.0.0.1",
+            "port": int(port(server)),
+            "extra": {"replicas": [f"http://127.0.0.1:{port(server)}"], "adapter_dir": str(adapters)},
+        },
+    }
+    own = {"MODEL__BASE": str(base), "STORE__SPOOL": str(directory / "spool")}
+    return {
+        **{f"AIRFLOW_CONN_LEARNING_ENGINE_{name}": json.dumps(value) for name, value in connections.items()},
+        **{f"LEARNING_ENGINE__{name}": value for name, value in {**SETTINGS, **own}.items()},
+    }
+
+
+def _resources(environment: dict[str, str]) -> Resources:
+    """The stack's resources as a task sees them, for what tests look up in the bucket."""
+    from learning_engine import config, connections
+
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        opened = connections.connect(config.load())
+        store, feedback, serving = opened.store, opened.open_feedback(), opened.serving
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return Resources(opened.settings, lambda: store, lambda: feedback, lambda: serving)

@@ -1,0 +1,52 @@
+"""A backfill of four weeks, ten runs at once, while one more is triggered by hand: one chain, in order."""
+
+from tests.integration.conftest import Live, rows_of, until, week
+from tests.road.conftest import Road
+
+DAG = "learning_engine_weekly"
+
+
+def test_a_backfill_at_full_speed_gives_the_chain_of_one_run_at_a_time(live: Live):
+    for number in range(5):
+        live.add_feedback(rows_of(number))
+    # Dates select the intervals' starts. Ten runs at once is Airflow's default.
+    live.cli(
+        "backfill", "create", "--dag-id", DAG,
+        "--from-date", week(0).start.isoformat(), "--to-date", week(3).start.isoformat(),
+    )  # fmt: skip
+    by_hand = live.trigger(conf={})
+    live.rest.unpause(DAG)
+
+    def runs() -> list[dict]:
+        return live.rest.call("GET", f"dags/{DAG}/dagRuns", params={"limit": 100})["dag_runs"]
+
+    until("the runs to end", lambda: all(run["state"] in ("success", "failed") for run in runs()), seconds=600)
+    for run in runs():
+        assert run["state"] == "success", live.explain(run["dag_run_id"])
+    assert sum(run["run_type"] == "backfill" for run in runs()) == 4
+    assert live.state(by_hand) == "success"
+
+    chain = live.resources.registry.versions()
+    assert [(version.version, version.parent) for version in chain] == [
+        ("v1.0", None),
+        ("v1.1", "v1.0"),
+        ("v1.2", "v1.1"),
+        ("v1.3", "v1.2"),
+        ("v1.4", "v1.3"),
+    ]
+    assert [version.window for version in chain] == [week(number) for number in range(5)]
+    assert live.resources.ledger.current().version == "v1.4"
+
+    one_at_a_time = Road(live.resources, live.airflow.home).in_a_prefix_of_its_own("sequential")
+    for number, version in enumerate(chain):
+        alone = one_at_a_time.learn(week(number))
+        assert (alone.version, alone.sha256) == (version.version, version.sha256)
+
+
+def test_the_published_version_is_an_asset_event_with_its_metadata(live: Live):
+    events = live.rest.call("GET", "assets/events", params={"order_by": "-timestamp", "limit": 50})["asset_events"]
+    extras = [event["extra"] for event in events if event["source_task_id"] == "publish"]
+    assert {"v1.0", "v1.4"} <= {extra["version"] for extra in extras}
+    newest = next(extra for extra in extras if extra["version"] == "v1.4")
+    assert newest["parent"] == "v1.3"
+    assert newest["sha256"] == live.resources.registry.get("v1.4").sha256
