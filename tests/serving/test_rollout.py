@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from learning_engine import archive
-from learning_engine.errors import IntegrityError, PreflightError, ProofError, ServingError
+from learning_engine.errors import ConfigError, IntegrityError, PreflightError, ProofError, ServingError
 from learning_engine.probe import Probe
+from learning_engine.sections import Serving
 from learning_engine.serving import rollout
-from learning_engine.serving.client import Replica
+from learning_engine.serving.client import NoAnswer, Replica
 from tests.serving.conftest import SETTINGS, ModelServer
 
 Pair = tuple[ModelServer, ModelServer]
@@ -114,6 +116,11 @@ def test_swap_proves_every_replica_and_repeats_without_duplicates(
         assert all(replica.models().count("mine-v1.0-swap") == 1 for replica in replicas)
 
 
+def test_a_swap_without_replicas_proves_nothing(good: list[Probe]) -> None:
+    with pytest.raises(ConfigError, match="at least one replica"):
+        rollout.swap([], "mine-v1.0-none", "/adapters/mine-v1.0-none", good)
+
+
 def test_a_replica_that_is_down_leaves_the_others_as_they_were(pair: Pair, adapters: Path, good: list[Probe]) -> None:
     up, down = pair[0].replica, Replica("http://127.0.0.1:9", SETTINGS)
     before = up.models()
@@ -136,6 +143,20 @@ def test_a_replica_that_refuses_the_adapter_leaves_the_others_as_they_were(
         rollout.swap([first, second], "mine-v1.3-refused", str(adapters / "rank"), good)
     assert not {"mine-v1.2-refused", "mine-v1.3-refused"} & set(first.models())
     assert second.models() == second_before
+
+
+def test_an_adapter_is_not_unloaded_under_a_probe_that_may_still_run(
+    pair: Pair, adapters: Path, good: list[Probe]
+) -> None:
+    quick, hasty = pair[0].replica, Replica(pair[1].url, Serving(request_timeout_seconds=0.5))
+    # The server needs longer for so many tokens than this replica's client waits.
+    endless = [replace(good[0], tokens=[0] * 480)]
+    with pytest.raises(NoAnswer):
+        rollout.swap([hasty], "mine-v1.5-slow", str(adapters / "good"), endless)
+    assert "mine-v1.5-slow" in pair[1].replica.models()
+    with pytest.raises(ProofError):
+        rollout.swap([quick], "mine-v1.5-slow", str(adapters / "good"), endless)
+    assert "mine-v1.5-slow" not in quick.models()
 
 
 def test_wrong_weights_are_named_without_the_texts(pair: Pair, adapters: Path, good: list[Probe]) -> None:
@@ -194,12 +215,14 @@ def test_retire_unloads_what_is_mine_and_old(pair: Pair, adapters: Path, good: l
     for name in names:
         rollout.swap(replicas, name, str(adapters / "good"), good)
     down = Replica("http://127.0.0.1:9", SETTINGS)
+    began = time.monotonic()
     retired = rollout.retire(
         [down, *replicas],
         {"mine-v3.1", "mine-v3.2"},
         lambda name: name.startswith("mine-v3") or name == "base",
-        drain_seconds=0,
+        drain_seconds=0.5,
     )
+    assert time.monotonic() - began > 0.5
     assert retired == [(replica.url, "mine-v3.0") for replica in replicas]
     for replica in replicas:
         assert replica.models()[0] == "base"

@@ -19,6 +19,10 @@ MESSAGE_LENGTH = 300
 WORKER_LATE = "Timeout waiting for LoRA response"
 
 
+class NoAnswer(ServingError):
+    """The call broke off or timed out: whether the server has done it is unknown."""
+
+
 class ServerOutOfStep(ServingError):
     """MAX Serve will answer the next call with the reply of an earlier one: only a restart helps."""
 
@@ -120,10 +124,6 @@ class Replica:
                 "for that of the next call: restart this replica, then try again."
             )
         raise ServingError(f"{self}: expected 200 from {method} {path}, found {response.status_code}{found}")
-
-
-class NoAnswer(ServingError):
-    """The call broke off or timed out: whether the server has done it is unknown."""
 
 
 def _message(response: requests.Response) -> str:

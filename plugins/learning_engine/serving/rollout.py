@@ -17,9 +17,9 @@ from pathlib import Path
 
 from learning_engine import archive as archives
 from learning_engine.contracts import ReplicaProof
-from learning_engine.errors import IntegrityError, ProofError, ServingError
+from learning_engine.errors import ConfigError, IntegrityError, ProofError, ServingError
 from learning_engine.probe import Probe
-from learning_engine.serving.client import Replica
+from learning_engine.serving.client import NoAnswer, Replica
 from learning_engine.telemetry import event
 
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -77,8 +77,11 @@ def swap(replicas: Sequence[Replica], name: str, server_path: str, probes: Seque
     """Load `name` once on every replica and prove it there.
 
     Where one replica fails, those that did not have the adapter before this call lose it again and the error is
-    raised. Safe to repeat. Raises ServingError or ProofError.
+    raised; only a replica whose call broke off keeps it, under a name that no client knows. Safe to repeat. Raises
+    ServingError or ProofError, and ConfigError without a replica.
     """
+    if not replicas:
+        raise ConfigError("Expected at least one replica to serve the adapter, found none: list it in the connection.")
     absent = [replica for replica in replicas if name not in replica.models()]
     touched: list[Replica] = []
     proofs = []
@@ -91,9 +94,12 @@ def swap(replicas: Sequence[Replica], name: str, server_path: str, probes: Seque
             seconds = round(time.monotonic() - began, 3)
             proofs.append(ReplicaProof(str(replica), name, prove(replica, name, probes), seconds))
             event("serving.proved", replica=str(replica), adapter=name, probes=len(probes), load_seconds=seconds)
-    except BaseException:
-        for replica in touched:
-            _unload(replica, name)
+    except BaseException as error:
+        # A call that broke off may still run, and MAX Serve can die where its adapter is unloaded under it.
+        ended = isinstance(error, ServingError) and not isinstance(error, NoAnswer)
+        for other in touched:
+            if ended or other is not replica:
+                _unload(other, name)
         raise
     return proofs
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from learning_engine.errors import PreflightError
 
-ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+# MAX Serve refuses bfloat16 adapters.
+ITEM_BYTES = {"F32": 4, "F16": 2}
 # The bits of the exponent; all of them set means infinity or NaN.
-EXPONENT = {"F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F80}
+EXPONENT = {"F32": 0x7F80_0000, "F16": 0x7C00}
 MAX_HEADER_BYTES = 100_000_000
 CHUNK_ITEMS = 1 << 22
 
@@ -87,11 +88,12 @@ def _tensor(path: Path, name: str, entry: Any, data: int) -> Tensor:
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         integers = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+        known = dtype in ITEM_BYTES
     except (KeyError, TypeError, ValueError):
         raise _broken(path, f"no dtype, shape and data_offsets for {name}") from None
     if not integers:
         raise _broken(path, f"shape {list(shape)} and offsets [{begin}, {end}] for {name}")
-    if dtype not in ITEM_BYTES:
+    if not known:
         raise PreflightError(f"{path.name}: expected {name} as one of {', '.join(ITEM_BYTES)}, found {dtype!r}.")
     if end - begin != prod(shape) * ITEM_BYTES[dtype]:
         raise _broken(path, f"{end - begin} bytes for {name} of type {dtype} and shape {list(shape)}")
