@@ -1,0 +1,111 @@
+"""The same weeks without Airflow, store and server: a chain of adapters, trained one on the other, and examined.
+
+    python -m demo.chain matrix.json FIRST_MONDAY feedback.jsonl
+
+With LEARNING_ENGINE__EWC__LAMBDA=0 it says what would be forgotten without EWC; the demo runs it so beside the
+backfill. The settings, the windows and the seeds are those of the weekly DAG.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from demo.exam import share_right
+from demo.lessons import COLUMNS, Question, Week, base_exam, weeks
+from learning_engine.config import Settings, load
+
+
+def run(settings: Settings, taught: Sequence[Week], feedback: Path, work: Path) -> list[list[float]]:
+    """Shares right, a row for the base and one after each week; columns: the base's facts, then each week's."""
+    from learning_engine.learning import model
+
+    rows: list[list[float]] = []
+    adapter: Path | None = None
+    guarded: dict[str, Any] = {}
+    for number, week in enumerate(taught):
+        loaded = model.load(
+            settings.model, settings.lora, adapter=adapter, trainable=True, seed=settings.training.seed
+        )
+        if adapter is None:
+            rows.append(examine(loaded, taught))
+        guarded = _guard(settings, loaded, guarded, taught[number - 1] if number else None, feedback, work)
+        _train(settings, loaded, guarded, week, feedback, work)
+        rows.append(examine(loaded, taught))
+        adapter = work / f"adapter-{number}"
+        model.save_adapter(loaded, adapter)
+    return rows
+
+
+def examine(loaded: Any, taught: Sequence[Week]) -> list[float]:
+    """One row of the matrix for a loaded model."""
+    exams: list[Sequence[Question]] = [base_exam(), *(week.exam for week in taught)]
+    return [share_right(loaded.model, loaded.tokenizer, exam) for exam in exams]
+
+
+def write_feedback(taught: Sequence[Week], path: Path) -> None:
+    """Every row of every week as JSON lines, in the shape of the table."""
+    with path.open("w") as file:
+        for row in (row for week in taught for row in week.rows):
+            line = {name: getattr(row, name) for name in COLUMNS} | {"created_at": row.created_at.isoformat()}
+            file.write(json.dumps(line) + "\n")
+
+
+def _guard(
+    settings: Settings, loaded: Any, earlier: dict[str, Any], week: Week | None, feedback: Path, work: Path
+) -> dict[str, Any]:
+    """Accumulated Fisher information of what `loaded` knows; empty where λ = 0, which guards nothing."""
+    from learning_engine.learning import fisher
+
+    if not settings.ewc.lambda_:
+        return {}
+    source, window = (Path(str(settings.fisher.anchor)), None) if week is None else (feedback, week.window)
+    examples = _examples(settings, loaded, source, window, work)
+    liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
+    seed = settings.training.seed
+    measured = fisher.compute(loaded, liked, settings.fisher, seed=seed, guards="this").diagonal
+    return {name: value + settings.fisher.decay * earlier.get(name, 0.0) for name, value in measured.items()}
+
+
+def _train(settings: Settings, loaded: Any, guarded: dict[str, Any], week: Week, feedback: Path, work: Path) -> None:
+    from learning_engine.learning import ewc, trainer
+
+    metrics = trainer.train(
+        loaded,
+        _examples(settings, loaded, feedback, week.window, work),
+        ewc.Penalty.around(loaded.model, guarded, settings.ewc.lambda_),
+        settings.training,
+        workdir=work / "trainer",
+        resume=None,
+        on_checkpoint=None,
+        on_log=lambda _: None,
+    )
+    print(f"{week.window}: task loss {metrics.task_loss:.3f}, {metrics.seconds:.1f} s", flush=True)
+
+
+def _examples(settings: Settings, loaded: Any, source: Path, window: Any, work: Path) -> Any:
+    """The training examples of one window of a file; of the anchor file all."""
+    from learning_engine.feedback import snapshot
+    from learning_engine.feedback.dataset import encode
+    from learning_engine.feedback.source import FileSource, read
+    from learning_engine.guarding import ALL_TIME
+
+    target = work / "snapshot.parquet"
+    batches = read(FileSource(source), window or ALL_TIME, settings.feedback)
+    fraction = settings.dataset.heldout_fraction if window else 0.0
+    snapshot.write(batches, target, feedback=settings.feedback, heldout_fraction=fraction)
+    return encode(target, loaded.tokenizer, settings.dataset, heldout=False).examples
+
+
+def main() -> None:
+    target, first, feedback = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), Path(sys.argv[3])
+    with TemporaryDirectory() as work:
+        matrix = run(load(), weeks(first), feedback, Path(work))
+    target.write_text(json.dumps(matrix))
+
+
+if __name__ == "__main__":
+    main()

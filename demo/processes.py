@@ -1,0 +1,249 @@
+"""Supervised processes: each in a session of its own, with a log, a health check, and an end that is checked.
+
+`stack.json` names every process with its start time, so that `make down`, or the next start after a crash, ends what
+is left of a stack and never a stranger that was given the same id. Every process also carries the stack's mark in its
+environment, by which those are found that left their group or were started just before a crash.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+MARK = "LEARNING_ENGINE_DEMO_STACK"
+LOG_LINES = 25
+POLL_SECONDS = 0.1
+
+
+class StackError(Exception):
+    """A process of the stack did not start, ended early, or could not be ended."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run. `healthy` may raise or return False until it serves; a foundation is ended after all others."""
+
+    name: str
+    command: tuple[str, ...]
+    healthy: Callable[[], bool] | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cwd: Path | None = None
+    user: int | None = None
+    patience: float = 90.0
+    foundation: bool = False
+    stop_signal: int = signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started process, which leads its own session and group. `created` is the kernel's start time, in seconds."""
+
+    name: str
+    pid: int
+    created: float
+    log: str
+    foundation: bool
+    stop_signal: int
+
+    def leader(self) -> psutil.Process | None:
+        """The process itself, or None where it is gone, or where its id belongs to another one now."""
+        try:
+            process = psutil.Process(self.pid)
+            alive = process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if alive else None
+
+
+class Stack:
+    """The processes of one directory: `stack.json` and `logs/` lie there. Threads may start programs at once."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.state = self.directory / "stack.json"
+        self.logs = self.directory / "logs"
+        self._lock = threading.RLock()
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._ending = False
+
+    def start(self, program: Program) -> Running:
+        """Start it and return at once; `wait` waits until it serves."""
+        with self._lock:
+            if self._ending:
+                raise StackError(f"{program.name} was not started: the stack is being ended")
+            self.logs.mkdir(parents=True, exist_ok=True)
+            log = self.logs / f"{program.name}.log"
+            with log.open("wb") as output:
+                child = subprocess.Popen(
+                    program.command,
+                    cwd=program.cwd,
+                    env={**program.env, MARK: str(self.directory)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    **(
+                        {}
+                        if program.user is None
+                        else {"user": program.user, "group": program.user, "extra_groups": []}
+                    ),
+                )
+            self._children[child.pid] = child
+            created = psutil.Process(child.pid).create_time()
+            running = Running(program.name, child.pid, created, str(log), program.foundation, program.stop_signal)
+            self._write([*self.running(), running])
+            return running
+
+    def wait(self, program: Program, running: Running) -> None:
+        """Until it is healthy. Raises StackError with the log's last lines where it ends first or takes too long."""
+        deadline = time.monotonic() + program.patience
+        while not _healthy(program):
+            if running.leader() is None:
+                raise StackError(f"{program.name} ended at its start. {tail(running.log)}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{program.name} does not serve after {program.patience:g} s. {tail(running.log)}")
+            time.sleep(POLL_SECONDS)
+
+    def up(self, program: Program) -> Running:
+        running = self.start(program)
+        self.wait(program, running)
+        return running
+
+    def run(self, program: Program) -> str:
+        """Run it to its end and return its output. Raises StackError where it fails, or outlasts its patience."""
+        running = self.start(program)
+        try:
+            code = self._children[running.pid].wait(program.patience)
+        except subprocess.TimeoutExpired:
+            self._end([running], {}, grace=5)
+            raise StackError(f"{program.name} took over {program.patience:g} s. {tail(running.log)}") from None
+        self._forget(running)
+        if code:
+            raise StackError(f"{program.name} failed with exit code {code}. {tail(running.log)}")
+        return Path(running.log).read_text(errors="replace")
+
+    def running(self) -> list[Running]:
+        """What the state file names, alive or not; oldest first."""
+        try:
+            return [Running(**entry) for entry in json.loads(self.state.read_text())]
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError):  # half a file, or one of another version: the marks still find the processes
+            return []
+
+    def dead(self) -> list[Running]:
+        """Those of the stack that should run and do not."""
+        return [running for running in self.running() if running.leader() is None]
+
+    def stop(self, grace: float = 20.0) -> list[str]:
+        """End everything, foundations last; the names of what was alive. Doing it twice does no harm.
+
+        Raises StackError where something survives even SIGKILL.
+        """
+        with self._lock:
+            self._ending = True
+        running = self.running()
+        alive = [entry.name for entry in running if entry.leader()]
+        bases = [entry for entry in running if entry.foundation]
+        kept = {process.pid for base in bases for process in family(base)}
+        others = {pid: process for pid, process in marked(self.directory).items() if pid not in kept}
+        self._end([entry for entry in running if not entry.foundation], others, grace)
+        self._end(bases, {}, grace)
+        self._end([], marked(self.directory), grace)
+        self.state.unlink(missing_ok=True)
+        return alive
+
+    def _end(self, entries: list[Running], others: Mapping[int, psutil.Process], grace: float) -> None:
+        """Ask the leaders, then all that is left, then kill it, and check."""
+        leaders = [leader for entry in entries if (leader := entry.leader())]
+        everybody = [*others.values(), *(process for entry in entries for process in family(entry))]
+        for entry in entries:
+            _signal(filter(None, [entry.leader()]), entry.stop_signal)
+        self._gone(leaders, grace)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            _signal(everybody, number)
+            if self._gone(everybody, 5):
+                return
+        left = ", ".join(str(process.pid) for process in everybody if _alive(process))
+        raise StackError(f"Expected every process of the stack to end, found these alive after SIGKILL: {left}")
+
+    def _gone(self, processes: list[psutil.Process], seconds: float) -> bool:
+        """Wait until none of them is alive; False where that takes too long."""
+        deadline = time.monotonic() + seconds
+        while any(_alive(process) for process in processes):
+            for child in self._children.values():
+                child.poll()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS / 2)
+        return True
+
+    def _forget(self, running: Running) -> None:
+        with self._lock:
+            self._write([other for other in self.running() if other.pid != running.pid])
+
+    def _write(self, entries: list[Running]) -> None:
+        temporary = self.state.with_suffix(".part")
+        temporary.write_text(json.dumps([asdict(entry) for entry in entries], indent=2))
+        temporary.replace(self.state)
+
+
+def family(running: Running) -> list[psutil.Process]:
+    """The leader, its descendants, and what is left of its group."""
+    leader = running.leader()
+    found = [] if leader is None else [leader, *leader.children(recursive=True)]
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == running.pid and process.create_time() >= running.created:
+                found.append(process)
+        except (psutil.Error, ProcessLookupError):
+            continue
+    return found
+
+
+def marked(directory: Path) -> dict[int, psutil.Process]:
+    """Every process that was started for the stack of `directory`, by its environment; never this one."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(directory):
+                found[process.pid] = process
+        except (psutil.Error, OSError):  # gone, or somebody else's
+            continue
+    return found
+
+
+def tail(log: str, lines: int = LOG_LINES) -> str:
+    """The end of a log, to be printed below an error."""
+    text = Path(log).read_text(errors="replace").rstrip().splitlines()[-lines:]
+    return "\n".join([f"The end of {log}:", *(f"  {line}" for line in text)]) if text else f"{log} is empty."
+
+
+def _healthy(program: Program) -> bool:
+    try:
+        return program.healthy is None or program.healthy()
+    except Exception:  # noqa: BLE001  whatever a check raises, it says "not yet"; wait() bounds it
+        return False
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        running: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    return running
+
+
+def _signal(processes: Iterable[psutil.Process], number: int) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
