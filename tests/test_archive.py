@@ -68,6 +68,8 @@ def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     (second / "nothing").mkdir()
     one, two = archive.pack(first, tmp_path / "one.tar.gz"), archive.pack(second, tmp_path / "other name.tgz")
     assert one == two
+    # Neither a file name nor a time in the gzip header.
+    assert (tmp_path / "one.tar.gz").read_bytes()[3:8] == bytes(5)
     (second / "empty").write_text("x")
     assert archive.pack(second, tmp_path / "three.tar.gz").sha256 != one.sha256
 
