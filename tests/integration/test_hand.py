@@ -1,0 +1,81 @@
+"""What people do by hand, through the real scheduler: deploy, roll back, measure, tidy up; and servers that fail."""
+
+from tests.integration.conftest import Live, rows_of, until, week
+
+WEEKLY, DEPLOY = "learning_engine_weekly", "learning_engine_deploy"
+
+
+def learned(live: Live, number: int, **conf: object) -> str:
+    """The id of a finished weekly run over week `number`, with feedback of its own."""
+    window = {"window_start": week(number).start.isoformat(), "window_end": week(number).end.isoformat()}
+    live.rest.unpause(WEEKLY)
+    run = live.trigger(conf={**window, **conf})
+    live.ended(run)
+    return run
+
+
+def test_deploy_by_hand_then_roll_back(live: Live):
+    for name in ("deploy", "fisher", "maintenance"):
+        live.rest.unpause(f"learning_engine_{name}")
+    registry, ledger = live.resources.registry, live.resources.ledger
+    if not registry.versions():
+        for number in range(2):
+            live.add_feedback(rows_of(number))
+            run = learned(live, number)
+            assert live.state(run) == "success", live.explain(run)
+    first = registry.versions()[0].version
+    before = ledger.current()
+
+    run = live.trigger(DEPLOY, conf={"action": "deploy", "version": first})
+    assert live.ended(run, DEPLOY) == "success", live.explain(run, DEPLOY)
+    assert (ledger.current().version, ledger.current().decided_by) == (first, "admin, by hand")
+
+    run = live.trigger(DEPLOY, conf={"action": "rollback"})
+    assert live.ended(run, DEPLOY) == "success", live.explain(run, DEPLOY)
+    assert ledger.current().version == before.version
+    assert ledger.current().action == "rollback"
+    assert registry.revoked(first) is not None
+
+
+def test_an_unknown_version_fails_at_once(live: Live):
+    live.rest.unpause(DEPLOY)
+    run = live.trigger(DEPLOY, conf={"action": "deploy", "version": "v99.0"})
+    assert live.ended(run, DEPLOY) == "failed"
+    assert live.tasks(run, DEPLOY)["choose"]["try_number"] == 1
+    assert "found no v99.0" in live.log(run, "choose", DEPLOY)
+
+
+def test_fisher_of_a_version_is_measured_again(live: Live):
+    live.rest.unpause("learning_engine_fisher")
+    version = live.resources.registry.versions()[0].version
+    run = live.trigger("learning_engine_fisher", conf={"version": version})
+    assert live.ended(run, "learning_engine_fisher") == "success", live.explain(run, "learning_engine_fisher")
+    record = live.xcom(run, "fisher_of_version", dag_id="learning_engine_fisher")
+    assert (record["guards"], record["kind"], record["units"]) == (version, "diagonal", "per_supervised_token")
+    assert live.resources.store.exists(f"fisher/{version}/fisher.safetensors")
+
+
+def test_maintenance_sweeps_and_finds_everything_whole(live: Live):
+    live.rest.unpause("learning_engine_maintenance")
+    run = live.trigger("learning_engine_maintenance", conf={"dry_run": True})
+    assert live.ended(run, "learning_engine_maintenance") == "success", live.explain(run, "learning_engine_maintenance")
+    audited = live.xcom(run, "audit", dag_id="learning_engine_maintenance")
+    assert audited == {"versions": len(live.resources.registry.versions()), "findings": []}
+
+
+def test_a_server_that_is_down_leaves_the_pointer_and_fails_the_run_with_the_reason(live: Live):
+    live.rest.unpause(DEPLOY)
+    ledger = live.resources.ledger
+    before = ledger.current()
+    target = next(v.version for v in live.resources.registry.versions() if v.version != before.version)
+    server = next(entry for entry in live.stack.running() if entry.name == "model-server")
+    server.leader().kill()
+    until("the model server to end", lambda: server.leader() is None, 30)
+    run = live.trigger(DEPLOY, conf={"action": "deploy", "version": target})
+    try:
+        assert live.ended(run, DEPLOY) == "failed"
+        assert live.tasks(run, DEPLOY)["deploy"]["try_number"] == 2
+        assert "ServingError" in live.log(run, "deploy", DEPLOY)
+        assert ledger.current() == before
+    finally:
+        live.stack.up(live.model_server)
