@@ -140,11 +140,11 @@ def _superfluous(path: Path, keep: Collection[str], owned: Callable[[str], bool]
 
 def _surplus(replica: Replica, keep: Collection[str], owned: Callable[[str], bool]) -> list[str]:
     try:
-        base, *adapters = replica.models()
+        names = replica.models()
     except ServingError as error:
         event("serving.unreachable", replica=str(replica), message=str(error))
         return []
-    return [name for name in dict.fromkeys(adapters) if name != base and owned(name) and name not in keep]
+    return [name for name in dict.fromkeys(names[1:]) if name != names[0] and owned(name) and name not in keep]
 
 
 def _unload(replica: Replica, name: str) -> bool:
