@@ -128,7 +128,10 @@ def test_a_long_prompt_loses_its_beginning_but_not_the_token_that_begins_the_seq
     tokenizer.chat_template = tokenizer.chat_template.replace("{{ bos_token }}", "")
     (example,) = encoded(tmp_path, tokenizer, one(question), max_tokens=64).examples
     assert len(example["input_ids"]) == 64
-    assert "<|begin|>" not in tokenizer.decode(example["input_ids"])
+    assert supervised(tokenizer, example) == "The bird is blue.<|end|>"
+    text = tokenizer.decode(example["input_ids"])
+    assert text.endswith("bird 199<|end|><|assistant|>The bird is blue.<|end|>")
+    assert "<|user|>" not in text
 
 
 def test_an_answer_that_does_not_fit_beside_one_token_of_prompt_is_dropped(tmp_path: Path, tokenizer: Any) -> None:

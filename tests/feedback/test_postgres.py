@@ -242,8 +242,12 @@ def test_a_database_that_is_down_can_be_tried_again(address: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_malformed_connection_says_nothing_of_its_secrets() -> None:
-    source = PostgresSource("host=localhost password=a hunter2")
+@pytest.mark.parametrize(
+    "address",
+    ["host=localhost password=a hunter2", "host=x passwort=hunter2", "postgresql://me:%hunter2@x/db", "port=hunter2"],
+)
+def test_a_malformed_connection_says_nothing_of_its_secrets(address: str) -> None:
+    source = PostgresSource(address)
     assert "hunter2" not in repr(source)
     with pytest.raises(FeedbackError, match="libpq cannot read") as caught:
         list(read(source, WINDOW, Feedback()))

@@ -152,6 +152,21 @@ def test_heldout_goes_by_conversation_at_the_fraction_asked_and_only_grows_with_
     assert held[0.1] < held[0.3]
 
 
+@pytest.mark.parametrize(
+    ("conversation", "fraction", "held"),
+    [
+        ("0" * 64, 1e-9, True),
+        ("0" * 64, 0.0, False),
+        ("3" + "f" * 63, 0.25, True),
+        ("4" + "0" * 63, 0.25, False),
+        ("7" + "f" * 63, 0.5, True),
+        ("f" * 64, 0.5, False),
+    ],
+)
+def test_heldout_is_a_threshold_on_the_digest(conversation: str, fraction: float, held: bool) -> None:
+    assert snapshot.is_heldout(conversation, fraction) is held
+
+
 def test_without_conversation_ids_the_first_user_message_names_the_conversation(tmp_path: Path) -> None:
     chat = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "same"}]}
     more = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "next"}]

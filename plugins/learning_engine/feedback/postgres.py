@@ -21,7 +21,9 @@ from learning_engine.sections import Feedback
 
 BATCH_BYTES = 4 * 1024**2
 LONGEST_CONNECT_SECONDS = 30
-# libpq says these before anything else, and without a word of the connection's parameters.
+# How libpq's complaints about the parameters begin; they repeat a part of them, which may be the password.
+MALFORMED = ("invalid ", "missing ", "unterminated ")
+# How those begin that are safe to pass on.
 HARMLESS = ("connection to server", "could not translate host name")
 # Classes and codes of SQLSTATE that another try can mend: connection, resources, shutdown, cancelled, deadlock.
 PASSING = ("08", "53", "57", "58", "40")
@@ -47,7 +49,7 @@ def read(source: PostgresSource, window: Window, feedback: Feedback) -> Iterator
     with _cursor(source, feedback.timeout_seconds) as cursor, _sql_errors():
         cursor.execute(
             "SELECT set_config('statement_timeout', $1, true), set_config('transaction_read_only', 'on', true), "
-            "set_config('TimeZone', 'UTC', true), set_config('learning_engine.window_start', $2, true), "
+            "set_config('learning_engine.window_start', $2, true), "
             "set_config('learning_engine.window_end', $3, true), set_config('learning_engine.ratings', $4, true)",
             (
                 str(math.ceil(feedback.timeout_seconds * 1000)),
@@ -70,13 +72,14 @@ def _cursor(source: PostgresSource, timeout_seconds: float) -> Iterator[Any]:
         connection = dbapi.connect(_with_timeouts(source.conninfo, timeout_seconds))
     except dbapi.Error as error:
         reason = str(error).partition("Failed to connect: ")[2]
-        if not reason.startswith(HARMLESS):
+        if reason.startswith(MALFORMED):
             raise FeedbackError(
                 "Expected the parameters of a PostgreSQL connection, found some that libpq cannot read: "
                 "check host, port, database and extras of the feedback connection."
             ) from None
+        known = reason.splitlines()[0] if reason.startswith(HARMLESS) else "libpq could not connect"
         raise FeedbackUnavailable(
-            f"Expected to reach the feedback database, but: {reason.splitlines()[0]}. "
+            f"Expected to reach the feedback database, but: {known}. "
             "Check that it runs and that the feedback connection is right."
         ) from None
     with closing(connection), closing(connection.cursor()) as cursor:
