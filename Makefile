@@ -59,6 +59,7 @@ docs: install  ## docs/configuration.md anew, from the code and the commented YA
 lock:  ## requirements.lock anew: the newest packages within the ranges
 	@$(PYTHON) -m include.setup.install lock
 
-clean: down  ## remove the environments, the demo and every cache
+clean:  ## end the demo, remove the environments and every cache
+	-@$(MAKE) --no-print-directory down
 	rm -rf .venv .swift-venv .demo .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
