@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -19,6 +19,7 @@ from learning_engine.sections import Serving
 from learning_engine.serving.client import Replica
 from tests import tiny
 from tests.serving import contract, truth
+from tests.serving.scripted import Answers, scripted_servers
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Serving(connect_timeout_seconds=2, request_timeout_seconds=20, load_timeout_seconds=20)
@@ -91,3 +92,9 @@ def other(base: Path, adapters: Path) -> list[Probe]:
 def bare(base: Path) -> list[Probe]:
     """The base model's own answers."""
     return truth.probes(base, None)
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[[Answers], Replica]]:
+    with scripted_servers() as start:
+        yield start

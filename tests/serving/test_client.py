@@ -1,9 +1,7 @@
 """The client against the local server, and against recorded answers of vLLM 0.32 and of servers that misbehave."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,59 +11,15 @@ from learning_engine.probe import Probe
 from learning_engine.sections import Serving
 from learning_engine.serving.client import Replica
 from tests.serving.conftest import ModelServer
+from tests.serving.contract import CHAT, LOAD, MODELS, UNLOAD
+from tests.serving.scripted import Answer, listing
 
-Answer = tuple[int, str]
 PRIVATE = [{"role": "user", "content": "my private words"}]
-
-
-def listing(*names: str) -> Answer:
-    """/v1/models as vLLM answers it."""
-    cards = [{"id": name, "object": "model", "owned_by": "vllm", "root": "/m", "parent": None} for name in names]
-    return 200, json.dumps({"object": "list", "data": cards})
 
 
 def error(status: int, message: str, kind: str) -> Answer:
     """vLLM's errors, whose codes are integers."""
     return status, json.dumps({"error": {"message": message, "type": kind, "param": None, "code": status}})
-
-
-@pytest.fixture
-def scripted() -> Iterator[Callable[..., Replica]]:
-    """Starts a server that gives recorded answers by path, one after the other; an answer of None never comes."""
-    servers, release = [], threading.Event()
-
-    def start(answers: dict[str, list[Answer | None]]) -> Replica:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                answer = answers[self.path].pop(0)
-                if answer is None:
-                    release.wait(30)
-                    return
-                self.send_response(answer[0])
-                self.send_header("Location", "/elsewhere")
-                self.end_headers()
-                self.wfile.write(answer[1].encode())
-
-            do_POST = do_GET
-
-            def log_message(self, *_: object) -> None:
-                """Tests need no access log."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        limits = Serving(connect_timeout_seconds=2, request_timeout_seconds=5, load_timeout_seconds=0.2)
-        return Replica(f"http://127.0.0.1:{server.server_port}", limits)
-
-    yield start
-    release.set()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-LOAD, UNLOAD, MODELS, CHAT = "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/models", "/v1/chat/completions"
 
 
 def test_the_local_server(pair: tuple[ModelServer, ModelServer], adapters: Path, good: list[Probe]) -> None:

@@ -14,10 +14,11 @@ import pytest
 from learning_engine import archive
 from learning_engine.errors import ConfigError, IntegrityError, PreflightError, ProofError, ServingError
 from learning_engine.probe import Probe
-from learning_engine.sections import Serving
 from learning_engine.serving import rollout
 from learning_engine.serving.client import NoAnswer, Replica
 from tests.serving.conftest import SETTINGS, ModelServer
+from tests.serving.contract import CHAT, LOAD, MODELS, UNLOAD
+from tests.serving.scripted import Answer, Answers, listing
 
 Pair = tuple[ModelServer, ModelServer]
 
@@ -146,17 +147,18 @@ def test_a_replica_that_refuses_the_adapter_leaves_the_others_as_they_were(
 
 
 def test_an_adapter_is_not_unloaded_under_a_probe_that_may_still_run(
-    pair: Pair, adapters: Path, good: list[Probe]
+    pair: Pair, adapters: Path, good: list[Probe], scripted: Callable[[Answers], Replica]
 ) -> None:
-    quick, hasty = pair[0].replica, Replica(pair[1].url, Serving(request_timeout_seconds=0.5))
-    # The server needs longer for so many tokens than this replica's client waits.
-    endless = [replace(good[0], tokens=[0] * 480)]
-    with pytest.raises(NoAnswer):
-        rollout.swap([hasty], "mine-v1.5-slow", str(adapters / "good"), endless)
-    assert "mine-v1.5-slow" in pair[1].replica.models()
-    with pytest.raises(ProofError):
-        rollout.swap([quick], "mine-v1.5-slow", str(adapters / "good"), endless)
-    assert "mine-v1.5-slow" not in quick.models()
+    unloads: list[Answer | None] = [(200, "")]
+    hanging = scripted({MODELS: [listing("base")] * 2, LOAD: [(200, "")], CHAT: [None], UNLOAD: unloads})
+    with pytest.raises(NoAnswer, match="ReadTimeout"):
+        rollout.swap([pair[0].replica, hanging], "mine-v1.5-hang", str(adapters / "good"), good)
+    assert unloads == [(200, "")]
+    assert "mine-v1.5-hang" not in pair[0].replica.models()
+
+
+def test_a_server_that_lists_nothing_has_nothing_to_retire(scripted: Callable[[Answers], Replica]) -> None:
+    assert rollout.retire([scripted({MODELS: [listing()]})], set(), mine, drain_seconds=0) == []
 
 
 def test_wrong_weights_are_named_without_the_texts(pair: Pair, adapters: Path, good: list[Probe]) -> None:
