@@ -13,7 +13,7 @@ from learning_engine import chores, config, options, tasks
 settings = config.load()
 
 
-@dag(
+@dag(  # type: ignore[untyped-decorator]
     dag_id=f"{settings.dag.id_prefix}_deploy",
     dag_display_name="Learning Engine: deploy or roll back",
     doc_md=__doc__,

@@ -12,7 +12,7 @@ from learning_engine import chores, config, options
 settings = config.load()
 
 
-@dag(
+@dag(  # type: ignore[untyped-decorator]
     dag_id=f"{settings.dag.id_prefix}_fisher",
     dag_display_name="Learning Engine: Fisher information",
     doc_md=__doc__,

@@ -15,7 +15,7 @@ from learning_engine import chores, config, options
 settings = config.load()
 
 
-@dag(
+@dag(  # type: ignore[untyped-decorator]
     dag_id=f"{settings.dag.id_prefix}_maintenance",
     dag_display_name="Learning Engine: maintenance",
     doc_md=__doc__,

@@ -32,7 +32,7 @@ from learning_engine import config, options, tasks
 settings = config.load()
 
 
-@dag(
+@dag(  # type: ignore[untyped-decorator]
     dag_id=f"{settings.dag.id_prefix}_weekly",
     dag_display_name="Learning Engine: weekly",
     doc_md=__doc__,

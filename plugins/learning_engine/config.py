@@ -59,10 +59,14 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        yaml = YamlConfigSettingsSource(settings_cls, yaml_file=config_file())
-        return sources["init_settings"], sources["env_settings"], yaml
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=config_file())
 
     def fingerprint(self) -> dict[str, Any]:
         """The sections that a trained adapter and its verdict depend on, as JSON."""

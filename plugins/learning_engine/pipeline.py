@@ -39,16 +39,16 @@ def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
             {
                 "window": window.to_json(),
                 "dataset": sha256,
-                "parent": parent and [parent.version, parent.sha256],
+                "parent": [parent.version, parent.sha256] if parent else None,
                 "settings": settings.fingerprint(),
             }
         )[:20]
-        key = candidate_key(run_key, "dataset.parquet")
+        key, parent_version = candidate_key(run_key, "dataset.parquet"), parent.version if parent else None
         resources.store.put_file(key, snapshot)
-        result.update(window=str(window), parent=parent and parent.version, rows=counts.rows, dropped=counts.dropped)
+        result.update(window=str(window), parent=parent_version, rows=counts.rows, dropped=counts.dropped)
         return Dataset(
             run_key=run_key,
-            parent=parent and parent.version,
+            parent=parent_version,
             window=window,
             uri=resources.store.uri(key),
             sha256=sha256,

@@ -14,6 +14,7 @@ from learning_engine import probe, telemetry
 from learning_engine.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.errors import IntegrityError, RegistryError
 from learning_engine.registry import manifest, upkeep
+from learning_engine.registry.store import NotFound
 from learning_engine.resources import Resources, workspace
 from learning_engine.serving import preflight, rollout
 from learning_engine.serving.client import Replica
@@ -91,8 +92,8 @@ def deploy(
         return Deployment(
             version=version.version,
             adapter_name=name,
-            previous=live and live.version,
-            previous_adapter_name=live and live.adapter_name,
+            previous=live.version if live else None,
+            previous_adapter_name=live.adapter_name if live else None,
             replicas=proofs,
             proven=bool(probes),
             action=action,
@@ -152,10 +153,16 @@ def _replicas(resources: Resources) -> list[Replica]:
 
 
 def _probes(resources: Resources, version: AdapterVersion) -> list[probe.Probe]:
+    """The prompts that prove `version`; none where there were none, or where their retention is over."""
     found = version.report.probes
     if found is None:
         return []
-    return probe.load(resources.store.get_bytes(resources.store.key(found.uri), sha256=found.sha256))
+    try:
+        data = resources.store.get_bytes(resources.store.key(found.uri), sha256=found.sha256)
+    except NotFound:
+        telemetry.event("deploy.unproven", version=version.version, reason="its probes are past retention.text_days")
+        return []
+    return probe.load(data)
 
 
 def _preflight(resources: Resources, version: AdapterVersion) -> Callable[[Path], None]:

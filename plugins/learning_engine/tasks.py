@@ -116,7 +116,7 @@ def accepted(version: Json) -> bool:
     return decision.deploy
 
 
-class Approve(ApprovalOperator):
+class Approve(ApprovalOperator):  # type: ignore[misc]
     """Waits for a person where `deploy: approve` asks for one, or where no probe proves the version; else passes."""
 
     def execute(self, context: Any) -> Any:
