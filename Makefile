@@ -46,7 +46,7 @@ check: install  ## ruff, mypy and import-linter
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
-	@$(VENV)/lint-imports
+	@PYTHONPATH=plugins $(VENV)/lint-imports
 
 bench: install  ## every benchmark: a table each, and JSON under benchmarks/results/
 	@for script in benchmarks/*.py; do \

@@ -37,7 +37,12 @@ class Settings(BaseSettings):
     """Every setting, validated; frozen."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, yaml_file_encoding="utf-8"
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        extra="forbid",
+        frozen=True,
+        yaml_file_encoding="utf-8",
     )
 
     dag: sections.Dag = sections.Dag()
@@ -92,7 +97,7 @@ def load(params: Mapping[str, Any] | None = None) -> Settings:
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem, params or {}) for problem in error.errors())) from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"Cannot read the configuration {path}: {error}") from error
+        raise ConfigError(f"Cannot read {path} or a {PREFIX}… variable over it: {error}") from error
 
 
 def digest(value: Any) -> str:

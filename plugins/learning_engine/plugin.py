@@ -8,5 +8,5 @@ from airflow.plugins_manager import AirflowPlugin
 import learning_engine
 
 
-class LearningEnginePlugin(AirflowPlugin):
+class LearningEnginePlugin(AirflowPlugin):  # type: ignore[misc]
     name = f"learning_engine {learning_engine.__version__}"

@@ -118,7 +118,7 @@ class Lora(Section):
     rank: int = Field(16, ge=1, le=256)
     alpha: float = Field(32, gt=0, le=1024)
     dropout: float = Field(0.05, ge=0, lt=1)
-    target_modules: tuple[AttentionModule, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    target_modules: tuple[AttentionModule, ...] = ("k_proj", "o_proj", "q_proj", "v_proj")
 
     @field_validator("target_modules")
     @classmethod
