@@ -49,7 +49,9 @@ def adapter_asset(settings: Settings) -> Asset:
     Not of the scheme s3, nor of any that Airflow looks up: it would import boto3 each time the DAG file is parsed.
     """
     prefix = f"{settings.store.prefix.strip('/')}/" if settings.store.prefix.strip("/") else ""
-    return Asset(name=f"{settings.dag.id_prefix}_adapter", uri=f"x-learning-engine://{settings.store.bucket}/{prefix}adapters")
+    return Asset(
+        name=f"{settings.dag.id_prefix}_adapter", uri=f"x-learning-engine://{settings.store.bucket}/{prefix}adapters"
+    )
 
 
 def window_params() -> dict[str, Param]:
