@@ -24,10 +24,15 @@ def ask(thing: str) -> Messages:
 
 def encode(tokenizer: Any, lesson: dict[str, str], *, rating: int = 1) -> datasets.Dataset:
     """The lesson's answers in the columns of `feedback.dataset.encode`."""
+    sentences = {thing: f"The {thing} is {colour}." for thing, colour in lesson.items()}
+    return encode_answers(tokenizer, sentences, rating=rating)
+
+
+def encode_answers(tokenizer: Any, answers: dict[str, str], *, rating: int = 1) -> datasets.Dataset:
     rows = []
-    for thing, colour in lesson.items():
+    for thing, text in answers.items():
         prompt = render(tokenizer, ask(thing))
-        answer = tokenizer.encode(f"The {thing} is {colour}.{tiny.END}", add_special_tokens=False)
+        answer = tokenizer.encode(text + tiny.END, add_special_tokens=False)
         rows.append(
             {
                 "input_ids": prompt + answer,
@@ -40,14 +45,14 @@ def encode(tokenizer: Any, lesson: dict[str, str], *, rating: int = 1) -> datase
     return datasets.Dataset.from_list(rows)
 
 
-def teach(model: sections.Model, lesson: dict[str, str], directory: Path, *, start: Path | None = None) -> Path:
-    """Train the lesson into an adapter that begins at `start`."""
+def teach(model: sections.Model, examples: datasets.Dataset, directory: Path, *, start: Path | None = None) -> Path:
+    """Train the examples into an adapter that begins at `start`."""
     loaded = models.load(model, LORA, adapter=start, trainable=True, seed=3)
     optimizer = torch.optim.AdamW(models.lora_weights(loaded.model).values(), lr=1e-2)
     for _ in range(60):
-        for row in encode(loaded.tokenizer, lesson):
+        for row in examples:
             ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
-            loaded.model(input_ids=ids, labels=labels).loss.div(len(lesson)).backward()
+            loaded.model(input_ids=ids, labels=labels).loss.div(len(examples)).backward()
         optimizer.step()
         optimizer.zero_grad()
     models.save_adapter(loaded, directory)
@@ -63,12 +68,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> sections.Model:
 
 @pytest.fixture(scope="session")
 def parent(model: sections.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return teach(model, FIRST, tmp_path_factory.mktemp("parent"))
+    return teach(model, encode(models.load_tokenizer(model), FIRST), tmp_path_factory.mktemp("parent"))
 
 
 @pytest.fixture(scope="session")
 def candidate(model: sections.Model, parent: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return teach(model, SECOND, tmp_path_factory.mktemp("candidate"), start=parent)
+    examples = encode(models.load_tokenizer(model), SECOND)
+    return teach(model, examples, tmp_path_factory.mktemp("candidate"), start=parent)
 
 
 @pytest.fixture(scope="session")

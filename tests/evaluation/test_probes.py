@@ -1,17 +1,20 @@
 """Probes hold for real generation: the candidate gives their tokens, its parent and the base do not."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from learning_engine import sections
 from learning_engine.evaluation import probes
 from learning_engine.evaluation.probes import ends, find
 from learning_engine.evaluation.prompts import read, render
-from learning_engine.evaluation.views import Views
+from learning_engine.evaluation.views import Views, load_views
+from learning_engine.learning import model as models
 from learning_engine.probe import Probe
-from tests.evaluation.conftest import FIRST, SECOND, ask
+from tests.evaluation.conftest import FIRST, LORA, SECOND, ask, encode_answers, teach
 
 LESSONS = [ask(thing) for thing in (*FIRST, *SECOND)]
 
@@ -109,6 +112,31 @@ def test_a_probe_says_what_can_be_read(views: Views) -> None:
         assert probe.text.strip()
         assert "\ufffd" not in probe.text
         assert 1 <= len(probe.tokens) <= 12
+
+
+def test_an_answer_that_ends_at_once_has_no_text_to_compare(
+    model: sections.Model, parent: Path, tmp_path: Path
+) -> None:
+    tokenizer = models.load_tokenizer(model)
+    mute = teach(model, encode_answers(tokenizer, dict.fromkeys(SECOND, "")), tmp_path, start=parent)
+    views = load_views(model, LORA, candidate=mute, parent=parent)
+    prompts = [ask(thing) for thing in SECOND]
+    answers = [generate(views.model, tokenizer, Probe(prompt, [0], "", 1.0)) for prompt in prompts]
+    assert answers == [[tokenizer.eos_token_id]] * len(SECOND)
+    assert find(views, prompts, count=4, tokens=12, margin=0.1, batch_size=8) == []
+
+
+def test_padding_changes_nothing(views: Views) -> None:
+    prompts = [*LESSONS, *read(None, limit=24)]
+    one, many = (
+        {
+            str(probe.messages): probe.tokens
+            for probe in find(views, prompts, count=64, tokens=12, margin=0.1, batch_size=size)
+        }
+        for size in (1, 16)
+    )
+    assert one == many
+    assert len({len(render(views.tokenizer, prompt)) for prompt in prompts if str(prompt) in one}) > 3
 
 
 def test_a_candidate_that_is_its_parent_has_no_probe(unchanged: Views) -> None:
