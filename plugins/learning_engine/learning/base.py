@@ -21,7 +21,9 @@ WHOLE_FILES_BELOW = 2 * 1024**3
 def pick_device(model: sections.Model) -> torch.device:
     if model.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("model.device is 'cuda', but torch finds no CUDA device on this worker: check its queue")
-    return torch.device("cuda" if model.device != "cpu" and torch.cuda.is_available() else "cpu")
+    if model.device != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def load_tokenizer(model: sections.Model) -> Any:
