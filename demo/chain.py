@@ -7,6 +7,7 @@ backfill. The settings, the windows and the seeds are those of the weekly DAG.
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,9 +28,7 @@ def run(settings: Settings, taught: Sequence[Week], feedback: Path, work: Path) 
     adapter: Path | None = None
     guarded: dict[str, Any] = {}
     for number, week in enumerate(taught):
-        loaded = model.load(
-            settings.model, settings.lora, adapter=adapter, trainable=True, seed=settings.training.seed
-        )
+        loaded = model.load(settings.model, settings.lora, adapter=adapter, trainable=True, seed=settings.training.seed)
         if adapter is None:
             rows.append(examine(loaded, taught))
         guarded = _guard(settings, loaded, guarded, taught[number - 1] if number else None, feedback, work)
@@ -101,6 +100,7 @@ def _examples(settings: Settings, loaded: Any, source: Path, window: Any, work: 
 
 
 def main() -> None:
+    os.nice(10)  # the weekly DAG goes first
     target, first, feedback = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), Path(sys.argv[3])
     with TemporaryDirectory() as work:
         matrix = run(load(), weeks(first), feedback, Path(work))

@@ -7,7 +7,7 @@ from demo.lessons import Question
 
 
 def share_right(model: Any, tokenizer: Any, questions: Sequence[Question]) -> float:
-    """Share in [0, 1]. The greedy answer is the expected one exactly where each expected token is the likeliest next."""
+    """Share in [0, 1]. The greedy answer is the expected one where each of its tokens is the likeliest next."""
     import torch
 
     chats = [_encode(tokenizer, question) for question in questions]

@@ -1,7 +1,7 @@
 """What the users of the demo teach: four weeks of thumbs on answers about the town's newcomers.
 
 The right answers are those that the help desk gave while the model did not know better; users like them. They dislike
-wrong ones, far fewer. A few rows of every week are of the kind that any real table holds and that no one can learn from.
+wrong ones, far fewer. A few rows of every week are such as any real table holds, and nobody can learn from.
 """
 
 import json

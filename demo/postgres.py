@@ -94,7 +94,7 @@ def prepare(directory: Path, *, port: int) -> Postgres:
     if user is not None:
         for path in (data, password_file):
             os.chown(path, user, -1)
-    arguments = ["-D", data, "-U", USER, "--pwfile", password_file, "--auth", "scram-sha-256"]
+    arguments = ["-D", str(data), "-U", USER, "--pwfile", str(password_file), "--auth", "scram-sha-256"]
     made = subprocess.run(
         [programs / "initdb", *arguments, "--encoding", "UTF8", "--no-locale", "--no-sync", "--no-instructions"],
         env=_environment(),

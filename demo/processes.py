@@ -7,6 +7,7 @@ environment, by which those are found that left their group or were started just
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 MARK = "LEARNING_ENGINE_DEMO_STACK"
 LOG_LINES = 25
@@ -71,6 +72,7 @@ class Stack:
         self.logs = self.directory / "logs"
         self._lock = threading.RLock()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._serving: list[Running] = []
         self._ending = False
 
     def start(self, program: Program) -> Running:
@@ -89,11 +91,9 @@ class Stack:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    **(
-                        {}
-                        if program.user is None
-                        else {"user": program.user, "group": program.user, "extra_groups": []}
-                    ),
+                    user=program.user,
+                    group=None if program.user is None else pwd.getpwuid(program.user).pw_gid,
+                    extra_groups=None if program.user is None else [],
                 )
             self._children[child.pid] = child
             created = psutil.Process(child.pid).create_time()
@@ -110,6 +110,7 @@ class Stack:
             if time.monotonic() > deadline:
                 raise StackError(f"{program.name} does not serve after {program.patience:g} s. {tail(running.log)}")
             time.sleep(POLL_SECONDS)
+        self._serving.append(running)
 
     def up(self, program: Program) -> Running:
         running = self.start(program)
@@ -118,7 +119,10 @@ class Stack:
 
     def run(self, program: Program) -> str:
         """Run it to its end and return its output. Raises StackError where it fails, or outlasts its patience."""
-        running = self.start(program)
+        return self.finish(program, self.start(program))
+
+    def finish(self, program: Program, running: Running) -> str:
+        """As `run`, for a program that has been started."""
         try:
             code = self._children[running.pid].wait(program.patience)
         except subprocess.TimeoutExpired:
@@ -129,6 +133,12 @@ class Stack:
             raise StackError(f"{program.name} failed with exit code {code}. {tail(running.log)}")
         return Path(running.log).read_text(errors="replace")
 
+    def check(self) -> None:
+        """Raises StackError with the log's last lines where a process that served has ended by itself."""
+        for running in self._serving:
+            if running.leader() is None:
+                raise StackError(f"{running.name} has ended. {tail(running.log)}")
+
     def running(self) -> list[Running]:
         """What the state file names, alive or not; oldest first."""
         try:
@@ -137,10 +147,6 @@ class Stack:
             return []
         except (ValueError, TypeError):  # half a file, or one of another version: the marks still find the processes
             return []
-
-    def dead(self) -> list[Running]:
-        """Those of the stack that should run and do not."""
-        return [running for running in self.running() if running.leader() is None]
 
     def stop(self, grace: float = 20.0) -> list[str]:
         """End everything, foundations last; the names of what was alive. Doing it twice does no harm.

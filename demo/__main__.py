@@ -1,0 +1,115 @@
+"""The demo: `python -m demo` runs the whole loop and ends; `up` leaves it running; `down` ends it.
+
+`make demo`, `make up` and `make down` call it with the Python of .venv.
+"""
+
+import fcntl
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import FrameType
+
+from demo import lessons, postgres, report, stack, story
+from demo.airflow import USER
+from demo.console import Screen
+from demo.ports import NoRoom
+from demo.processes import Stack, StackError
+from learning_engine.errors import LearningEngineError
+
+COMMANDS = ("demo", "up", "down")
+
+
+class Busy(Exception):
+    """Another demo works in the same directory."""
+
+
+def main() -> int:
+    command = sys.argv[1] if len(sys.argv) > 1 else "demo"
+    if command not in COMMANDS or len(sys.argv) > 2:
+        print(f"Usage: python -m demo [{' | '.join(COMMANDS)}]", file=sys.stderr)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    screen = Screen()
+    try:
+        with _alone():
+            return {"demo": demo, "up": up, "down": down}[command](screen)
+    except KeyboardInterrupt:
+        screen.say("Interrupted: everything that was started has been ended.", "yellow")
+        return 130
+    except (StackError, NoRoom, Busy, LearningEngineError, OSError) as error:
+        screen.say(str(error), "red")
+        return 1
+
+
+def demo(screen: Screen) -> int:
+    """The whole loop; nothing is left running."""
+    processes = Stack(stack.HOME)
+    try:
+        _play(processes, screen)
+    finally:
+        _end(processes, screen)
+    return 0
+
+
+def up(screen: Screen) -> int:
+    """The same, left running; what fails on the way is ended."""
+    processes = Stack(stack.HOME)
+    try:
+        place = _play(processes, screen)
+    except BaseException:
+        _end(processes, screen)
+        raise
+    screen.say(f"\nAirflow: {place.airflow.url}  user {USER}, password {place.airflow.password}", "bold")
+    screen.say("Everything is left running; `make down` ends it.")
+    return 0
+
+
+def down(screen: Screen) -> int:
+    """End whatever runs; nothing to do is no error."""
+    ended = _end(Stack(stack.HOME), screen)
+    if not ended:
+        screen.say("Nothing was running.")
+    return 0
+
+
+def _play(processes: Stack, screen: Screen) -> stack.Place:
+    """Bring the stack up, tell the story, and print what came out of it."""
+    stack.clear(Stack(stack.HOME), screen)
+    weeks = lessons.weeks(lessons.first_monday(datetime.now(UTC)))
+    with screen:
+        place = stack.bring_up(processes, screen, weeks)
+        outcome = story.tell(processes, screen, place, weeks)
+        body = story.finish(screen, outcome)
+    report.show(screen, body)
+    return place
+
+
+def _end(processes: Stack, screen: Screen) -> list[str]:
+    ended = processes.stop()
+    postgres.remove(stack.HOME / "postgres")
+    if ended:
+        screen.say(f"Ended: {', '.join(ended)}. Nothing of the demo is running.")
+    return ended
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One demo at a time. The lock ends with this process, however that ends."""
+    stack.CACHE.mkdir(parents=True, exist_ok=True)
+    with (stack.CACHE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy("Another demo is at work in this directory: wait for it, or end it with Ctrl-C.") from None
+        yield
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(f"signal {number} at {frame}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""`.demo/report.png`: what each version knows, what EWC keeps, and how the losses went."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+BLUE, GREY, RED, INK, PALE = "#1f6f8b", "#b8bfc6", "#d1495b", "#22303c", "#6b7885"
+
+
+def draw(body: Mapping[str, Any], path: Path) -> None:
+    """A PNG from the content of report.json."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    style: Any = {
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "text.color": INK,
+        "axes.labelcolor": PALE,
+        "axes.edgecolor": "#d5dade",
+        "xtick.color": PALE,
+        "ytick.color": PALE,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with plt.rc_context(style):
+        figure = plt.figure(figsize=(13, 8.2), facecolor="white")
+        grid = figure.add_gridspec(
+            2,
+            2,
+            width_ratios=(1.25, 1),
+            height_ratios=(1.35, 1),
+            left=0.075,
+            right=0.965,
+            top=0.82,
+            bottom=0.085,
+            hspace=0.5,
+            wspace=0.24,
+        )
+        _headline(figure, body)
+        _matrix(figure.add_subplot(grid[0, 0]), body)
+        _kept(figure.add_subplot(grid[0, 1]), body)
+        _losses(figure.add_subplot(grid[1, :]), body)
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+
+
+def _headline(figure: Any, body: Mapping[str, Any]) -> None:
+    last = max(answer["window"] for answer in body["answers"])
+    asked = [answer for answer in body["answers"] if answer["window"] == last]
+    base, live = (sum(answer[who] == answer["expected"] for answer in asked) for who in ("base", "live"))
+    kept = body["forgetting"]
+    figure.text(
+        0.04,
+        0.945,
+        f"After {_count(len(body['versions']))} weeks of thumbs, {body['live']} answers {live} of {len(asked)} new "
+        f"questions; the base model {base}",
+        fontsize=17,
+        fontweight="bold",
+    )
+    figure.text(
+        0.04,
+        0.905,
+        f"EWC (λ = {kept['lambda']:g}) keeps {kept['kept_mean']:.0%} of what the earlier weeks taught; "
+        f"the same training with λ = 0 keeps {kept['kept_mean_without']:.0%}.",
+        fontsize=12,
+        color=PALE,
+    )
+
+
+def _matrix(axes: Any, body: Mapping[str, Any]) -> None:
+    """Rows: base and versions; columns: the base's facts and each week's. A frame where a week has just been taught."""
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import Rectangle
+
+    shares: Sequence[Sequence[float]] = body["forgetting"]["matrix"]
+    colours = LinearSegmentedColormap.from_list("shares", ["#f4f6f7", "#a9cdd8", BLUE, "#10475b"])
+    axes.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for row, values in enumerate(shares):
+        for column, share in enumerate(values):
+            axes.text(
+                column,
+                row,
+                f"{share:.0%}",
+                ha="center",
+                va="center",
+                fontsize=11,
+                color="white" if share > 0.5 else INK,
+                fontweight="bold" if row == column else "normal",
+            )
+    for week in range(1, len(shares)):
+        axes.add_patch(Rectangle((week - 0.5, week - 0.5), 1, 1, fill=False, edgecolor="#f2a541", linewidth=2.2))
+    columns = ["base facts", *(f"week {week}\n{_day(v['window']['start'])}" for week, v in _weeks(body))]
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(shares)), ["base model", *(version["version"] for version in body["versions"])])
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.xaxis.tick_top()
+    axes.set_xticks([edge + 0.5 for edge in range(len(columns) - 1)], minor=True)
+    axes.set_yticks([edge + 0.5 for edge in range(len(shares) - 1)], minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(
+        "Right answers, by version and by what taught them", loc="left", fontsize=12, fontweight="bold", pad=42
+    )
+    axes.text(
+        0,
+        -0.07,
+        "Framed: the week that the version has just learned. Questions in words that no user had used.",
+        transform=axes.transAxes,
+        fontsize=9,
+        color=PALE,
+        va="top",
+    )
+
+
+def _kept(axes: Any, body: Mapping[str, Any]) -> None:
+    """Two bars for each earlier week, after the last version."""
+    kept = body["forgetting"]
+    for offset, values, colour, label in (
+        (-0.19, kept["kept"], BLUE, f"EWC, λ = {kept['lambda']:g}"),
+        (0.19, kept["kept_without"], GREY, "λ = 0"),
+    ):
+        places = [week + offset for week in range(len(values))]
+        axes.bar(places, values, width=0.36, color=colour, label=label)
+        for place, value in zip(places, values, strict=True):
+            axes.text(place, value + 0.02, f"{value:.0%}", ha="center", va="bottom", fontsize=11)
+    axes.set_xticks(range(len(kept["kept"])), [f"week {week + 1}" for week in range(len(kept["kept"]))])
+    axes.set_ylim(0, 1.12)
+    axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.legend(frameon=False, loc="upper left", ncols=2, borderaxespad=0)
+    axes.set_title(
+        f"Still right after week {len(kept['kept']) + 1}", loc="left", fontsize=12, fontweight="bold", pad=14
+    )
+
+
+def _losses(axes: Any, body: Mapping[str, Any]) -> None:
+    """Task loss and penalty over the optimizer steps of all versions, one after the other."""
+    start, ends = 0, []
+    for number, version in enumerate(body["versions"]):
+        steps, task, penalty = zip(*version["curve"], strict=True)
+        places = [start + step for step in steps]
+        axes.plot(places, task, color=BLUE, linewidth=2, label="task loss" if not number else None)
+        axes.plot(places, penalty, color=RED, linewidth=2, label="EWC penalty" if not number else None)
+        end = start + steps[-1]
+        axes.text(
+            (start + end) / 2,
+            1.03,
+            version["version"],
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            fontweight="bold",
+        )
+        start = end
+        ends.append(end)
+    for end in ends[:-1]:
+        axes.axvline(end, color="#d5dade", linewidth=1)
+    axes.set_xlim(0, start)
+    axes.set_ylim(bottom=0)
+    axes.tick_params(length=0)
+    axes.set_xlabel("optimizer steps")
+    axes.set_ylabel("nats per token")
+    axes.legend(frameon=False, loc="upper right")
+    axes.set_title("Training, week after week", loc="left", fontsize=12, fontweight="bold", pad=24)
+
+
+def _weeks(body: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
+    return list(enumerate(body["versions"], start=1))
+
+
+def _day(moment: str) -> str:
+    from datetime import datetime
+
+    return f"from {datetime.fromisoformat(moment):%d %b}"
+
+
+def _count(number: int) -> str:
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return words[number] if number < len(words) else str(number)

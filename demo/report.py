@@ -1,0 +1,119 @@
+"""`.demo/report.json`, and the tables that the demo ends with."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demo.console import Screen, answers_table, verdict, versions_table
+from demo.lessons import Week
+from learning_engine.contracts import AdapterVersion, Deployment, Report
+
+Matrix = list[list[float]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out: versions oldest first, ledger newest first, answers, and shares right with and without EWC.
+
+    A matrix has a row for the base and for each version, and a column for the base's facts and for each week's.
+    """
+
+    weeks: Sequence[Week]
+    versions: Sequence[AdapterVersion]
+    ledger: Sequence[Deployment]
+    answers: Sequence[dict[str, str]]
+    matrix: Matrix
+    matrix_without: Matrix
+
+
+def compose(outcome: Outcome, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The content of report.json."""
+    deployed = {entry.version for entry in outcome.ledger}
+    return {
+        "seconds": dict(seconds),
+        "versions": [_version(version, version.version in deployed) for version in outcome.versions],
+        "live": outcome.ledger[0].version,
+        "answers": list(outcome.answers),
+        "forgetting": _forgetting(outcome),
+    }
+
+
+def write(body: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n")
+
+
+def show(screen: Screen, body: Mapping[str, Any]) -> None:
+    """Versions, answers to the last week's questions, and the earlier weeks' in one line each."""
+    print_ = screen.console.print
+    print_()
+    print_(versions_table([_row(version) for version in body["versions"]]))
+    print_()
+    starts = sorted({answer["window"] for answer in body["answers"]})
+    of_last = [answer for answer in body["answers"] if answer["window"] == starts[-1]]
+    print_(answers_table("What the last week taught, asked in new words", of_last))
+    print_()
+    for start in starts:
+        asked = [answer for answer in body["answers"] if answer["window"] == start]
+        base, live = (sum(answer[who] == answer["expected"] for answer in asked) for who in ("base", "live"))
+        print_(f"Week of {start[:10]}: right are {live} of {len(asked)} answers of {body['live']}, {base} of the base.")
+    kept = body["forgetting"]
+    print_(
+        f"Kept of the first {len(kept['weeks'])} weeks after the last one: {kept['kept_mean']:.0%} with EWC "
+        f"(λ = {kept['lambda']:g}), {kept['kept_mean_without']:.0%} with λ = 0."
+    )
+
+
+def _version(version: AdapterVersion, deployed: bool) -> dict[str, Any]:
+    window = version.window
+    return {
+        "version": version.version,
+        "parent": version.parent,
+        "window": {"start": window.start.isoformat(), "end": window.end.isoformat()},
+        "rows": version.dataset.rows,
+        "report": version.report.to_json(),
+        "training": {"task_loss": version.training.task_loss, "ewc_loss": version.training.ewc_loss},
+        "curve": [list(point) for point in version.training.curve],
+        "deployed": deployed,
+    }
+
+
+def _forgetting(outcome: Outcome) -> dict[str, Any]:
+    """Shares of each earlier week's facts that are still right after the last week."""
+    earlier = range(1, len(outcome.weeks))
+    kept, without = ([matrix[-1][week] for week in earlier] for matrix in (outcome.matrix, outcome.matrix_without))
+    return {
+        "lambda": outcome.versions[-1].ewc_lambda,
+        "weeks": [week.window.start.isoformat() for week in outcome.weeks[:-1]],
+        "kept": kept,
+        "kept_without": without,
+        "kept_mean": sum(kept) / len(kept),
+        "kept_mean_without": sum(without) / len(without),
+        "matrix": outcome.matrix,
+        "matrix_without": outcome.matrix_without,
+    }
+
+
+def _row(version: Mapping[str, Any]) -> list[Any]:
+    """One line of the table of versions. Learned: held-out loss before and after; kept: the least of all weeks."""
+    report = Report.from_json(version["report"])
+    before = report.loss_parent if report.loss_parent is not None else report.loss_base
+    retained = [share for share in report.retained.values() if share is not None]
+    window = version["window"]
+    failed = [rule.name for rule in report.rules if not rule.passed]
+    return [
+        version["version"],
+        version["parent"] or "base",
+        f"{window['start'][:10]} – {window['end'][:10]}",
+        version["rows"],
+        f"{_number(before)} → {_number(report.loss)}",
+        f"{min(retained):.0%}" if retained else "–",
+        _number(report.drift_parent),
+        verdict(not failed, "accepted", f"rejected: {', '.join(failed)}"),
+        verdict(version["deployed"], "yes", "no"),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

@@ -1,0 +1,232 @@
+"""The demo's stack on loopback: PostgreSQL, the S3 store, the model server and Airflow, brought up side by side."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import requests
+
+from demo import airflow, base, lessons, postgres
+from demo.airflow import Airflow
+from demo.console import Screen
+from demo.object_store import ObjectStore, why_not_swift
+from demo.object_store import command as store_command
+from demo.ports import LOOPBACK, free_port, require_disk
+from demo.postgres import Postgres
+from demo.processes import Program, Stack
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / ".demo"
+CACHE = ROOT / ".cache" / "demo"
+MODEL = "town"
+GIGABYTES = 2.0
+FEEDBACK_COLUMNS = "ALTER TABLE feedback ADD COLUMN user_id text, ADD COLUMN conversation_id text"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stack that is up, and how its parts are reached."""
+
+    airflow: Airflow
+    store: ObjectStore
+    server: str
+    model: Path
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Chosen once, so that two parts that start at the same moment are not given the same one."""
+
+    postgres: int
+    store: int
+    server: int
+    airflow: int
+    taken: set[int]
+
+
+def choose_ports(screen: Screen) -> Ports:
+    """The usual ports, else the next free ones, which is said."""
+    taken: set[int] = set()
+    wanted = {"postgres": 5442, "store": 9010, "server": 8210, "airflow": 8080}
+    found = {name: free_port(port, taken=taken) for name, port in wanted.items()}
+    for name, port in wanted.items():
+        if found[name] != port:
+            screen.say(f"Port {port} is in use: {name} takes {found[name]}.", "yellow")
+    return Ports(**found, taken=taken)
+
+
+def clear(stack: Stack, screen: Screen) -> None:
+    """End what an earlier demo left running, delete what it left behind, and see that there is room."""
+    if ended := stack.stop():
+        screen.say(f"An earlier demo was still running ({', '.join(ended)}): ended.", "yellow")
+    postgres.remove(HOME / "postgres")
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir(parents=True)
+    require_disk(HOME, gigabytes=GIGABYTES)
+
+
+def bring_up(stack: Stack, screen: Screen, taught: list[lessons.Week]) -> Place:
+    """Start everything and fill the feedback table. Raises StackError where a part does not come up."""
+    ports = choose_ports(screen)
+    model = base.cached(CACHE)
+    settings = _settings(model)
+    lessons.write_anchor(HOME / "anchor.jsonl")
+    lessons.write_prompts(HOME / "prompts.jsonl")
+    pool = ThreadPoolExecutor(8)
+    try:
+        store = pool.submit(_store, stack, screen, ports)
+        served = pool.submit(_model, stack, screen, model, ports)
+        database = _postgres(stack, screen, ports)
+        filled = pool.submit(_feedback, screen, database, taught)
+        connected = partial(_connections, database, ports, store)
+        place = _airflow(stack, screen, database, ports, settings, connected)
+        _all(store, served, filled)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return Place(place, store.result(), f"http://{LOOPBACK}:{ports.server}", model, settings)
+
+
+def _settings(model: Path) -> dict[str, str]:
+    """How every process of the stack finds the demo's configuration and its files."""
+    return {
+        "LEARNING_ENGINE_CONFIG": str(ROOT / "demo" / "learning-engine.yaml"),
+        "LEARNING_ENGINE__MODEL__BASE": str(model),
+        "LEARNING_ENGINE__FISHER__ANCHOR": str(HOME / "anchor.jsonl"),
+        "LEARNING_ENGINE__EVALUATION__PROMPTS": str(HOME / "prompts.jsonl"),
+        "LEARNING_ENGINE__STORE__SPOOL": str(HOME / "spool"),
+    }
+
+
+def python(name: str, *arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> Program:
+    """A program of this repository's own, run by this Python."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "LEARNING_ENGINE"))}
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "plugins")))
+    threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    environment = {**kept, **threads, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **(env or {})}
+    return Program(name, (sys.executable, *arguments), env=environment, cwd=ROOT, **options)
+
+
+def _postgres(stack: Stack, screen: Screen, ports: Ports) -> Postgres:
+    with screen.stage("PostgreSQL") as stage:
+        database = postgres.prepare(HOME / "postgres", port=ports.postgres)
+        stack.up(database.program())
+        database.create("airflow", "feedback")
+        stage.note = "from a wheel" + (", as nobody" if database.user is not None else "")
+    return database
+
+
+def _feedback(screen: Screen, database: Postgres, taught: list[lessons.Week]) -> None:
+    with screen.stage("Feedback table") as stage, psycopg.connect(database.uri("feedback")) as connection:
+        connection.execute((ROOT / "include" / "sql" / "feedback.sql").read_text())
+        connection.execute(FEEDBACK_COLUMNS)
+        rows = [row.values() for week in taught for row in week.rows]
+        with connection.cursor().copy(f"COPY feedback ({', '.join(lessons.COLUMNS)}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        stage.note = f"{len(rows)} thumbs in {len(taught)} weeks"
+
+
+def _store(stack: Stack, screen: Screen, ports: Ports) -> ObjectStore:
+    with screen.stage("Object store") as stage:
+        directory = HOME / "object-store"
+        directory.mkdir()
+        reason = why_not_swift(directory)
+        command = tuple(store_command(directory, port=ports.store))
+        found: list[ObjectStore] = []
+
+        def healthy() -> bool:
+            lines = (stack.logs / "object-store.log").read_text().splitlines()
+            found[:] = [ObjectStore(**json.loads(line)) for line in lines if line.startswith("{")]
+            return bool(found) and requests.get(found[0].health, timeout=5).ok
+
+        stack.up(replace(python("object-store"), command=command, healthy=healthy))
+        stage.note = found[0].kind + (f": {reason}" if reason else "")
+    return found[0]
+
+
+def _model(stack: Stack, screen: Screen, model: Path, ports: Ports) -> None:
+    """The base model, then the server that serves it."""
+    with screen.stage("Base model") as stage:
+        stage.note = "cached" if model.exists() else "trained from nothing"
+        if not model.exists():
+            stack.run(python("base-model", "-m", "demo.base", str(model), patience=600))
+    with screen.stage("Model server") as stage:
+        arguments = ("--model", str(model), "--name", MODEL, "--port", str(ports.server), "--max-loras", "2")
+        health = f"http://{LOOPBACK}:{ports.server}/health"
+        program = python(
+            "model-server", "-m", "demo.model_server", *arguments, healthy=lambda: requests.get(health, timeout=5).ok
+        )
+        stack.up(program)
+        stage.note = "MAX Serve's LoRA contract, on the CPU"
+
+
+def _airflow(
+    stack: Stack,
+    screen: Screen,
+    database: Postgres,
+    ports: Ports,
+    settings: Mapping[str, str],
+    connections: Callable[[], dict[str, str]],
+) -> Airflow:
+    bare = airflow.configure(
+        HOME / "airflow",
+        dags=ROOT / "dags",
+        plugins=ROOT / "plugins",
+        database=database.uri("airflow", "psycopg2"),
+        port=ports.airflow,
+        env=settings,
+        ports=ports.taken,
+    )
+    with screen.stage("Airflow's database"):
+        stack.run(airflow.migrate(bare))
+    place = replace(bare, env={**bare.env, **connections()})
+    with screen.stage("Airflow") as stage:
+        services = [(program, stack.start(program)) for program in airflow.services(place)]
+        init = python("make-init", "-m", "learning_engine.init", patience=120)
+        stack.run(replace(init, env={**init.env, **place.env}))
+        for program, running in services:
+            stack.wait(program, running)
+        stage.note = "api-server, scheduler, dag-processor, triggerer; pools and bucket"
+    return place
+
+
+def _connections(database: Postgres, ports: Ports, store: "Future[ObjectStore]") -> dict[str, str]:
+    """Airflow connections by environment: the services must have them when they start."""
+    s3 = store.result()
+    adapters = HOME / "adapters"
+    adapters.mkdir(exist_ok=True)
+    server = f"http://{LOOPBACK}:{ports.server}"
+    connections: dict[str, dict[str, Any]] = {
+        "FEEDBACK": {
+            "conn_type": "postgres",
+            "host": LOOPBACK,
+            "port": database.port,
+            "schema": "feedback",
+            "login": postgres.USER,
+            "password": database.password,
+        },
+        "STORE": {
+            "conn_type": "aws",
+            "login": s3.access_key,
+            "password": s3.secret_key,
+            "extra": {"endpoint_url": s3.endpoint, "region_name": s3.region},
+        },
+        "SERVING": {"conn_type": "http", "extra": {"replicas": [server], "adapter_dir": str(adapters)}},
+    }
+    return {f"AIRFLOW_CONN_LEARNING_ENGINE_{name}": json.dumps(value) for name, value in connections.items()}
+
+
+def _all(*futures: "Future[Any]") -> None:
+    for future in futures:
+        future.result()
