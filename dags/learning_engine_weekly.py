@@ -22,12 +22,13 @@ judges it, publishes it as a version and swaps it into the model server.
 version continues the one before, however many runs start at once.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, dag, task
 
 from learning_engine import config, options, tasks
+from learning_engine.turn import Turn
 
 settings = config.load()
 
@@ -50,16 +51,7 @@ settings = config.load()
 def learning_engine_weekly() -> None:
     gpu, serving = options.gpu(settings), options.serving(settings)
 
-    turn = task.sensor(
-        mode="reschedule",
-        poke_interval=settings.dag.turn_poll_seconds,
-        timeout=settings.dag.turn_timeout_hours * 3600,
-        # A busy scheduler may take a sensor that comes back at once for a dead one, and fail it: look again.
-        retries=20,
-        retry_delay=timedelta(seconds=settings.dag.turn_poll_seconds),
-        retry_exponential_backoff=False,
-        execution_timeout=timedelta(hours=settings.dag.turn_timeout_hours),
-    )(tasks.turn)()
+    turn = Turn(task_id="turn")
     dataset = task(tasks.extract)()
     enough = task.short_circuit(tasks.enough)(dataset)
     fisher = task(**gpu)(tasks.fisher)(dataset)

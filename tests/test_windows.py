@@ -93,14 +93,15 @@ def week(number: int, **fields: Any) -> Run:
 @pytest.mark.parametrize(
     ("others", "waits_for"),
     [
-        ([], None),
-        ([week(2, run_id="mine")], None),
-        ([week(1, run_id="earlier")], "earlier"),
-        ([week(3, run_id="later")], None),
-        ([week(2, run_id="same window")], None),
-        ([week(1, run_id="queued", state="queued", run_type="scheduled")], None),
-        ([week(1, run_id="queued backfill", state="queued", run_type="backfill")], "queued backfill"),
-        ([week(3, run_id="later"), week(0, run_id="first")], "first"),
+        ([], []),
+        ([week(2, run_id="mine")], []),
+        ([week(1, run_id="earlier")], ["earlier"]),
+        ([week(3, run_id="later")], []),
+        ([week(2, run_id="same window")], []),
+        ([week(1, run_id="queued", state="queued", run_type="scheduled")], []),
+        ([week(1, run_id="queued backfill", state="queued", run_type="backfill")], ["queued backfill"]),
+        ([week(3, run_id="later"), week(0, run_id="first")], ["first"]),
+        ([week(1, run_id="b"), week(0, run_id="a"), week(1, run_id="b")], ["a", "b"]),
         (
             [
                 week(
@@ -109,13 +110,13 @@ def week(number: int, **fields: Any) -> Run:
                     conf={"window_start": "2026-11-01T00:00:00Z", "window_end": "2026-11-02T00:00:00Z"},
                 )
             ],
-            "typed in",
+            ["typed in"],
         ),
-        ([week(1, run_id="broken", conf={"window_start": "2026-11-01T00:00:00Z"})], None),
+        ([week(1, run_id="broken", conf={"window_start": "2026-11-01T00:00:00Z"})], []),
     ],
 )
 def test_a_run_waits_for_earlier_windows_only(monkeypatch, others, waits_for):
     monkeypatch.setattr(windows, "_active_runs", lambda _: iter(others))
     mine = week(2)
     window = windows.of_run(mine, {}, WEEKLY).window
-    assert windows.earlier_active_run(mine, window, "dag", WEEKLY) == waits_for
+    assert windows.earlier_active_runs(mine, window, "dag", WEEKLY) == waits_for

@@ -166,6 +166,9 @@ def _probes(resources: Resources, version: AdapterVersion) -> list[probe.Probe]:
 
 
 def _preflight(resources: Resources, version: AdapterVersion) -> Callable[[Path], None]:
+    # On a worker that has the base model too, shapes are held against it and not only against each other.
+    described = Path(version.base_model) / "config.json"
+
     def check(directory: Path) -> None:
         preflight.check(
             directory,
@@ -173,6 +176,7 @@ def _preflight(resources: Resources, version: AdapterVersion) -> Callable[[Path]
             base_revision=version.base_revision,
             lora=version.lora,
             max_lora_rank=resources.settings.serving.max_lora_rank,
+            base_config=described if described.is_file() else None,
         )
 
     return check

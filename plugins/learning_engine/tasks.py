@@ -18,18 +18,6 @@ Json = dict[str, Any]
 
 
 @permanent_errors_fail
-def turn() -> bool:
-    """Sensor: true once no active run of this DAG has an earlier window. Refuses bad params before any work."""
-    context = get_current_context()
-    settings = settings_of(context)
-    run: Any = context["dag_run"]
-    mine = windows.of_run(run, context["params"], settings.dag)
-    waiting_for = windows.earlier_active_run(run, mine.window, run.dag_id, settings.dag)
-    event("turn", window=str(mine.window), waiting_for=waiting_for)
-    return waiting_for is None
-
-
-@permanent_errors_fail
 def extract() -> Json:
     """The window's feedback as a snapshot in the bucket."""
     context = get_current_context()

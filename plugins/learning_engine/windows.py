@@ -54,13 +54,14 @@ def of_run(run: DagRun, params: Mapping[str, Any], dag: Dag) -> RunWindow:
     return RunWindow(window, explicit=True)
 
 
-def earlier_active_run(run: DagRun, window: Window, dag_id: str, dag: Dag) -> str | None:
-    """The id of an active run of this DAG whose window ends at or before this one's start, or None.
+def earlier_active_runs(run: DagRun, window: Window, dag_id: str, dag: Dag) -> list[str]:
+    """The ids of the active runs of this DAG whose windows end at or before this one's start.
 
     Waiting for these, and for no others, makes concurrent runs come out as if one after the other; windows are
     partially ordered by time, so nobody waits in a circle. A queued run counts only in a backfill: any other queued
     run may itself be kept from starting by this one (`max_active_runs` is 1).
     """
+    earlier = []
     for other in _active_runs(dag_id):
         if other.run_id == run.run_id or (other.state == "queued" and other.run_type != "backfill"):
             continue
@@ -69,8 +70,8 @@ def earlier_active_run(run: DagRun, window: Window, dag_id: str, dag: Dag) -> st
         except ConfigError:
             continue  # it will fail by itself in its first task
         if theirs.end <= window.start:
-            return str(other.run_id)
-    return None
+            earlier.append(str(other.run_id))
+    return sorted(set(earlier))
 
 
 def _scheduled(run: DagRun, dag: Dag) -> Window:

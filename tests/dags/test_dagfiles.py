@@ -79,7 +79,7 @@ def test_every_dag_is_documented_tagged_and_owned(dagbag):
         assert dag.max_active_runs == 1, dag.dag_id
         for task in dag.tasks:
             assert task.owner == "ml", task.task_id
-            assert task.retries == (20 if task.task_id == "turn" else 2), task.task_id
+            assert task.retries == 2, task.task_id
 
 
 def test_the_weekly_road_is_one_chain_in_the_promised_order(dagbag):
@@ -108,7 +108,7 @@ bag = DagBag(dag_folder={str(ROOT / "dags")!r}, collect_dags=False)
 bag.collect_dags(dag_folder={str(ROOT / "dags")!r}, safe_mode=False)
 dag = bag.dags["other_weekly"]
 print(json.dumps([dag.get_task("train").queue, dag.get_task("train").pool, dag.get_task("deploy").queue,
-                  dag.timetable.expression, dag.params["ewc_lambda"], dag.get_task("turn").poke_interval,
+                  dag.timetable.expression, dag.params["ewc_lambda"],
                   [asset.uri for asset in dag.get_task("publish").outlets]]))
 """
     found = in_subprocess(
@@ -118,7 +118,6 @@ print(json.dumps([dag.get_task("train").queue, dag.get_task("train").pool, dag.g
         LEARNING_ENGINE__DAG__TRAIN_POOL="big",
         LEARNING_ENGINE__DAG__DEPLOY_QUEUE="edge",
         LEARNING_ENGINE__DAG__SCHEDULE="15 3 * * 2",
-        LEARNING_ENGINE__DAG__TURN_POLL_SECONDS="7",
         LEARNING_ENGINE__EWC__LAMBDA="123",
         LEARNING_ENGINE__STORE__PREFIX="tenant-a",
     )
@@ -128,7 +127,6 @@ print(json.dumps([dag.get_task("train").queue, dag.get_task("train").pool, dag.g
         "edge",
         "15 3 * * 2",
         123.0,
-        7.0,
         ["x-learning-engine://lora-adapters/tenant-a/adapters"],
     ]
 

@@ -28,7 +28,7 @@ WEEKS = 5
 SETTINGS = {
     **SMALL,
     "FEEDBACK__SOURCE": "postgres",
-    "DAG__TURN_POLL_SECONDS": "5",
+    "DAG__TURN_POLL_SECONDS": "1",
     "DAG__RETRIES": "1",
     "DAG__RETRY_DELAY_SECONDS": "1",
     "STORE__PREFIX": "stack",

@@ -1,0 +1,61 @@
+"""The first task of the weekly DAG: a run waits until no run with an earlier window is at work.
+
+It waits in the triggerer, not on a worker: ten runs of a backfill wait at the price of one request each now and then.
+(A sensor that reschedules itself would start a worker each time it looks, and a busy scheduler fails it now and then:
+the end of one look may arrive after the next one has been queued under the same try.)
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from learning_engine import windows
+from learning_engine.glue import permanent_errors_fail, settings_of
+from learning_engine.telemetry import event
+
+ACTIVE = ["queued", "running"]
+
+
+class Turn(BaseOperator):  # type: ignore[misc]
+    """Passes once no active run of this DAG has an earlier window. Refuses bad params before any work."""
+
+    @permanent_errors_fail
+    def execute(self, context: Any) -> None:
+        dag, run = settings_of(context).dag, context["dag_run"]
+        mine = windows.of_run(run, context["params"], dag)
+        earlier = windows.earlier_active_runs(run, mine.window, run.dag_id, dag)
+        event("turn", window=str(mine.window), waiting_for=earlier)
+        if earlier:
+            self.defer(
+                trigger=RunsEnded(run.dag_id, earlier, dag.turn_poll_seconds),
+                method_name="look_again",
+                timeout=timedelta(hours=dag.turn_timeout_hours),
+            )
+
+    def look_again(self, context: Any, event: Any) -> None:  # noqa: ARG002
+        """Those have ended; others may have started meanwhile."""
+        self.execute(context)
+
+
+class RunsEnded(BaseTrigger):  # type: ignore[misc]
+    """Fires when none of `run_ids` is queued or running any more; a deleted run counts as ended."""
+
+    def __init__(self, dag_id: str, run_ids: list[str], poll_seconds: float) -> None:
+        super().__init__()
+        self.dag_id, self.run_ids, self.poll_seconds = dag_id, run_ids, poll_seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        arguments = {"dag_id": self.dag_id, "run_ids": self.run_ids, "poll_seconds": self.poll_seconds}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        count = sync_to_async(RuntimeTaskInstance.get_dr_count)
+        while await count(dag_id=self.dag_id, run_ids=self.run_ids, states=ACTIVE):
+            await asyncio.sleep(self.poll_seconds)
+        yield TriggerEvent({"ended": self.run_ids})
