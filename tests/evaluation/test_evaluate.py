@@ -58,6 +58,7 @@ def test_a_candidate_that_learned_is_accepted_with_its_probes(views: Views) -> N
     assert report.drift_parent > 0
     assert report.notes == []
     assert 1 <= len(found.probes) <= SETTINGS.probes
+    assert any(probe.messages == ask(thing) for probe in found.probes for thing in SECOND)
 
 
 def test_losses_are_over_liked_rows_and_the_others_enter_the_margin(views: Views) -> None:

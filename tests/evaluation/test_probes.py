@@ -17,6 +17,7 @@ from learning_engine.probe import Probe
 from tests.evaluation.conftest import FIRST, LORA, SECOND, ask, encode_answers, teach
 
 LESSONS = [ask(thing) for thing in (*FIRST, *SECOND)]
+EVERY: dict[str, Any] = {"count": 64, "tokens": 12, "margin": 0.1, "batch_size": 8}
 
 
 def generate(model: Any, tokenizer: Any, probe: Probe) -> list[int]:
@@ -97,13 +98,23 @@ def test_the_widest_come_first_and_no_more_than_asked(views: Views) -> None:
 def test_later_prompts_are_tried_only_where_the_first_do_not_do(
     views: Views, unchanged: Views, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    widest_last = [probe.messages for probe in reversed(find(views, LESSONS, **EVERY))]
     monkeypatch.setattr(probes, "ROUND", 2)
-    known = [ask(thing) for thing in SECOND]
-    dull = [[{"role": "user", "content": "house " * 2000}]] * 3
-    early = find(views, [*known, *LESSONS], count=1, tokens=12, margin=0.5, batch_size=8)
-    assert early[0].messages in known[:2]
-    assert len(find(views, [*dull, *known], count=4, tokens=12, margin=0.5, batch_size=8)) == 4
-    assert find(unchanged, LESSONS, count=4, tokens=12, margin=0.5, batch_size=8) == []
+    early = find(views, widest_last, **(EVERY | {"count": 2}))
+    assert len(widest_last) >= 4
+    assert {str(probe.messages) for probe in early} == {str(messages) for messages in widest_last[:2]}
+    assert len(find(views, widest_last, **(EVERY | {"count": 3}))) == 3
+    assert find(unchanged, LESSONS, **EVERY) == []
+
+
+def test_other_tokens_of_the_same_text_prove_nothing(views: Views) -> None:
+    one, parts = (views.tokenizer.encode(text, add_special_tokens=False) for text in ("at", "a"))
+    parts += views.tokenizer.encode("t", add_special_tokens=False)
+    end = views.tokenizer.eos_token_id
+    answer = probes._Answer(ask("house"), [1], parts, [(1, 3.0)])
+    assert len(one) == 1
+    assert probes._probe(views.tokenizer, answer, [[*one, end]]) is None
+    assert probes._probe(views.tokenizer, answer, [[end, end]]) == Probe(ask("house"), parts, "at", 3.0)
 
 
 def test_a_probe_says_what_can_be_read(views: Views) -> None:
