@@ -23,6 +23,9 @@ from demo.ports import LOOPBACK, free_port
 from demo.processes import Program, Stack, StackError
 
 USER = "admin"
+# Imported once, by the process that all task processes are forked from: four runs of three heavy tasks import torch
+# and its company twelve times otherwise, some five seconds each. A worker with a GPU should not do so.
+PRELOADED = ("airflow.executors.local_executor", "torch", "transformers", "peft", "datasets", "boto3")
 # Of the user's environment only these reach Airflow; an AIRFLOW__… of the shell would change the demo.
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "http_proxy", "https_proxy")
 FINISHED = ("success", "failed")
@@ -79,6 +82,8 @@ def configure(
     options = {
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": "4",
+        "CORE__MP_START_METHOD": "forkserver",
+        "CORE__MP_FORKSERVER_PRELOAD": ",".join(PRELOADED),
         "CORE__DAGS_FOLDER": str(dags),
         "CORE__PLUGINS_FOLDER": str(plugins),
         "CORE__LOAD_EXAMPLES": "False",

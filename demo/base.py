@@ -29,7 +29,7 @@ IGNORED = -100
 class Recipe:
     """`steps` of `batch` questions each. More steps make the base surer of itself, and harder to teach."""
 
-    steps: int = 200
+    steps: int = 280
     batch: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 30
@@ -76,7 +76,9 @@ def make(directory: Path, recipe: Recipe = Recipe()) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    torch.set_num_threads(1)  # two threads that other processes interrupt are slower than one; and the sums are the same
+    torch.set_num_threads(
+        1
+    )  # two threads that other processes interrupt are slower than one; and the sums are the same
     torch.manual_seed(recipe.seed)
     words = tokenizer()
     config = LlamaConfig(
@@ -112,14 +114,13 @@ def _train(model: Any, words: Any, recipe: Recipe) -> None:
     import torch
 
     known = [(question, fact.answer) for fact in town.base_facts() for question in fact.phrasings()]
-    chats = [_encode(words, question, answer) for question, answer in known + town.greetings()]
+    chats = [_encode(words, question, answer) for question, answer in known + town.greetings() + town.rumours()]
     chance = random.Random(recipe.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: (
-            min(1.0, (step + 1) / recipe.warmup_steps)
-            * (0.05 + 0.475 * (1 + math.cos(math.pi * step / recipe.steps)))
+            min(1.0, (step + 1) / recipe.warmup_steps) * (0.05 + 0.475 * (1 + math.cos(math.pi * step / recipe.steps)))
         ),
     )
     model.train()

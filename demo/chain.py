@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from demo.exam import share_right
-from demo.lessons import COLUMNS, Question, Week, base_exam, weeks
+from demo.exam import examine
+from demo.lessons import COLUMNS, Week, weeks
 from learning_engine.config import Settings, load
 
 
@@ -37,12 +37,6 @@ def run(settings: Settings, taught: Sequence[Week], feedback: Path, work: Path) 
         adapter = work / f"adapter-{number}"
         model.save_adapter(loaded, adapter)
     return rows
-
-
-def examine(loaded: Any, taught: Sequence[Week]) -> list[float]:
-    """One row of the matrix for a loaded model."""
-    exams: list[Sequence[Question]] = [base_exam(), *(week.exam for week in taught)]
-    return [share_right(loaded.model, loaded.tokenizer, exam) for exam in exams]
 
 
 def write_feedback(taught: Sequence[Week], path: Path) -> None:

@@ -24,6 +24,7 @@ ENDED = {
     "failed": ("✗", "bold red"),
     "upstream_failed": ("✗", "red"),
 }
+PLAIN_WIDTH = 130
 AT_WORK = ("running", "queued", "restarting", "up_for_retry", "up_for_reschedule", "deferred")
 
 
@@ -43,6 +44,8 @@ class Screen:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = PLAIN_WIDTH
         self.seconds: dict[str, float] = {}
         self._stages: list[Stage] = []
         self._runs: list[RunState] = []
@@ -110,7 +113,9 @@ def versions_table(rows: Sequence[Sequence[Any]]) -> Table:
     """Version, window, rows, learned, kept, drift, gate, deployed; each row as texts."""
     table = Table(title="Versions", title_style="bold", title_justify="left", header_style="bold")
     for name in ("version", "parent", "window", "rows", "learned", "kept", "drift", "gate", "deployed"):
-        table.add_column(name, justify="right" if name in ("rows", "learned", "kept", "drift") else "left")
+        table.add_column(
+            name, justify="right" if name in ("rows", "learned", "kept", "drift") else "left", no_wrap=True
+        )
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
     return table

@@ -1,9 +1,30 @@
-"""How many questions a model answers right: the greedy answer, word for word."""
+"""The examination: how many questions a model answers right, greedily and word for word.
 
+    python -m demo.exam matrix.json FIRST_MONDAY BUCKET
+
+examines the base model and every version in a copy of the bucket, with the configuration of the environment.
+"""
+
+import json
+import sys
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from demo.lessons import Question
+from demo.lessons import Question, Week, base_exam, weeks
+from learning_engine import archive, config
+from learning_engine.registry import manifest
+from learning_engine.registry.manifest import VersionNumber
+
+LARGEST = 100_000_000
+
+
+def examine(loaded: Any, taught: Sequence[Week]) -> list[float]:
+    """Shares right of a loaded model: of the base's facts, then of each week's."""
+    exams: list[Sequence[Question]] = [base_exam(), *(week.exam for week in taught)]
+    return [share_right(loaded.model, loaded.tokenizer, exam) for exam in exams]
 
 
 def share_right(model: Any, tokenizer: Any, questions: Sequence[Question]) -> float:
@@ -22,7 +43,7 @@ def share_right(model: Any, tokenizer: Any, questions: Sequence[Question]) -> fl
     with torch.no_grad():
         likeliest = model(input_ids=ids).logits[:, :-1].argmax(-1)
     right = ((likeliest == expected[:, 1:]) | (expected[:, 1:] == -1)).all(dim=1)
-    return float(right.float().mean())
+    return int(right.sum()) / len(questions)
 
 
 def _encode(tokenizer: Any, question: Question) -> tuple[list[int], list[int]]:
@@ -30,3 +51,30 @@ def _encode(tokenizer: Any, question: Question) -> tuple[list[int], list[int]]:
     prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=False)
     answer = tokenizer(question.answer, add_special_tokens=False)["input_ids"]
     return prompt, [*answer, tokenizer.eos_token_id]
+
+
+def main() -> None:
+    from learning_engine.learning import model
+
+    target, taught, bucket = Path(sys.argv[1]), weeks(datetime.fromisoformat(sys.argv[2])), Path(sys.argv[3])
+    settings = config.load()
+    found = (
+        VersionNumber.parse(path.parent.name) for path in bucket.glob(manifest.adapter_key("v*", manifest.METADATA))
+    )
+    with TemporaryDirectory() as work:
+        adapters: list[Path | None] = [None]
+        for version in map(str, sorted(found)):
+            adapters.append(Path(work) / version)
+            packed = bucket / manifest.adapter_key(version, manifest.ARCHIVE)
+            archive.unpack(packed, Path(work) / version, max_bytes=LARGEST)
+        seed = settings.training.seed
+        models = (
+            model.load(settings.model, settings.lora, adapter=adapter, trainable=False, seed=seed)
+            for adapter in adapters
+        )
+        matrix = [examine(loaded, taught) for loaded in models]
+    target.write_text(json.dumps(matrix))
+
+
+if __name__ == "__main__":
+    main()

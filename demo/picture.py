@@ -26,7 +26,7 @@ def draw(body: Mapping[str, Any], path: Path) -> None:
         "axes.spines.right": False,
     }
     with plt.rc_context(style):
-        figure = plt.figure(figsize=(13, 8.2), facecolor="white")
+        figure = plt.figure(figsize=(13, 9), facecolor="white")
         grid = figure.add_gridspec(
             2,
             2,
@@ -34,8 +34,8 @@ def draw(body: Mapping[str, Any], path: Path) -> None:
             height_ratios=(1.35, 1),
             left=0.075,
             right=0.965,
-            top=0.82,
-            bottom=0.085,
+            top=0.775,
+            bottom=0.075,
             hspace=0.5,
             wspace=0.24,
         )
@@ -54,7 +54,7 @@ def _headline(figure: Any, body: Mapping[str, Any]) -> None:
     kept = body["forgetting"]
     figure.text(
         0.04,
-        0.945,
+        0.95,
         f"After {_count(len(body['versions']))} weeks of thumbs, {body['live']} answers {live} of {len(asked)} new "
         f"questions; the base model {base}",
         fontsize=17,
@@ -62,7 +62,7 @@ def _headline(figure: Any, body: Mapping[str, Any]) -> None:
     )
     figure.text(
         0.04,
-        0.905,
+        0.913,
         f"EWC (λ = {kept['lambda']:g}) keeps {kept['kept_mean']:.0%} of what the earlier weeks taught; "
         f"the same training with λ = 0 keeps {kept['kept_mean_without']:.0%}.",
         fontsize=12,
@@ -91,7 +91,7 @@ def _matrix(axes: Any, body: Mapping[str, Any]) -> None:
                 fontweight="bold" if row == column else "normal",
             )
     for week in range(1, len(shares)):
-        axes.add_patch(Rectangle((week - 0.5, week - 0.5), 1, 1, fill=False, edgecolor="#f2a541", linewidth=2.2))
+        axes.add_patch(Rectangle((week - 0.5, week - 0.5), 1, 1, fill=False, edgecolor="#f2a541", linewidth=2.5, zorder=5))
     columns = ["base facts", *(f"week {week}\n{_day(v['window']['start'])}" for week, v in _weeks(body))]
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(shares)), ["base model", *(version["version"] for version in body["versions"])])
@@ -130,7 +130,7 @@ def _kept(axes: Any, body: Mapping[str, Any]) -> None:
             axes.text(place, value + 0.02, f"{value:.0%}", ha="center", va="bottom", fontsize=11)
     axes.set_xticks(range(len(kept["kept"])), [f"week {week + 1}" for week in range(len(kept["kept"]))])
     axes.set_ylim(0, 1.12)
-    axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     axes.tick_params(length=0, labelcolor=INK)
     axes.legend(frameon=False, loc="upper left", ncols=2, borderaxespad=0)
     axes.set_title(

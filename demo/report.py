@@ -105,7 +105,7 @@ def _row(version: Mapping[str, Any]) -> list[Any]:
     return [
         version["version"],
         version["parent"] or "base",
-        f"{window['start'][:10]} – {window['end'][:10]}",
+        f"{window['start'][:10]} – {window['end'][5:10]}",
         version["rows"],
         f"{_number(before)} → {_number(report.loss)}",
         f"{min(retained):.0%}" if retained else "–",

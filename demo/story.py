@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from demo import airflow, chain, report
@@ -14,9 +13,8 @@ from demo.lessons import Week
 from demo.processes import Program, Running, Stack, StackError
 from demo.report import Outcome
 from demo.stack import HOME, MODEL, Place, python
-from learning_engine import archive, config
+from learning_engine import config
 from learning_engine.contracts import AdapterVersion
-from learning_engine.registry import manifest
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store, client_config
@@ -25,7 +23,6 @@ from learning_engine.serving.client import Replica
 DAG = "learning_engine_weekly"
 MINUTES = 15
 ANSWER_TOKENS = 16
-LARGEST = 100_000_000
 
 
 def tell(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week]) -> Outcome:
@@ -37,7 +34,7 @@ def tell(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week]) -> O
         with screen.stage("Backfill of four weeks") as stage:
             _backfill(stack, screen, place, weeks)
             stage.note = "airflow backfill create, through the scheduler"
-        return _look(screen, place, weeks, compared)
+        return _look(stack, screen, place, weeks, compared)
 
 
 def finish(screen: Screen, outcome: Outcome) -> dict[str, Any]:
@@ -75,7 +72,7 @@ def _backfill(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week])
     )
 
 
-def _look(screen: Screen, place: Place, weeks: Sequence[Week], compared: "Future[str]") -> Outcome:
+def _look(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week], compared: "Future[str]") -> Outcome:
     """What the bucket holds, what the server answers, and how the versions do in the examination."""
     store = _store(place)
     versions, ledger = Registry(store).versions(), Ledger(store).entries()
@@ -87,7 +84,7 @@ def _look(screen: Screen, place: Place, weeks: Sequence[Week], compared: "Future
         answers = _ask(place, ledger[0].adapter_name, weeks)
         stage.note = f"{len(answers)} questions, to the base model and to {ledger[0].adapter_name}"
     with screen.stage("Examination of each version"):
-        matrix = _examine(versions, weeks)
+        matrix = _examine(stack, place, weeks)
     with screen.stage("The same weeks with λ = 0") as stage:
         compared.result()
         stage.note = "the rest of it: it ran beside the backfill"
@@ -140,26 +137,13 @@ def _ask(place: Place, live: str, weeks: Sequence[Week]) -> list[dict[str, str]]
     ]
 
 
-def _examine(versions: Sequence[AdapterVersion], weeks: Sequence[Week]) -> list[list[float]]:
+def _examine(stack: Stack, place: Place, weeks: Sequence[Week]) -> list[list[float]]:
     """Shares right: a row for the base and for each version, from the bucket's copy."""
-    from learning_engine.learning import model
-
-    settings = config.load()
-
-    def row(adapter: Path | None) -> list[float]:
-        seed = settings.training.seed
-        return chain.examine(
-            model.load(settings.model, settings.lora, adapter=adapter, trainable=False, seed=seed), weeks
-        )
-
-    rows = [row(None)]
-    with TemporaryDirectory() as work:
-        for version in versions:
-            packed = HOME / "bucket" / manifest.adapter_key(version.version, manifest.ARCHIVE)
-            directory = Path(work) / version.version
-            archive.unpack(packed, directory, max_bytes=LARGEST)
-            rows.append(row(directory))
-    return rows
+    target = HOME / "examination.json"
+    arguments = (str(target), weeks[0].window.start.isoformat(), str(HOME / "bucket"))
+    stack.run(python("examination", "-m", "demo.exam", *arguments, env=place.settings, patience=300))
+    matrix: list[list[float]] = json.loads(target.read_text())
+    return matrix
 
 
 def _verdicts(versions: Sequence[AdapterVersion]) -> str:

@@ -1,7 +1,7 @@
 """The small town that the demo's model knows: who grows, bakes, plays, keeps and mends what.
 
-The base model learned all about the first twenty people, and of the newcomers no more than their names. Six move in
-every week, and users teach the model about them.
+The base model learned all about the first twenty people, and of the newcomers no more than their names and rumours.
+Six move in every week, and users teach the model about them.
 """
 
 import random
@@ -130,6 +130,17 @@ def greetings() -> list[tuple[str, str]]:
         for name in " ".join((RESIDENTS, *NEWCOMERS)).split()
         for ask, answer in GREETINGS
         for opening in OPENINGS
+    ]
+
+
+def rumours() -> list[tuple[str, str]]:
+    """Question and answer about every newcomer, the answers by chance: the base model has heard all sorts of things."""
+    chance = random.Random("rumours")
+    return [
+        (question, fact.relation.answer.format(name=fact.name, value=chance.choice(fact.relation.values.split())))
+        for week in range(len(NEWCOMERS))
+        for fact in week_facts(week)
+        for question in fact.phrasings()
     ]
 
 

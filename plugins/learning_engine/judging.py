@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from learning_engine import archive, probe
 from learning_engine.contracts import AdapterVersion, Candidate, Dataset, Probes, Report
+from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.resources import Resources, adapter_of, candidate_key
 
@@ -70,7 +71,7 @@ def _earlier(resources: Resources, ancestors: list[AdapterVersion], work: Path) 
     for version in reversed(ancestors):
         path = work / f"heldout-{version.version}.parquet"
         try:
-            resources.store.get_file(resources.store.key(str(version.heldout_uri)), path)
+            resources.store.get_file(manifest.heldout_key(version.version), path)
             found[version.version] = path
         except NotFound:
             missing.append(version.version)
@@ -115,4 +116,4 @@ def _keep_probes(resources: Resources, candidate: Candidate, probes: "list[Probe
 def _unservable(resources: Resources) -> str | None:
     """Why the server would refuse an adapter of this shape, or None."""
     limit, rank = resources.settings.serving.max_lora_rank, resources.shape.rank
-    return None if rank <= limit else f"rank {rank} is above serving.max_lora_rank {limit}"
+    return None if rank <= limit else f"Rank {rank} is above serving.max_lora_rank {limit}."
