@@ -37,7 +37,7 @@ class Airflow:
 
     home: Path
     url: str
-    password: str
+    password: str = field(repr=False)
     env: Mapping[str, str] = field(repr=False)
 
     def program(self, name: str, *arguments: str, **options: Any) -> Program:

@@ -56,7 +56,7 @@ def _headline(figure: Any, body: Mapping[str, Any]) -> None:
         0.04,
         0.95,
         f"After {_count(len(body['versions']))} weeks of thumbs, {body['live']} answers {live} of {len(asked)} new "
-        f"questions; the base model {base}",
+        f"questions; the base model, {base}",
         fontsize=17,
         fontweight="bold",
     )
@@ -91,7 +91,11 @@ def _matrix(axes: Any, body: Mapping[str, Any]) -> None:
                 fontweight="bold" if row == column else "normal",
             )
     for week in range(1, len(shares)):
-        axes.add_patch(Rectangle((week - 0.5, week - 0.5), 1, 1, fill=False, edgecolor="#f2a541", linewidth=2.5, zorder=5))
+        axes.add_patch(
+            Rectangle(
+                (week - 0.5, week - 0.5), 1, 1, fill=False, edgecolor="#f2a541", linewidth=2.5, zorder=5, clip_on=False
+            )
+        )
     columns = ["base facts", *(f"week {week}\n{_day(v['window']['start'])}" for week, v in _weeks(body))]
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(shares)), ["base model", *(version["version"] for version in body["versions"])])

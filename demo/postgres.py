@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -34,7 +34,7 @@ class Postgres:
     programs: Path
     data: Path
     port: int
-    password: str
+    password: str = field(repr=False)
     user: int | None
 
     def uri(self, database: str, driver: str = "") -> str:

@@ -1,0 +1,27 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from demo.ports import LOOPBACK, NoRoom, free_port, require_disk
+
+
+def test_a_port_in_use_gives_the_next_free_one():
+    with socket.socket() as server:
+        server.bind((LOOPBACK, 0))
+        server.listen()
+        port = server.getsockname()[1]
+        assert free_port(port) > port
+
+
+def test_no_port_is_promised_twice():
+    taken: set[int] = set()
+    first = free_port(taken=taken)
+    assert free_port(first, taken=taken) != first
+    assert len(taken) == 2
+
+
+def test_a_full_disk_is_named(tmp_path: Path):
+    require_disk(tmp_path, gigabytes=0)
+    with pytest.raises(NoRoom, match="Expected 1e.09 GB free"):
+        require_disk(tmp_path, gigabytes=1e9)
