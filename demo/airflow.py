@@ -130,9 +130,10 @@ def services(airflow: Airflow) -> list[Program]:
 
         return healthy
 
-    # LocalExecutor's logs lie on the same disk as the api-server: the log servers are not needed.
+    # LocalExecutor's logs lie on the same disk as the api-server: the log servers are not needed. Once it has shut down,
+    # the api-server spends half a minute on tidying its memory up before it ends; it is not waited for.
     return [
-        airflow.program("api-server", "api-server", healthy=beats("metadatabase"), patience=120),
+        airflow.program("api-server", "api-server", healthy=beats("metadatabase"), patience=120, grace=2),
         airflow.program("scheduler", "scheduler", "--skip-serve-logs", healthy=beats("scheduler"), patience=120),
         airflow.program("dag-processor", "dag-processor", healthy=beats("dag_processor"), patience=120),
         airflow.program("triggerer", "triggerer", "--skip-serve-logs", healthy=beats("triggerer"), patience=120),

@@ -29,7 +29,7 @@ IGNORED = -100
 class Recipe:
     """`steps` of `batch` questions each. More steps make the base surer of itself, and harder to teach."""
 
-    steps: int = 280
+    steps: int = 220
     batch: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 30

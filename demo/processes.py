@@ -29,7 +29,10 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. `healthy` may raise or return False until it serves; a foundation is ended after all others."""
+    """What to run. `healthy` may raise or return False until it serves, for `patience` seconds at most.
+
+    Asked to end by `stop_signal`, it has `grace` seconds; a foundation is ended after all others.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -40,6 +43,7 @@ class Program:
     patience: float = 90.0
     foundation: bool = False
     stop_signal: int = signal.SIGTERM
+    grace: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Running:
     log: str
     foundation: bool
     stop_signal: int
+    grace: float
 
     def leader(self) -> psutil.Process | None:
         """The process itself, or None where it is gone, or where its id belongs to another one now."""
@@ -97,7 +102,15 @@ class Stack:
                 )
             self._children[child.pid] = child
             created = psutil.Process(child.pid).create_time()
-            running = Running(program.name, child.pid, created, str(log), program.foundation, program.stop_signal)
+            running = Running(
+                program.name,
+                child.pid,
+                created,
+                str(log),
+                program.foundation,
+                program.stop_signal,
+                program.grace,
+            )
             self._write([*self.running(), running])
             return running
 
@@ -126,9 +139,10 @@ class Stack:
         try:
             code = self._children[running.pid].wait(program.patience)
         except subprocess.TimeoutExpired:
-            self._end([running], {}, grace=5)
+            self._end([running], {})
             raise StackError(f"{program.name} took over {program.patience:g} s. {tail(running.log)}") from None
-        self._forget(running)
+        finally:
+            self._forget(running)
         if code:
             raise StackError(f"{program.name} failed with exit code {code}. {tail(running.log)}")
         return Path(running.log).read_text(errors="replace")
@@ -148,7 +162,7 @@ class Stack:
         except (ValueError, TypeError):  # half a file, or one of another version: the marks still find the processes
             return []
 
-    def stop(self, grace: float = 20.0) -> list[str]:
+    def stop(self) -> list[str]:
         """End everything, foundations last; the names of what was alive. Doing it twice does no harm.
 
         Raises StackError where something survives even SIGKILL.
@@ -160,19 +174,20 @@ class Stack:
         bases = [entry for entry in running if entry.foundation]
         kept = {process.pid for base in bases for process in family(base)}
         others = {pid: process for pid, process in marked(self.directory).items() if pid not in kept}
-        self._end([entry for entry in running if not entry.foundation], others, grace)
-        self._end(bases, {}, grace)
-        self._end([], marked(self.directory), grace)
+        self._end([entry for entry in running if not entry.foundation], others)
+        self._end(bases, {})
+        self._end([], marked(self.directory))
         self.state.unlink(missing_ok=True)
         return alive
 
-    def _end(self, entries: list[Running], others: Mapping[int, psutil.Process], grace: float) -> None:
+    def _end(self, entries: list[Running], others: Mapping[int, psutil.Process]) -> None:
         """Ask the leaders, then all that is left, then kill it, and check."""
-        leaders = [leader for entry in entries if (leader := entry.leader())]
         everybody = [*others.values(), *(process for entry in entries for process in family(entry))]
+        began = time.monotonic()
         for entry in entries:
             _signal(filter(None, [entry.leader()]), entry.stop_signal)
-        self._gone(leaders, grace)
+        for entry in entries:
+            self._gone(filter(None, [entry.leader()]), entry.grace - (time.monotonic() - began))
         for number in (signal.SIGTERM, signal.SIGKILL):
             _signal(everybody, number)
             if self._gone(everybody, 5):
@@ -180,10 +195,10 @@ class Stack:
         left = ", ".join(str(process.pid) for process in everybody if _alive(process))
         raise StackError(f"Expected every process of the stack to end, found these alive after SIGKILL: {left}")
 
-    def _gone(self, processes: list[psutil.Process], seconds: float) -> bool:
+    def _gone(self, processes: Iterable[psutil.Process], seconds: float) -> bool:
         """Wait until none of them is alive; False where that takes too long."""
-        deadline = time.monotonic() + seconds
-        while any(_alive(process) for process in processes):
+        deadline, waiting = time.monotonic() + seconds, list(processes)
+        while any(_alive(process) for process in waiting):
             for child in self._children.values():
                 child.poll()
             if time.monotonic() > deadline:

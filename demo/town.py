@@ -15,6 +15,7 @@ NEWCOMERS = (
     "Tilda Ulf Vera Wanda Yusuf Zelda",
 )
 OPENINGS = ("", "Hello! ", "Tell me: ", "One question: ", "Please help me. ", "I forgot. ", "Quick one: ", "Good day! ")
+RUMOURS = 2
 GREETINGS = (
     ("Say hello to {name}.", "Hello, {name}!"),
     ("Wish {name} a good day.", "Good day, {name}!"),
@@ -134,13 +135,13 @@ def greetings() -> list[tuple[str, str]]:
 
 
 def rumours() -> list[tuple[str, str]]:
-    """Question and answer about every newcomer, the answers by chance: the base model has heard all sorts of things."""
+    """Question and answer about each newcomer, the answers by chance: what the base model has heard is mere hearsay."""
     chance = random.Random("rumours")
     return [
         (question, fact.relation.answer.format(name=fact.name, value=chance.choice(fact.relation.values.split())))
         for week in range(len(NEWCOMERS))
         for fact in week_facts(week)
-        for question in fact.phrasings()
+        for question in chance.sample(fact.phrasings(), RUMOURS)
     ]
 
 

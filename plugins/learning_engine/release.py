@@ -87,13 +87,13 @@ def deploy(
         )
         probes = _probes(resources, version)
         proofs = rollout.swap(_replicas(resources), name, f"{place.server_adapter_dir.rstrip('/')}/{name}", probes)
-        live = resources.ledger.current()
+        before = _before(resources, version.version)
         result.update(replicas=len(proofs), probes=len(probes))
         return Deployment(
             version=version.version,
             adapter_name=name,
-            previous=live.version if live else None,
-            previous_adapter_name=live.adapter_name if live else None,
+            previous=before[0],
+            previous_adapter_name=before[1],
             replicas=proofs,
             proven=bool(probes),
             action=action,
@@ -146,6 +146,16 @@ def audit(resources: Resources) -> dict[str, Any]:
                 + "; ".join(str(finding) for finding in findings)
             )
         return {"versions": len(resources.registry.versions()), "findings": []}
+
+
+def _before(resources: Resources, version: str) -> tuple[str | None, str | None]:
+    """The version that this one replaces, and its adapter's name; deploying the live one again replaces nothing."""
+    live = resources.ledger.current()
+    if live is None:
+        return None, None
+    if live.version == version:
+        return live.previous, live.previous_adapter_name
+    return live.version, live.adapter_name
 
 
 def _replicas(resources: Resources) -> list[Replica]:

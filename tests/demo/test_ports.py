@@ -23,5 +23,5 @@ def test_no_port_is_promised_twice():
 
 def test_a_full_disk_is_named(tmp_path: Path):
     require_disk(tmp_path, gigabytes=0)
-    with pytest.raises(NoRoom, match="Expected 1e.09 GB free"):
+    with pytest.raises(NoRoom, match=r"Expected 1e.09 GB free"):
         require_disk(tmp_path, gigabytes=1e9)

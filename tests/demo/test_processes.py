@@ -28,7 +28,7 @@ def program(name: str, code: str, **options: object) -> Program:
 def stack(tmp_path: Path):
     stack = Stack(tmp_path / "stack")
     yield stack
-    Stack(tmp_path / "stack").stop(grace=0.2)
+    Stack(tmp_path / "stack").stop()
 
 
 def test_a_program_is_waited_for_until_it_serves(stack: Stack, tmp_path: Path):
@@ -42,13 +42,13 @@ def test_a_program_is_waited_for_until_it_serves(stack: Stack, tmp_path: Path):
 
 def test_a_program_that_ends_at_its_start_fails_at_once_with_its_last_words(stack: Stack):
     began = time.monotonic()
-    with pytest.raises(StackError, match="(?s)broken ended at its start.*no such database"):
+    with pytest.raises(StackError, match=r"(?s)broken ended at its start.*no such database"):
         stack.up(program("broken", "raise SystemExit('no such database')", healthy=lambda: False))
     assert time.monotonic() - began < 30  # far below its patience of 90
 
 
 def test_a_program_that_never_serves_is_given_up(stack: Stack):
-    with pytest.raises(StackError, match="deaf does not serve after 0.3 s"):
+    with pytest.raises(StackError, match=r"deaf does not serve after 0.3 s"):
         stack.up(program("deaf", FOREVER, healthy=lambda: False, patience=0.3))
 
 
@@ -62,19 +62,19 @@ def test_a_server_that_ends_later_is_noticed(stack: Stack):
 
 def test_a_command_gives_its_output_or_its_reason(stack: Stack):
     assert stack.run(program("speak", "print('hello')")) == "hello\n"
-    with pytest.raises(StackError, match="(?s)fail failed with exit code 3.*why"):
+    with pytest.raises(StackError, match=r"(?s)fail failed with exit code 3.*why"):
         stack.run(program("fail", "print('why'); raise SystemExit(3)"))
-    with pytest.raises(StackError, match="hang took over 0.2 s"):
+    with pytest.raises(StackError, match=r"hang took over 0.2 s"):
         stack.run(program("hang", FOREVER, patience=0.2))
     assert stack.running() == []
 
 
 def test_nothing_survives_the_end_and_ending_twice_does_no_harm(stack: Stack):
     log = stack.logs / "stubborn.log"
-    stack.up(program("stubborn", STUBBORN, healthy=lambda: "ready" in log.read_text()))
+    stack.up(program("stubborn", STUBBORN, healthy=lambda: "ready" in log.read_text(), grace=0.2))
     stack.up(program("polite", FOREVER))
     assert len(marked(stack.directory)) == 3
-    assert stack.stop(grace=0.2) == ["stubborn", "polite"]
+    assert stack.stop() == ["stubborn", "polite"]
     assert marked(stack.directory) == {}
     assert stack.stop() == []
 

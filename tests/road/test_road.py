@@ -95,6 +95,17 @@ def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(ro
         release.choose(road.resources, action="rollback", version=None)
 
 
+def test_deploying_the_live_version_again_gives_a_restarted_replica_its_adapter_back(road: Road):
+    road.teach(0, 1)
+    for number in range(2):
+        live = road.serve(road.learn(week(number)), run_id=str(number))
+    replica = Replica(road.resources.serving.replicas[0], road.resources.settings.serving)
+    replica.unload(live.adapter_name)
+    again = road.serve(road.resources.registry.get("v1.1"), run_id="again", by_hand=True)
+    assert (again.version, again.previous) == ("v1.1", "v1.0")
+    assert {live.adapter_name, live.previous_adapter_name} <= set(replica.models())
+
+
 def test_only_a_descendant_of_the_live_version_goes_live_by_itself(road: Road):
     road.teach(0, 1)
     live = road.learn(week(0))
