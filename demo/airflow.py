@@ -130,8 +130,8 @@ def services(airflow: Airflow) -> list[Program]:
 
         return healthy
 
-    # LocalExecutor's logs lie on the same disk as the api-server: the log servers are not needed. Once it has shut down,
-    # the api-server spends half a minute on tidying its memory up before it ends; it is not waited for.
+    # LocalExecutor's logs lie on the same disk as the api-server: the log servers are not needed. Once the api-server
+    # has shut down, it spends half a minute on tidying its memory up; that is not waited for.
     return [
         airflow.program("api-server", "api-server", healthy=beats("metadatabase"), patience=120, grace=2),
         airflow.program("scheduler", "scheduler", "--skip-serve-logs", healthy=beats("scheduler"), patience=120),

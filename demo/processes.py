@@ -6,7 +6,6 @@ environment, by which those are found that left their group or were started just
 """
 
 import json
-import os
 import pwd
 import signal
 import subprocess
@@ -18,7 +17,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-MARK = "LEARNING_ENGINE_DEMO_STACK"
+from demo import kin
+
 LOG_LINES = 25
 POLL_SECONDS = 0.1
 
@@ -60,12 +60,10 @@ class Running:
 
     def leader(self) -> psutil.Process | None:
         """The process itself, or None where it is gone, or where its id belongs to another one now."""
-        try:
-            process = psutil.Process(self.pid)
-            alive = process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return None
-        return process if alive else None
+        return kin.same(self.pid, self.created)
+
+    def family(self) -> list[psutil.Process]:
+        return kin.family(self.pid, self.created)
 
 
 class Stack:
@@ -91,7 +89,7 @@ class Stack:
                 child = subprocess.Popen(
                     program.command,
                     cwd=program.cwd,
-                    env={**program.env, MARK: str(self.directory)},
+                    env={**program.env, kin.MARK: str(self.directory)},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -172,33 +170,33 @@ class Stack:
         running = self.running()
         alive = [entry.name for entry in running if entry.leader()]
         bases = [entry for entry in running if entry.foundation]
-        kept = {process.pid for base in bases for process in family(base)}
-        others = {pid: process for pid, process in marked(self.directory).items() if pid not in kept}
+        kept = {process.pid for base in bases for process in base.family()}
+        others = {pid: process for pid, process in kin.marked(self.directory).items() if pid not in kept}
         self._end([entry for entry in running if not entry.foundation], others)
         self._end(bases, {})
-        self._end([], marked(self.directory))
+        self._end([], kin.marked(self.directory))
         self.state.unlink(missing_ok=True)
         return alive
 
     def _end(self, entries: list[Running], others: Mapping[int, psutil.Process]) -> None:
         """Ask the leaders, then all that is left, then kill it, and check."""
-        everybody = [*others.values(), *(process for entry in entries for process in family(entry))]
+        everybody = [*others.values(), *(process for entry in entries for process in entry.family())]
         began = time.monotonic()
         for entry in entries:
-            _signal(filter(None, [entry.leader()]), entry.stop_signal)
+            kin.signal_all(filter(None, [entry.leader()]), entry.stop_signal)
         for entry in entries:
             self._gone(filter(None, [entry.leader()]), entry.grace - (time.monotonic() - began))
         for number in (signal.SIGTERM, signal.SIGKILL):
-            _signal(everybody, number)
-            if self._gone(everybody, 5):
+            kin.signal_all(everybody, number)
+            if self._gone(everybody, 3):
                 return
-        left = ", ".join(str(process.pid) for process in everybody if _alive(process))
+        left = ", ".join(str(process.pid) for process in everybody if kin.alive(process))
         raise StackError(f"Expected every process of the stack to end, found these alive after SIGKILL: {left}")
 
     def _gone(self, processes: Iterable[psutil.Process], seconds: float) -> bool:
         """Wait until none of them is alive; False where that takes too long."""
         deadline, waiting = time.monotonic() + seconds, list(processes)
-        while any(_alive(process) for process in waiting):
+        while any(kin.alive(process) for process in waiting):
             for child in self._children.values():
                 child.poll()
             if time.monotonic() > deadline:
@@ -216,31 +214,6 @@ class Stack:
         temporary.replace(self.state)
 
 
-def family(running: Running) -> list[psutil.Process]:
-    """The leader, its descendants, and what is left of its group."""
-    leader = running.leader()
-    found = [] if leader is None else [leader, *leader.children(recursive=True)]
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == running.pid and process.create_time() >= running.created:
-                found.append(process)
-        except (psutil.Error, ProcessLookupError):
-            continue
-    return found
-
-
-def marked(directory: Path) -> dict[int, psutil.Process]:
-    """Every process that was started for the stack of `directory`, by its environment; never this one."""
-    found = {}
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(directory):
-                found[process.pid] = process
-        except (psutil.Error, OSError):  # gone, or somebody else's
-            continue
-    return found
-
-
 def tail(log: str, lines: int = LOG_LINES) -> str:
     """The end of a log, to be printed below an error."""
     text = Path(log).read_text(errors="replace").rstrip().splitlines()[-lines:]
@@ -252,19 +225,3 @@ def _healthy(program: Program) -> bool:
         return program.healthy is None or program.healthy()
     except Exception:  # noqa: BLE001  whatever a check raises, it says "not yet"; wait() bounds it
         return False
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        running: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    return running
-
-
-def _signal(processes: Iterable[psutil.Process], number: int) -> None:
-    for process in processes:
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue

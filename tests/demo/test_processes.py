@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo.processes import MARK, Program, Stack, StackError, marked
+from demo.kin import MARK, marked
+from demo.processes import Program, Stack, StackError
 
 FOREVER = "import time; time.sleep(600)"
 # Ignores SIGTERM, and leaves a child in a session of its own, as a badly behaved server does.
