@@ -58,9 +58,7 @@ def main() -> None:
 
     target, taught, bucket = Path(sys.argv[1]), weeks(datetime.fromisoformat(sys.argv[2])), Path(sys.argv[3])
     settings = config.load()
-    found = (
-        VersionNumber.parse(path.parent.name) for path in bucket.glob(manifest.adapter_key("v*", manifest.METADATA))
-    )
+    found = (VersionNumber.parse(path.parent.name) for path in bucket.glob(f"{manifest.ADAPTERS}*/{manifest.METADATA}"))
     with TemporaryDirectory() as work:
         adapters: list[Path | None] = [None]
         for version in map(str, sorted(found)):

@@ -1,7 +1,7 @@
 """A run's window for every way in which Airflow starts one, as the run record itself reports it."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -45,6 +45,7 @@ def test_a_run_without_dates_takes_the_last_complete_week(run_after):
     window = windows.of_run(Run(at(run_after)), {}, WEEKLY)
     assert window.window == Window(at("2026-11-09T02:00"), at("2026-11-16T02:00"))
     assert not window.explicit
+    assert (window.window.start - timedelta(days=56)).tzinfo is UTC
 
 
 def test_an_empty_interval_counts_as_none():

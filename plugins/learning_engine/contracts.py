@@ -53,7 +53,8 @@ class Window(Record):
             value: datetime = getattr(self, name)
             if value.tzinfo is None:
                 raise RecordError(f"The window's {name} needs a time zone, found {value.isoformat()}")
-            object.__setattr__(self, name, value.astimezone(UTC))
+            # A plain datetime: Airflow's own (pendulum) loses its zone when a timedelta is taken from it.
+            object.__setattr__(self, name, datetime.fromisoformat(value.astimezone(UTC).isoformat()))
         if self.start >= self.end:
             raise RecordError(
                 f"A window must start before it ends, found [{self.start.isoformat()}, {self.end.isoformat()})"

@@ -75,7 +75,7 @@ def test_a_server_that_is_down_leaves_the_pointer_and_fails_the_run_with_the_rea
     try:
         assert live.ended(run, DEPLOY) == "failed"
         assert live.tasks(run, DEPLOY)["deploy"]["try_number"] == 2
-        assert "ServingError" in live.log(run, "deploy", DEPLOY)
+        assert "NoAnswer" in live.log(run, "deploy", DEPLOY)
         assert ledger.current() == before
     finally:
         live.stack.up(live.model_server)
