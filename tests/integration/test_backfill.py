@@ -1,5 +1,7 @@
 """A backfill of four weeks, ten runs at once, while one more is triggered by hand: one chain, in order."""
 
+from datetime import timedelta
+
 from tests.integration.conftest import Live, rows_of, until, week
 from tests.road.conftest import Road
 
@@ -50,3 +52,24 @@ def test_the_published_version_is_an_asset_event_with_its_metadata(live: Live):
     newest = next(extra for extra in extras if extra["version"] == "v1.4")
     assert newest["parent"] == "v1.3"
     assert newest["sha256"] == live.resources.registry.get("v1.4").sha256
+
+
+def test_a_person_approves_and_the_ledger_says_who(live: Live):
+    start = week(4).end
+    rows = [
+        {**row, "created_at": (start + timedelta(minutes=index)).isoformat(), "conversation_id": f"next-{index}"}
+        for index, row in enumerate(rows_of(3))
+    ]
+    live.add_feedback(rows)
+    window = {"window_start": start.isoformat(), "window_end": (start + timedelta(hours=1)).isoformat()}
+    before = live.resources.ledger.current()
+    run = live.trigger(conf={**window, "deploy": "approve"})
+    until("the question", lambda: live.states(run)["approve"] == "awaiting_input" or live.state(run) == "failed")
+    assert live.resources.ledger.current() == before, live.explain(run)
+    version = live.xcom(run, "publish")["version"]
+    path = f"dags/{DAG}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
+    assert version in live.rest.call("GET", path)["subject"]
+    live.rest.call("PATCH", path, json={"chosen_options": ["Approve"], "params_input": {}})
+    assert live.ended(run) == "success", live.explain(run)
+    now = live.resources.ledger.current()
+    assert (now.version, now.decided_by, now.run.run_id) == (version, "admin, by approval", run)
