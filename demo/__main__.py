@@ -6,6 +6,7 @@
 import fcntl
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -77,6 +78,7 @@ def down(screen: Screen) -> int:
 
 def _play(processes: Stack, screen: Screen) -> stack.Place:
     """Bring the stack up, tell the story, and print what came out of it."""
+    began = time.monotonic()
     stack.clear(Stack(stack.HOME), screen)
     weeks = lessons.weeks(lessons.first_monday(datetime.now(UTC)))
     with screen:
@@ -84,10 +86,14 @@ def _play(processes: Stack, screen: Screen) -> stack.Place:
         outcome = story.tell(processes, screen, place, weeks)
         body = story.finish(screen, outcome)
     report.show(screen, body)
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    screen.say(f"All of it took {minutes} min {seconds} s. Report: .demo/report.json, picture: .demo/report.png")
     return place
 
 
 def _end(processes: Stack, screen: Screen) -> list[str]:
+    """End everything; an impatient second Ctrl-C does not leave half of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     ended = processes.stop()
     postgres.remove(stack.HOME / "postgres")
     if ended:

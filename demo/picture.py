@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# Points of (optimizer step, task loss, EWC penalty), losses in nats per token.
+Curve = Sequence[tuple[int, float, float]]
 BLUE, GREY, RED, INK, PALE = "#1f6f8b", "#b8bfc6", "#d1495b", "#22303c", "#6b7885"
 
 
-def draw(body: Mapping[str, Any], path: Path) -> None:
-    """A PNG from the content of report.json."""
+def draw(body: Mapping[str, Any], curves: Mapping[str, Curve], path: Path) -> None:
+    """A PNG from the content of report.json and the losses of each version's training."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -42,7 +44,7 @@ def draw(body: Mapping[str, Any], path: Path) -> None:
         _headline(figure, body)
         _matrix(figure.add_subplot(grid[0, 0]), body)
         _kept(figure.add_subplot(grid[0, 1]), body)
-        _losses(figure.add_subplot(grid[1, :]), body)
+        _losses(figure.add_subplot(grid[1, :]), curves)
         figure.savefig(path, dpi=150)
         plt.close(figure)
 
@@ -142,11 +144,11 @@ def _kept(axes: Any, body: Mapping[str, Any]) -> None:
     )
 
 
-def _losses(axes: Any, body: Mapping[str, Any]) -> None:
+def _losses(axes: Any, curves: Mapping[str, Curve]) -> None:
     """Task loss and penalty over the optimizer steps of all versions, one after the other."""
     start, ends = 0, []
-    for number, version in enumerate(body["versions"]):
-        steps, task, penalty = zip(*version["curve"], strict=True)
+    for number, (version, curve) in enumerate(curves.items()):
+        steps, task, penalty = zip(*curve, strict=True)
         places = [start + step for step in steps]
         axes.plot(places, task, color=BLUE, linewidth=2, label="task loss" if not number else None)
         axes.plot(places, penalty, color=RED, linewidth=2, label="EWC penalty" if not number else None)
@@ -154,7 +156,7 @@ def _losses(axes: Any, body: Mapping[str, Any]) -> None:
         axes.text(
             (start + end) / 2,
             1.03,
-            version["version"],
+            version,
             transform=axes.get_xaxis_transform(),
             ha="center",
             fontweight="bold",

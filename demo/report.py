@@ -73,8 +73,6 @@ def _version(version: AdapterVersion, deployed: bool) -> dict[str, Any]:
         "window": {"start": window.start.isoformat(), "end": window.end.isoformat()},
         "rows": version.dataset.rows,
         "report": version.report.to_json(),
-        "training": {"task_loss": version.training.task_loss, "ewc_loss": version.training.ewc_loss},
-        "curve": [list(point) for point in version.training.curve],
         "deployed": deployed,
     }
 

@@ -29,12 +29,15 @@ def tell(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week]) -> O
     """Raises StackError with the failed task's log where a run fails."""
     os.environ.update(place.settings)
     comparison = _start_comparison(stack, place, weeks)
-    with ThreadPoolExecutor(1) as pool:
-        compared = pool.submit(stack.finish, *comparison)
+    pool = ThreadPoolExecutor(1)
+    compared = pool.submit(stack.finish, *comparison)
+    try:
         with screen.stage("Backfill of four weeks") as stage:
             _backfill(stack, screen, place, weeks)
             stage.note = "airflow backfill create, through the scheduler"
         return _look(stack, screen, place, weeks, compared)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def finish(screen: Screen, outcome: Outcome) -> dict[str, Any]:
@@ -43,7 +46,8 @@ def finish(screen: Screen, outcome: Outcome) -> dict[str, Any]:
 
     with screen.stage("Report and picture") as stage:
         body = report.compose(outcome, screen.seconds)
-        picture.draw(body, HOME / "report.png")
+        curves = {version.version: version.training.curve for version in outcome.versions}
+        picture.draw(body, curves, HOME / "report.png")
         stage.note = ".demo/report.json, .demo/report.png"
     body["seconds"] = dict(screen.seconds)
     report.write(body, HOME / "report.json")

@@ -128,6 +128,7 @@ def test_the_report_has_what_it_promises(body, tmp_path: Path):
         "end": "2026-10-26T02:00:00+00:00",
     }
     assert read["versions"][0]["rows"] == 320
+    assert read["versions"][0].keys() == {"version", "parent", "window", "rows", "report", "deployed"}
     assert read["live"] == "v1.3"
     assert len(read["answers"]) == 40
     assert (read["forgetting"]["kept_mean"], read["forgetting"]["kept_mean_without"]) == pytest.approx((0.5, 0.1))
@@ -144,7 +145,8 @@ def test_the_tables_name_what_was_rejected_and_what_was_right(body, plain):
 
 
 def test_the_picture_is_drawn(body, tmp_path: Path):
-    picture.draw(body, tmp_path / "report.png")
+    curves = {f"v1.{number}": version(number).training.curve for number in range(4)}
+    picture.draw(body, curves, tmp_path / "report.png")
     data = (tmp_path / "report.png").read_bytes()
     assert data.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", data[16:24])
