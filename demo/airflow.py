@@ -36,9 +36,13 @@ class Airflow:
     """An Airflow that can be started: its environment, and where its REST interface and its page are."""
 
     home: Path
-    url: str
+    port: int
     password: str = field(repr=False)
     env: Mapping[str, str] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
 
     def program(self, name: str, *arguments: str, **options: Any) -> Program:
         command = (sys.executable, "-m", "airflow", *arguments)
@@ -113,7 +117,7 @@ def configure(
     quiet = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     settings = {f"AIRFLOW__{key}": value for key, value in options.items()}
     path = {"AIRFLOW_HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{inherited.get('PATH', '')}"}
-    return Airflow(home, url, password, {**inherited, **quiet, **settings, **path, **env})
+    return Airflow(home, port, password, {**inherited, **quiet, **settings, **path, **env})
 
 
 def migrate(airflow: Airflow) -> Program:
@@ -133,7 +137,9 @@ def services(airflow: Airflow) -> list[Program]:
     # LocalExecutor's logs lie on the same disk as the api-server: the log servers are not needed. Once the api-server
     # has shut down, it spends half a minute on tidying its memory up; that is not waited for.
     return [
-        airflow.program("api-server", "api-server", healthy=beats("metadatabase"), patience=120, grace=2),
+        airflow.program(
+            "api-server", "api-server", healthy=beats("metadatabase"), port=airflow.port, patience=120, grace=2
+        ),
         airflow.program("scheduler", "scheduler", "--skip-serve-logs", healthy=beats("scheduler"), patience=120),
         airflow.program("dag-processor", "dag-processor", healthy=beats("dag_processor"), patience=120),
         airflow.program("triggerer", "triggerer", "--skip-serve-logs", healthy=beats("triggerer"), patience=120),

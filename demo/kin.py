@@ -43,6 +43,18 @@ def marked(directory: Path) -> dict[int, psutil.Process]:
     return found
 
 
+def listens(processes: Iterable[psutil.Process], port: int) -> bool:
+    """Whether one of them accepts TCP connections at `port`."""
+    for process in processes:
+        try:
+            sockets = process.net_connections("tcp")
+        except psutil.Error:
+            continue
+        if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets):
+            return True
+    return False
+
+
 def alive(process: psutil.Process) -> bool:
     """Running, and not merely waiting for its parent to ask how it ended."""
     try:

@@ -1,10 +1,18 @@
-"""Free ports on loopback, and free space on disk, before anything starts."""
+"""Free ports on loopback, and free space on disk, before anything starts.
 
+A port that is free now may not be when its server starts. Among demos and tests of one user a lock keeps it, for as
+long as the process that chose it lives.
+"""
+
+import fcntl
+import os
 import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+_locks: list[int] = []
 
 
 class NoRoom(Exception):
@@ -16,7 +24,7 @@ def free_port(preferred: int = 0, *, taken: set[int] | None = None) -> int:
     taken = taken if taken is not None else set()
     for port in range(preferred, min(preferred + 200, 65_535)) if preferred else [0] * 200:
         found = None if port in taken else _bind(port)
-        if found is not None and found not in taken:
+        if found is not None and found not in taken and _lock(found):
             taken.add(found)
             return found
     raise OSError(
@@ -41,3 +49,16 @@ def _bind(port: int) -> int | None:
             return None
         bound: int = probe.getsockname()[1]
         return bound
+
+
+def _lock(port: int) -> bool:
+    """Promise the port to this process; False where another one has it."""
+    name = Path(tempfile.gettempdir()) / f"learning-engine-{os.getuid()}-port-{port}.lock"
+    handle = os.open(name, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    _locks.append(handle)
+    return True

@@ -59,6 +59,7 @@ class Postgres:
             "postgres",
             (str(self.programs / "postgres"), "-D", str(self.data), *arguments),
             healthy=self.answers,
+            port=self.port,
             env=_environment(),
             cwd=self.data,
             user=self.user,

@@ -29,7 +29,8 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. `healthy` may raise or return False until it serves, for `patience` seconds at most.
+    """What to run. `healthy` may raise or return False until it serves, for `patience` seconds at most; with `port` it
+    must listen there itself, for the answer may come from a stranger that was quicker.
 
     Asked to end by `stop_signal`, it has `grace` seconds; a foundation is ended after all others.
     """
@@ -37,6 +38,7 @@ class Program:
     name: str
     command: tuple[str, ...]
     healthy: Callable[[], bool] | None = None
+    port: int | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path | None = None
     user: int | None = None
@@ -115,7 +117,7 @@ class Stack:
     def wait(self, program: Program, running: Running) -> None:
         """Until it is healthy. Raises StackError with the log's last lines where it ends first or takes too long."""
         deadline = time.monotonic() + program.patience
-        while not _healthy(program):
+        while not (_healthy(program) and _listens(program, running)):
             if running.leader() is None:
                 raise StackError(f"{program.name} ended at its start. {tail(running.log)}")
             if time.monotonic() > deadline:
@@ -218,6 +220,10 @@ def tail(log: str, lines: int = LOG_LINES) -> str:
     """The end of a log, to be printed below an error."""
     text = Path(log).read_text(errors="replace").rstrip().splitlines()[-lines:]
     return "\n".join([f"The end of {log}:", *(f"  {line}" for line in text)]) if text else f"{log} is empty."
+
+
+def _listens(program: Program, running: Running) -> bool:
+    return program.port is None or kin.listens(running.family(), program.port)
 
 
 def _healthy(program: Program) -> bool:

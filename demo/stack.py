@@ -150,7 +150,7 @@ def _store(stack: Stack, screen: Screen, ports: Ports) -> ObjectStore:
             found[:] = [ObjectStore(**json.loads(line)) for line in lines if line.startswith("{")]
             return bool(found) and requests.get(found[0].health, timeout=5).ok
 
-        stack.up(replace(python("object-store"), command=command, healthy=healthy))
+        stack.up(replace(python("object-store"), command=command, healthy=healthy, port=ports.store))
         stage.note = found[0].kind + (f": {reason}" if reason else "")
     return found[0]
 
@@ -165,7 +165,12 @@ def _model(stack: Stack, screen: Screen, model: Path, ports: Ports) -> None:
         arguments = ("--model", str(model), "--name", MODEL, "--port", str(ports.server), "--max-loras", "2")
         health = f"http://{LOOPBACK}:{ports.server}/health"
         program = python(
-            "model-server", "-m", "demo.model_server", *arguments, healthy=lambda: requests.get(health, timeout=5).ok
+            "model-server",
+            "-m",
+            "demo.model_server",
+            *arguments,
+            healthy=lambda: requests.get(health, timeout=5).ok,
+            port=ports.server,
         )
         stack.up(program)
         stage.note = "MAX Serve's LoRA contract, on the CPU"

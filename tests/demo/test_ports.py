@@ -1,9 +1,13 @@
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from demo.ports import LOOPBACK, NoRoom, free_port, require_disk
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_port_in_use_gives_the_next_free_one():
@@ -19,6 +23,15 @@ def test_no_port_is_promised_twice():
     first = free_port(taken=taken)
     assert free_port(first, taken=taken) != first
     assert len(taken) == 2
+
+
+def test_a_port_promised_to_another_process_is_not_given_again():
+    code = "import sys; from demo.ports import free_port; print(free_port(int(sys.argv[1])))"
+    port = free_port()
+    given = subprocess.run(
+        [sys.executable, "-c", code, str(port)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(given.stdout) > port
 
 
 def test_a_full_disk_is_named(tmp_path: Path):

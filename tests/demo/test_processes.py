@@ -1,6 +1,7 @@
 """The supervisor: what it starts serves or fails with a reason, and what it ends is really gone."""
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from demo.kin import MARK, marked
+from demo.ports import free_port
 from demo.processes import Program, Stack, StackError
 
 FOREVER = "import time; time.sleep(600)"
@@ -51,6 +53,15 @@ def test_a_program_that_ends_at_its_start_fails_at_once_with_its_last_words(stac
 def test_a_program_that_never_serves_is_given_up(stack: Stack):
     with pytest.raises(StackError, match=r"deaf does not serve after 0.3 s"):
         stack.up(program("deaf", FOREVER, healthy=lambda: False, patience=0.3))
+
+
+def test_the_answer_of_a_stranger_on_its_port_is_not_taken_for_its_own(stack: Stack):
+    listen = "import socket, time; s = socket.create_server(('127.0.0.1', {})); time.sleep(600)"
+    port = free_port()
+    serves = {"healthy": lambda: socket.create_connection(("127.0.0.1", port)).close() is None, "port": port}
+    stack.up(program("stranger", listen.format(port), **serves))
+    with pytest.raises(StackError, match=r"(?s)late ended at its start.*Address already in use"):
+        stack.up(program("late", listen.format(port), **serves))
 
 
 def test_a_server_that_ends_later_is_noticed(stack: Stack):
