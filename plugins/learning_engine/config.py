@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from learning_engine import sections
@@ -73,6 +73,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=config_file())
 
+    @model_validator(mode="after")
+    def _drain_fits(self) -> "Settings":
+        limit = self.dag.step_timeout_minutes * 60
+        if self.serving.drain_seconds >= limit:
+            raise ValueError(f"serving.drain_seconds must be below dag.step_timeout_minutes, {limit:g} s")
+        return self
+
     def fingerprint(self) -> dict[str, Any]:
         """The sections that a trained adapter and its verdict depend on, as JSON."""
         return self.model_dump(mode="json", include=set(FINGERPRINTED), by_alias=True)
@@ -93,7 +100,11 @@ def load(params: Mapping[str, Any] | None = None) -> Settings:
         if value is not None and (target := PARAM_SETTINGS.get(name)):
             _put(overrides, target, value)
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
+        if overrides.get("model") and settings.model.base != Settings().model.base:
+            # The configured revision is one of the configured model.
+            settings = Settings(**{**overrides, "model": {**overrides["model"], "revision": None}})
+        return settings
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem, params or {}) for problem in error.errors())) from error
     except (OSError, ValueError) as error:
@@ -131,4 +142,6 @@ def _explain(problem: Any, params: Mapping[str, Any]) -> str:
         if target == path and params.get(name) is not None:
             origin = f"the run's param {name!r}"
     reason = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):  # a rule over several settings, which names them itself
+        return reason
     return f"{key}: {reason}; found {problem['input']!r} in {origin}"

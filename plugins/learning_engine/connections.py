@@ -63,10 +63,10 @@ def _serving(settings: Settings) -> ServingPlace:
     name = settings.connections.serving
     connection = BaseHook.get_connection(name)
     extra = connection.extra_dejson
-    single = f"{connection.schema or 'http'}://{connection.host}:{connection.port}" if connection.host else None
-    replicas = extra.get("replicas") or ([single] if single else [])
+    replicas = extra.get("replicas") or _address(connection)
     adapter_dir = extra.get("adapter_dir")
-    if not replicas or not adapter_dir:
+    listed = isinstance(replicas, list) and all(isinstance(replica, str) for replica in replicas)
+    if not replicas or not listed or not adapter_dir:
         raise ConfigError(
             f"Expected the connection {name} to carry the extra "
             '{"replicas": ["http://host:8000"], "adapter_dir": "/path/on/the/worker", '
@@ -78,3 +78,11 @@ def _serving(settings: Settings) -> ServingPlace:
         adapter_dir=Path(adapter_dir),
         server_adapter_dir=str(extra.get("server_adapter_dir") or adapter_dir),
     )
+
+
+def _address(connection: Any) -> list[str]:
+    """The connection's own host as the only replica, in the forms that Airflow's http connections take."""
+    if not connection.host:
+        return []
+    host = connection.host if "://" in connection.host else f"{connection.schema or 'http'}://{connection.host}"
+    return [f"{host}:{connection.port}" if connection.port else host]

@@ -66,7 +66,10 @@ class Window(Record):
 
 @dataclass(frozen=True)
 class Dataset(Record):
-    """A window's cleaned feedback as one Parquet object. `rows` counts what is left after every rule that drops."""
+    """A window's cleaned feedback as one Parquet object. `rows` counts what is left after every rule that drops.
+
+    `asked` is the run's own window where carry-over made `window` start earlier: it decides who the parent is.
+    """
 
     run_key: str
     parent: str | None
@@ -81,6 +84,7 @@ class Dataset(Record):
     read: int
     dropped: dict[str, int] = field(default_factory=dict)
     tokens: int | None = None
+    asked: Window | None = None
 
 
 @dataclass(frozen=True)

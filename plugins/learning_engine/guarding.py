@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from learning_engine import archive
 from learning_engine.config import digest
 from learning_engine.contracts import AdapterVersion, FisherRecord, Window
+from learning_engine.errors import ModelError
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.resources import Resources, adapter_of, read_window, snapshot_of, workspace
@@ -59,6 +60,18 @@ def load(resources: Resources, record: FisherRecord, path: Path) -> "FisherInfor
     )
 
 
+def same_base(resources: Resources, version: AdapterVersion | None, revision: str) -> None:
+    """Raise ModelError unless the base model that was loaded is the one that `version` was trained on."""
+    if version is None:
+        return
+    expected, found = (version.base_model, version.base_revision), (resources.settings.model.base, revision)
+    if expected != found:
+        raise ModelError(
+            f"Expected the base model of {version.version}, {expected[0]} at {expected[1]}, found {found[0]} at "
+            f"{found[1]}: pin model.revision, or give a changed base model a new name and start a new major version."
+        )
+
+
 def _measure(
     resources: Resources, version: AdapterVersion | None, work: Path, window: Window | None
 ) -> tuple["FisherInformation", str]:
@@ -82,6 +95,7 @@ def _measure(
         trainable=True,
         seed=settings.training.seed,
     )
+    same_base(resources, version, loaded.revision)
     examples = encode(snapshot, loaded.tokenizer, settings.dataset, heldout=False).examples
     liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
     guards = version.version if version else "base"
@@ -142,7 +156,12 @@ def _known(resources: Resources, folder: str) -> FisherRecord | None:
     except NotFound:
         return None
     wanted = resources.settings.fisher
-    return record if (record.kind, record.labels) == (wanted.structure, wanted.labels) else None
+    if (record.kind, record.labels) != (wanted.structure, wanted.labels):
+        return None
+    # A worker that died between the two writes leaves a file that its record does not know.
+    key = resources.store.key(str(record.uri))
+    whole = resources.store.exists(key) and resources.store.head(key).sha256 == record.sha256
+    return record if whole else None
 
 
 def _base_folder(resources: Resources, anchor: Path) -> str:

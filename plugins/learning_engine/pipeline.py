@@ -5,7 +5,7 @@ and a step that finds its own result there returns it.
 """
 
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from learning_engine import archive, guarding, judging, staging, telemetry
 from learning_engine.config import digest
@@ -18,10 +18,10 @@ from learning_engine.resources import Resources, candidate_key, read_window, wor
 def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
     """The window's feedback as a cleaned snapshot in the bucket.
 
-    With `widen` and `window.carry_over` the window starts where the parent's ended, so that a week that was too thin
-    or rejected is not lost.
+    With `widen` and `window.carry_over` a week that was too thin or rejected is not lost: the window starts where the
+    parent's ended, or before the first version with what was rejected, or as far back as is allowed where it is thin.
     """
-    settings = resources.settings
+    settings, asked = resources.settings, window
     with telemetry.step("extract", window=str(window)) as result, workspace() as work:
         parent = resources.registry.parent_for(
             window,
@@ -29,31 +29,54 @@ def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
             base_revision=settings.model.revision,
             lora=resources.shape,
         )
-        if widen and settings.window.carry_over and parent is not None:
-            earliest = window.start - timedelta(days=settings.window.max_days)
-            window = Window(max(parent.window.end, earliest), window.end)
+        carries = widen and settings.window.carry_over
+        earliest = window.start - timedelta(days=settings.window.max_days)
+        if carries:
+            window = Window(max(_undone(resources, window, parent), earliest), window.end)
         snapshot = work / "dataset.parquet"
         counts = read_window(resources, window, snapshot)
-        sha256 = archive.sha256_file(snapshot)
-        run_key = digest(
-            {
-                "window": window.to_json(),
-                "dataset": sha256,
-                "parent": [parent.version, parent.sha256] if parent else None,
-                "settings": settings.fingerprint(),
-            }
-        )[:20]
-        key, parent_version = candidate_key(run_key, "dataset.parquet"), parent.version if parent else None
-        resources.store.put_file(key, snapshot)
-        result.update(window=str(window), parent=parent_version, rows=counts.rows, dropped=counts.dropped)
-        return Dataset(
+        if carries and parent is None and counts.rows < settings.feedback.min_samples:
+            window = Window(earliest, window.end)
+            counts = read_window(resources, window, snapshot)
+        run_key = _run_key(resources, window, archive.sha256_file(snapshot), parent)
+        key = candidate_key(run_key, "dataset.parquet")
+        sha256 = resources.store.put_file(key, snapshot)
+        dataset = Dataset(
             run_key=run_key,
-            parent=parent_version,
+            parent=parent.version if parent else None,
             window=window,
             uri=resources.store.uri(key),
             sha256=sha256,
+            asked=asked,
             **dataclasses.asdict(counts),
         )
+        result.update(window=str(window), parent=dataset.parent, rows=counts.rows, dropped=counts.dropped)
+        return dataset
+
+
+def _undone(resources: Resources, window: Window, parent: AdapterVersion | None) -> datetime:
+    """Where the feedback begins that no version in the parent's line has learned from."""
+    if parent is not None:
+        return parent.window.end
+    rejected = [
+        version.window.start
+        for version in resources.registry.versions()
+        if version.window.end <= window.start
+        and (version.base_model, version.lora) == (resources.settings.model.base, resources.shape)
+    ]
+    return min([window.start, *rejected])
+
+
+def _run_key(resources: Resources, window: Window, sha256: str, parent: AdapterVersion | None) -> str:
+    """The same for the same work: window, rows, parent and effective configuration."""
+    return digest(
+        {
+            "window": window.to_json(),
+            "dataset": sha256,
+            "parent": [parent.version, parent.sha256] if parent else None,
+            "settings": resources.settings.fingerprint(),
+        }
+    )[:20]
 
 
 def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
@@ -80,7 +103,6 @@ def train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candi
         pass
     with telemetry.step("train", run_key=dataset.run_key, parent=dataset.parent) as result:
         candidate = staging.spooled(resources, dataset.run_key) or staging.train_candidate(resources, dataset, fisher)
-        resources.store.put_json(staged, candidate.to_json())
         metrics = candidate.training
         result.update(task_loss=metrics.task_loss, ewc_loss=metrics.ewc_loss, steps=metrics.steps)
         return candidate

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from learning_engine import probe, telemetry
 from learning_engine.contracts import AdapterVersion, Deployment, RunInfo
-from learning_engine.errors import IntegrityError, RegistryError
+from learning_engine.errors import IntegrityError, ProofError, RegistryError
 from learning_engine.registry import manifest, upkeep
 from learning_engine.registry.store import NotFound
 from learning_engine.resources import Resources, workspace
@@ -32,8 +32,9 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
     """Only an accepted descendant of the live version with a later window goes live by itself."""
     if resources.settings.deploy == "never":
         return Decision(False, "deploy is set to never: deploy it by hand when you want it")
-    if resources.registry.revoked(version.version):
-        return Decision(False, f"{version.version} was revoked by a rollback")
+    line = [ancestor.version for ancestor in resources.registry.lineage(version.version)]
+    if gone := [name for name in line if resources.registry.revoked(name)]:
+        return Decision(False, f"it is, or continues, {gone[0]}, which a rollback revoked")
     if not version.accepted and not force:
         failed = ", ".join(rule.name for rule in version.report.rules if not rule.passed)
         return Decision(False, f"the gate rejected it: {failed}")
@@ -42,7 +43,7 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
         return Decision(True, "nothing is live yet")
     if live.version == version.version:
         return Decision(False, f"{version.version} is live already")
-    if live.version not in [ancestor.version for ancestor in resources.registry.lineage(version.parent)]:
+    if live.version not in line:
         return Decision(False, f"it does not descend from the live version {live.version}; deploy it by hand")
     return Decision(True, f"it continues the live version {live.version}")
 
@@ -53,6 +54,8 @@ def choose(resources: Resources, *, action: str, version: str | None) -> Adapter
         if not version:
             raise RegistryError("Expected the param version, such as v1.3, found none: name the version to deploy.")
         return resources.registry.get(version)
+    if version:
+        raise RegistryError(f"Expected no version for a rollback, found {version}: choose the action deploy for it.")
     target = resources.ledger.rollback_target()
     if target is None:
         raise RegistryError("Expected an earlier deployment to roll back to, found none in the ledger.")
@@ -70,7 +73,9 @@ def deploy(
     force: bool = False,
 ) -> Deployment:
     """Place, preflight, load and probe on every replica; raises where one does not prove itself. Moves no pointer."""
-    if not by_hand and not (decision := may_deploy(resources, version, force=force)).deploy:
+    live = resources.ledger.current()
+    again = live is not None and live.version == version.version
+    if not (by_hand or again) and not (decision := may_deploy(resources, version, force=force)).deploy:
         raise RegistryError(f"{version.version} may not go live by itself any more: {decision.why}")
     place, settings = resources.serving, resources.settings
     name = manifest.server_name(version.version, version.sha256, settings.serving.adapter_prefix)
@@ -87,7 +92,7 @@ def deploy(
         )
         probes = _probes(resources, version)
         proofs = rollout.swap(_replicas(resources), name, f"{place.server_adapter_dir.rstrip('/')}/{name}", probes)
-        before = _before(resources, version.version)
+        before = _before(live, version.version)
         result.update(replicas=len(proofs), probes=len(probes))
         return Deployment(
             version=version.version,
@@ -109,7 +114,10 @@ def verify(resources: Resources, deployment: Deployment) -> Deployment:
     with telemetry.step("verify", version=version.version) as result:
         probes = _probes(resources, version)
         replicas = _replicas(resources)
+        _still_next(resources, deployment)
         for replica in replicas:
+            if deployment.adapter_name not in replica.models():
+                raise ProofError(f"{replica}: expected {deployment.adapter_name}, found it gone; clear from deploy.")
             rollout.prove(replica, deployment.adapter_name, probes)
         recorded = resources.ledger.record(dataclasses.replace(deployment, at=datetime.now(UTC)))
         if recorded.action == "rollback" and recorded.previous:
@@ -148,9 +156,19 @@ def audit(resources: Resources) -> dict[str, Any]:
         return {"versions": len(resources.registry.versions()), "findings": []}
 
 
-def _before(resources: Resources, version: str) -> tuple[str | None, str | None]:
-    """The version that this one replaces, and its adapter's name; deploying the live one again replaces nothing."""
+def _still_next(resources: Resources, deployment: Deployment) -> None:
+    """Raise RegistryError where another deployment came between this one's `deploy` and its `verify`."""
     live = resources.ledger.current()
+    found = live.version if live else None
+    if found not in (deployment.previous, deployment.version):
+        raise RegistryError(
+            f"Expected {deployment.previous or 'nothing'} to be live, as when {deployment.version} was loaded, found "
+            f"{found}: another deployment came between; clear this run from deploy if it is still wanted."
+        )
+
+
+def _before(live: Deployment | None, version: str) -> tuple[str | None, str | None]:
+    """The version that this one replaces, and its adapter's name; deploying the live one again replaces nothing."""
     if live is None:
         return None, None
     if live.version == version:

@@ -107,7 +107,7 @@ class Dataset(Section):
 
 class Model(Section):
     base: str = Field("meta-llama/Llama-3.1-8B-Instruct", min_length=1)
-    revision: str | None = None
+    revision: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|sha256:[0-9a-f]{16})$")] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: Literal["none", "8bit", "4bit"] = "none"
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
@@ -190,7 +190,7 @@ class Store(Section):
 
 class Retention(Section):
     text_days: float = Field(90, ge=0, le=36_500)
-    runs_days: float = Field(30, ge=0, le=36_500)
+    runs_days: float = Field(30, ge=1, le=36_500)
     rejected_days: float = Field(180, ge=0, le=36_500)
 
 

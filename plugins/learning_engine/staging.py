@@ -1,13 +1,15 @@
 """The train step: from snapshot and Fisher information to a staged candidate. Called by `pipeline.train`."""
 
+import dataclasses
+import json
 import shutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from learning_engine import archive, guarding, telemetry
-from learning_engine.contracts import AdapterVersion, Candidate, Dataset, FisherRecord, TrainingMetrics
-from learning_engine.errors import ModelError, StoreError
+from learning_engine.contracts import Candidate, Dataset, FisherRecord, TrainingMetrics
+from learning_engine.errors import IntegrityError, StoreError
 from learning_engine.registry import card
 from learning_engine.resources import Resources, adapter_of, candidate_key, workspace
 
@@ -31,7 +33,7 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
             trainable=True,
             seed=settings.training.seed,
         )
-        _same_base(parent, loaded.revision)
+        guarding.same_base(resources, parent, loaded.revision)
         metrics = _fit(resources, loaded, dataset, fisher, work)
         files = work / "candidate"
         model.save_adapter(loaded, files)
@@ -61,20 +63,16 @@ def spooled(resources: Resources, run_key: str) -> Candidate | None:
     record = directory / "candidate.json"
     if not record.is_file():
         return None
-    import json
-
     candidate = Candidate.from_json(json.loads(record.read_text()))
     if archive.sha256_file(directory / ARCHIVE) != candidate.sha256:
         return None
     telemetry.event("train.continued", source=str(directory))
     _stage(resources, candidate, directory / ARCHIVE)
-    shutil.rmtree(directory)
+    shutil.rmtree(directory)  # only now does the bucket hold all of it
     return candidate
 
 
 def _fit(resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: FisherRecord, work: Path) -> TrainingMetrics:
-    import dataclasses
-
     from learning_engine.feedback.dataset import encode
     from learning_engine.learning import ewc, trainer
 
@@ -98,23 +96,19 @@ def _fit(resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: Fishe
     return dataclasses.replace(metrics, dropped=encoded.dropped)
 
 
-def _same_base(parent: AdapterVersion | None, revision: str) -> None:
-    if parent is not None and parent.base_revision != revision:
-        raise ModelError(
-            f"Expected the base model of the parent {parent.version}, revision {parent.base_revision}, found "
-            f"{revision} under the same name: give a changed base model a new name or set model.revision, and the "
-            "next version starts a new major number from it."
-        )
-
-
 def _checkpoint(resources: Resources, run_key: str, work: Path) -> Path | None:
     """The newest whole checkpoint of this run in the bucket, unpacked; None for a fresh start."""
     found = sorted(item.key for item in resources.store.list(candidate_key(run_key, "checkpoints/")))
     if not found:
         return None
     packed, directory = work / "checkpoint.tar.gz", work / "checkpoint"
-    resources.store.get_file(found[-1], packed)
-    archive.unpack(packed, directory, max_bytes=resources.settings.serving.max_adapter_bytes)
+    try:
+        resources.store.get_file(found[-1], packed)
+        # The weights, and AdamW's two moments of each.
+        archive.unpack(packed, directory, max_bytes=4 * resources.settings.serving.max_adapter_bytes)
+    except IntegrityError as error:
+        telemetry.event("train.checkpoint_unreadable", checkpoint=resources.store.uri(found[-1]), error=str(error))
+        return None
     telemetry.event("train.resumed", checkpoint=resources.store.uri(found[-1]))
     return directory
 
@@ -136,10 +130,10 @@ def _keep_checkpoint(resources: Resources, run_key: str, directory: Path) -> Non
 
 
 def _stage(resources: Resources, candidate: Candidate, packed: Path) -> None:
-    import json
-
+    """Archive, then record: the record is what a retry looks for."""
     try:
         resources.store.put_file(resources.store.key(candidate.uri), packed)
+        resources.store.put_json(candidate_key(candidate.run_key, "candidate.json"), candidate.to_json())
     except StoreError as error:
         directory = _spool(resources, candidate.run_key)
         if packed.parent != directory:

@@ -107,6 +107,7 @@ def accepted(version: Json) -> bool:
 class Approve(ApprovalOperator):  # type: ignore[misc]
     """Waits for a person where `deploy: approve` asks for one, or where no probe proves the version; else passes."""
 
+    @permanent_errors_fail
     def execute(self, context: Any) -> Any:
         settings = settings_of(context)
         version = AdapterVersion.from_json(context["ti"].xcom_pull(task_ids="publish"))

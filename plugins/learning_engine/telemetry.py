@@ -27,7 +27,7 @@ def step(name: str, /, **fields: Any) -> Iterator[dict[str, Any]]:
     began = time.monotonic()
     try:
         yield result
-    except Exception as error:
+    except BaseException as error:  # a time-out of Airflow is no Exception
         logger.error(
             json.dumps(
                 {

@@ -6,7 +6,7 @@ A run's window is its params', else its data interval, else what the schedule gi
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from learning_engine.contracts import Window
@@ -51,6 +51,11 @@ def of_run(run: DagRun, params: Mapping[str, Any], dag: Dag) -> RunWindow:
             f"Expected window_start before window_end, both as ISO 8601 with a time zone "
             f"(2026-11-09T02:00:00Z), found {start!r} and {end!r}: {error}"
         ) from error
+    if window.end > datetime.now(UTC):
+        raise ConfigError(
+            f"Expected a window that is over, found one that ends at {window.end.isoformat()}: feedback that comes in "
+            "later would never be read; choose an earlier window_end."
+        )
     return RunWindow(window, explicit=True)
 
 

@@ -61,7 +61,7 @@ def test_a_person_approves_and_the_ledger_says_who(live: Live):
         for index, row in enumerate(rows_of(3))
     ]
     live.add_feedback(rows)
-    window = {"window_start": start.isoformat(), "window_end": (start + timedelta(hours=1)).isoformat()}
+    window = {"window_start": start.isoformat(), "window_end": (start + timedelta(minutes=50)).isoformat()}
     before = live.resources.ledger.current()
     run = live.trigger(conf={**window, "deploy": "approve"})
     until("the question", lambda: live.states(run)["approve"] == "awaiting_input" or live.state(run) == "failed")

@@ -1,9 +1,11 @@
 """Weeks of feedback in, versions and deployments out."""
 
+from dataclasses import replace
+
 import pytest
 
 from learning_engine import pipeline, release
-from learning_engine.errors import ParentMoved, RegistryError
+from learning_engine.errors import ParentMoved, ProofError, RegistryError
 from learning_engine.serving.client import Replica
 from tests.road.conftest import RUN, Road, week
 
@@ -119,3 +121,69 @@ def test_only_a_descendant_of_the_live_version_goes_live_by_itself(road: Road):
     with pytest.raises(RegistryError, match="does not descend"):
         road.serve(stranger)
     assert road.serve(stranger, run_id="hand", by_hand=True).version == stranger.version
+
+
+def test_thin_weeks_add_up_before_there_is_a_first_version(road: Road):
+    road.teach(0, count=6)
+    road.teach(1, count=6)
+    thin = pipeline.extract(road.resources, week(0), widen=True)
+    assert thin.rows == 6 < road.resources.settings.feedback.min_samples
+    together = pipeline.extract(road.resources, week(1), widen=True)
+    assert together.rows == 12
+    assert together.asked == week(1)
+    assert pipeline.extract(road.resources, week(1), widen=False).rows == 6
+
+
+def test_what_was_rejected_before_the_first_accepted_version_is_not_lost(road: Road):
+    road.teach(0, 1)
+    rejected = road.with_settings(gate={"max_kl_parent": 0.0}).learn(week(0))
+    assert not rejected.accepted
+    assert pipeline.extract(road.resources, week(1), widen=True).window.start == week(0).start
+
+
+def test_a_widened_window_sees_a_parent_that_was_published_meanwhile(road: Road):
+    road.teach(0, 1, 2)
+    road.learn(week(0))
+    r = road.resources
+    dataset = pipeline.extract(r, week(2), widen=True)
+    assert (dataset.parent, dataset.window.start) == ("v1.0", week(1).start)
+    candidate = pipeline.train(r, dataset, pipeline.fisher(r, dataset))
+    report = pipeline.evaluate(r, dataset, candidate)
+    assert road.learn(week(1)).version == "v1.1"
+    with pytest.raises(ParentMoved, match=r"v1\.1"):
+        pipeline.publish(r, dataset, candidate, report, run=RUN)
+
+
+def test_what_continues_a_revoked_version_is_no_parent_and_never_goes_live_by_itself(road: Road):
+    road.teach(0, 1, 2, 3)
+    first, second = (road.learn(week(number)) for number in range(2))
+    road.serve(first)
+    third = road.learn(week(2))
+    assert third.parent == second.version
+    road.resources.registry.revoke(second.version, by="ada", reason="it lies")
+    decision = release.may_deploy(road.resources, third, force=False)
+    assert (decision.deploy, second.version in decision.why) == (False, True)
+    assert pipeline.extract(road.resources, week(3), widen=False).parent == first.version
+
+
+def test_verify_refuses_when_another_deployment_came_between(road: Road):
+    road.teach(0, 1)
+    first, second = (road.learn(week(number)) for number in range(2))
+    loaded = release.deploy(road.resources, first, run=replace(RUN, run_id="slow"), decided_by="the gate")
+    road.serve(second, run_id="quick", by_hand=True)
+    with pytest.raises(RegistryError, match="another deployment came between"):
+        release.verify(road.resources, loaded)
+    live = road.resources.ledger.current()
+    assert live is not None
+    assert live.version == second.version
+
+
+def test_verify_moves_no_pointer_where_the_adapter_is_gone_even_without_probes(road: Road):
+    road.teach(0)
+    version = road.learn(week(0))
+    unproven = replace(version, report=replace(version.report, probes=None))
+    loaded = release.deploy(road.resources, unproven, run=RUN, decided_by="ada", by_hand=True)
+    Replica(road.resources.serving.replicas[0], road.resources.settings.serving).unload(loaded.adapter_name)
+    with pytest.raises(ProofError, match="found it gone"):
+        release.verify(road.resources, loaded)
+    assert road.resources.ledger.current() is None

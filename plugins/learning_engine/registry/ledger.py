@@ -8,7 +8,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-from learning_engine.contracts import Deployment
+from learning_engine.contracts import Deployment, RecordError
 from learning_engine.errors import RegistryError
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound, Store, encode
@@ -48,7 +48,7 @@ class Ledger:
     def current(self) -> Deployment | None:
         """The newest entry, None before the first deployment; mends a pointer that lags behind."""
         newest = self._newest()
-        if newest is not None and self._pointer() != newest.to_json():
+        if newest is not None and self._lags(newest):
             self.store.put_json(manifest.CURRENT, newest.to_json())
         return newest
 
@@ -89,11 +89,12 @@ class Ledger:
     def _read(self, key: str) -> Deployment:
         return Deployment.from_json(self.store.get_json(key))
 
-    def _pointer(self) -> object:
+    def _lags(self, newest: Deployment) -> bool:
+        """Never true of a pointer that somebody has moved on meanwhile."""
         try:
-            return self.store.get_json(manifest.CURRENT)
-        except NotFound:
-            return None
+            return Deployment.from_json(self.store.get_json(manifest.CURRENT)).at < newest.at
+        except (NotFound, RecordError):
+            return True
 
 
 def _last(versions: list[str | None], version: str | None) -> int:

@@ -76,8 +76,8 @@ class Registry:
     def parent_for(
         self, window: Window, *, base_model: str, base_revision: str | None, lora: LoraShape
     ) -> AdapterVersion | None:
-        """The accepted, unrevoked version of the same base and shape with the greatest window end at or before
-        `window.start` (ties: the highest number); None where the base model is the parent.
+        """The accepted version of the same base and shape, not revoked and of no revoked ancestor, with the greatest
+        window end at or before `window.start` (ties: the highest number); None where the base model is the parent.
 
         `base_revision` None takes any revision.
         """
@@ -89,9 +89,9 @@ class Registry:
             and version.window.end <= window.start
             and (version.base_model, version.lora) == (base_model, lora)
             and base_revision in (None, version.base_revision)
-            and manifest.REVOKED not in listing[VersionNumber.parse(version.version)]
+            and not any(manifest.REVOKED in listing[_number(ancestor)] for ancestor in self.lineage(version.version))
         ]
-        return max(fitting, key=lambda v: (v.window.end, VersionNumber.parse(v.version)), default=None)
+        return max(fitting, key=lambda version: (version.window.end, _number(version)), default=None)
 
     def revoke(self, version: str, *, by: str, reason: str) -> Revocation:
         """Nobody's parent from now on, and never deployed by itself. The first revocation stands."""
@@ -129,7 +129,10 @@ class Registry:
 
     def _check_parent(self, draft: Draft) -> None:
         right = self.parent_for(
-            draft.window, base_model=draft.base_model, base_revision=draft.base_revision, lora=draft.lora
+            draft.dataset.asked or draft.window,
+            base_model=draft.base_model,
+            base_revision=draft.base_revision,
+            lora=draft.lora,
         )
         expected = right.version if right else None
         if expected != draft.parent:
@@ -222,3 +225,7 @@ class Registry:
 
 def _published(listing: dict[VersionNumber, set[str]]) -> list[VersionNumber]:
     return sorted(number for number, names in listing.items() if manifest.METADATA in names)
+
+
+def _number(version: AdapterVersion) -> VersionNumber:
+    return VersionNumber.parse(version.version)
