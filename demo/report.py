@@ -60,8 +60,8 @@ def show(screen: Screen, body: Mapping[str, Any]) -> None:
         print_(f"Week of {start[:10]}: right are {live} of {len(asked)} answers of {body['live']}, {base} of the base.")
     kept = body["forgetting"]
     print_(
-        f"Kept of the first {len(kept['weeks'])} weeks after the last one: {kept['kept_mean']:.0%} with EWC "
-        f"(λ = {kept['lambda']:g}), {kept['kept_mean_without']:.0%} with λ = 0."
+        f"Of all that the first {len(kept['weeks'])} weeks taught, {kept['kept_mean']:.0%} is still right after the last "
+        f"one (EWC, λ = {kept['lambda']:g}); trained with λ = 0, {kept['kept_mean_without']:.0%}."
     )
 
 

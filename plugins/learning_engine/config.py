@@ -141,7 +141,7 @@ def _explain(problem: Any, params: Mapping[str, Any]) -> str:
     for name, target in PARAM_SETTINGS.items():
         if target == path and params.get(name) is not None:
             origin = f"the run's param {name!r}"
-    reason = problem["msg"].removeprefix("Value error, ")
+    reason: str = problem["msg"].removeprefix("Value error, ")
     if isinstance(problem["input"], dict):  # a rule over several settings, which names them itself
         return reason
     return f"{key}: {reason}; found {problem['input']!r} in {origin}"
