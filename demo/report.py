@@ -60,8 +60,8 @@ def show(screen: Screen, body: Mapping[str, Any]) -> None:
         print_(f"Week of {start[:10]}: right are {live} of {len(asked)} answers of {body['live']}, {base} of the base.")
     kept = body["forgetting"]
     print_(
-        f"Of all that the first {len(kept['weeks'])} weeks taught, {kept['kept_mean']:.0%} is still right after the last "
-        f"one (EWC, λ = {kept['lambda']:g}); trained with λ = 0, {kept['kept_mean_without']:.0%}."
+        f"Of all that the first {len(kept['weeks'])} weeks taught, {kept['kept_mean']:.0%} is still right after the "
+        f"last one (EWC, λ = {kept['lambda']:g}); trained with λ = 0, {kept['kept_mean_without']:.0%}."
     )
 
 

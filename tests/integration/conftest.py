@@ -207,7 +207,9 @@ def _store(directory: Path, port: int) -> Program:
         return requests.get(f"http://127.0.0.1:{port}/healthcheck", timeout=2).status_code < 500
 
     command = object_store.command(directory / "store", port=port)
-    return Program("object-store", tuple(command), env=dict(os.environ), cwd=ROOT, healthy=healthy, patience=60, port=port)
+    return Program(
+        "object-store", tuple(command), env=dict(os.environ), cwd=ROOT, healthy=healthy, patience=60, port=port
+    )
 
 
 def _model_server(base: Path, port: int) -> Program:
