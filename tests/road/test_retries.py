@@ -1,0 +1,187 @@
+"""A try that fails half-way, and the next one that goes on from what it left in the bucket or on the worker's disk."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from learning_engine import archive, pipeline, staging
+from learning_engine.contracts import Candidate, Dataset
+from learning_engine.errors import StoreError
+from learning_engine.resources import candidate_key
+from tests.road.conftest import Road, week
+
+
+class Killed(BaseException):
+    """The worker is gone: nothing that the steps do may catch it."""
+
+
+class KillAt(logging.Handler):
+    """Ends the training when it reports this step or a later one."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = json.loads(record.getMessage())
+        if fields["event"] == "train.progress" and fields["step"] >= self.step:
+            raise Killed
+
+
+@pytest.fixture
+def small(road: Road) -> Road:
+    """A week that trains in eight steps, with a checkpoint after every third."""
+    road.teach(0, count=16)
+    training = {"batch_size": 4, "epochs": 2.0, "checkpoint_steps": 3, "log_steps": 1}
+    return road.with_settings(training=training, dataset={"heldout_fraction": 0.0})
+
+
+@pytest.fixture
+def events(caplog: pytest.LogCaptureFixture) -> Any:
+    """How often each event was logged."""
+    caplog.set_level(logging.INFO, logger="learning_engine")
+
+    def count(name: str) -> int:
+        ours = [json.loads(record.getMessage()) for record in caplog.records if record.name == "learning_engine"]
+        return [one["event"] for one in ours].count(name)
+
+    return count
+
+
+def prepare(road: Road) -> Dataset:
+    return pipeline.extract(road.resources, week(0), widen=False)
+
+
+def train(road: Road, dataset: Dataset) -> Candidate:
+    return pipeline.train(road.resources, dataset, pipeline.fisher(road.resources, dataset))
+
+
+def keys(road: Road, prefix: str = "") -> dict[str, Any]:
+    return {item.key: item.modified for item in road.resources.store.list(prefix)}
+
+
+def spool(road: Road, dataset: Dataset) -> Path:
+    store = road.resources.settings.store
+    return Path(store.spool) / store.bucket / store.prefix / dataset.run_key
+
+
+@contextmanager
+def refused(road: Road, name: str) -> Iterator[None]:
+    """The network drops every write of an object whose key ends in `name`."""
+
+    def drop(params: dict[str, Any], **_: Any) -> None:
+        if params["url_path"].endswith(name):
+            raise EndpointConnectionError(endpoint_url=params["url"])
+
+    hooks = road.resources.store.client.meta.events
+    hooks.register("before-call.s3.PutObject", drop)
+    try:
+        yield
+    finally:
+        hooks.unregister("before-call.s3.PutObject", drop)
+
+
+@contextmanager
+def killed_at(step: int) -> Iterator[None]:
+    handler, logger = KillAt(step), logging.getLogger("learning_engine")
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(Killed):
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("name", ["adapter.tar.gz", "candidate.json"])
+def test_a_trained_candidate_outlives_a_store_that_fails(small: Road, events: Any, name: str) -> None:
+    dataset = prepare(small)
+    directory = spool(small, dataset)
+    for tries in (1, 2):
+        with refused(small, name), pytest.raises(StoreError) as raised:
+            train(small, dataset)
+        assert str(directory) in str(raised.value)
+        assert raised.value.retryable
+        assert not small.resources.store.exists(candidate_key(dataset.run_key, "candidate.json"))
+        assert json.loads((directory / "candidate.json").read_text())["sha256"] == archive.sha256_file(
+            directory / staging.ARCHIVE
+        )
+        assert events("train.continued") == tries - 1
+    steps = events("train.progress")
+    assert steps > 0
+
+    candidate = train(small, dataset)
+    assert events("train.progress") == steps, "it was not trained again"
+    assert not directory.exists()
+    store = small.resources.store
+    assert store.digest(store.key(candidate.uri)) == candidate.sha256
+    assert train(small, dataset) == candidate
+
+
+def test_a_spooled_archive_that_was_altered_is_trained_again(small: Road, events: Any) -> None:
+    dataset = prepare(small)
+    with refused(small, "adapter.tar.gz"), pytest.raises(StoreError):
+        train(small, dataset)
+    recorded = json.loads((spool(small, dataset) / "candidate.json").read_text())
+    (spool(small, dataset) / staging.ARCHIVE).write_bytes(b"another")
+    steps = events("train.progress")
+    candidate = train(small, dataset)
+    assert events("train.progress") > steps
+    assert candidate.sha256 == recorded["sha256"]
+    assert small.resources.store.digest(candidate_key(dataset.run_key, staging.ARCHIVE)) == candidate.sha256
+
+
+def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_weights(
+    small: Road, events: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = prepare(small)
+    with killed_at(8):
+        train(small, dataset)
+    checkpoints = keys(small, candidate_key(dataset.run_key, "checkpoints/"))
+    assert [key.rsplit("/", 1)[-1] for key in checkpoints] == ["00000006.tar.gz"], "only the newest is kept"
+
+    for place in ("work", "temporary", "spool"):
+        (tmp_path / "another worker" / place).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "another worker" / "work")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "another worker" / "temporary"))
+    resumed = train(small.with_settings(store={"spool": str(tmp_path / "another worker" / "spool")}), dataset)
+    assert (resumed.training.resumed_at_step, resumed.training.steps) == (6, 8)
+    assert list((tmp_path / "another worker").glob("*/*")) == [], "nothing is left on the worker"
+
+    staged = keys(small, candidate_key(dataset.run_key, ""))
+    small.resources.store.delete(staged.keys() - {candidate_key(dataset.run_key, "dataset.parquet")})
+    whole = train(small, dataset)
+    assert whole.training.resumed_at_step == 0
+    assert (resumed.sha256, resumed.training.curve) == (whole.sha256, whole.training.curve)
+
+
+def test_a_checkpoint_that_cannot_be_read_costs_the_steps_and_not_the_run(small: Road, events: Any) -> None:
+    dataset = prepare(small)
+    small.resources.store.put_bytes(candidate_key(dataset.run_key, "checkpoints/00000003.tar.gz"), b"no archive")
+    candidate = train(small, dataset)
+    assert events("train.checkpoint_unreadable") == 1
+    assert (candidate.training.resumed_at_step, candidate.training.steps) == (0, 8)
+
+
+def test_a_store_that_takes_no_checkpoint_costs_the_checkpoint_and_not_the_training(small: Road, events: Any) -> None:
+    dataset = prepare(small)
+    with refused(small, "3.tar.gz"):
+        candidate = train(small, dataset)
+    assert events("train.checkpoint_lost") == 1
+    assert candidate.training.steps == 8
+    assert [key[-15:] for key in keys(small, candidate_key(dataset.run_key, "checkpoints/"))] == ["00000006.tar.gz"]
+
+
+def test_what_is_trained_is_not_trained_again(small: Road, events: Any) -> None:
+    dataset = prepare(small)
+    first = train(small, dataset)
+    written, steps = keys(small), events("train.progress")
+    assert train(small, dataset) == first
+    assert keys(small) == written
+    assert (events("train.start"), events("train.progress")) == (1, steps)

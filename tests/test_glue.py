@@ -1,0 +1,104 @@
+"""Which failures Airflow tries again, and who a run is said to be started by."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow.sdk.api.datamodels._generated import DagRun
+from airflow.sdk.exceptions import AirflowFailException
+
+from learning_engine import glue
+from learning_engine.contracts import RecordError, RunInfo
+from learning_engine.errors import LearningEngineError
+from learning_engine.registry.store import NotFound, StoreRefused
+
+
+def _all(kind: type[LearningEngineError]) -> list[type[LearningEngineError]]:
+    return [kind, *(found for child in kind.__subclasses__() for found in _all(child))]
+
+
+ERRORS = _all(LearningEngineError)
+RETRYABLE = {"FeedbackUnavailable", "StoreError", "ServingError"}
+
+
+def run(user: str | None, run_type: str = "manual") -> dict[str, Any]:
+    """The context's run as Airflow hands it to a task."""
+    moment = datetime(2026, 1, 5, tzinfo=UTC)
+    return {
+        "dag_run": DagRun(
+            dag_id="learning_engine_weekly",
+            run_id="r1",
+            run_type=run_type,
+            logical_date=moment,
+            data_interval_start=moment,
+            data_interval_end=moment,
+            run_after=moment,
+            start_date=moment,
+            end_date=None,
+            state="running",
+            partition_key=None,
+            consumed_asset_events=[],
+            triggering_user_name=user,
+        )
+    }
+
+
+def test_the_errors_that_a_retry_can_mend_are_these() -> None:
+    assert {kind.__name__ for kind in ERRORS if kind.retryable} == RETRYABLE
+    assert {NotFound, StoreRefused, RecordError} < set(ERRORS)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_only_what_a_retry_can_mend_is_tried_again(kind: type[LearningEngineError]) -> None:
+    error = kind("expected this, found that")
+
+    @glue.permanent_errors_fail
+    def task() -> None:
+        raise error
+
+    with pytest.raises((LearningEngineError, AirflowFailException)) as raised:
+        task()
+    if kind.retryable:
+        assert raised.value is error
+    else:
+        assert type(raised.value) is AirflowFailException
+        assert str(raised.value) == f"{kind.__name__}: expected this, found that"
+        assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
+def test_an_error_of_another_program_passes_through(error: BaseException) -> None:
+    @glue.permanent_errors_fail
+    def task() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        task()
+    assert raised.value is error
+
+
+def test_a_task_keeps_its_name_arguments_and_result() -> None:
+    @glue.permanent_errors_fail
+    def train(dataset: str, *, fisher: str) -> str:
+        """Doc."""
+        return dataset + fisher
+
+    assert (train.__name__, train.__doc__, train("a", fisher="b")) == ("train", "Doc.", "ab")
+
+
+@pytest.mark.parametrize("run_type", ["manual", "scheduled", "backfill"])
+def test_a_record_says_which_run_did_the_work(run_type: str) -> None:
+    info = glue.run_info(run("ada", run_type))
+    assert info == RunInfo(dag_id="learning_engine_weekly", run_id="r1", run_type=run_type, triggered_by="ada")
+    assert RunInfo.from_json(info.to_json()) == info
+    assert glue.run_info(run(None, run_type)).triggered_by is None
+
+
+def test_a_person_is_named_where_airflow_knows_one() -> None:
+    assert glue.person(run("ada")) == "ada, by hand"
+    assert glue.person(run(None)) == "an unnamed user, by hand"
+
+
+def test_settings_are_those_of_the_run() -> None:
+    assert glue.settings_of({"params": {"ewc_lambda": 7.0, "window_start": None, "force": "none"}}).ewc.lambda_ == 7
+    assert glue.settings_of({"params": {}}).ewc.lambda_ == 300
