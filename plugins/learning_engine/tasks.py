@@ -81,14 +81,7 @@ def publish(dataset: Json, candidate: Json, report: Json) -> Json:
         run=run_info(context),
     )
     for asset in context["task"].outlets:
-        context["outlet_events"][asset].extra = {
-            "version": version.version,
-            "parent": version.parent,
-            "window": version.window.to_json(),
-            "accepted": version.accepted,
-            "uri": version.uri,
-            "sha256": version.sha256,
-        }
+        context["outlet_events"][asset].extra = version.to_json()
     return version.to_json()
 
 

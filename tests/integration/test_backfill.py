@@ -1,6 +1,6 @@
 """A backfill of four weeks, ten runs at once, while one more is triggered by hand: one chain, in order."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from tests.integration.conftest import Live, rows_of, until, week
 from tests.road.conftest import Road
@@ -28,6 +28,10 @@ def test_a_backfill_at_full_speed_gives_the_chain_of_one_run_at_a_time(live: Liv
     assert sum(run["run_type"] == "backfill" for run in runs()) == 4
     assert live.state(by_hand) == "success"
 
+    (scheduled,) = [run["dag_run_id"] for run in runs() if run["run_type"] == "scheduled"]
+    assert datetime.fromisoformat(live.xcom(scheduled, "extract")["window"]["start"]) == week(4).start
+    assert datetime.fromisoformat(live.xcom(scheduled, "extract")["window"]["end"]) == week(4).end
+
     chain = live.resources.registry.versions()
     assert [(version.version, version.parent) for version in chain] == [
         ("v1.0", None),
@@ -51,6 +55,7 @@ def test_the_published_version_is_an_asset_event_with_its_metadata(live: Live):
     assert {"v1.0", "v1.4"} <= {extra["version"] for extra in extras}
     newest = next(extra for extra in extras if extra["version"] == "v1.4")
     assert newest["parent"] == "v1.3"
+    assert newest["report"]["accepted"]
     assert newest["sha256"] == live.resources.registry.get("v1.4").sha256
 
 

@@ -80,6 +80,14 @@ def test_publishing_refuses_a_candidate_whose_parent_is_outdated(road: Road):
         pipeline.publish(r, dataset, candidate, report, run=RUN)
 
 
+def test_deploy_never_publishes_only(road: Road):
+    road.teach(0)
+    version = road.learn(week(0))
+    never = replace(road.resources, settings=road.resources.settings.model_copy(update={"deploy": "never"}))
+    decision = release.may_deploy(never, version, force=True)
+    assert (decision.deploy, "never" in decision.why) == (False, True)
+
+
 def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(road: Road):
     road.teach(0, 1, 2)
     for number in range(2):

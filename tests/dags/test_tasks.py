@@ -1,0 +1,62 @@
+"""The count gate for every number of rows, with what it tells Airflow."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from learning_engine import tasks
+from learning_engine.contracts import Dataset, Window
+
+
+class TaskInstance:
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+def dataset(rows: int) -> dict[str, Any]:
+    return Dataset(
+        run_key="k",
+        parent=None,
+        window=Window(datetime(2026, 11, 9, 2, tzinfo=UTC), datetime(2026, 11, 16, 2, tzinfo=UTC)),
+        uri="s3://lora-adapters/runs/k/dataset.parquet",
+        sha256="0" * 64,
+        rows=rows,
+        thumbs_up=rows,
+        thumbs_down=0,
+        users=None,
+        conversations=rows,
+        read=rows + 3,
+        dropped={"no_answer": 3},
+    ).to_json()
+
+
+@pytest.mark.parametrize(
+    ("rows", "force", "passes"),
+    [
+        (0, "none", False),
+        (1, "none", False),
+        (199, "none", False),
+        (200, "none", True),
+        (201, "none", True),
+        (1, "count", True),
+        (0, "count", False),
+        (199, "quality", False),
+    ],
+)
+def test_enough(monkeypatch: pytest.MonkeyPatch, rows: int, force: str, passes: bool):
+    instance = TaskInstance()
+    context = {"params": {"force": force, "min_samples": 200}, "ti": instance}
+    monkeypatch.setattr(tasks, "get_current_context", lambda: context)
+    assert tasks.enough(dataset(rows)) is passes
+    assert instance.pushed["verdict"] == {
+        "samples": rows,
+        "needed": 200,
+        "passed": passes,
+        "forced": force == "count" and rows < 200,
+        "read": rows + 3,
+        "dropped": {"no_answer": 3},
+    }
