@@ -141,7 +141,7 @@ def test_the_tables_name_what_was_rejected_and_what_was_right(body, plain):
     assert "rejected: learned" in shown
     assert "0.90 → 0.10" in shown
     assert "10 of 10 answers of v1.3, 0 of the base" in shown
-    assert "50% with EWC (λ = 100), 10% with λ = 0" in shown
+    assert "taught, 50% is still right after the last one (EWC, λ = 100); trained with λ = 0, 10%." in shown
 
 
 def test_the_picture_is_drawn(body, tmp_path: Path):
