@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk.api.datamodels._generated import DagRun
 from airflow.sdk.exceptions import AirflowFailException
 
-from learning_engine import glue
+from learning_engine import errors, glue
 from learning_engine.contracts import RecordError, RunInfo
 from learning_engine.errors import LearningEngineError
 from learning_engine.registry.store import NotFound, StoreRefused
@@ -18,7 +18,6 @@ def _all(kind: type[LearningEngineError]) -> list[type[LearningEngineError]]:
 
 
 ERRORS = _all(LearningEngineError)
-RETRYABLE = {"FeedbackUnavailable", "StoreError", "ServingError"}
 
 
 def run(user: str | None, run_type: str = "manual") -> dict[str, Any]:
@@ -44,8 +43,15 @@ def run(user: str | None, run_type: str = "manual") -> dict[str, Any]:
 
 
 def test_the_errors_that_a_retry_can_mend_are_these() -> None:
-    assert {kind.__name__ for kind in ERRORS if kind.retryable} == RETRYABLE
-    assert {NotFound, StoreRefused, RecordError} < set(ERRORS)
+    declared = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
+    assert {name for name, kind in declared.items() if kind.retryable} == {
+        "FeedbackUnavailable",
+        "StoreError",
+        "ServingError",
+    }
+    for permanent in (NotFound, StoreRefused, RecordError):
+        assert permanent in ERRORS
+        assert not permanent.retryable
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
