@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
@@ -107,7 +108,7 @@ def load(params: Mapping[str, Any] | None = None) -> Settings:
         return settings
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem, params or {}) for problem in error.errors())) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"Cannot read {path} or a {PREFIX}… variable over it: {error}") from error
 
 
@@ -126,7 +127,8 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 def _refuse_unknown_environment() -> None:
     known = {name.upper() for name in Settings.model_fields}
     for variable in os.environ:
-        if variable.startswith(PREFIX) and (section := variable[len(PREFIX) :].split("__")[0]) not in known:
+        name = variable.upper()
+        if name.startswith(PREFIX) and (section := name[len(PREFIX) :].split("__")[0]) not in known:
             raise ConfigError(
                 f"{variable} names no section of the configuration: expected one of {', '.join(sorted(known))}, "
                 f"found {section}; mend or unset the variable."
@@ -136,12 +138,16 @@ def _refuse_unknown_environment() -> None:
 def _explain(problem: Any, params: Mapping[str, Any]) -> str:
     path = tuple(str(part) for part in problem["loc"])
     key = ".".join(path)
-    variable = PREFIX + "__".join(path).upper()
-    origin = "the environment variable " + variable if variable in os.environ else f"the file {config_file()}"
+    present = {variable.upper() for variable in os.environ}
+    candidates = (PREFIX + "__".join(path[:length]).upper() for length in range(len(path), 0, -1))
+    variable = next((candidate for candidate in candidates if candidate in present), None)
+    origin = f"the environment variable {variable}" if variable else f"the file {config_file()}"
     for name, target in PARAM_SETTINGS.items():
         if target == path and params.get(name) is not None:
             origin = f"the run's param {name!r}"
     reason: str = problem["msg"].removeprefix("Value error, ")
-    if isinstance(problem["input"], dict):  # a rule over several settings, which names them itself
+    if problem["type"] == "value_error" and isinstance(
+        problem["input"], dict
+    ):  # a rule over several settings, which names them itself
         return reason
     return f"{key}: {reason}; found {problem['input']!r} in {origin}"

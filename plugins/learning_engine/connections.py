@@ -25,16 +25,11 @@ def connect(settings: Settings) -> Resources:
 
 def _store(settings: Settings) -> Any:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-    from botocore.config import Config
 
     from learning_engine.registry.store import Store, client_config
 
     hook = S3Hook(aws_conn_id=settings.connections.store)
-    theirs = hook.config
-    if hook.conn_config.endpoint_url and not (theirs.s3 or {}).get("addressing_style"):
-        # A store behind a host name of its own rarely answers for bucket.host.
-        theirs = theirs.merge(Config(s3={**(theirs.s3 or {}), "addressing_style": "path"}))
-    configured = S3Hook(aws_conn_id=settings.connections.store, config=client_config(settings.store, theirs))
+    configured = S3Hook(aws_conn_id=settings.connections.store, config=client_config(settings.store, hook.config))
     return Store(configured.get_conn(), settings.store.bucket, settings.store.prefix)
 
 

@@ -141,7 +141,8 @@ def _stage(resources: Resources, candidate: Candidate, packed: Path) -> None:
             shutil.copyfile(packed, directory / ARCHIVE)
             (directory / "candidate.json").write_text(json.dumps(candidate.to_json()))
         raise StoreError(
-            f"{error}. The trained candidate is safe in {directory} on this worker; the next try on it continues there."
+            f"{str(error).rstrip('.')}. The trained candidate is safe in {directory} on this worker; the next try on "
+            "it continues there."
         ) from error
 
 
