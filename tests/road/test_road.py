@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from learning_engine import pipeline, release
-from learning_engine.errors import ParentMoved, ProofError, RegistryError
+from learning_engine.errors import ParentMoved, ProofError, RegistryError, ServingError
+from learning_engine.registry import manifest
 from learning_engine.serving.client import Replica
 from tests.road.conftest import RUN, Road, week
 
@@ -78,6 +79,39 @@ def test_publishing_refuses_a_candidate_whose_parent_is_outdated(road: Road):
     road.learn(week(0))
     with pytest.raises(ParentMoved, match=r"v1\.0"):
         pipeline.publish(r, dataset, candidate, report, run=RUN)
+
+
+def test_a_version_keeps_its_verdict_whatever_a_later_gate_says(road: Road):
+    road.teach(0)
+    r = road.resources
+    rejecting = road.with_settings(gate={"max_kl_parent": 0.0})
+    dataset = pipeline.extract(rejecting.resources, week(0), widen=True)
+    candidate = pipeline.train(r, dataset, pipeline.fisher(r, dataset))
+    rejected = pipeline.evaluate(rejecting.resources, dataset, candidate)
+    pipeline.publish(r, dataset, candidate, rejected, run=RUN)
+    with pytest.raises(RegistryError, match="immutable"):
+        pipeline.publish(r, dataset, candidate, pipeline.evaluate(r, dataset, candidate), run=RUN)
+
+
+def test_a_server_with_other_weights_under_the_name_moves_no_pointer(road: Road):
+    road.teach(0, 1, count=31)  # rows of its own: the server keeps what a name once meant
+    first, second = (road.learn(week(number)) for number in range(2))
+    served = road.serve(first)
+    name = manifest.server_name(second.version, second.sha256)
+    replica = Replica(road.resources.serving.replicas[0], road.resources.settings.serving)
+    replica.load(name, str(road.resources.serving.adapter_dir / served.adapter_name))
+    with pytest.raises(ProofError, match="other weights"):
+        road.serve(second, run_id="second")
+    assert road.resources.ledger.current() == served
+
+
+def test_a_server_that_refuses_the_path_moves_no_pointer(road: Road):
+    road.teach(0, count=32)
+    place = replace(road.resources.serving, server_adapter_dir="/not/mounted")
+    misled = replace(road, resources=replace(road.resources, open_serving=lambda: place))
+    with pytest.raises(ServingError, match="400"):
+        misled.serve(road.learn(week(0)))
+    assert road.resources.ledger.current() is None
 
 
 def test_deploy_never_publishes_only(road: Road):

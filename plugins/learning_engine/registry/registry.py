@@ -113,6 +113,11 @@ class Registry:
         object is not what its record says.
         """
         if made := self.find(draft.run_key):
+            if made.accepted != draft.accepted:
+                raise RegistryError(
+                    f"Expected the verdict under which {made.version} was published, found another one for the same "
+                    "work: a version is immutable; clear the run from extract, and a new version is made."
+                )
             return made
         self._check_parent(draft)
         for _ in range(CLAIM_TRIES):
