@@ -47,3 +47,4 @@ def test_it_listens_on_loopback_alone(server: postgres.Postgres):
 
 def test_removing_what_is_not_there_does_no_harm(tmp_path: Path):
     postgres.remove(tmp_path / "never")
+    assert list(tmp_path.iterdir()) == []

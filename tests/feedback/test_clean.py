@@ -269,9 +269,9 @@ def test_deeply_nested_json_is_dropped_or_read(depth: int) -> None:
         '{"prompt": ' * depth + '"x"' + "}" * depth,
         '{"a": ' * depth + "1" + "}" * depth,
     ):
-        parse_text(text, '"Hi!"')
-        parse_text('"Hello?"', text)
-        parse(text, text)  # once more as text of JSON
+        assert isinstance(parse_text(text, '"Hi!"'), Row | Dropped)
+        assert isinstance(parse_text('"Hello?"', text), Row | Dropped)
+        assert isinstance(parse(text, text), Row | Dropped)  # once more as text of JSON
 
 
 def test_null_columns_and_superseded_votes() -> None:
@@ -333,5 +333,6 @@ def test_no_row_raises(request_data: str | None, response_data: str | None, thum
 @given(JSON, JSON)
 @settings(max_examples=500, deadline=None)
 def test_no_row_with_a_known_thumb_raises(request_data: Any, response_data: Any) -> None:
-    parse({"messages": [{"role": "user", "content": request_data}]}, response_data)
-    parse({"prompt": request_data}, {"response": response_data})
+    said = {"messages": [{"role": "user", "content": request_data}]}
+    assert isinstance(parse(said, response_data), Row | Dropped)
+    assert isinstance(parse({"prompt": request_data}, {"response": response_data}), Row | Dropped)
