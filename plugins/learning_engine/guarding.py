@@ -131,7 +131,9 @@ def _keep(resources: Resources, folder: str, information: "FisherInformation", n
 
     path = work / "fisher.safetensors"
     fisher.save(information, path)
-    key = manifest.fisher_key(folder, "fisher.safetensors")
+    sha256 = archive.sha256_file(path)
+    # Named by its content: a run that holds the record of an earlier measurement still finds its file.
+    key = manifest.fisher_key(folder, f"{sha256[:16]}.safetensors")
     resources.store.put_file(key, path)
     record = FisherRecord(
         guards=information.guards,
@@ -139,26 +141,25 @@ def _keep(resources: Resources, folder: str, information: "FisherInformation", n
         labels=information.labels,
         units=information.units,
         uri=resources.store.uri(key),
-        sha256=archive.sha256_file(path),
+        sha256=sha256,
         n_sequences=information.n_sequences,
         n_tokens=information.n_tokens,
         accumulated=list(information.accumulated),
         decay=resources.settings.fisher.decay,
         note=note,
     )
-    resources.store.put_json(manifest.fisher_key(folder, "fisher.json"), record.to_json())
+    resources.store.put_json(manifest.fisher_key(folder, manifest.FISHER_RECORD), record.to_json())
     return record
 
 
 def _known(resources: Resources, folder: str) -> FisherRecord | None:
     try:
-        record = FisherRecord.from_json(resources.store.get_json(manifest.fisher_key(folder, "fisher.json")))
+        record = FisherRecord.from_json(resources.store.get_json(manifest.fisher_key(folder, manifest.FISHER_RECORD)))
     except NotFound:
         return None
     wanted = resources.settings.fisher
     if (record.kind, record.labels) != (wanted.structure, wanted.labels):
         return None
-    # A worker that died between the two writes leaves a file that its record does not know.
     key = resources.store.key(str(record.uri))
     whole = resources.store.exists(key) and resources.store.head(key).sha256 == record.sha256
     return record if whole else None

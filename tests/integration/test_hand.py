@@ -52,7 +52,8 @@ def test_fisher_of_a_version_is_measured_again(live: Live):
     assert live.ended(run, "learning_engine_fisher") == "success", live.explain(run, "learning_engine_fisher")
     record = live.xcom(run, "fisher_of_version", dag_id="learning_engine_fisher")
     assert (record["guards"], record["kind"], record["units"]) == (version, "diagonal", "per_supervised_token")
-    assert live.resources.store.exists(f"fisher/{version}/fisher.safetensors")
+    store = live.resources.store
+    assert store.digest(store.key(record["uri"])) == record["sha256"]
 
 
 def test_maintenance_sweeps_and_finds_everything_whole(live: Live):

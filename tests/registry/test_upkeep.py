@@ -31,10 +31,10 @@ def sweep(store: Store, days: float, **options: Any) -> upkeep.Swept:
     return upkeep.sweep(store, Registry(store), Ledger(store), RETENTION, now=in_days(days), **options)
 
 
-def measure(store: Store, version: str) -> FisherRecord:
-    """Put Fisher information of `version` into the bucket."""
-    key = manifest.fisher_key(version, "fisher.safetensors")
-    sha256 = store.put_bytes(key, f"fisher of {version}".encode())
+def measure(store: Store, version: str, what: str = "own") -> FisherRecord:
+    """Put Fisher information of `version`, measured on `what`, into the bucket."""
+    key = manifest.fisher_key(version, f"{what}.safetensors")
+    sha256 = store.put_bytes(key, f"fisher of {version} on {what}".encode())
     record = FisherRecord(version, "diagonal", "sampled", "nats", store.uri(key), sha256, 10, 100)
     store.put_json(manifest.fisher_key(version, "fisher.json"), record.to_json())
     return record
@@ -177,7 +177,7 @@ def test_the_audit_names_what_has_changed(real_house: Store) -> None:
     altered = [
         "adapters/v1.1/adapter.tar.gz",
         "adapters/v1.2/probes.json",
-        "fisher/v1.0/fisher.safetensors",
+        "fisher/v1.0/own.safetensors",
         "heldout/v1.3/heldout.parquet",
     ]
     for key in altered:
@@ -200,12 +200,27 @@ def test_the_audit_goes_on_after_bad_metadata(mock_store: Store, mock_registry: 
     assert any("v1.1" in problem and "of schema 99" in problem for problem in problems)
 
 
-def test_fisher_information_measured_anew_is_no_finding(house: Store) -> None:
-    house.put_bytes("fisher/v1.0/fisher.safetensors", b"on another window")
-    assert [finding.uri for finding in upkeep.audit(house, Registry(house))] == [
-        house.uri("fisher/v1.0/fisher.safetensors")
-    ]
-    record = FisherRecord.from_json(house.get_json("fisher/v1.0/fisher.json"))
-    changed = {**record.to_json(), "sha256": house.digest("fisher/v1.0/fisher.safetensors")}
-    house.put_json("fisher/v1.0/fisher.json", changed)
+def test_fisher_information_measured_anew_leaves_what_a_version_was_trained_under(house: Store) -> None:
+    measure(house, "v1.0", "another-window")
+    measure(house, "v1.1", "another-window")
     assert upkeep.audit(house, Registry(house)) == []
+    assert "fisher" not in sweep(house, 29).objects
+    assert sweep(house, 31).objects["fisher"] == 1
+    assert {key.partition("/")[2] for key in keys(house, "fisher/")} == {
+        "v1.0/fisher.json",
+        "v1.0/own.safetensors",  # v1.2 was trained under it
+        "v1.0/another-window.safetensors",
+        "v1.1/fisher.json",
+        "v1.1/another-window.safetensors",
+    }
+    assert upkeep.audit(house, Registry(house)) == []
+
+
+def test_fisher_information_of_a_base_model_goes_unless_a_version_continues_it(
+    mock_store: Store, mock_registry: Registry
+) -> None:
+    used, _ = measure(mock_store, "base-used"), measure(mock_store, "base-unused")
+    stage(mock_store, "run0", week(0), fisher=used).publish(mock_registry)
+    assert sweep(mock_store, 29).objects == {}
+    assert sweep(mock_store, 31).objects["fisher"] == 2
+    assert keys(mock_store, "fisher/") == {"fisher/base-used/fisher.json", "fisher/base-used/own.safetensors"}

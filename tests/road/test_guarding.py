@@ -78,6 +78,15 @@ def test_another_window_on_demand_replaces_what_the_bucket_holds(
     assert guarding.guard(road.resources, version) == other
 
 
+def test_a_run_that_is_under_way_keeps_the_measurement_that_it_began_with(
+    guarded: tuple[Road, AdapterVersion, FisherRecord],
+) -> None:
+    road, _, record = guarded
+    dataset = pipeline.extract(road.resources, week(1), widen=False)
+    pipeline.fisher_of(road.resources, "v1.0", window=week(1))
+    assert pipeline.train(road.resources, dataset, record).fisher == record
+
+
 def test_anchor_data_guard_the_base_model_and_every_version_after_it(quick: Road, tmp_path: Path) -> None:
     road = anchored(quick, tmp_path / "anchor.jsonl")
     first = road.learn(week(0))
@@ -96,7 +105,7 @@ def test_anchor_data_guard_the_base_model_and_every_version_after_it(quick: Road
     assert (second.fisher.guards, second.fisher.accumulated) == ("v1.0", ["base"])
     last = guarding.guard(road.resources, second)
     assert (last.guards, last.accumulated) == ("v1.1", ["base", "v1.0"])
-    measured = [key for key in objects(road) if key.endswith("fisher.safetensors")]
+    measured = [key for key in objects(road) if key.startswith("fisher/") and key.endswith(".safetensors")]
     assert len(measured) == 3, "the base's, measured once, and those of the two versions"
 
 
@@ -125,7 +134,8 @@ def test_what_a_worker_left_half_written_is_measured_anew(
     guarded: tuple[Road, AdapterVersion, FisherRecord], harm: str
 ) -> None:
     road, version, record = guarded
-    store, file = road.resources.store, manifest.fisher_key("v1.0", "fisher.safetensors")
+    store = road.resources.store
+    file = store.key(str(record.uri))
     if harm == "another file":
         store.put_bytes(file, b"another")
     else:

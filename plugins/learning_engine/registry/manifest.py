@@ -18,6 +18,8 @@ LEDGER, CURRENT = "deployments/ledger/", "deployments/current.json"
 # The objects of one version below adapters/<version>/; metadata is written last, and its presence is the version.
 ARCHIVE, CARD, CLAIM, PROBES = "adapter.tar.gz", "README.md", "claim.json", "probes.json"
 METADATA, REVOKED, SWEPT = "metadata.json", "revoked.json", "swept.json"
+# Below fisher/<version>/: names the newest measurement among the files beside it.
+FISHER_RECORD = "fisher.json"
 
 _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")

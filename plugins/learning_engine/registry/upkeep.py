@@ -1,10 +1,11 @@
 """Retention and the integrity audit of the bucket. Called by the maintenance DAG.
 
 What users wrote is kept for `text_days`, runs and what crashed runs left for `runs_days`, rejected archives for
-`rejected_days`. Never swept: metadata, accepted archives, Fisher information, anything of the live version and of the
-one that a rollback returns to but their held-out sets, the archives of the live version's ancestors, and the snapshot
-of a version whose Fisher information has still to be measured. What is swept of a version is noted in its swept.json,
-so that the audit tells what retention took from what was lost.
+`rejected_days`. Never swept: metadata, accepted archives, Fisher information that is a version's newest or that a
+version was trained under, anything of the live version and of the one that a rollback returns to but their held-out
+sets, the archives of the live version's ancestors, and the snapshot of a version whose Fisher information has still to
+be measured. What is swept of a version is noted in its swept.json, so that the audit tells what retention took from
+what was lost.
 """
 
 import re
@@ -25,7 +26,6 @@ from learning_engine.sections import Retention
 
 THREADS = 4
 _OF_VERSION = re.compile(r"(?:adapters|fisher|heldout)/(v[0-9]+\.[0-9]+)/.+")
-_FISHER = "fisher.json"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def sweep(
         *_runs(store, registry, versions, held, now - timedelta(days=retention.runs_days)),
         *_parts(store, versions, held, chain, retention, now),
         *_orphans(store, versions, now - timedelta(days=retention.runs_days)),
+        *_fishers(store, versions, now - timedelta(days=retention.runs_days)),
     ]
     if not dry_run:
         _note(store, doomed, now)
@@ -95,7 +96,7 @@ def _runs(
 def _awaits_fisher(store: Store, registry: Registry, version: AdapterVersion) -> bool:
     if not version.accepted or registry.revoked(version.version):
         return False
-    return not store.exists(manifest.fisher_key(version.version, _FISHER))
+    return not store.exists(manifest.fisher_key(version.version, manifest.FISHER_RECORD))
 
 
 def _parts(
@@ -133,6 +134,22 @@ def _orphans(store: Store, versions: list[AdapterVersion], before: datetime) -> 
     for name, group in _grouped(objects, lambda key: key.split("/")[1]):
         if name not in published and _newest(group) < before:
             yield from (Doomed("claims", stored) for stored in group)
+
+
+def _fishers(store: Store, versions: list[AdapterVersion], before: datetime) -> Iterator[Doomed]:
+    """Measurements from before `before` that were superseded, or guard a base model that no version continues."""
+    used = {store.key(version.fisher.uri) for version in versions if version.fisher.uri}
+    published = {version.version for version in versions}
+    for name, group in _grouped(store.list(manifest.FISHER), lambda key: key.split("/")[1]):
+        keys = {stored.key for stored in group}
+        record = manifest.fisher_key(name, manifest.FISHER_RECORD)
+        if _OF_VERSION.fullmatch(record) and name not in published:
+            continue  # an orphan
+        kept = keys & used
+        if record in keys and (kept or name in published):
+            newest = FisherRecord.from_json(store.get_json(record))
+            kept |= {record, store.key(str(newest.uri))}
+        yield from (Doomed("fisher", stored) for stored in group if stored.key not in kept and stored.modified < before)
 
 
 def _note(store: Store, doomed: list[Doomed], now: datetime) -> None:
@@ -181,17 +198,8 @@ def _expected(store: Store, version: AdapterVersion) -> dict[str, str | None]:
         expected[manifest.adapter_key(name, manifest.PROBES)] = probes.sha256
     expected = {key: sha256 for key, sha256 in expected.items() if key not in _swept(store, name)}
     if fisher.uri:
-        key = store.key(fisher.uri)
-        expected[key] = _fisher_digest(store, key, fisher)
+        expected[store.key(fisher.uri)] = fisher.sha256
     return expected
-
-
-def _fisher_digest(store: Store, key: str, record: FisherRecord) -> str | None:
-    """Fisher information may be measured anew by hand, so that its own record knows better than a version's."""
-    try:
-        return FisherRecord.from_json(store.get_json(f"{key.rpartition('/')[0]}/{_FISHER}")).sha256
-    except NotFound:
-        return record.sha256
 
 
 def _check(store: Store, key: str, expected: str | None) -> Finding | None:
