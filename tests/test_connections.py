@@ -76,7 +76,12 @@ def test_a_serving_connection_that_says_too_little_is_named_with_what_it_should_
 def test_the_database_is_that_of_the_connection_and_its_password_is_never_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    extra = {"sslmode": "verify-full", "sslrootcert": "/ca.pem", "cursor": "dictcursor"}
+    extra = {
+        "sslmode": "verify-full",
+        "sslrootcert": "/ca.pem",
+        "options": "-c search_path=app",
+        "cursor": "dictcursor",
+    }
     source = connected(
         monkeypatch,
         "feedback",
@@ -98,6 +103,7 @@ def test_the_database_is_that_of_the_connection_and_its_password_is_never_shown(
         "application_name": "learning_engine",
         "sslmode": "verify-full",
         "sslrootcert": "/ca.pem",
+        "options": "-c search_path=app",
     }
     assert "horse" not in repr(source)
 

@@ -40,7 +40,10 @@ def _feedback(settings: Settings) -> Any:
         return FileSource(Path(str(settings.feedback.path)))
     from airflow.providers.postgres.hooks.postgres import PostgresHook
     from psycopg.conninfo import make_conninfo
+    from psycopg.pq import Conninfo
 
+    # Of the extras those that libpq takes (sslmode, options, target_session_attrs, …), as the hook itself does.
+    libpq = {option.keyword.decode() for option in Conninfo.get_defaults()}
     connection = PostgresHook().get_connection(settings.connections.feedback)
     parts = {
         "host": connection.host,
@@ -49,7 +52,7 @@ def _feedback(settings: Settings) -> Any:
         "user": connection.login,
         "password": connection.password,
         "application_name": "learning_engine",
-        **{key: value for key, value in connection.extra_dejson.items() if key.startswith("ssl")},
+        **{key: value for key, value in connection.extra_dejson.items() if key in libpq},
     }
     return PostgresSource(make_conninfo("", **{key: value for key, value in parts.items() if value is not None}))
 

@@ -98,6 +98,8 @@ def _fit(resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: Fishe
 
 def _checkpoint(resources: Resources, run_key: str, work: Path) -> Path | None:
     """The newest whole checkpoint of this run in the bucket, unpacked; None for a fresh start."""
+    from learning_engine.learning import checkpoint
+
     found = sorted(item.key for item in resources.store.list(candidate_key(run_key, "checkpoints/")))
     if not found:
         return None
@@ -106,6 +108,8 @@ def _checkpoint(resources: Resources, run_key: str, work: Path) -> Path | None:
         resources.store.get_file(found[-1], packed)
         # The weights, and AdamW's two moments of each.
         archive.unpack(packed, directory, max_bytes=4 * resources.settings.serving.max_adapter_bytes)
+        if absent := checkpoint.missing(directory):
+            raise IntegrityError(f"Expected a whole checkpoint, found no {', '.join(absent)}.")
     except IntegrityError as error:
         telemetry.event("train.checkpoint_unreadable", checkpoint=resources.store.uri(found[-1]), error=str(error))
         return None

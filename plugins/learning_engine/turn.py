@@ -7,7 +7,7 @@ the end of one look may arrive after the next one has been queued under the same
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -26,8 +26,10 @@ class Turn(BaseOperator):  # type: ignore[misc]
     """Passes once no active run of this DAG has an earlier window. Refuses bad params before any work."""
 
     @permanent_errors_fail
-    def execute(self, context: Any) -> None:
+    def execute(self, context: Any, until: str | None = None) -> None:
         dag, run = settings_of(context).dag, context["dag_run"]
+        now, hours = datetime.now(UTC), timedelta(hours=dag.turn_timeout_hours)
+        deadline = datetime.fromisoformat(until) if until else now + hours
         mine = windows.of_run(run, context["params"], dag)
         earlier = windows.earlier_active_runs(run, mine.window, run.dag_id, dag)
         event("turn", window=str(mine.window), waiting_for=earlier)
@@ -35,12 +37,13 @@ class Turn(BaseOperator):  # type: ignore[misc]
             self.defer(
                 trigger=RunsEnded(run.dag_id, earlier, dag.turn_poll_seconds),
                 method_name="look_again",
-                timeout=timedelta(hours=dag.turn_timeout_hours),
+                kwargs={"until": deadline.isoformat()},
+                timeout=max(deadline - now, timedelta(0)),
             )
 
-    def look_again(self, context: Any, event: Any) -> None:  # noqa: ARG002
-        """Those have ended; others may have started meanwhile."""
-        self.execute(context)
+    def look_again(self, context: Any, event: Any, until: str) -> None:  # noqa: ARG002
+        """Those have ended; others may have started meanwhile. The time-out is that of the whole wait."""
+        self.execute(context, until)
 
 
 class RunsEnded(BaseTrigger):  # type: ignore[misc]

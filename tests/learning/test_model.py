@@ -84,16 +84,6 @@ def test_the_files_are_what_max_serve_takes(load, base, adapter, tmp_path):
     assert config["revision"].startswith("sha256:")
 
 
-def test_the_adapter_can_be_switched_off(load, base, adapter, examples):
-    loaded = load(adapter)
-    plain = logits(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), examples)
-    adapted = logits(loaded.model, examples)
-    with model.base_only(loaded) as bare:
-        assert torch.equal(logits(bare, examples), plain)
-    assert torch.equal(logits(loaded.model, examples), adapted)
-    assert (adapted - plain).abs().max() > 0.1
-
-
 def test_exactly_the_adapter_is_trainable(load, adapter):
     for start in (None, adapter):
         trainable = {name for name, weight in load(start).model.named_parameters() if weight.requires_grad}

@@ -161,9 +161,17 @@ def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_
     assert (resumed.sha256, resumed.training.curve) == (whole.sha256, whole.training.curve)
 
 
-def test_a_checkpoint_that_cannot_be_read_costs_the_steps_and_not_the_run(small: Road, events: Any) -> None:
-    dataset = prepare(small)
-    small.resources.store.put_bytes(candidate_key(dataset.run_key, "checkpoints/00000003.tar.gz"), b"no archive")
+@pytest.mark.parametrize("harm", ["no archive", "not whole"])
+def test_a_checkpoint_that_cannot_be_read_costs_the_steps_and_not_the_run(
+    small: Road, events: Any, tmp_path: Path, harm: str
+) -> None:
+    dataset, packed = prepare(small), tmp_path / "checkpoint.tar.gz"
+    packed.write_bytes(b"no archive")
+    if harm == "not whole":
+        (tmp_path / "part").mkdir()
+        (tmp_path / "part" / "optimizer.pt").write_bytes(b"moments")
+        archive.pack(tmp_path / "part", packed)
+    small.resources.store.put_file(candidate_key(dataset.run_key, "checkpoints/00000003.tar.gz"), packed)
     candidate = train(small, dataset)
     assert events("train.checkpoint_unreadable") == 1
     assert (candidate.training.resumed_at_step, candidate.training.steps) == (0, 8)

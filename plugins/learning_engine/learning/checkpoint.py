@@ -17,20 +17,9 @@ STATE = "trainer_state.json"
 FILES = (adapter.WEIGHTS, adapter.CONFIG, "optimizer.pt", "scheduler.pt", "rng_state.pth", STATE)
 
 
-def newest(workdir: Path) -> Path | None:
-    """The whole checkpoint of the highest step in `workdir`, None where there is none."""
-    whole = [path for path in workdir.glob("checkpoint-*") if not missing(path)]
-    return max(whole, key=step, default=None)
-
-
 def missing(directory: Path) -> list[str]:
     """The files that a whole checkpoint would have."""
     return [name for name in FILES if not (directory / name).is_file()]
-
-
-def step(directory: Path) -> int:
-    """The optimizer steps that lie behind the checkpoint."""
-    return int(_state(directory)["global_step"])
 
 
 def check(directory: Path, *, steps: int) -> None:

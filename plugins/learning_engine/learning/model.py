@@ -4,9 +4,7 @@ LoRA (Hu et al., 2021): y = W₀x + s·B(Ax), s = alpha / rank; A is (rank, d_in
 B = 0, so that it answers as the base does.
 """
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from learning_engine.errors import ModelError
 from learning_engine.learning import adapter as adapters
 from learning_engine.learning.base import base_revision, load_base, load_tokenizer, pick_device
 
-__all__ = ["Loaded", "base_only", "base_revision", "load", "load_tokenizer", "lora_weights", "save_adapter"]
+__all__ = ["Loaded", "base_revision", "load", "load_tokenizer", "lora_weights", "save_adapter"]
 
 
 @dataclass(frozen=True)
@@ -78,13 +76,6 @@ def check_trainable(model: Any, *, expected: set[str]) -> None:
             f"Expected exactly {len(expected)} LoRA weights to be trainable, found {len(trainable)} trainable weights; "
             f"the difference begins with {', '.join(wrong[:5])}"
         )
-
-
-@contextlib.contextmanager
-def base_only(loaded: Loaded) -> Iterator[Any]:
-    """The same model with its adapter switched off: within the block it answers as the base model."""
-    with loaded.model.disable_adapter():
-        yield loaded.model
 
 
 def save_adapter(loaded: Loaded, directory: Path) -> None:
