@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the session, a schema of its own for each test, and rows to fill it with."""
+"""Rows of feedback, cleaned one by one, or put into a real PostgreSQL (a schema for each test) or a file of lines."""
 
 import json
 import shutil
@@ -16,7 +16,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from learning_engine.contracts import Window
-from learning_engine.feedback.source import PostgresSource, read
+from learning_engine.feedback import snapshot
+from learning_engine.feedback.clean import Dropped, Row, parse_row, rules
+from learning_engine.feedback.raw import Raw
+from learning_engine.feedback.source import FileSource, PostgresSource, Source, read
 from learning_engine.sections import Columns, Feedback
 
 SCHEMAS = count()
@@ -25,6 +28,31 @@ TABLE = "request_data jsonb, response_data jsonb, feedback_type varchar, created
 PEOPLE = ", user_id text, conversation_id text"
 WITH_PEOPLE = Columns(user="user_id", conversation="conversation_id")
 NAMES = ("request_data", "response_data", "feedback_type", "created_at", "user_id", "conversation_id")
+SQL = "'; DROP TABLE feedback; --"
+LONE_SURROGATE = "\ud800"
+
+
+def parse_text(
+    request: str | None, response: str | None, thumb: str | None = "thumbs_up", **settings: Any
+) -> Row | Dropped:
+    """One raw row, its columns as JSON text, after cleaning."""
+    return parse_row(Raw(1, "m", request, response, thumb, None, None, False), rules(Feedback(**settings)))
+
+
+def parse(
+    request: Any = "Hello?", response: Any = "Hi!", thumb: str | None = "thumbs_up", **settings: Any
+) -> Row | Dropped:
+    return parse_text(json.dumps(request), json.dumps(response), thumb, **settings)
+
+
+def kept(row: Row | Dropped) -> Row:
+    assert isinstance(row, Row), row
+    return row
+
+
+def reason(row: Row | Dropped) -> str:
+    assert isinstance(row, Dropped), row
+    return row.reason
 
 
 def row(
@@ -40,15 +68,40 @@ def row(
     return dict(zip(NAMES, (request, response, thumb, time, user, conversation), strict=True))
 
 
-class Database:
+class Store:
+    """A place for feedback that a source reads."""
+
+    source: Source
+
+    def feedback(self, **settings: Any) -> Feedback:
+        return Feedback(**settings)
+
+    def fill(self, *rows: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def read(self, feedback: Feedback | None = None, window: Window = WINDOW) -> list[dict[str, Any]]:
+        return rows_of(read(self.source, window, feedback or self.feedback()))
+
+    def snapshot(self, path: Path, feedback: Feedback | None = None, window: Window = WINDOW) -> snapshot.Counts:
+        feedback = feedback or self.feedback()
+        return snapshot.write(read(self.source, window, feedback), path, feedback=feedback, heldout_fraction=0.3)
+
+
+class Lines(Store):
+    def __init__(self, path: Path) -> None:
+        self.source = FileSource(path)
+        self.path = path
+
+    def fill(self, *rows: dict[str, Any]) -> None:
+        self.path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+
+
+class Database(Store):
     def __init__(self, conninfo: str) -> None:
         self.conninfo = conninfo
+        self.source = PostgresSource(conninfo)
         self.schema = f"test_{next(SCHEMAS)}"
         self.sql(f"CREATE SCHEMA {self.schema}")
-
-    @property
-    def source(self) -> PostgresSource:
-        return PostgresSource(self.conninfo)
 
     def feedback(self, **settings: Any) -> Feedback:
         return Feedback(db_schema=self.schema, **settings)
@@ -61,15 +114,16 @@ class Database:
     def create(self, columns: str = TABLE) -> None:
         self.sql(f"CREATE TABLE feedback ({columns})")
 
+    def fill(self, *rows: dict[str, Any]) -> None:
+        self.create(TABLE + PEOPLE)
+        self.insert(*rows, names=NAMES)
+
     def insert(self, *rows: dict[str, Any], names: tuple[str, ...] = NAMES[:4], text: bool = False) -> None:
         with psycopg.connect(self.conninfo, options=f"-c search_path={self.schema}") as connection:
             copy = f"COPY feedback ({', '.join(names)}) FROM STDIN"
             with connection.cursor() as cursor, cursor.copy(copy) as stream:
                 for one in rows:
                     stream.write_row([_database_value(one[name], name, text) for name in names])
-
-    def read(self, feedback: Feedback | None = None, window: Window = WINDOW) -> list[dict[str, Any]]:
-        return rows_of(read(self.source, window, feedback or self.feedback()))
 
 
 def _database_value(value: Any, name: str, text: bool) -> Any:
@@ -99,6 +153,12 @@ def conninfo() -> Iterator[str]:
 @pytest.fixture
 def database(conninfo: str) -> Database:
     return Database(conninfo)
+
+
+@pytest.fixture(params=["table", "lines"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Once the table and once a file: what holds for one holds for the other."""
+    return request.getfixturevalue("database") if request.param == "table" else Lines(tmp_path / "feedback.jsonl")
 
 
 @pytest.fixture(scope="session")

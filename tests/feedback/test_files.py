@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +180,3 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 def test_an_empty_file_has_no_rows(write_lines: Write) -> None:
     assert rows_of(read(FileSource(write_lines()), WINDOW, Feedback())) == []
-
-
-def test_many_rows_come_in_several_batches(write_lines: Write) -> None:
-    start = WINDOW.start
-    lines = [row(f"q{i}", time=(start + timedelta(seconds=i)).isoformat()) for i in range(2500)]
-    batches = list(read(FileSource(write_lines(*lines)), WINDOW, Feedback()))
-    assert [batch.num_rows for batch in batches] == [1024, 1024, 452]
