@@ -9,7 +9,6 @@ lines: they neither sort, nor deduplicate, nor clean. Prints a table; writes ben
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -23,11 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from common import ROOT, report
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "extract.json"
 START, END = datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 12, tzinfo=UTC)
 QUERY = (
     "SELECT request_data, response_data, feedback_type, created_at FROM feedback "
@@ -60,6 +56,14 @@ MODULES = {
     "snapshot": ("learning_engine.feedback.snapshot", "learning_engine.feedback.source"),
     "cursor": ("psycopg",),
     "pandas": ("pandas", "sqlalchemy", "psycopg2"),
+}
+COLUMNS = {
+    "description": "way",
+    "seconds": "seconds",
+    "cpu_seconds": "of its CPU",
+    "rows_per_second": "rows/s",
+    "peak_bytes": "peak bytes",
+    "output_bytes": "output bytes",
 }
 
 
@@ -103,7 +107,6 @@ def pandas(conninfo: str, directory: Path) -> int:
 
 def measure(way: str, conninfo: str) -> None:
     """Runs in a process of its own; prints one JSON line."""
-    sys.path.insert(0, str(ROOT / "plugins"))
     for module in MODULES[way]:
         import_module(module)
     with tempfile.TemporaryDirectory() as directory:
@@ -137,10 +140,11 @@ def database(rows: int) -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def compare(rows: int, repeats: int) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
+def compare(rows: int, repeats: int) -> list[dict[str, Any]]:
+    """The best of `repeats` runs of each way."""
+    found: list[dict[str, Any]] = []
     with database(rows) as conninfo:
-        for way in WAYS:
+        for way, description in WAYS.items():
             runs = []
             for _ in range(repeats):
                 command = [sys.executable, __file__, "--measure", way, "--conninfo", conninfo]
@@ -149,12 +153,9 @@ def compare(rows: int, repeats: int) -> dict[str, Any]:
                 )
                 runs.append(json.loads(done.stdout.splitlines()[-1]))
             best = min(runs, key=lambda run: run["seconds"])
-            figures[way] = {
-                **best,
-                "rows_per_second": best["rows"] / best["seconds"],
-                "all_seconds": [run["seconds"] for run in runs],
-            }
-    return figures
+            speed = {"rows_per_second": best["rows"] / best["seconds"], "all_seconds": [run["seconds"] for run in runs]}
+            found.append({"way": way, "description": description, **best, **speed})
+    return found
 
 
 def main() -> None:
@@ -167,29 +168,15 @@ def main() -> None:
     if arguments.measure:
         measure(arguments.measure, arguments.conninfo)
         return
-    figures = compare(arguments.rows, arguments.repeats)
-    table = Table(
-        "way",
-        "seconds",
-        "of its CPU",
-        "rows/s",
-        "peak memory",
-        "output",
+    report.publish(
+        "extract",
+        rows=compare(arguments.rows, arguments.repeats),
+        targets=[],
+        packages=("pyarrow", "adbc-driver-postgresql", "psycopg", "pandas"),
+        arguments=argparse.Namespace(rows=arguments.rows, repeats=arguments.repeats),
+        columns=COLUMNS,
         title=f"{arguments.rows:,} rows of about 1.1 kB",
     )
-    for way, run in figures.items():
-        megabytes = [f"{run[name] / 1e6:,.0f} MB" for name in ("peak_bytes", "output_bytes")]
-        table.add_row(
-            WAYS[way],
-            f"{run['seconds']:.1f}",
-            f"{run['cpu_seconds']:.1f}",
-            f"{run['rows_per_second']:,.0f}",
-            *megabytes,
-        )
-    Console().print(table)
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()}
-    RESULT.write_text(json.dumps({"rows": arguments.rows, "machine": machine, "ways": figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

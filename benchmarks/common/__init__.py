@@ -1,0 +1,7 @@
+"""What the benchmarks share. Importing it puts the package, the demo and the tests' tiny model on the path."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "plugins"), str(ROOT)]
