@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,34 @@ class Live:
             f"{name}:\n{self.log(run, name, dag_id)}" for name, state in states.items() if state == "failed"
         )
 
+    def question(self, run: str) -> dict[str, Any]:
+        """What a weekly run asked a person, and the answer once there is one."""
+        return dict(self.rest.call("GET", _question(run)))
+
+    def asked(self, run: str) -> str:
+        """Waits until a weekly run asks a person whether to deploy; gives the question's subject."""
+        until("the question", lambda: self.states(run)["approve"] == "awaiting_input" or self.state(run) in ENDED)
+        assert self.state(run) not in ENDED, self.explain(run)
+        # Airflow 3.3 loses an answer that comes before its scheduler has seen the asking process end.
+        scheduler = self.stack.logs / "scheduler.log"
+        seen = re.compile(rf"Received executor event.*task_id='approve', run_id='{re.escape(run)}'")
+        until("the scheduler to see the question", lambda: seen.search(scheduler.read_text()), 60)
+        return str(self.question(run)["subject"])
+
+    def answer(self, run: str, option: str) -> None:
+        self.rest.call("PATCH", _question(run), json={"chosen_options": [option], "params_input": {}})
+
+    def end_model_server(self) -> None:
+        for running in self.stack.running():
+            if running.name == self.model_server.name and (leader := running.leader()):
+                leader.kill()
+                until("the model server to end", lambda running=running: running.leader() is None, 30)
+
+    def restart_model_server(self, *arguments: str) -> None:
+        """A fresh one on the same port, without adapters; `arguments` are added to its command."""
+        self.end_model_server()
+        self.stack.up(replace(self.model_server, command=(*self.model_server.command, *arguments)))
+
     def cli(self, *arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "airflow", *arguments],
@@ -132,6 +161,10 @@ class Live:
                     for row in rows
                 ],
             )
+
+
+def _question(run: str) -> str:
+    return f"dags/learning_engine_weekly/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
 
 
 def rows_of(number: int, count: int = 40) -> list[dict[str, Any]]:
