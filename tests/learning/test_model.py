@@ -14,7 +14,7 @@ from learning_engine import sections
 from learning_engine.errors import ModelError
 from learning_engine.learning import model
 from learning_engine.learning.batches import Rows, collate
-from learning_engine.learning.objectives import weighted_sft
+from learning_engine.learning.objectives import WeightedSft
 from tests import tiny
 
 
@@ -109,11 +109,11 @@ def test_quantised_bases_learn(load, adapter, examples, quantization, layer):
     assert type(loaded.model.base_model.model.model.layers[0].self_attn.q_proj.base_layer).__name__ == layer
     rows = Rows(examples)
     batch = collate([rows[index] for index in range(4)])
-    loss = weighted_sft(loaded.model, batch) / batch["supervised_weight"]
+    loss = WeightedSft()(loaded.model, batch) / batch["supervised_weight"]
     loss.backward()
     exact = load(adapter)
     assert loss.item() == pytest.approx(
-        (weighted_sft(exact.model, batch) / batch["supervised_weight"]).item(), rel=0.02
+        (WeightedSft()(exact.model, batch) / batch["supervised_weight"]).item(), rel=0.02
     )
     for weight in model.lora_weights(loaded.model).values():
         assert weight.dtype == torch.float32

@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from learning_engine.learning.batches import IGNORED, Rows, collate
 from learning_engine.learning.forward import supervised_logits
-from learning_engine.learning.objectives import weighted_sft
+from learning_engine.learning.objectives import WeightedSft
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_the_loss_is_the_weighted_mean_over_supervised_tokens(load, adapter, bat
     losses = functional.cross_entropy(full.transpose(1, 2), batch["labels"][:, 1:], reduction="none")
     weights = batch["weight"][:, None] * (batch["labels"][:, 1:] != IGNORED)
     assert set(batch["weight"].tolist()) == {2.0, 0.5}
-    found = weighted_sft(model, batch) / batch["supervised_weight"]
+    found = WeightedSft()(model, batch) / batch["supervised_weight"]
     assert found.item() == pytest.approx(((losses * weights).sum() / weights.sum()).item(), abs=1e-5)
     assert batch["supervised_weight"] == pytest.approx(weights.sum().item())
 
@@ -41,7 +41,7 @@ def test_equal_weights_give_the_models_own_loss(load, adapter, batch):
     model = load(adapter).model
     equal = {**batch, "weight": torch.ones(12), "supervised_weight": batch["supervised"]}
     own = model(input_ids=batch["input_ids"], labels=batch["labels"]).loss
-    found = weighted_sft(model, equal) / equal["supervised_weight"]
+    found = WeightedSft()(model, equal) / equal["supervised_weight"]
     assert found.item() == pytest.approx(own.item(), abs=1e-5)
 
 
@@ -50,5 +50,5 @@ def test_micro_batches_add_up_to_the_whole_batch(load, adapter, batch, examples)
     rows = Rows(examples)
     parts = [collate([rows[index] for index in part]) for part in ([0, 1], [2, 3, 4, 5, 6], [7, 8, 9, 10, 11])]
     whole = sum(part["supervised_weight"] for part in parts)
-    summed = sum(weighted_sft(model, part) for part in parts) / whole
-    assert summed.item() == pytest.approx((weighted_sft(model, batch) / batch["supervised_weight"]).item(), abs=1e-5)
+    summed = sum(WeightedSft()(model, part) for part in parts) / whole
+    assert summed.item() == pytest.approx((WeightedSft()(model, batch) / batch["supervised_weight"]).item(), abs=1e-5)

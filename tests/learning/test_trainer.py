@@ -10,7 +10,7 @@ from learning_engine.learning import fisher, trainer
 from learning_engine.learning.batches import IGNORED, ByLength, Rows, collate
 from learning_engine.learning.ewc import Penalty
 from learning_engine.learning.model import lora_weights, save_adapter
-from learning_engine.learning.objectives import weighted_sft
+from learning_engine.learning.objectives import WeightedSft
 
 NOTHING = Penalty({}, {}, 0.0)
 
@@ -63,7 +63,7 @@ def test_the_loop_is_adamw_on_the_objective(load, adapter, examples, tmp_path):
         order = list(sampler)
         for start in range(0, 40, 8):
             batch = collate([rows[index] for index in order[start : start + 8]])
-            loss = weighted_sft(loaded.model, batch) / batch["supervised_weight"]
+            loss = WeightedSft()(loaded.model, batch) / batch["supervised_weight"]
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()

@@ -19,23 +19,26 @@ POOL = 50
 
 @dataclass(frozen=True)
 class Row:
-    """One example: token ids, labels (IGNORED where not supervised), its weight and its number of supervised tokens."""
+    """One example: token ids, labels (IGNORED where not supervised), the weight of its rating (1 or −1) and its number
+    of supervised tokens."""
 
     index: int
     input_ids: torch.Tensor
     labels: torch.Tensor
     weight: float
+    rating: int
     supervised: int
 
 
 class Rows(Dataset[Row]):
-    """The columns `input_ids`, `labels` and `weight` of a datasets.Dataset, flat in memory."""
+    """The columns `input_ids`, `labels`, `weight` and `rating` of a datasets.Dataset, flat in memory."""
 
     def __init__(self, examples: Any) -> None:
-        table = examples.select_columns(["input_ids", "labels", "weight"]).with_format("arrow")[:]
+        table = examples.select_columns(["input_ids", "labels", "weight", "rating"]).with_format("arrow")[:]
         self._tokens, self._offsets = _flat(table["input_ids"])
         self._labels, _ = _flat(table["labels"])
         self.weights = table["weight"].to_numpy().astype(np.float64)
+        self.ratings = table["rating"].to_numpy()
         self.lengths = np.diff(self._offsets)
         # A row's first token has nothing before it that could predict it.
         labelled = (self._labels != IGNORED).numpy()
@@ -52,6 +55,7 @@ class Rows(Dataset[Row]):
             self._tokens[place],
             self._labels[place],
             float(self.weights[index]),
+            int(self.ratings[index]),
             int(self.supervised[index]),
         )
 
@@ -88,12 +92,14 @@ def longest_first(lengths: np.ndarray, chosen: np.ndarray, *, batch_size: int) -
 
 
 def collate(rows: Sequence[Row]) -> dict[str, Any]:
-    """A batch: `input_ids` and `labels` (n, t), `weight` (n,), and as plain numbers `tokens`, `supervised` and
-    `supervised_weight` = Σ_n w_n T_n."""
+    """A batch: `input_ids` and `labels` (n, t), `weight`, `rating` and `index` (n,), and as plain numbers `tokens`,
+    `supervised` and `supervised_weight` = Σ_n w_n T_n."""
     return {
         "input_ids": _pad([row.input_ids for row in rows], 0),
         "labels": _pad([row.labels for row in rows], IGNORED),
         "weight": torch.tensor([row.weight for row in rows]),
+        "rating": torch.tensor([row.rating for row in rows]),
+        "index": torch.tensor([row.index for row in rows]),
         "tokens": sum(len(row.input_ids) for row in rows),
         "supervised": sum(row.supervised for row in rows),
         "supervised_weight": sum(row.weight * row.supervised for row in rows),

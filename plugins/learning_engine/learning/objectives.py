@@ -1,26 +1,74 @@
-"""What training minimises, besides the EWC penalty.
+"""What training minimises, besides the EWC penalty: one loss for each optimizer step, summed over its micro-batches.
 
 weighted_sft: L = Σ_n w_n Σ_t ℓ_nt / Σ_n w_n T_n in nats per supervised token, with ℓ_nt = −log p(y_t | y_<t, x),
-w_n the weight of row n's rating and T_n its supervised tokens. Numerator and denominator are summed over all
-micro-batches of an optimizer step before they are divided, so that accumulating gradients gives exactly the loss of
-the whole batch.
-A disliked row with w_n > 0 is still reinforced, only less.
+w_n the weight of row n's rating and T_n its supervised tokens. A disliked row with w_n > 0 is still reinforced, only
+less. kto: see `kto`.
+
+Numerator and denominator are summed over all micro-batches of an optimizer step before they are divided, so that
+accumulating gradients gives exactly the loss of the whole batch.
 """
 
-from typing import Any
+# ruff: noqa: ARG002 (not every objective needs all that it is offered)
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
 import torch
 from torch.nn import functional
 
+from learning_engine import sections
+from learning_engine.learning.batches import Rows
 from learning_engine.learning.forward import supervised_logits
+from learning_engine.learning.kto import Kto
+from learning_engine.learning.model import Loaded
 
 
-def weighted_sft(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """Σ_n w_n Σ_t ℓ_nt of a batch of `batches.collate`, a scalar in nats; divide by Σ `supervised_weight`."""
-    logits, tokens, rows = supervised_logits(model, batch["input_ids"], batch["labels"])
-    losses = functional.cross_entropy(logits, tokens, reduction="none")
-    weights: torch.Tensor = batch["weight"].to(losses.dtype)[rows]
-    return (weights * losses).sum()
+class Objective(Protocol):
+    """`prepare` once, then for each optimizer step `begin_step`, and a call for each of its micro-batches."""
+
+    def prepare(self, loaded: Loaded, rows: Rows, used: np.ndarray) -> list[str]:
+        """Take what is needed of the parent, which `loaded` still is; training will draw from `rows[used]`.
+
+        Returns what the user should be warned of.
+        """
+        ...
+
+    def begin_step(self, model: Any, batches: Sequence[dict[str, Any]]) -> float:
+        """What the losses of this step's micro-batches, batches of `batches.collate`, add up to is divided by this."""
+        ...
+
+    def __call__(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+        """The summed loss of one micro-batch, a scalar with its gradient."""
+        ...
 
 
-OBJECTIVES = {"weighted_sft": weighted_sft}
+class WeightedSft:
+    """Cross-entropy on every rated answer, weighted by its thumb."""
+
+    def prepare(self, loaded: Loaded, rows: Rows, used: np.ndarray) -> list[str]:
+        disliked = int((rows.ratings[used] < 0).sum())
+        if not disliked:
+            return []
+        return [
+            f"training.objective weighted_sft makes {disliked} disliked answers likelier too, only less than the liked "
+            "ones: set dataset.weight_down to 0 to leave them out, or training.objective to kto to unlearn them"
+        ]
+
+    def begin_step(self, model: Any, batches: Sequence[dict[str, Any]]) -> float:
+        """Σ_n w_n T_n."""
+        return float(sum(batch["supervised_weight"] for batch in batches))
+
+    def __call__(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+        """Σ_n w_n Σ_t ℓ_nt in nats."""
+        logits, tokens, rows = supervised_logits(model, batch["input_ids"], batch["labels"])
+        losses = functional.cross_entropy(logits, tokens, reduction="none")
+        weights: torch.Tensor = batch["weight"].to(losses.dtype)[rows]
+        return (weights * losses).sum()
+
+
+def choose(training: sections.Training) -> Objective:
+    """The objective that `training` names."""
+    if training.objective == "kto":
+        return Kto(beta=training.kto_beta, seed=training.seed, batch_size=training.batch_size)
+    return WeightedSft()

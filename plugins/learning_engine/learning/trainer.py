@@ -2,12 +2,14 @@
 
 A transformers.Trainer subclass, so that resuming, accumulation, precision, schedulers and trackers are the library's.
 The task loss of an optimizer step is that of all its micro-batches together (see `objectives`); the penalty is added
-once a step, with the last micro-batch.
+once a step, with the last micro-batch. What the objective compares with is measured at the weights that `loaded` came
+with, whatever checkpoint training goes on from.
 """
 
 # ruff: noqa: ARG002 (the arguments are those of transformers.Trainer)
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from learning_engine import sections
+from learning_engine import sections, telemetry
 from learning_engine.contracts import TrainingMetrics
 from learning_engine.errors import TrainingError
 from learning_engine.learning import checkpoint
@@ -26,7 +28,7 @@ from learning_engine.learning.batches import ByLength, Row, Rows, collate
 from learning_engine.learning.ewc import Regulariser
 from learning_engine.learning.hooks import Hooks
 from learning_engine.learning.model import Loaded, check_trainable, lora_weights, save_adapter
-from learning_engine.learning.objectives import OBJECTIVES
+from learning_engine.learning.objectives import Objective, choose
 from learning_engine.learning.progress import Progress, peak_memory_bytes, thin
 
 
@@ -62,18 +64,23 @@ def train(
     if resume is not None:
         checkpoint.check(resume, steps=steps)
     precision = _precision(training, loaded.device)
-    progress = Progress(loaded.device, steps=steps, on_log=on_log)
+    objective, progress = choose(training), Progress(loaded.device, steps=steps, on_log=on_log)
     with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
         trainer = AdapterTrainer(
             loaded,
             Subset(rows, useful.tolist()),
             ByLength(rows.lengths[useful], batch_size=training.batch_size, seed=training.seed),
+            objective,
             penalty,
             progress,
             training=training,
             args=_arguments(training, loaded.device, precision, steps=steps, workdir=workdir),
             on_checkpoint=on_checkpoint,
         )
+        with trainer.accelerator.autocast():
+            warnings = objective.prepare(loaded, rows, useful)
+        for warning in warnings:
+            telemetry.logger.warning(json.dumps({"event": "train.warning", "warning": warning}))
         try:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         finally:
@@ -106,6 +113,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
         loaded: Loaded,
         rows: Subset[Row],
         sampler: ByLength,
+        objective: Objective,
         penalty: Regulariser,
         progress: Progress,
         *,
@@ -113,13 +121,13 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
         args: TrainingArguments,
         on_checkpoint: Callable[[Path], None] | None,
     ) -> None:
-        self._loaded, self._sampler, self._penalty, self._progress = loaded, sampler, penalty, progress
+        self._loaded, self._sampler, self._progress = loaded, sampler, progress
+        self._objective, self._penalty = objective, penalty
         self._checkpointing = training.gradient_checkpointing
-        self._objective = OBJECTIVES[training.objective]
         hooks = Hooks(loaded, progress, on_checkpoint)
         super().__init__(model=loaded.model, args=args, train_dataset=rows, data_collator=collate, callbacks=[hooks])
         self.remove_callback(PrinterCallback)
-        # compute_loss divides by the whole step's weight itself.
+        # compute_loss divides by the whole step's scale itself.
         self.loss_is_scaled_for_ga = True
 
     def get_train_dataloader(self) -> DataLoader[Row]:
@@ -136,11 +144,11 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], float]:
-        """The micro-batches of one optimizer step, and their Σ_n w_n T_n."""
+        """The micro-batches of one optimizer step, and what their summed losses are divided by."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
         self._progress.tokens += sum(batch["tokens"] for batch in batches)
         self._progress.supervised += sum(batch["supervised"] for batch in batches)
-        return batches, sum(batch["supervised_weight"] for batch in batches)
+        return batches, self._objective.begin_step(self.model, batches)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
