@@ -1,6 +1,7 @@
 """The canonical text is PostgreSQL's own."""
 
 import json
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -51,3 +52,4 @@ def test_what_jsonb_cannot_hold_still_has_a_text() -> None:
     assert json.loads(canonical({"\udfff": "\ud800"})) == {"\udfff": "\ud800"}
     assert canonical(parse("1e999999999")) == "1E+999999999"
     assert canonical([float("nan"), float("inf")]) == "[null, null]"
+    assert canonical({"day": date(2026, 1, 5)}) == '{"day": "2026-01-05"}'  # as Parquet holds it

@@ -93,6 +93,8 @@ def test_rows_of_weight_zero_are_dropped(tmp_path: Path, tokenizer: Any) -> None
     result = encoded(tmp_path, tokenizer, one(), one(rating=-1), one(), weight_down=0)
     assert result.dropped == {"zero_weight": 1}
     assert result.examples["row"][:] == [0, 2]
+    none_left = encoded(tmp_path, tokenizer, one(rating=-1), weight_down=0)
+    assert (len(none_left.examples), none_left.dropped) == (0, {"zero_weight": 1})
 
 
 @pytest.mark.parametrize(("heldout", "rows"), [(True, [1, 3]), (False, [0, 2]), (None, [0, 1, 2, 3])])

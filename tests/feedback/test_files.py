@@ -156,6 +156,16 @@ def test_lines_that_cannot_be_read_are_counted_and_fail_nothing(write_lines: Wri
     assert (counts.rows, counts.read, counts.thumbs_down) == (2, 14, 1)
 
 
+@pytest.mark.parametrize("depth", [300, 400, 440, 480, 520, 900])
+def test_a_line_nested_deeply_is_dropped_wherever_python_s_limit_stops(
+    write_lines: Write, tmp_path: Path, depth: int
+) -> None:
+    line = b'{"request_data": ' + b"[" * depth + b"]" * depth + b', "created_at": "2026-01-06"}'
+    _, counts = snapshot_of(FileSource(write_lines(line, row("Who?", "Me."))), tmp_path / "s.parquet", Feedback())
+    assert counts.rows == 1
+    assert counts.dropped in ({"bad_json": 1}, {"not_text": 1})
+
+
 def test_missing_columns_of_files_are_named(write_lines: Write, tmp_path: Path) -> None:
     pq.write_table(pa.table({"request_data": ["a"], "when": [1]}), tmp_path / "feedback.parquet")
     for path in (tmp_path / "feedback.parquet", write_lines({"request_data": "a"}, {"when": 1})):

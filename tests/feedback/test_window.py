@@ -1,5 +1,7 @@
 """Which rows a window holds: `[start, end)` in UTC, whatever zone the database, the column or the window has."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +17,18 @@ EDGES = ["2026-01-04 23:59:59.999999", "2026-01-05 00:00:00", "2026-01-11 23:59:
 INSIDE = [WINDOW.start, WINDOW.end - timedelta(microseconds=1)]
 
 
+@pytest.fixture
+def _machine_in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_machine_in_new_york")
 def test_is_half_open_and_a_time_without_zone_is_utc(store: Store) -> None:
-    store.fill(*(row(f"at {time}", time=time) for time in EDGES))
+    store.fill(*(row(f"at {edge}", time=edge) for edge in EDGES))
     assert [one["created_at"] for one in store.read()] == INSIDE
 
 
@@ -24,8 +36,7 @@ def test_is_half_open_and_a_time_without_zone_is_utc(store: Store) -> None:
 def test_a_column_with_zone_is_read_at_its_instant(database: Database, zone: str) -> None:
     database.create(TABLE.replace("timestamp", "timestamptz"))
     shift = datetime.fromisoformat(f"2026-01-01T00:00{zone}").utcoffset() or timedelta()
-    times = [f"{datetime.fromisoformat(time) + shift}{zone}" for time in EDGES]
-    database.insert(*(row(time=time) for time in times))
+    database.insert(*(row(time=f"{datetime.fromisoformat(edge) + shift}{zone}") for edge in EDGES))
     assert [one["created_at"] for one in database.read()] == INSIDE
 
 
@@ -39,7 +50,7 @@ def test_the_hour_that_the_database_s_zone_skips_is_an_hour_of_utc(store: Store)
 @pytest.mark.parametrize("kind", ["timestamp", "timestamptz"])
 def test_a_row_without_a_time_or_at_infinity_is_in_no_window(database: Database, kind: str) -> None:
     database.create(TABLE.replace("timestamp", kind))
-    database.insert(row("now"), *(row(f"at {time}", time=time) for time in (None, "infinity", "-infinity")))
+    database.insert(row("now"), *(row(f"at {no_time}", time=no_time) for no_time in (None, "infinity", "-infinity")))
     for window in (WINDOW, ALWAYS):
         assert [one["request"] for one in database.read(window=window)] == ['{"prompt": "now"}']
 
@@ -59,7 +70,7 @@ def test_the_window_s_own_zone_does_not_matter(store: Store) -> None:
 
 def test_windows_side_by_side_share_no_row_and_lose_none(store: Store) -> None:
     times = [WINDOW.start + timedelta(hours=i) for i in range(7 * 24)]
-    store.fill(*(row(f"question {i}", time=f"{time:%Y-%m-%d %H:%M}") for i, time in enumerate(times)))
+    store.fill(*(row(f"question {i}", time=f"{one:%Y-%m-%d %H:%M}") for i, one in enumerate(times)))
     days = [Window(WINDOW.start + timedelta(days=i), WINDOW.start + timedelta(days=i + 1)) for i in range(7)]
     for day in days:
         assert [one["created_at"] for one in store.read(window=day)] == [t for t in times if day.start <= t < day.end]
