@@ -26,7 +26,7 @@ def run(settings: Settings, taught: Sequence[Week], feedback: Path, work: Path) 
 
     rows: list[list[float]] = []
     adapter: Path | None = None
-    guarded: dict[str, Any] = {}
+    guarded: Any = None
     for number, week in enumerate(taught):
         loaded = model.load(settings.model, settings.lora, adapter=adapter, trainable=True, seed=settings.training.seed)
         if adapter is None:
@@ -47,29 +47,27 @@ def write_feedback(taught: Sequence[Week], path: Path) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def _guard(
-    settings: Settings, loaded: Any, earlier: dict[str, Any], week: Week | None, feedback: Path, work: Path
-) -> dict[str, Any]:
-    """Accumulated Fisher information of what `loaded` knows; empty where λ = 0, which guards nothing."""
+def _guard(settings: Settings, loaded: Any, earlier: Any, week: Week | None, feedback: Path, work: Path) -> Any:
+    """Accumulated Fisher information of what `loaded` knows; None where λ = 0, which guards nothing."""
     from learning_engine.learning import fisher
 
     if not settings.ewc.lambda_:
-        return {}
+        return None
     source, window = (Path(str(settings.fisher.anchor)), None) if week is None else (feedback, week.window)
     examples = _examples(settings, loaded, source, window, work)
     liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
     seed = settings.training.seed
-    measured = fisher.compute(loaded, liked, settings.fisher, seed=seed, guards="this").diagonal
-    return {name: value + settings.fisher.decay * earlier.get(name, 0.0) for name, value in measured.items()}
+    measured = fisher.compute(loaded, liked, settings.fisher, seed=seed, guards="this")
+    return fisher.accumulate(measured, earlier, settings.fisher) if earlier else measured
 
 
-def _train(settings: Settings, loaded: Any, guarded: dict[str, Any], week: Week, feedback: Path, work: Path) -> None:
+def _train(settings: Settings, loaded: Any, guarded: Any, week: Week, feedback: Path, work: Path) -> None:
     from learning_engine.learning import ewc, trainer
 
     metrics = trainer.train(
         loaded,
         _examples(settings, loaded, feedback, week.window, work),
-        ewc.Penalty.around(loaded.model, guarded, settings.ewc.lambda_),
+        ewc.around(loaded.model, guarded, settings.ewc.lambda_),
         settings.training,
         workdir=work / "trainer",
         resume=None,

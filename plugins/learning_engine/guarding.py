@@ -18,7 +18,7 @@ from learning_engine.registry.store import NotFound
 from learning_engine.resources import Resources, adapter_of, read_window, snapshot_of, workspace
 
 if TYPE_CHECKING:
-    from learning_engine.learning.fisher import FisherInformation
+    from learning_engine.learning.information import FisherInformation
 
 ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
@@ -46,11 +46,11 @@ def guard(
 
 def load(resources: Resources, record: FisherRecord, path: Path) -> "FisherInformation":
     """The Fisher information of `record`, digest and identity checked; `path` is where the file may lie."""
-    from learning_engine.learning import fisher, model
+    from learning_engine.learning import information, model
 
     settings = resources.settings
     resources.store.get_file(resources.store.key(str(record.uri)), path, str(record.sha256))
-    return fisher.load(
+    return information.load(
         path,
         base_model=settings.model.base,
         base_revision=model.base_revision(settings.model),
@@ -123,14 +123,15 @@ def _accumulate(
     if earlier.uri is None:
         return information
     old = load(resources, earlier, work / "earlier.safetensors")
-    return fisher.accumulate(information, old, resources.settings.fisher.decay)
+    return fisher.accumulate(information, old, resources.settings.fisher)
 
 
 def _keep(resources: Resources, folder: str, information: "FisherInformation", note: str, work: Path) -> FisherRecord:
-    from learning_engine.learning import fisher
+    from learning_engine.learning.fisher import fitted
+    from learning_engine.learning.information import save
 
     path = work / "fisher.safetensors"
-    fisher.save(information, path)
+    save(fitted(information, resources.settings.fisher), path)
     sha256 = archive.sha256_file(path)
     # Named by its content: a run that holds the record of an earlier measurement still finds its file.
     key = manifest.fisher_key(folder, f"{sha256[:16]}.safetensors")

@@ -87,6 +87,9 @@ class Feedback(Section):
     thumbs_up: tuple[str, ...] = ("thumbs_up", "thumbsup", "up", "like", "liked", "positive", "1", "+1", "👍")
     thumbs_down: tuple[str, ...] = ("thumbs_down", "thumbsdown", "down", "dislike", "disliked", "negative", "-1", "👎")
     cap_per_user: int | None = Field(None, ge=1)
+    burst_votes: int | None = Field(60, ge=1, le=1_000_000)
+    burst_minutes: float = Field(10, gt=0, le=10_080)
+    min_agreement: float | None = Field(0.75, gt=0.5, le=1)
     max_characters: int = Field(100_000, ge=1, le=100_000_000)
     min_samples: int = Field(200, ge=1, le=100_000_000)
     timeout_seconds: float = Field(600, gt=0, le=86_400)
@@ -129,10 +132,12 @@ class Lora(Section):
 
 
 class Fisher(Section):
-    structure: Literal["diagonal"] = "diagonal"
+    structure: Literal["diagonal", "kfac"] = "kfac"
     labels: Literal["sampled", "observed"] = "sampled"
     draws: int = Field(1, ge=1, le=64)
     decay: float = Field(1.0, ge=0, le=1)
+    accumulation: Literal["constant", "list"] = "constant"
+    max_bytes: int = Field(4 * 1024**3, ge=1024)
     max_sequences: int = Field(2048, ge=1, le=1_000_000)
     batch_size: int = Field(16, ge=1, le=4096)
     anchor: str | None = None
@@ -166,6 +171,7 @@ class Evaluation(Section):
     max_rows: int = Field(1000, ge=1, le=1_000_000)
     prompts: str | None = None
     max_prompts: int = Field(64, ge=1, le=10_000)
+    answer_tokens: int = Field(128, ge=2, le=4096)
     bootstrap: int = Field(2000, ge=100, le=100_000)
     probes: int = Field(4, ge=1, le=64)
     probe_tokens: int = Field(16, ge=1, le=128)
@@ -177,7 +183,11 @@ class Gate(Section):
     min_retained: float = Field(0.2, ge=-10, le=1)
     max_kl_parent: float = Field(2.0, ge=0, le=100)
     max_kl_base: float | None = Field(None, ge=0, le=100)
+    max_margin_loss: float = Field(1.0, ge=0, le=100)
+    min_length_ratio: float = Field(0.5, ge=0, le=1)
+    max_length_ratio: float = Field(2.0, ge=1, le=1000)
     min_heldout: int = Field(8, ge=1, le=1_000_000)
+    min_users: int = Field(1, ge=1, le=1_000_000)
 
 
 class Store(Section):

@@ -5,7 +5,7 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from learning_engine import archive, guarding, telemetry
 from learning_engine.contracts import Candidate, Dataset, FisherRecord, TrainingMetrics
@@ -80,13 +80,11 @@ def _fit(resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: Fishe
     snapshot = work / "dataset.parquet"
     resources.store.get_file(resources.store.key(dataset.uri), snapshot, dataset.sha256)
     encoded = encode(snapshot, loaded.tokenizer, settings.dataset, heldout=False)
-    diagonal: dict[str, Any] = {}
-    if fisher.uri is not None:
-        diagonal = guarding.load(resources, fisher, work / "fisher.safetensors").diagonal
+    guarded = guarding.load(resources, fisher, work / "fisher.safetensors") if fisher.uri else None
     metrics = trainer.train(
         loaded,
         encoded.examples,
-        ewc.Penalty.around(loaded.model, diagonal, settings.ewc.lambda_),
+        ewc.around(loaded.model, guarded, settings.ewc.lambda_),
         settings.training,
         workdir=work / "trainer",
         resume=_checkpoint(resources, dataset.run_key, work),

@@ -3,9 +3,19 @@ import torch
 
 from learning_engine import sections
 from learning_engine.errors import FisherMismatch
-from learning_engine.learning import fisher
-from learning_engine.learning.ewc import Penalty
+from learning_engine.learning import ewc, fisher
+from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import lora_weights
+
+
+def information(loaded, tensors) -> FisherInformation:
+    return FisherInformation(
+        tensors, "diagonal", "sampled", "per_supervised_token", 3, 20, loaded.base, loaded.revision, loaded.lora, "v1.0"
+    )
+
+
+def around(loaded, tensors, ewc_lambda):
+    return ewc.around(loaded.model, information(loaded, tensors), ewc_lambda)
 
 
 def test_the_formula_by_hand(load):
@@ -14,7 +24,7 @@ def test_the_formula_by_hand(load):
     importance = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     name = next(iter(weights))
     importance[name][0, 0], importance[name][1, 2] = 3.0, 0.5
-    penalty = Penalty.around(loaded.model, importance, 10.0)
+    penalty = around(loaded, importance, 10.0)
     assert penalty(loaded.model).item() == 0.0
     with torch.no_grad():
         weights[name][0, 0] += 0.1
@@ -30,8 +40,8 @@ def test_the_formula_by_hand(load):
 
 def test_value_and_gradient_against_autograd(load, adapter, examples):
     loaded = load(adapter)
-    importance = fisher.compute(loaded, examples, sections.Fisher(), seed=0, guards="v1.0").diagonal
-    penalty = Penalty.around(loaded.model, importance, 300.0)
+    importance = fisher.compute(loaded, examples, sections.Fisher(structure="diagonal"), seed=0, guards="v1.0").tensors
+    penalty = around(loaded, importance, 300.0)
     weights = lora_weights(loaded.model)
     anchor = {name: weight.detach().clone() for name, weight in weights.items()}
     generator = torch.Generator().manual_seed(0)
@@ -54,7 +64,7 @@ def test_value_and_gradient_against_autograd(load, adapter, examples):
 def test_nothing_guarded_costs_nothing(load, guarded):
     loaded = load()
     importance = {name: torch.ones_like(weight) for name, weight in lora_weights(loaded.model).items()}
-    penalty = Penalty.around(loaded.model, importance, 0.0) if guarded else Penalty({}, {}, 300.0)
+    penalty = around(loaded, importance, 0.0) if guarded else ewc.around(loaded.model, None, 300.0)
     with torch.no_grad():
         lora_weights(loaded.model).popitem()[1].add_(1.0)
     assert penalty(loaded.model).item() == 0.0
@@ -64,7 +74,7 @@ def test_importance_of_other_weights_is_refused(load):
     loaded = load()
     importance = {name: torch.ones_like(weight) for name, weight in lora_weights(loaded.model).items()}
     name, tensor = importance.popitem()
-    with pytest.raises(FisherMismatch, match=f"16 LoRA weights, found it for 15.*{name}"):
-        Penalty.around(loaded.model, importance, 1.0)
+    with pytest.raises(FisherMismatch, match=f"16 adapted weights, found it for 15.*{name}"):
+        around(loaded, importance, 1.0)
     with pytest.raises(FisherMismatch, match=name):
-        Penalty.around(loaded.model, {**importance, name: tensor.T}, 1.0)
+        around(loaded, {**importance, name: tensor.T}, 1.0)

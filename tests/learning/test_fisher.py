@@ -12,14 +12,17 @@ from learning_engine import sections
 from learning_engine.contracts import LoraShape
 from learning_engine.errors import DatasetError, FisherMismatch, ModelError
 from learning_engine.learning import fisher
-from learning_engine.learning.fisher import FisherInformation
+from learning_engine.learning import information as information_file
+from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded, lora_weights
 
 SHAPE = LoraShape(16, 32.0, ("k_proj", "o_proj", "q_proj", "v_proj"))
 
 
 def compute(loaded, examples, *, seed=0, **settings) -> FisherInformation:
-    return fisher.compute(loaded, examples, sections.Fisher(**settings), seed=seed, guards="v1.0")
+    return fisher.compute(
+        loaded, examples, sections.Fisher(**{"structure": "diagonal", **settings}), seed=seed, guards="v1.0"
+    )
 
 
 def token_losses(model, example) -> torch.Tensor:
@@ -59,12 +62,12 @@ def test_one_backward_a_batch_equals_one_a_sequence(load, adapter, examples, dty
     found = compute(loaded, examples, labels="observed", batch_size=16)
     assert (found.n_sequences, found.kind, found.units) == (40, "diagonal", "per_supervised_token")
     assert found.n_tokens == sum(sum(label != -100 for label in labels) for labels in examples["labels"])
-    assert_close(found.diagonal, one_by_one(loaded.model, examples), rel=rel)
+    assert_close(found.tensors, one_by_one(loaded.model, examples), rel=rel)
 
 
 def test_the_square_of_a_batch_is_something_else(load, adapter, examples):
     loaded = load(adapter)
-    exact = compute(loaded, examples, labels="observed").diagonal
+    exact = compute(loaded, examples, labels="observed").tensors
     loss = torch.stack([token_losses(loaded.model, example).sum() for example in examples]).mean()
     batched = torch.cat([gradient.square().flatten() for gradient in gradients(loaded.model, loss).values()])
     ours = torch.cat([exact[name].flatten() for name in exact])
@@ -77,13 +80,13 @@ def test_batching_does_not_change_what_is_sampled(load, adapter, examples, draws
     loaded.model.double()
     alone = compute(loaded, examples, batch_size=1, draws=draws)
     together = compute(loaded, examples, batch_size=16, draws=draws)
-    assert_close(together.diagonal, alone.diagonal, rel=1e-10)
+    assert_close(together.tensors, alone.tensors, rel=1e-10)
     assert alone.n_tokens == together.n_tokens
 
 
 def test_the_seed_decides(load, adapter, examples):
     loaded = load(adapter)
-    first, again, other = (compute(loaded, examples, seed=seed).diagonal for seed in (0, 0, 1))
+    first, again, other = (compute(loaded, examples, seed=seed).tensors for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)
 
@@ -109,7 +112,7 @@ def small() -> Loaded:
 
 def rows(input_ids: list[int], all_labels: list[list[int]]) -> datasets.Dataset:
     return datasets.Dataset.from_list(
-        [{"input_ids": input_ids, "labels": labels, "weight": 1.0} for labels in all_labels]
+        [{"input_ids": input_ids, "labels": labels, "weight": 1.0, "rating": 1} for labels in all_labels]
     )
 
 
@@ -122,7 +125,7 @@ def test_the_expectation_over_labels_is_the_exact_fisher(small):
     for labels in itertools.product(range(6), repeat=2):
         probability = probabilities[1, labels[0]] * probabilities[2, labels[1]]
         information = compute(small, rows(context, [[-100, -100, *labels]]), labels="observed")
-        for name, tensor in information.diagonal.items():
+        for name, tensor in information.tensors.items():
             expected[name] += probability * tensor
     for position, label in itertools.product((1, 2), range(6)):
         logits = small.model(input_ids=torch.tensor([context])).logits[0, position]
@@ -132,11 +135,11 @@ def test_the_expectation_over_labels_is_the_exact_fisher(small):
 
     sampled = compute(small, rows(context, [[-100, -100, 0, 0]] * 100), draws=64, batch_size=100)
     for name, tensor in exact.items():
-        assert (sampled.diagonal[name] - tensor).norm() < 0.06 * tensor.norm()
+        assert (sampled.tensors[name] - tensor).norm() < 0.06 * tensor.norm()
 
 
 def test_a_fresh_adapter_guards_only_b(load, examples):
-    diagonal = compute(load(), examples).diagonal
+    diagonal = compute(load(), examples).tensors
     assert all((tensor == 0).all() == (".lora_A." in name) for name, tensor in diagonal.items())
 
 
@@ -144,7 +147,7 @@ def test_the_model_is_left_as_it_was(load, adapter, examples):
     loaded, frozen = load(adapter), load(adapter, trainable=False)
     loaded.model.train()
     first, second = compute(loaded, examples), compute(frozen, examples)
-    assert all(torch.equal(first.diagonal[name], second.diagonal[name]) for name in first.diagonal)
+    assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
     assert loaded.model.training
     assert not frozen.model.training
     assert all(weight.requires_grad for weight in lora_weights(loaded.model).values())
@@ -171,8 +174,8 @@ def test_a_bound_on_the_sequences(load, adapter, examples):
 
 @pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"quantization": "4bit"}, {"quantization": "8bit"}])
 def test_bases_of_lower_precision(load, adapter, examples, settings):
-    exact = compute(load(adapter), examples, labels="observed").diagonal
-    rough = compute(load(adapter, model=settings), examples, labels="observed").diagonal
+    exact = compute(load(adapter), examples, labels="observed").tensors
+    rough = compute(load(adapter, model=settings), examples, labels="observed").tensors
     for name, tensor in exact.items():
         assert rough[name].dtype == torch.float32
         assert functional.cosine_similarity(rough[name].flatten(), tensor.flatten(), dim=0) > 0.9
@@ -196,16 +199,16 @@ def information(**changes) -> FisherInformation:
 
 def ask(path, **changes):
     asked = {"base_model": "llama", "base_revision": "abc", "lora": SHAPE, "kind": "diagonal", "labels": "sampled"}
-    return fisher.load(path, **{**asked, **changes})
+    return information_file.load(path, **{**asked, **changes})
 
 
 def test_what_is_saved_comes_back(tmp_path):
-    fisher.save(information(), tmp_path / "a")
+    information_file.save(information(), tmp_path / "a")
     found = ask(tmp_path / "a", lora=replace(SHAPE, target_modules=SHAPE.target_modules[::-1]))
-    assert replace(found, diagonal={}) == replace(information(), diagonal={})
-    assert all(torch.equal(found.diagonal[name], tensor) for name, tensor in information().diagonal.items())
+    assert replace(found, tensors={}) == replace(information(), tensors={})
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in information().tensors.items())
     for _ in range(5):
-        fisher.save(found, tmp_path / "b")
+        information_file.save(found, tmp_path / "b")
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -220,13 +223,13 @@ def test_what_is_saved_comes_back(tmp_path):
     ],
 )
 def test_another_kind_is_never_read_or_mixed(tmp_path, field, value):
-    fisher.save(information(), tmp_path / "f")
+    information_file.save(information(), tmp_path / "f")
     with pytest.raises(FisherMismatch, match=field) as caught:
         ask(tmp_path / "f", **{field: value})
     for named in (getattr(information(), field), value):
         assert str(named.rank if field == "lora" else named) in str(caught.value)
     with pytest.raises(FisherMismatch, match=field):
-        fisher.accumulate(information(**{field: value}), information(), 1.0)
+        fisher.accumulate(information(**{field: value}), information(), sections.Fisher())
 
 
 def test_a_file_that_is_no_fisher_information(tmp_path, adapter):
@@ -238,8 +241,8 @@ def test_a_file_that_is_no_fisher_information(tmp_path, adapter):
 
 def test_weeks_add_up():
     old = information(guards="v1.0", accumulated=("base",), n_tokens=7)
-    new = information(accumulated=(), diagonal={name: 2 * tensor for name, tensor in information().diagonal.items()})
-    both = fisher.accumulate(new, old, 0.25)
+    new = information(accumulated=(), tensors={name: 2 * tensor for name, tensor in information().tensors.items()})
+    both = fisher.accumulate(new, old, sections.Fisher(decay=0.25))
     assert (both.guards, both.accumulated, both.decay, both.n_tokens) == ("v1.1", ("base", "v1.0"), 0.25, 20)
-    for name, tensor in both.diagonal.items():
-        torch.testing.assert_close(tensor, 2.25 * old.diagonal[name])
+    for name, tensor in both.tensors.items():
+        torch.testing.assert_close(tensor, 2.25 * old.tensors[name])

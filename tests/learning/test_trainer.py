@@ -6,13 +6,12 @@ import torch
 
 from learning_engine import sections
 from learning_engine.errors import ModelError, TrainingError
-from learning_engine.learning import fisher, trainer
+from learning_engine.learning import ewc, fisher, trainer
 from learning_engine.learning.batches import IGNORED, ByLength, Rows, collate
-from learning_engine.learning.ewc import Penalty
 from learning_engine.learning.model import lora_weights, save_adapter
 from learning_engine.learning.objectives import WeightedSft
 
-NOTHING = Penalty({}, {}, 0.0)
+NOTHING = ewc.Penalty(None, 0.0)
 
 
 def train(loaded, examples, workdir: Path, *, penalty=NOTHING, resume=None, on_checkpoint=None, logs=None, **settings):
@@ -29,9 +28,9 @@ def train(loaded, examples, workdir: Path, *, penalty=NOTHING, resume=None, on_c
     )
 
 
-def guarded(loaded, examples, ewc_lambda: float) -> Penalty:
-    importance = fisher.compute(loaded, examples, sections.Fisher(), seed=0, guards="v1.0").diagonal
-    return Penalty.around(loaded.model, importance, ewc_lambda)
+def guarded(loaded, examples, ewc_lambda: float) -> ewc.Penalty:
+    importance = fisher.compute(loaded, examples, sections.Fisher(structure="diagonal"), seed=0, guards="v1.0")
+    return ewc.around(loaded.model, importance, ewc_lambda)
 
 
 def snapshot(loaded) -> dict[str, torch.Tensor]:
@@ -111,7 +110,8 @@ def test_a_penalty_holds_the_weights(load, adapter, examples, tmp_path):
         before = snapshot(loaded)
         penalty = guarded(loaded, examples, ewc_lambda)
         metrics = train(loaded, examples, tmp_path / str(ewc_lambda), penalty=penalty, epochs=6)
-        importance = fisher.compute(load(adapter), examples, sections.Fisher(), seed=0, guards="v1.0").diagonal
+        diagonal = sections.Fisher(structure="diagonal")
+        importance = fisher.compute(load(adapter), examples, diagonal, seed=0, guards="v1.0").tensors
         after = snapshot(loaded)
         moved[ewc_lambda] = sum((importance[name] * (after[name] - before[name]) ** 2).sum().item() for name in before)
         assert (metrics.ewc_loss > 0) == (ewc_lambda > 0)

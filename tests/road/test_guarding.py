@@ -117,7 +117,7 @@ def test_earlier_fisher_information_counts_with_the_decay(
     second = road.learn(week(1))
 
     def diagonal(of: FisherRecord) -> Any:
-        return guarding.load(road.resources, of, tmp_path / "loaded.safetensors").diagonal
+        return guarding.load(road.resources, of, tmp_path / "loaded.safetensors").tensors
 
     def with_decay(decay: float) -> Any:
         changed = road.with_settings(fisher={"decay": decay}).resources

@@ -1,16 +1,24 @@
 """Elastic weight consolidation: what a change of the weights costs, by how much the guarded versions need them.
 
-P(θ) = (λ/2) Σ_i F_i (θ_i − θ*_i)², ∂P/∂θ = λ F (θ − θ*). With F per supervised token, P is in nats per token. θ* are
-the adapter's weights before training. Source: Kirkpatrick et al. 2017; online form: Schwarz et al. 2018.
+P(θ) = λ · ½ dᵀF d, d the change since training began: of the LoRA factors (`diagonal`) or of the weights that they
+make (`kronecker`). With F per supervised token ½ dᵀF d is, to second order, the KL from the guarded versions to the
+model on what they were measured on, summed over them, and P is in nats per token. Sources: Kirkpatrick et al. 2017;
+online form: Schwarz et al. 2018.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from learning_engine.errors import FisherMismatch
+from learning_engine.learning.diagonal import DiagonalQuadratic
+from learning_engine.learning.information import FisherInformation
+from learning_engine.learning.kronecker import groups
 from learning_engine.learning.model import lora_weights
+from learning_engine.learning.quadratic import KroneckerQuadratic
+from learning_engine.learning.sketch import REST, VALUES, VECTORS
 
 
 class Regulariser(Protocol):
@@ -22,44 +30,65 @@ class Regulariser(Protocol):
 
 
 class Penalty:
-    """The diagonal penalty on the LoRA factors; zero where nothing is guarded or λ = 0.
+    """λ · ½ dᵀF d; zero where nothing is guarded or λ = 0."""
 
-    `fisher` and `anchor` hold F and θ* under the names of the adapter's file; both are copied.
-    """
-
-    def __init__(
-        self, fisher: Mapping[str, torch.Tensor], anchor: Mapping[str, torch.Tensor], ewc_lambda: float
-    ) -> None:
-        if fisher and (wrong := sorted(_shapes(fisher) ^ _shapes(anchor))):
-            raise FisherMismatch(
-                f"Expected Fisher information for the {len(anchor)} LoRA weights, found it for {len(fisher)}; the "
-                f"difference begins with {', '.join(name for name, _ in wrong[:5])}"
-            )
-        self._names = sorted(fisher) if ewc_lambda else []
+    def __init__(self, quadratic: nn.Module | None, ewc_lambda: float) -> None:
+        self._quadratic = quadratic if ewc_lambda else None
         self._lambda = ewc_lambda
-        self._fisher, self._anchor = _flat(fisher, self._names), _flat(anchor, self._names)
-
-    @classmethod
-    def around(cls, model: Any, fisher: Mapping[str, torch.Tensor], ewc_lambda: float) -> Self:
-        """The penalty that is zero at the weights that `model` has now."""
-        return cls(fisher, lora_weights(model), ewc_lambda)
 
     def __call__(self, model: Any) -> torch.Tensor:
         weights = lora_weights(model)
-        if not self._names:
-            return torch.zeros((), device=next(iter(weights.values())).device)
-        # As one long vector: a dozen kernels a step, however many layers there are.
-        theta = torch.cat([weights[name].reshape(-1) for name in self._names])
-        self._fisher, self._anchor = self._fisher.to(theta.device), self._anchor.to(theta.device)
-        change = theta - self._anchor
-        return 0.5 * self._lambda * (self._fisher * change).dot(change)
+        device = next(iter(weights.values())).device
+        if self._quadratic is None:
+            return torch.zeros((), device=device)
+        # Mixed precision is for the model: here small differences count.
+        with torch.autocast(device.type, enabled=False):
+            penalty: torch.Tensor = self._lambda * self._quadratic.to(device)(weights)
+        return penalty
+
+
+def around(model: Any, information: FisherInformation | None, ewc_lambda: float) -> Penalty:
+    """The penalty that is zero at the weights that `model` has now.
+
+    Raises FisherMismatch where `information` is of other weights than the model's.
+    """
+    if information is None or not ewc_lambda:
+        return Penalty(None, ewc_lambda)
+    anchor = lora_weights(model)
+    if information.kind == "diagonal":
+        _check(_shapes(information.tensors), _shapes(anchor))
+        return Penalty(DiagonalQuadratic(information.tensors, anchor), ewc_lambda)
+    _check(_widths(information.tensors), _layers(anchor))
+    scaling = information.lora.alpha / information.lora.rank
+    return Penalty(KroneckerQuadratic(information.tensors, anchor, scaling=scaling), ewc_lambda)
+
+
+def _check(found: set[tuple[str, tuple[int, ...]]], expected: set[tuple[str, tuple[int, ...]]]) -> None:
+    if wrong := sorted(found ^ expected):
+        raise FisherMismatch(
+            f"Expected Fisher information for the model's {len(expected)} adapted weights, found it for {len(found)}; "
+            f"the difference begins with {', '.join(name for name, _ in wrong[:5])}"
+        )
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ...]]]:
     return {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
-def _flat(tensors: Mapping[str, torch.Tensor], names: list[str]) -> torch.Tensor:
-    if not names:
-        return torch.zeros(0)
-    return torch.cat([tensors[name].detach().reshape(-1).float() for name in names])
+def _layers(weights: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ...]]]:
+    """Adapted layers with their (d_out, d_in)."""
+    marker = ".lora_A.weight"
+    return {
+        (layer, (weights[f"{layer}.lora_B.weight"].shape[0], weights[layer + marker].shape[1]))
+        for layer in (name.removesuffix(marker) for name in weights if name.endswith(marker))
+    }
+
+
+def _widths(tensors: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ...]]]:
+    """The same of Kronecker factors."""
+    width = {
+        name.removesuffix(VECTORS): tensor.shape[1]
+        for name, tensor in tensors.items()
+        if not name.endswith((VALUES, REST))
+    }
+    return {(layer, (width[f"{layer}.G"], width[group.inputs])) for group in groups(width) for layer in group.layers}

@@ -1,0 +1,250 @@
+"""Kronecker factors against their definition, the penalty on them against the dense form."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from learning_engine import sections
+from learning_engine.errors import FisherMismatch, ModelError
+from learning_engine.learning import ewc, fisher, kronecker
+from learning_engine.learning.information import FisherInformation
+from learning_engine.learning.model import lora_weights
+from tests.learning.test_fisher import assert_close, rows, small, token_losses  # noqa: F401 (small is a fixture)
+
+
+def compute(loaded, examples, *, seed=0, **settings) -> FisherInformation:
+    settings = sections.Fisher(**{"structure": "kfac", **settings})
+    return fisher.compute(loaded, examples, settings, seed=seed, guards="v1.0")
+
+
+def layers_of(model) -> dict:
+    return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
+
+
+def watched(model, example) -> tuple[dict, torch.Tensor]:
+    """The loss of one sequence, and each adapted layer's input and output on the way."""
+    seen = {}
+
+    def keep(name):
+        def hook(_, entered, output):
+            seen[name] = entered[0], output
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in layers_of(model).items()]
+    loss = token_losses(model, example).sum()
+    for handle in handles:
+        handle.remove()
+    return seen, loss
+
+
+def one_by_one(model, examples) -> dict[str, torch.Tensor]:
+    """The definition, sequence by sequence: x of every position that matters, δ by autograd on the layers' outputs."""
+    inputs: dict[str, list] = {}
+    outputs: dict[str, list] = {}
+    tokens = 0
+    for example in examples:
+        seen, loss = watched(model, example)
+        gradients = torch.autograd.grad(loss, [output for _, output in seen.values()])
+        last = max(place for place, label in enumerate(example["labels"]) if label != -100)
+        for (name, (entered, _)), gradient in zip(seen.items(), gradients, strict=True):
+            inputs.setdefault(name, []).append(entered[0, :last].detach())
+            outputs.setdefault(name, []).append(gradient[0, :last])
+        tokens += sum(label != -100 for label in example["labels"][1:])
+    found = {}
+    for name, vectors in outputs.items():
+        stacked = torch.cat(vectors)
+        found[f"{name}.G"] = (stacked.T @ stacked / tokens)[None]
+    for name, vectors in inputs.items():
+        stacked = torch.cat(vectors)
+        parent, _, leaf = name.rpartition(".")
+        key = {"q_proj": "k_proj+q_proj+v_proj", "o_proj": "o_proj"}.get(leaf)
+        if key:
+            found[f"{parent}.{key}.C"] = (stacked.T @ stacked / len(stacked))[None]
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "rel"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
+def test_one_backward_a_batch_gives_the_factors_by_definition(load, adapter, examples, dtype, rel):
+    loaded = load(adapter)
+    loaded.model.to(dtype)
+    found = compute(loaded, examples, labels="observed", batch_size=16)
+    assert (found.kind, found.units, found.n_sequences) == ("kfac", "per_supervised_token", 40)
+    assert_close(found.tensors, one_by_one(loaded.model, examples), rel=rel)
+
+
+def test_batching_and_padding_change_nothing(load, adapter, examples):
+    loaded = load(adapter)
+    loaded.model.double()
+    alone, together = (compute(loaded, examples, batch_size=size, draws=2) for size in (1, 16))
+    assert_close(together.tensors, alone.tensors, rel=1e-10)
+
+
+def test_gradient_checkpointing_changes_nothing(load, adapter, examples):
+    plain, saving = load(adapter), load(adapter)
+    saving.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    saving.model.train()
+    for structure in ("diagonal", "kfac"):
+        expected = compute(plain, examples, structure=structure).tensors
+        assert_close(compute(saving, examples, structure=structure).tensors, expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"quantization": "4bit"}, {"quantization": "8bit"}])
+def test_bases_of_lower_precision(load, adapter, examples, settings):
+    exact = compute(load(adapter), examples, labels="observed").tensors
+    rough = compute(load(adapter, model=settings), examples, labels="observed").tensors
+    for name, tensor in exact.items():
+        assert rough[name].dtype == torch.float32
+        assert functional.cosine_similarity(rough[name].flatten(), tensor.flatten(), dim=0) > 0.9
+
+
+def test_a_layer_that_runs_twice_is_refused(load, adapter, examples):
+    loaded = load(adapter)
+    first, second = loaded.model.base_model.model.model.layers
+    second.self_attn.q_proj = first.self_attn.q_proj
+    with pytest.raises(ModelError, match=r"layers\.0\.self_attn\.q_proj.*once"):
+        compute(loaded, examples)
+
+
+def test_at_one_position_the_product_is_the_exact_fisher_of_the_weights(small):  # noqa: F811
+    """One position before the only label: F = Σ_y p(y) (δ_y ⊗ x)(δ_y ⊗ x)ᵀ = G ⊗ C, by enumeration of the labels."""
+    context = [0, 3]
+    probabilities = small.model(input_ids=torch.tensor([context])).logits[0, 0].softmax(-1).detach()
+    expected: dict[str, torch.Tensor] = {}
+    exact: dict[str, torch.Tensor] = {}
+    for label in range(6):
+        found = compute(small, rows(context, [[-100, label]]), labels="observed").tensors
+        for name in layers_of(small.model):
+            g, c = found[f"{name}.G"][0], found[next(k for k in found if k.endswith(".C"))][0]
+            expected[name] = expected.get(name, 0) + probabilities[label] * torch.kron(g, c)
+        for name, module in layers_of(small.model).items():
+            weight = module.base_layer.weight.requires_grad_(True)
+            logits = small.model(input_ids=torch.tensor([context])).logits[0, 0]
+            (gradient,) = torch.autograd.grad(logits.log_softmax(-1)[label], weight)
+            weight.requires_grad_(False)
+            score = gradient.flatten()
+            exact[name] = exact.get(name, 0) + probabilities[label] * torch.outer(score, score)
+    assert_close(expected, exact, rel=1e-10)
+
+
+def quadratic(tensors, weights, anchor, scaling) -> torch.Tensor:
+    """½ Σ vec(D)ᵀ (G ⊗ C) vec(D) with dense D and dense Kronecker products."""
+    total = torch.zeros((), dtype=torch.float64)
+    for group in kronecker.groups(tensors):
+        for layer in group.layers:
+            now, before = ((w[f"{layer}.lora_B.weight"] @ w[f"{layer}.lora_A.weight"]) for w in (weights, anchor))
+            change = (scaling * (now - before)).flatten()
+            for g, c in zip(tensors[f"{layer}.G"], tensors[group.inputs], strict=True):
+                total = total + 0.5 * change @ torch.kron(g, c) @ change
+    return total
+
+
+def moved(loaded, scale=0.1) -> None:
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in lora_weights(loaded.model).values():
+            weight += scale * torch.randn(weight.shape, generator=generator)
+
+
+@pytest.mark.parametrize("weeks", [1, 3])
+def test_value_and_gradient_of_the_penalty_against_the_dense_form(small, weeks):  # noqa: F811
+    found = compute(small, rows([0, 1, 2, 3, 4], [[-100, 1, 2, 3, 4]] * 4))
+    for week in range(1, weeks):
+        other = compute(small, rows([week, 1, 2, 3, 4], [[-100, 1, 2, 3, 4]] * 4))
+        found = fisher.accumulate(other, found, sections.Fisher(accumulation="list", decay=0.5))
+    assert {len(tensor) for tensor in found.tensors.values()} == {weeks}
+    penalty = ewc.around(small.model, found, 300.0)
+    anchor = {name: weight.detach().clone() for name, weight in lora_weights(small.model).items()}
+    assert penalty(small.model).item() == 0.0
+    moved(small)
+    weights = lora_weights(small.model)
+    plain = 300.0 * quadratic(found.tensors, weights, anchor, small.lora.alpha / small.lora.rank)
+    ours = penalty(small.model)
+    assert ours.item() == pytest.approx(plain.item(), rel=1e-10)
+    pairs = zip(*(torch.autograd.grad(each, list(weights.values())) for each in (ours, plain)), strict=True)
+    for mine, theirs in pairs:
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_the_same_function_in_other_factors_costs_nothing(load, adapter, examples):
+    """(B, A) → (BR, R⁻¹A): the diagonal on the factors punishes it, the penalty on ΔW does not."""
+    loaded = load(adapter)
+    penalties = {
+        structure: ewc.around(loaded.model, compute(loaded, examples, structure=structure), 300.0)
+        for structure in ("diagonal", "kfac")
+    }
+    generator = torch.Generator().manual_seed(0)
+    weights = lora_weights(loaded.model)
+    with torch.no_grad():
+        for name in [name for name in weights if ".lora_A." in name]:
+            turn = torch.linalg.qr(torch.randn(16, 16, generator=generator))[0]
+            weights[name].copy_(turn.T @ weights[name])
+            other = weights[name.replace("lora_A", "lora_B")]
+            other.copy_(other @ turn)
+    costs = {structure: penalty(loaded.model).item() for structure, penalty in penalties.items()}
+    assert abs(costs["kfac"]) < 1e-6 * costs["diagonal"]
+
+
+def test_a_fresh_adapter_is_guarded_in_a_too(load, examples):
+    """At B = 0 a diagonal on the factors sees nothing of A; with B moved, moving A changes ΔW, and costs."""
+    loaded = load()
+    penalty = ewc.around(loaded.model, compute(loaded, examples), 300.0)
+    weights = lora_weights(loaded.model)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            if ".lora_B." in name:
+                weight += 0.01
+    gradients = torch.autograd.grad(penalty(loaded.model), list(weights.values()))
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_weeks_in_one_pair_keep_the_trace_and_in_a_list_everything(load, adapter, examples):
+    loaded = load(adapter)
+    old, new = compute(loaded, examples.select(range(20))), compute(loaded, examples.select(range(20, 40)))
+
+    def trace(information, group):
+        tensors = information.tensors
+        c = tensors[group.inputs].diagonal(dim1=1, dim2=2).sum(1)
+        return sum((tensors[key].diagonal(dim1=1, dim2=2).sum(1) * c).sum().item() for key in group.outputs)
+
+    apart = fisher.accumulate(new, old, sections.Fisher(accumulation="list", decay=0.5))
+    folded = fisher.accumulate(new, old, sections.Fisher(decay=0.5))
+    assert (folded.accumulated, folded.decay, folded.n_tokens) == (("v1.0",), 0.5, new.n_tokens)
+    for group in kronecker.groups(new.tensors):
+        expected = trace(new, group) + 0.5 * trace(old, group)
+        assert trace(apart, group) == pytest.approx(expected, rel=1e-5)
+        assert trace(folded, group) == pytest.approx(expected, rel=1e-5)
+    for name, tensor in apart.tensors.items():
+        scale = 1.0 if name.endswith(".C") else 0.5
+        torch.testing.assert_close(tensor, torch.cat([scale * old.tensors[name], new.tensors[name]]))
+        assert len(folded.tensors[name]) == 1
+    again = fisher.accumulate(apart, folded, sections.Fisher())
+    assert {len(tensor) for tensor in again.tensors.values()} == {1}, "a list turns into one pair when it is asked to"
+
+
+def test_factors_of_another_model_are_refused(load, adapter, examples):
+    loaded = load(adapter)
+    found = compute(loaded, examples)
+    key = next(key for key in found.tensors if key.endswith(".G"))
+    less = {name: tensor for name, tensor in found.tensors.items() if ".layers.1." not in name}
+    for tensors in ({**found.tensors, key: torch.ones(1, 7, 7)}, less):
+        with pytest.raises(FisherMismatch, match="8 adapted weights"):
+            ewc.around(loaded.model, replace(found, tensors=tensors), 1.0)
+
+
+def test_every_label_counts_once(small):  # noqa: F811
+    """The mean over all continuations, weighted by their probability, is what drawing labels tends to."""
+    context = [0, 1, 2, 3]
+    probabilities = small.model(input_ids=torch.tensor([context])).logits[0].softmax(-1).detach()
+    expected: dict[str, torch.Tensor] = {}
+    for labels in itertools.product(range(6), repeat=2):
+        probability = probabilities[1, labels[0]] * probabilities[2, labels[1]]
+        found = compute(small, rows(context, [[-100, -100, *labels]]), labels="observed")
+        for name, tensor in found.tensors.items():
+            expected[name] = expected.get(name, 0) + probability * tensor
+    sampled = compute(small, rows(context, [[-100, -100, 0, 0]] * 100), draws=64, batch_size=100)
+    for name, tensor in expected.items():
+        assert (sampled.tensors[name] - tensor).norm() < 0.06 * tensor.norm(), name
