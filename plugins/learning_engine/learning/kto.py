@@ -26,7 +26,11 @@ from learning_engine.learning.model import Loaded
 
 
 class Kto:
-    """The objective `kto`; `seed` pairs the rows, `batch_size` rows at once are asked of the reference."""
+    """The objective `kto`; `seed` pairs the rows, `batch_size` rows at once are asked of the reference.
+
+    `partner` is the row whose answer each row's prompt is paired with, `reference` log π_ref(y_n | x_n) by row, `kl`
+    that of the running step.
+    """
 
     def __init__(self, *, beta: float, seed: int, batch_size: int) -> None:
         self._beta, self._seed, self._batch_size = beta, seed, batch_size
@@ -35,20 +39,20 @@ class Kto:
         """Pair the rows and ask the reference: two forward passes over the training data, in eval mode."""
         self._rows, self._room = rows, int(rows.lengths[used].max())
         order = np.random.default_rng(self._seed).permutation(used)
-        self._partner = dict(zip(order.tolist(), np.roll(order, -1).tolist(), strict=True))
-        self._reference = torch.full((len(rows),), torch.nan, device=loaded.device)
-        self._mismatched_reference = self._reference.clone()
-        self._kl = torch.zeros((), device=loaded.device)
+        self.partner = dict(zip(order.tolist(), np.roll(order, -1).tolist(), strict=True))
+        self.reference = torch.full((len(rows),), torch.nan, device=loaded.device)
+        self._mismatched_reference = self.reference.clone()
+        self.kl = torch.zeros((), device=loaded.device)
         for chosen in longest_first(rows.lengths, used, batch_size=self._batch_size):
             batch = _to(collate([rows[index] for index in chosen]), loaded.device)
             with torch.no_grad():
-                self._reference[batch["index"]] = answer_log_probs(loaded.model, batch)
+                self.reference[batch["index"]] = answer_log_probs(loaded.model, batch)
                 self._mismatched_reference[batch["index"]] = answer_log_probs(loaded.model, self.mismatched(batch))
         return []
 
     def begin_step(self, model: Any, batches: Sequence[dict[str, Any]]) -> float:
         """N; measures the kl of the step that begins."""
-        if batches and len(self._partner) > 1:
+        if batches and len(self.partner) > 1:
             training = model.training
             # Dropout would draw random numbers before a resumed training has restored their state.
             model.eval()
@@ -58,18 +62,18 @@ class Kto:
                     for batch in batches
                 ]
             model.train(training)
-            self._kl = torch.cat(changes).mean().clamp(min=0)
+            self.kl = torch.cat(changes).mean().clamp(min=0)
         return float(sum(len(batch["index"]) for batch in batches))
 
     def __call__(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
         """Σ_n of the batch, at the kl of the running step."""
-        change = answer_log_probs(model, batch) - self._reference[batch["index"]]
-        losses = kto_losses(change, self._kl, ratings=batch["rating"], weights=batch["weight"], beta=self._beta)
+        change = answer_log_probs(model, batch) - self.reference[batch["index"]]
+        losses = kto_losses(change, self.kl, ratings=batch["rating"], weights=batch["weight"], beta=self._beta)
         return losses.sum()
 
     def mismatched(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The batch's prompts, each with the answer of its row's partner."""
-        pairs = [(self._rows[index], self._rows[self._partner[index]]) for index in batch["index"].tolist()]
+        pairs = [(self._rows[index], self._rows[self.partner[index]]) for index in batch["index"].tolist()]
         rows = [mismatch(row, partner, room=self._room) for row, partner in pairs]
         return _to(collate(rows), batch["input_ids"].device)
 
