@@ -69,6 +69,8 @@ class Dataset(Record):
     """A window's cleaned feedback as one Parquet object. `rows` counts what is left after every rule that drops.
 
     `asked` is the run's own window where carry-over made `window` start earlier: it decides who the parent is.
+    `read` = `rows` + `dropped` + `quarantined`, both by reason; `quarantine_uri` names the file of the rows that would
+    have steered the model and were set aside, None where there are none.
     """
 
     run_key: str
@@ -85,6 +87,8 @@ class Dataset(Record):
     dropped: dict[str, int] = field(default_factory=dict)
     tokens: int | None = None
     asked: Window | None = None
+    quarantined: dict[str, int] = field(default_factory=dict)
+    quarantine_uri: str | None = None
 
 
 @dataclass(frozen=True)

@@ -33,14 +33,17 @@ def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
         earliest = window.start - timedelta(days=settings.window.max_days)
         if carries:
             window = Window(max(_undone(resources, window, parent), earliest), window.end)
-        snapshot = work / "dataset.parquet"
-        counts = read_window(resources, window, snapshot)
+        snapshot, quarantine = work / "dataset.parquet", work / "quarantine.parquet"
+        counts = read_window(resources, window, snapshot, quarantine=quarantine)
         if carries and parent is None and counts.rows < settings.feedback.min_samples:
             window = Window(earliest, window.end)
-            counts = read_window(resources, window, snapshot)
+            counts = read_window(resources, window, snapshot, quarantine=quarantine)
         run_key = _run_key(resources, window, archive.sha256_file(snapshot), parent)
         key = candidate_key(run_key, "dataset.parquet")
         sha256 = resources.store.put_file(key, snapshot)
+        aside = candidate_key(run_key, "quarantine.parquet")
+        if counts.quarantined:
+            resources.store.put_file(aside, quarantine)
         dataset = Dataset(
             run_key=run_key,
             parent=parent.version if parent else None,
@@ -48,9 +51,11 @@ def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
             uri=resources.store.uri(key),
             sha256=sha256,
             asked=asked,
+            quarantine_uri=resources.store.uri(aside) if counts.quarantined else None,
             **dataclasses.asdict(counts),
         )
-        result.update(window=str(window), parent=dataset.parent, rows=counts.rows, dropped=counts.dropped)
+        result.update(window=str(window), parent=dataset.parent, rows=counts.rows)
+        result.update(dropped=counts.dropped, quarantined=counts.quarantined)
         return dataset
 
 

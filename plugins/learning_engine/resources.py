@@ -74,8 +74,8 @@ def workspace() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def read_window(resources: Resources, window: Window, path: Path) -> "Counts":
-    """Write the cleaned feedback of `window` to the Parquet file `path`."""
+def read_window(resources: Resources, window: Window, path: Path, *, quarantine: Path | None = None) -> "Counts":
+    """Write the cleaned feedback of `window` to the Parquet file `path`, what would steer to `quarantine` if given."""
     from learning_engine.feedback import snapshot, source
 
     settings = resources.settings
@@ -86,6 +86,7 @@ def read_window(resources: Resources, window: Window, path: Path) -> "Counts":
         feedback=settings.feedback,
         heldout_fraction=settings.dataset.heldout_fraction,
         tokenizer_file=tokenizer if tokenizer.is_file() else None,
+        quarantine=quarantine,
     )
 
 

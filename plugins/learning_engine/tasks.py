@@ -41,6 +41,8 @@ def enough(dataset: Json) -> bool:
         "forced": forced and record.rows < needed,
         "read": record.read,
         "dropped": record.dropped,
+        "quarantined": record.quarantined,
+        "users": record.users,
     }
     event("enough", **verdict)
     context["ti"].xcom_push(key="verdict", value=verdict)

@@ -59,4 +59,6 @@ def test_enough(monkeypatch: pytest.MonkeyPatch, rows: int, force: str, passes: 
         "forced": force == "count" and rows < 200,
         "read": rows + 3,
         "dropped": {"no_answer": 3},
+        "quarantined": {},
+        "users": None,
     }

@@ -19,7 +19,7 @@ from learning_engine.sections import Columns, Feedback
 from .conftest import NAMES, PEOPLE, TABLE, WINDOW, WITH_PEOPLE, Database, row, rows_of
 
 Write = Callable[..., Path]
-FEEDBACK = Feedback(columns=WITH_PEOPLE, cap_per_user=12)
+FEEDBACK = Feedback(columns=WITH_PEOPLE, cap_per_user=4)
 
 
 def many_rows() -> list[dict[str, Any]]:
@@ -67,7 +67,8 @@ def test_lines_and_the_table_give_the_same_rows_and_bytes(
     table = snapshot_of(database.source, tmp_path / "table.parquet", feedback)
     assert snapshot_of(lines, tmp_path / "lines.parquet", feedback) == table
     counts = table[1]
-    assert counts.read == 303 == counts.rows + sum(counts.dropped.values())
+    assert counts.read == 303 == counts.rows + sum(counts.dropped.values()) + sum(counts.quarantined.values())
+    assert set(counts.quarantined) == {"contradictory"}
     assert set(counts.dropped) == {"no_prompt", "not_text", "over_user_cap", "superseded", "unknown_thumb"}
     assert counts.rows > 20
 

@@ -135,7 +135,7 @@ def test_unknown_users_cannot_be_told_apart_and_are_left_alone(store: Store, tmp
 
 def test_spam_cannot_argue_down_what_others_say() -> None:
     spam = [(i, f"text {i}", "spam", -1) for i in range(10)]
-    honest = [(20, f"text {i}", "ann", 1) for i in range(10)]
+    honest = [(20, f"text {i}", f"user {i}", 1) for i in range(10)]
     assert judged(votes(*spam, *honest), burst_votes=5, min_agreement=0.75) == ["burst"] * 10 + ["kept"] * 10
     assert judged(votes(*spam, *honest), min_agreement=0.75) == ["contradictory"] * 20
 
@@ -187,7 +187,7 @@ def test_bursts_and_contradictions_are_those_of_the_plain_definition(seed: int) 
 
 
 def test_the_files_are_the_same_bytes_however_the_rows_come_in(tmp_path: Path) -> None:
-    feedback = PEOPLE.model_copy(update={"burst_votes": 3, "burst_minutes": 0.5, "cap_per_user": 40})
+    feedback = PEOPLE.model_copy(update={"burst_votes": 3, "burst_minutes": 0.5, "cap_per_user": 10})
     rows = raw_rows(
         3000,
         user=lambda i: f"u{i % 50 if i % 300 > 20 else 1}",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from learning_engine.feedback.snapshot import COMPRESSION_LEVEL, SCHEMA
+from learning_engine.feedback.table import COMPRESSION_LEVEL, SCHEMA
 
 
 def split(snapshot: Path, target: Path) -> int:

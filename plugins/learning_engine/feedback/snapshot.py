@@ -1,48 +1,38 @@
-"""A window's clean rows as one Parquet file, the same bytes for the same rows, written in constant memory."""
+"""A window's clean rows as one Parquet file, and what would steer as another, both written in constant memory.
 
-from array import array
+The rows are read twice, first from the source and then from a file of their own that has no name: whether a row is
+kept can depend on votes that come after it.
+"""
+
+import json
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from learning_engine.errors import DatasetError
-from learning_engine.feedback import clean
-from learning_engine.feedback.clean import Dropped, Row, Rules
+from learning_engine.feedback import clean, steering
+from learning_engine.feedback.clean import Dropped, Row, digest
 from learning_engine.feedback.raw import Raw
+from learning_engine.feedback.shapes import Message
+from learning_engine.feedback.steering import KEPT, QUARANTINED, UNKNOWN, VERDICTS, Votes
+from learning_engine.feedback.table import QUARANTINE, SCHEMA, writing
+from learning_engine.feedback.tokens import TokenCounter
 from learning_engine.sections import Feedback
-
-MESSAGE = [pa.field("role", pa.string()), pa.field("content", pa.string())]
-MESSAGES = pa.list_(pa.struct(MESSAGE))
-SCHEMA = pa.schema(
-    [
-        pa.field("created_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("message", pa.string(), nullable=False),
-        pa.field("conversation", pa.string(), nullable=False),
-        pa.field("user", pa.string()),
-        pa.field("messages", MESSAGES, nullable=False),
-        pa.field("answer", pa.string(), nullable=False),
-        pa.field("rating", pa.int8(), nullable=False),
-        pa.field("heldout", pa.bool_(), nullable=False),
-    ]
-)
-# A row group ends after so many rows, or characters, whichever comes first: it is what memory has to hold.
-GROUP_ROWS = 4096
-GROUP_CHARACTERS = 16 * 1024**2
-FEW_VALUES = ["user", "conversation", "messages.list.element.role"]
-COMPRESSION_LEVEL = 3
-
-CountTokens = Callable[[list[str]], int]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """`read` = `rows` + all of `dropped`. `users` None without a user column, `tokens` None without a tokenizer."""
+    """`read` = `rows` + all of `dropped` + all of `quarantined`, both by reason; the other counts are over `rows`.
+
+    `users` None without a user column, `tokens` None without a tokenizer.
+    """
 
     read: int
     rows: int
@@ -52,6 +42,7 @@ class Counts:
     conversations: int
     dropped: dict[str, int]
     tokens: int | None
+    quarantined: dict[str, int] = field(default_factory=dict)
 
 
 def write(
@@ -61,34 +52,29 @@ def write(
     feedback: Feedback,
     heldout_fraction: float,
     tokenizer_file: Path | None = None,
+    quarantine: Path | None = None,
 ) -> Counts:
     """Clean the raw `batches` (raw.SCHEMA, in their order) and write them to `path`, which appears when it is whole.
 
-    A user's rows beyond `feedback.cap_per_user` are dropped, the earliest are kept. `tokens` counts the contents of
-    prompt and answer with the tokenizer.json given, without template. Raises DatasetError where that is not readable,
-    ConfigError for a bad JSON path, and what reading raises.
+    What `steering` sets aside is counted, and written to `quarantine` where that is given. `tokens` counts the
+    contents of prompt and answer with the tokenizer.json given, without template. Raises DatasetError where that is
+    not readable, ConfigError for a bad JSON path, and what reading raises.
     """
-    tokens = None if tokenizer_file is None else _token_counter(tokenizer_file)
-    rules = clean.rules(feedback)
-    tally = _Tally(feedback.cap_per_user)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with pq.ParquetWriter(
-            partial,
-            SCHEMA,
-            compression="zstd",
-            compression_level=COMPRESSION_LEVEL,
-            use_dictionary=FEW_VALUES,
-            write_statistics=False,
-        ) as writer:
-            group = _Group(writer, heldout_fraction, tokens)
-            for batch in batches:
-                _add(batch, rules, tally, group)
-            group.flush()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return tally.counts(tokens=group.tokens, with_users=feedback.columns.user is not None)
+    tokens = None if tokenizer_file is None else TokenCounter(tokenizer_file)
+    with ExitStack() as stack:
+        spool = stack.enter_context(tempfile.TemporaryFile("w+", dir=path.parent, encoding="utf-8"))
+        votes, dropped = _spool(batches, spool, clean.rules(feedback))
+        verdicts = steering.judge(votes, feedback)
+        kept = stack.enter_context(writing(path, SCHEMA))
+        aside = stack.enter_context(writing(quarantine, QUARANTINE)) if quarantine else None
+        for row, verdict in zip(_rows(spool), verdicts, strict=True):
+            if verdict == KEPT:
+                kept.append(row, is_heldout(row.conversation, heldout_fraction))
+                if tokens is not None:
+                    tokens.add(*(message.content for message in row.messages), row.answer)
+            elif aside is not None and verdict in QUARANTINED:
+                aside.append(row, False, VERDICTS[verdict])
+    return _counts(votes, verdicts, dropped, tokens=tokens, with_users=feedback.columns.user is not None)
 
 
 def is_heldout(conversation: str, fraction: float) -> bool:
@@ -96,117 +82,53 @@ def is_heldout(conversation: str, fraction: float) -> bool:
     return int(conversation[:16], 16) < fraction * 2**64
 
 
-def _add(batch: pa.RecordBatch, rules: Rules, tally: "_Tally", group: "_Group") -> None:
-    columns = [batch.column(0).cast(pa.int64()), *batch.columns[1:]]
-    for values in zip(*(column.to_pylist() for column in columns), strict=True):
-        row = tally.admit(clean.parse_row(Raw._make(values), rules))
-        if row is not None:
-            group.append(row)
+def _spool(batches: Iterable[pa.RecordBatch], spool: IO[str], rules: clean.Rules) -> tuple[Votes, Counter[str]]:
+    """The clean rows as lines in `spool`, what of them decides in memory, and how many rows were dropped for what."""
+    votes, dropped = Votes(), Counter[str]()
+    for batch in batches:
+        columns = [batch.column(0).cast(pa.int64()), *batch.columns[1:]]
+        for values in zip(*(column.to_pylist() for column in columns), strict=True):
+            row = clean.parse_row(Raw._make(values), rules)
+            if isinstance(row, Dropped):
+                dropped[row.reason] += 1
+                continue
+            text = json.dumps([row.messages, row.answer])
+            votes.append(row, text=digest(text))
+            spool.write(f"[{json.dumps(row._replace(messages=[], answer=''))}, {text}]\n")
+    return votes, dropped
 
 
-@dataclass
-class _Tally:
-    """Counts, and the cap per user. A conversation or user takes eight bytes a row here, never its text."""
-
-    cap_per_user: int | None
-    read: int = 0
-    ratings: Counter[int] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-    per_user: Counter[bytes] = field(default_factory=Counter)
-    conversations: "array[int]" = field(default_factory=lambda: array("Q"))
-
-    def admit(self, row: Row | Dropped) -> Row | None:
-        self.read += 1
-        if isinstance(row, Dropped):
-            self.dropped[row.reason] += 1
-            return None
-        if row.user is not None:
-            user = bytes.fromhex(row.user[:16])
-            if self.cap_per_user is not None and self.per_user[user] >= self.cap_per_user:
-                self.dropped["over_user_cap"] += 1
-                return None
-            self.per_user[user] += 1
-        self.conversations.append(int(row.conversation[:16], 16))
-        self.ratings[row.rating] += 1
-        return row
-
-    def counts(self, *, tokens: int | None, with_users: bool) -> Counts:
-        return Counts(
-            read=self.read,
-            rows=self.ratings.total(),
-            thumbs_up=self.ratings[1],
-            thumbs_down=self.ratings[-1],
-            users=len(self.per_user) if with_users else None,
-            conversations=len(np.unique(np.frombuffer(self.conversations, dtype=np.uint64)))
-            if self.conversations
-            else 0,
-            dropped=dict(sorted(self.dropped.items())),
-            tokens=tokens,
-        )
+def _rows(spool: IO[str]) -> Iterator[Row]:
+    spool.seek(0)
+    for line in spool:
+        facts, (messages, answer) = json.loads(line)
+        yield Row._make(facts)._replace(messages=list(map(Message._make, messages)), answer=answer)
 
 
-@dataclass
-class _Group:
-    """The rows of the row group that is being filled; where it ends depends on the rows alone, never on batches."""
-
-    writer: pq.ParquetWriter
-    heldout_fraction: float
-    count_tokens: CountTokens | None
-    tokens: int | None = field(init=False)
-    rows: list[Row] = field(default_factory=list)
-    characters: int = 0
-
-    def __post_init__(self) -> None:
-        self.tokens = None if self.count_tokens is None else 0
-
-    def append(self, row: Row) -> None:
-        self.rows.append(row)
-        self.characters += len(row.answer) + sum(len(message.content) for message in row.messages)
-        if len(self.rows) >= GROUP_ROWS or self.characters >= GROUP_CHARACTERS:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self.rows:
-            return
-        if self.count_tokens is not None and self.tokens is not None:
-            texts = [message.content for row in self.rows for message in row.messages]
-            self.tokens += self.count_tokens(texts + [row.answer for row in self.rows])
-        self.writer.write_batch(_record_batch(self.rows, self.heldout_fraction), row_group_size=GROUP_ROWS)
-        self.rows, self.characters = [], 0
+def _counts(
+    votes: Votes,
+    verdicts: npt.NDArray[np.uint8],
+    dropped: Counter[str],
+    *,
+    tokens: TokenCounter | None,
+    with_users: bool,
+) -> Counts:
+    kept = verdicts == KEPT
+    users = np.unique(np.array(votes.user, np.uint64)[kept])
+    set_aside = Counter({VERDICTS[verdict]: int((verdicts == verdict).sum()) for verdict in range(1, len(VERDICTS))})
+    quarantined = {VERDICTS[verdict]: set_aside.pop(VERDICTS[verdict]) for verdict in QUARANTINED}
+    return Counts(
+        read=len(verdicts) + dropped.total(),
+        rows=int(kept.sum()),
+        thumbs_up=int((np.array(votes.rating, np.int8)[kept] > 0).sum()),
+        thumbs_down=int((np.array(votes.rating, np.int8)[kept] < 0).sum()),
+        users=int((users != UNKNOWN).sum()) if with_users else None,
+        conversations=len(np.unique(np.array(votes.conversation, np.uint64)[kept])),
+        dropped=_positive(dropped + set_aside),
+        tokens=None if tokens is None else tokens.total,
+        quarantined=_positive(quarantined),
+    )
 
 
-def _record_batch(rows: list[Row], heldout_fraction: float) -> pa.RecordBatch:
-    created_at, message, conversation, user, messages, answer, rating = zip(*rows, strict=True)
-    said = [pa.array(values, pa.string()) for values in zip(*chain.from_iterable(messages), strict=True)]
-    offsets = pa.array(accumulate(map(len, messages), initial=0), pa.int32())
-    arrays = [
-        pa.array(created_at, SCHEMA.field("created_at").type),
-        pa.array(message),
-        pa.array(conversation),
-        pa.array(user, pa.string()),
-        pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(said, fields=MESSAGE), type=MESSAGES),
-        pa.array(answer),
-        pa.array(rating, pa.int8()),
-        pa.array([is_heldout(digest, heldout_fraction) for digest in conversation]),
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
-
-
-def _token_counter(tokenizer_file: Path) -> CountTokens:
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    except Exception as error:  # the library raises no narrower one
-        raise DatasetError(
-            f"Expected a readable tokenizer.json at {tokenizer_file}, but: {type(error).__name__}. "
-            "Give the file of the base model, or none."
-        ) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def count(texts: list[str]) -> int:
-        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return sum(len(encoding) for encoding in encodings)
-
-    return count
+def _positive(counts: dict[str, int]) -> dict[str, int]:
+    return {reason: count for reason, count in sorted(counts.items()) if count}

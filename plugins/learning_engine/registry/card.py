@@ -161,11 +161,13 @@ def _feedback(dataset: Dataset) -> str:
     users = "unknown" if dataset.users is None else f"{dataset.users:,}"
     tokens = "unknown" if dataset.tokens is None else f"{dataset.tokens:,}"
     dropped = [(f"dropped: {_cell(reason)}", f"{count:,}") for reason, count in sorted(dataset.dropped.items())]
+    quarantined = [(f"set aside: {_cell(reason)}", f"{count:,}") for reason, count in dataset.quarantined.items()]
     return _table(
         ("", ""),
         [
             ("rows read", f"{dataset.read:,}"),
             *dropped,
+            *quarantined,
             ("**rows kept**", f"**{dataset.rows:,}**"),
             ("👍 / 👎", f"{dataset.thumbs_up:,} / {dataset.thumbs_down:,}"),
             ("users", users),
