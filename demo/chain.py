@@ -1,9 +1,9 @@
 """The same weeks without Airflow, store and server: a chain of adapters, trained one on the other, and examined.
 
-    python -m demo.chain matrix.json FIRST_MONDAY feedback.jsonl
+    python -m demo.chain matrices.json FIRST_MONDAY feedback.jsonl
 
-With LEARNING_ENGINE__EWC__LAMBDA=0 it says what would be forgotten without EWC; the demo runs it so beside the
-backfill. The settings, the windows and the seeds are those of the weekly DAG.
+It says what would be forgotten with the textbook Fisher information and without EWC; the demo runs it beside the
+backfill. All other settings, the windows and the seeds are those of the weekly DAG.
 """
 
 import json
@@ -18,6 +18,17 @@ from typing import Any
 from demo.exam import examine
 from demo.lessons import COLUMNS, Week, weeks
 from learning_engine.config import Settings, load
+
+# What each other way of training changes in the configuration.
+OTHER_WAYS: dict[str, dict[str, dict[str, Any]]] = {
+    "diagonal": {"fisher": {"structure": "diagonal"}},
+    "without": {"ewc": {"lambda_": 0.0}},
+}
+
+
+def changed(settings: Settings, ways: dict[str, dict[str, Any]]) -> Settings:
+    parts = {name: getattr(settings, name).model_copy(update=values) for name, values in ways.items()}
+    return settings.model_copy(update=parts)
 
 
 def run(settings: Settings, taught: Sequence[Week], feedback: Path, work: Path) -> list[list[float]]:
@@ -94,9 +105,11 @@ def _examples(settings: Settings, loaded: Any, source: Path, window: Any, work: 
 def main() -> None:
     os.nice(10)  # the weekly DAG goes first
     target, first, feedback = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), Path(sys.argv[3])
-    with TemporaryDirectory() as work:
-        matrix = run(load(), weeks(first), feedback, Path(work))
-    target.write_text(json.dumps(matrix))
+    matrices = {}
+    for name, ways in OTHER_WAYS.items():
+        with TemporaryDirectory() as work:
+            matrices[name] = run(changed(load(), ways), weeks(first), feedback, Path(work))
+    target.write_text(json.dumps(matrices))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 # Points of (optimizer step, task loss, EWC penalty), losses in nats per token.
 Curve = Sequence[tuple[int, float, float]]
-BLUE, GREY, RED, INK, PALE = "#1f6f8b", "#b8bfc6", "#d1495b", "#22303c", "#6b7885"
+BLUE, LIGHT, GREY, RED, INK, PALE = "#1f6f8b", "#8fbfcd", "#b8bfc6", "#d1495b", "#22303c", "#6b7885"
 
 
 def draw(body: Mapping[str, Any], curves: Mapping[str, Curve], path: Path) -> None:
@@ -65,8 +65,9 @@ def _headline(figure: Any, body: Mapping[str, Any]) -> None:
     figure.text(
         0.04,
         0.913,
-        f"EWC (λ = {kept['lambda']:g}) keeps {kept['kept_mean']:.0%} of what the earlier weeks taught; "
-        f"the same training with λ = 0 keeps {kept['kept_mean_without']:.0%}.",
+        f"EWC on {kept['structure']} (λ = {kept['lambda']:g}) keeps {kept['kept_mean']:.0%} of what the earlier weeks "
+        f"taught; the textbook diagonal keeps {kept['kept_mean_diagonal']:.0%}, training without EWC "
+        f"{kept['kept_mean_without']:.0%}.",
         fontsize=12,
         color=PALE,
     )
@@ -124,21 +125,22 @@ def _matrix(axes: Any, body: Mapping[str, Any]) -> None:
 
 
 def _kept(axes: Any, body: Mapping[str, Any]) -> None:
-    """Two bars for each earlier week, after the last version."""
+    """Three bars for each earlier week, after the last version."""
     kept = body["forgetting"]
     for offset, values, colour, label in (
-        (-0.19, kept["kept"], BLUE, f"EWC, λ = {kept['lambda']:g}"),
-        (0.19, kept["kept_without"], GREY, "λ = 0"),
+        (-0.27, kept["kept"], BLUE, kept["structure"]),
+        (0.0, kept["kept_diagonal"], LIGHT, "diagonal"),
+        (0.27, kept["kept_without"], GREY, "no EWC"),
     ):
         places = [week + offset for week in range(len(values))]
-        axes.bar(places, values, width=0.36, color=colour, label=label)
+        axes.bar(places, values, width=0.25, color=colour, label=label)
         for place, value in zip(places, values, strict=True):
-            axes.text(place, value + 0.02, f"{value:.0%}", ha="center", va="bottom", fontsize=11)
+            axes.text(place, value + 0.02, f"{value:.0%}", ha="center", va="bottom", fontsize=10)
     axes.set_xticks(range(len(kept["kept"])), [f"week {week + 1}" for week in range(len(kept["kept"]))])
-    axes.set_ylim(0, 1.12)
+    axes.set_ylim(0, 1.25)
     axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     axes.tick_params(length=0, labelcolor=INK)
-    axes.legend(frameon=False, loc="upper left", ncols=2, borderaxespad=0)
+    axes.legend(frameon=False, loc="upper left", ncols=3, borderaxespad=0, columnspacing=1.2, handlelength=1.2)
     axes.set_title(
         f"Still right after week {len(kept['kept']) + 1}", loc="left", fontsize=12, fontweight="bold", pad=14
     )

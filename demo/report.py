@@ -11,13 +11,15 @@ from demo.lessons import Week
 from learning_engine.contracts import AdapterVersion, Deployment, Report
 
 Matrix = list[list[float]]
+STRUCTURES = {"kfac": "Kronecker factors", "diagonal": "the diagonal"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out: versions oldest first, ledger newest first, answers, and shares right with and without EWC.
+    """What came out: versions oldest first, ledger newest first, answers, and shares right.
 
-    A matrix has a row for the base and for each version, and a column for the base's facts and for each week's.
+    A matrix has a row for the base and for each version, and a column for the base's facts and for each week's;
+    `other_ways` are those of `chain.OTHER_WAYS`.
     """
 
     weeks: Sequence[Week]
@@ -25,7 +27,7 @@ class Outcome:
     ledger: Sequence[Deployment]
     answers: Sequence[dict[str, str]]
     matrix: Matrix
-    matrix_without: Matrix
+    other_ways: Mapping[str, Matrix]
 
 
 def compose(outcome: Outcome, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -61,7 +63,11 @@ def show(screen: Screen, body: Mapping[str, Any]) -> None:
     kept = body["forgetting"]
     print_(
         f"Of all that the first {len(kept['weeks'])} weeks taught, {kept['kept_mean']:.0%} is still right after the "
-        f"last one (EWC, λ = {kept['lambda']:g}); trained with λ = 0, {kept['kept_mean_without']:.0%}."
+        f"last one (EWC on {kept['structure']}, λ = {kept['lambda']:g})."
+    )
+    print_(
+        f"Trained with the textbook diagonal it would be {kept['kept_mean_diagonal']:.0%}, without EWC "
+        f"{kept['kept_mean_without']:.0%}."
     )
 
 
@@ -80,17 +86,17 @@ def _version(version: AdapterVersion, deployed: bool) -> dict[str, Any]:
 def _forgetting(outcome: Outcome) -> dict[str, Any]:
     """Shares of each earlier week's facts that are still right after the last week."""
     earlier = range(1, len(outcome.weeks))
-    kept, without = ([matrix[-1][week] for week in earlier] for matrix in (outcome.matrix, outcome.matrix_without))
-    return {
-        "lambda": outcome.versions[-1].ewc_lambda,
+    last = outcome.versions[-1]
+    body: dict[str, Any] = {
+        "lambda": last.ewc_lambda,
+        "structure": STRUCTURES[last.fisher.kind],
         "weeks": [week.window.start.isoformat() for week in outcome.weeks[:-1]],
-        "kept": kept,
-        "kept_without": without,
-        "kept_mean": sum(kept) / len(kept),
-        "kept_mean_without": sum(without) / len(without),
-        "matrix": outcome.matrix,
-        "matrix_without": outcome.matrix_without,
     }
+    ways = {"": outcome.matrix, **{f"_{name}": matrix for name, matrix in outcome.other_ways.items()}}
+    for name, matrix in ways.items():
+        kept = [matrix[-1][week] for week in earlier]
+        body |= {f"kept{name}": kept, f"kept_mean{name}": sum(kept) / len(kept), f"matrix{name}": matrix}
+    return body
 
 
 def _row(version: Mapping[str, Any]) -> list[Any]:

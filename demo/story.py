@@ -55,12 +55,11 @@ def finish(screen: Screen, outcome: Outcome) -> dict[str, Any]:
 
 
 def _start_comparison(stack: Stack, place: Place, weeks: Sequence[Week]) -> tuple[Program, Running]:
-    """The same weeks with λ = 0, beside the backfill."""
+    """The same weeks with the textbook Fisher information and with λ = 0, beside the backfill."""
     feedback = HOME / "feedback.jsonl"
     chain.write_feedback(weeks, feedback)
-    arguments = (str(HOME / "without-ewc.json"), weeks[0].window.start.isoformat(), str(feedback))
-    env = {**place.settings, "LEARNING_ENGINE__EWC__LAMBDA": "0"}
-    program = python("without-ewc", "-m", "demo.chain", *arguments, env=env, patience=MINUTES * 60)
+    arguments = (str(HOME / "other-ways.json"), weeks[0].window.start.isoformat(), str(feedback))
+    program = python("other-ways", "-m", "demo.chain", *arguments, env=place.settings, patience=MINUTES * 60)
     return program, stack.start(program)
 
 
@@ -89,11 +88,11 @@ def _look(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week], com
         stage.note = f"{len(answers)} questions, to the base model and to {ledger[0].adapter_name}"
     with screen.stage("Examination of each version"):
         matrix = _examine(stack, place, weeks)
-    with screen.stage("The same weeks with λ = 0") as stage:
+    with screen.stage("The same weeks, trained in other ways") as stage:
         compared.result()
         stage.note = "the rest of it: it ran beside the backfill"
-    without = json.loads((HOME / "without-ewc.json").read_text())
-    return Outcome(weeks, versions, ledger, answers, matrix, without)
+    others = json.loads((HOME / "other-ways.json").read_text())
+    return Outcome(weeks, versions, ledger, answers, matrix, others)
 
 
 def _store(place: Place) -> Store:

@@ -78,8 +78,11 @@ def body():
         for question in week.questions
     ]
     matrix = [[1.0] + [1.0 if row == column else 0.5 for column in range(1, 5)] for row in range(5)]
-    without = [[1.0] + [1.0 if row == column else 0.1 for column in range(1, 5)] for row in range(5)]
-    outcome = Outcome(WEEKS, [version(number) for number in range(4)], [live], answers, matrix, without)
+    others = {
+        name: [[1.0] + [1.0 if row == column else share for column in range(1, 5)] for row in range(5)]
+        for name, share in (("diagonal", 0.3), ("without", 0.1))
+    }
+    outcome = Outcome(WEEKS, [version(number) for number in range(4)], [live], answers, matrix, others)
     return report.compose(outcome, {"Airflow": 3.0})
 
 
@@ -131,7 +134,8 @@ def test_the_report_has_what_it_promises(body, tmp_path: Path):
     assert read["versions"][0].keys() == {"version", "parent", "window", "rows", "report", "deployed"}
     assert read["live"] == "v1.3"
     assert len(read["answers"]) == 40
-    assert (read["forgetting"]["kept_mean"], read["forgetting"]["kept_mean_without"]) == pytest.approx((0.5, 0.1))
+    shares = [read["forgetting"][f"kept_mean{way}"] for way in ("", "_diagonal", "_without")]
+    assert shares == pytest.approx([0.5, 0.3, 0.1])
 
 
 def test_the_tables_name_what_was_rejected_and_what_was_right(body, plain):
@@ -141,7 +145,8 @@ def test_the_tables_name_what_was_rejected_and_what_was_right(body, plain):
     assert "rejected: learned" in shown
     assert "0.90 → 0.10" in shown
     assert "10 of 10 answers of v1.3, 0 of the base" in shown
-    assert "taught, 50% is still right after the last one (EWC, λ = 100); trained with λ = 0, 10%." in shown
+    assert "taught, 50% is still right after the last one (EWC on the diagonal, λ = 100)." in shown
+    assert "Trained with the textbook diagonal it would be 30%, without EWC 10%." in shown
 
 
 def test_the_picture_is_drawn(body, tmp_path: Path):
