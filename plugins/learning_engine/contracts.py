@@ -119,7 +119,11 @@ class LoraShape(Record):
 
 @dataclass(frozen=True)
 class TrainingMetrics(Record):
-    """Losses in nats per supervised token; `ewc_loss` is the penalty at the last step, λ included."""
+    """Losses in nats per supervised token; `ewc_loss` is the penalty at the last step, λ included.
+
+    `ewc_lambda` is the λ of the last step, `predicted_kl` what the penalty says of the KL from a guarded version to the
+    candidate, the mean over the guarded ones, in nats per token.
+    """
 
     task_loss: float
     ewc_loss: float
@@ -136,6 +140,8 @@ class TrainingMetrics(Record):
     precision: str
     resumed_at_step: int = 0
     curve: list[tuple[int, float, float]] = field(default_factory=list)
+    ewc_lambda: float | None = None
+    predicted_kl: float | None = None
 
 
 @dataclass(frozen=True)
@@ -183,11 +189,25 @@ class Probes(Record):
 
 
 @dataclass(frozen=True)
+class Summary(Record):
+    """Of a chain, in nats per supervised token: the mean loss on each window right after it was `learned`; how much of
+    the lowest loss ever reached on earlier windows is `forgotten` (≥ 0); by how much later windows improved earlier
+    ones (`backward_transfer`, negative where they cost them). None where there is nothing to take the mean of.
+    """
+
+    learned: float | None = None
+    forgotten: float | None = None
+    backward_transfer: float | None = None
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """What evaluation found. Losses in nats per supervised token on held-out feedback; drift is KL in nats per token.
 
-    `scores[v]` is the candidate's loss on the held-out set of version v (its row of the matrix R);
-    `retained[v]` the share kept of the best improvement over the base that any version reached there.
+    `scores[v]` is the candidate's loss on the held-out set of version v (its row of the matrix R), `matrix` has the
+    rows of its ancestors; `retained[v]` is the share kept of the best improvement over the base that any version
+    reached there, `drift_windows[v]` KL(parent ‖ candidate) over the supervised tokens there. `length_ratio` is that of
+    greedy answers on fixed prompts, candidate to parent.
     """
 
     run_key: str
@@ -208,6 +228,11 @@ class Report(Record):
     accepted: bool
     probes: Probes | None
     notes: list[str] = field(default_factory=list)
+    heldout_conversations: int | None = None
+    drift_windows: dict[str, float] = field(default_factory=dict)
+    length_ratio: float | None = None
+    matrix: dict[str, dict[str, float]] = field(default_factory=dict)
+    summary: Summary = field(default_factory=Summary)
 
 
 @dataclass(frozen=True)

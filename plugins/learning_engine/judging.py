@@ -18,7 +18,7 @@ Messages = list[dict[str, str]]
 
 def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
     """The gate's report; the probes and the held-out rows that belong to it are staged beside the candidate."""
-    from learning_engine.evaluation import evaluate, prompts, views
+    from learning_engine.evaluation import evaluate, integrity, matrix, prompts, views
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
 
@@ -29,10 +29,11 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
     store.put_file(candidate_key(candidate.run_key, "heldout.parquet"), heldout)
 
     ancestors = resources.registry.lineage(candidate.parent)
+    adapter = _candidate(resources, candidate, work)
     view = views.load_views(
         settings.model,
         settings.lora,
-        candidate=_candidate(resources, candidate, work),
+        candidate=adapter,
         parent=adapter_of(resources, ancestors[0], work) if ancestors else None,
     )
 
@@ -43,14 +44,17 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
     evaluation = evaluate.evaluate(
         views=view,
         heldout=encoded(heldout),
+        conversations=_column(heldout, "conversation"),
+        users=dataset.users,
         earlier={version: encoded(file) for version, file in earlier.items()},
         missing=missing,
-        best=_best(ancestors),
+        history=matrix.rows_of(ancestors),
         prompts=prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts),
         probe_candidates=_prompts(heldout),
         evaluation=settings.evaluation,
         gate=settings.gate,
-        servable=_unservable(resources),
+        broken_weights=integrity.broken_weights(adapter, resources.shape),
+        unservable=_unservable(resources),
         run_key=candidate.run_key,
         seed=settings.training.seed,
     )
@@ -78,25 +82,17 @@ def _earlier(resources: Resources, ancestors: list[AdapterVersion], work: Path) 
     return found, missing
 
 
-def _best(ancestors: list[AdapterVersion]) -> dict[str, float]:
-    """The lowest loss that any ancestor reached on each earlier window."""
-    best: dict[str, float] = {}
-    for version in ancestors:
-        scores = dict(version.report.scores)
-        if version.report.loss is not None:
-            scores[version.version] = version.report.loss
-        for window, loss in scores.items():
-            best[window] = min(loss, best.get(window, loss))
-    return best
+def _column(heldout: Path, name: str) -> list[Any]:
+    import pyarrow.parquet
+
+    values: list[Any] = pyarrow.parquet.read_table(heldout, columns=[name])[name].to_pylist()
+    return values
 
 
 def _prompts(heldout: Path) -> list[Messages]:
     """The held-out prompts, liked answers first: where the candidate has most likely something to say of its own."""
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(heldout, columns=["messages", "rating"])
-    rows = sorted(table.to_pylist(), key=lambda row: -row["rating"])
-    return [row["messages"] for row in rows]
+    rows = zip(_column(heldout, "messages"), _column(heldout, "rating"), strict=True)
+    return [messages for messages, _ in sorted(rows, key=lambda row: -row[1])]
 
 
 def _keep_probes(resources: Resources, candidate: Candidate, probes: "list[Probe]") -> Probes | None:

@@ -40,6 +40,7 @@ def encode_answers(tokenizer: Any, answers: dict[str, str], *, rating: int = 1) 
                 "weight": 2.0,
                 "rating": rating,
                 "prompt_length": len(prompt),
+                "row": len(rows),
             }
         )
     return datasets.Dataset.from_list(rows)

@@ -10,15 +10,16 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from learning_engine import sections
-from learning_engine.contracts import Report
+from learning_engine.contracts import LoraShape, Report
 from learning_engine.evaluation.evaluate import Evaluation, evaluate
+from learning_engine.evaluation.integrity import broken_weights
 from learning_engine.evaluation.metrics import row_losses
 from learning_engine.evaluation.prompts import read
 from learning_engine.evaluation.views import Views, load_views
 from tests.evaluation.conftest import FIRST, LORA, SECOND, ask, encode
 
-GATE = sections.Gate(min_heldout=4, max_kl_parent=50.0, min_retained=-10)
-SETTINGS = sections.Evaluation(bootstrap=500, probe_tokens=12, probe_margin=0.5)
+GATE = sections.Gate(min_heldout=4, max_kl_parent=50.0, min_retained=-10, min_length_ratio=0, max_length_ratio=100)
+SETTINGS = sections.Evaluation(bootstrap=500, probe_tokens=12, probe_margin=0.5, answer_tokens=12)
 
 
 def judged(views: Views, **changes: Any) -> Evaluation:
@@ -26,14 +27,17 @@ def judged(views: Views, **changes: Any) -> Evaluation:
     arguments: dict[str, Any] = {
         "views": views,
         "heldout": datasets.concatenate_datasets([encode(views.tokenizer, SECOND), wrong]),
+        "conversations": [f"conversation {row}" for row in range(8)],
+        "users": 3,
         "earlier": {"v1.0": encode(views.tokenizer, FIRST)},
         "missing": [],
-        "best": {"v1.0": 0.1},
+        "history": {"v1.0": {"v1.0": 0.1}},
         "prompts": read(None, limit=6),
         "probe_candidates": [ask(thing) for thing in SECOND],
         "evaluation": SETTINGS,
         "gate": GATE,
-        "servable": None,
+        "broken_weights": 0,
+        "unservable": None,
         "run_key": "key",
         "seed": 1,
     }
@@ -94,7 +98,7 @@ def test_the_same_work_gives_the_same_report(views: Views) -> None:
 
 
 def test_a_first_version_is_judged_against_the_base(first: Views) -> None:
-    report = judged(first, heldout=encode(first.tokenizer, FIRST), earlier={}, best={}).report
+    report = judged(first, heldout=encode(first.tokenizer, FIRST), earlier={}, history={}).report
     assert report.accepted
     assert report.loss_parent == report.loss_base
     assert report.drift_parent == report.drift_base
@@ -122,7 +126,7 @@ def test_windows_that_cannot_be_judged_are_noted(views: Views) -> None:
     report = judged(
         views,
         earlier={"v1.0": first, "v1.1": disliked, "v1.2": empty, "v1.3": first},
-        best={"v1.0": 0.1, "v1.3": 99.0},
+        history={"v1.0": {"v1.0": 0.1}, "v1.3": {"v1.3": 99.0}},
         missing=["v0.9"],
     ).report
     assert report.accepted
@@ -134,7 +138,7 @@ def test_windows_that_cannot_be_judged_are_noted(views: Views) -> None:
 
 
 def test_an_earlier_window_without_a_known_best_fails_closed(views: Views) -> None:
-    report = judged(views, best={}).report
+    report = judged(views, history={}).report
     assert not report.accepted
     assert not rule(report, "retained").passed
     assert "v1.0 could not be measured" in rule(report, "retained").why
@@ -143,7 +147,7 @@ def test_an_earlier_window_without_a_known_best_fails_closed(views: Views) -> No
 def test_no_heldout_row_and_no_prompt_fails_closed(views: Views) -> None:
     report = judged(views, heldout=datasets.Dataset.from_list([]), prompts=[]).report
     assert not report.accepted
-    assert {found.name for found in report.rules if not found.passed} == {"heldout", "learned", "drift"}
+    assert {found.name for found in report.rules if not found.passed} == {"heldout", "learned", "drift", "length"}
     assert (report.heldout_rows, report.loss, report.gain_lower_bound, report.drift_parent) == (0, None, None, None)
 
 
@@ -152,19 +156,26 @@ def test_an_adapter_with_nan_fails_closed_and_leaves_json(
 ) -> None:
     (tmp_path / "adapter_config.json").write_bytes((candidate / "adapter_config.json").read_bytes())
     weights = load_file(candidate / "adapter_model.safetensors")
-    next(tensor for name, tensor in weights.items() if "lora_B" in name).fill_(np.nan)
+    name = next(name for name in weights if "lora_B" in name)
+    weights[name].fill_(np.nan)
     save_file(weights, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
-    found = judged(load_views(model, LORA, candidate=tmp_path, parent=parent))
+    shape = LoraShape(LORA.rank, LORA.alpha, LORA.target_modules)
+    broken = broken_weights(tmp_path, shape)
+    assert broken == weights[name].numel()
+    assert broken_weights(candidate, shape) == 0
+    found = judged(load_views(model, LORA, candidate=tmp_path, parent=parent), broken_weights=broken)
     json.dumps(found.report.to_json(), allow_nan=False)
     assert not found.report.accepted
     assert found.probes == []
-    assert {"finite", "learned", "retained", "drift"} <= {r.name for r in found.report.rules if not r.passed}
+    assert {"integrity", "finite", "learned", "retained", "drift"} <= {
+        r.name for r in found.report.rules if not r.passed
+    }
     assert (found.report.loss, found.report.scores, found.report.retained) == (None, {}, {})
     assert any("loss" in note for note in found.report.notes)
 
 
 def test_an_adapter_that_the_server_would_refuse_is_refused(views: Views) -> None:
-    report = judged(views, servable="Rank 64 is more than the server's 16.").report
+    report = judged(views, unservable="Rank 64 is more than the server's 16.").report
     assert not report.accepted
     assert rule(report, "servable").why == "Rank 64 is more than the server's 16."
 
@@ -176,3 +187,44 @@ def test_few_rows_spread_over_the_set_are_enough(views: Views) -> None:
     ends = rows.select([0, 3])
     assert report.heldout_rows == 2
     assert report.loss == pytest.approx(row_losses(views, "candidate", ends, batch_size=4).mean(), rel=1e-5)
+
+
+def test_answers_of_one_conversation_are_one_witness(views: Views) -> None:
+    alone = judged(views, conversations=["the same"] * 8).report
+    assert not alone.accepted
+    assert (rule(alone, "heldout").figure, rule(alone, "learned").figure) == (1.0, None)
+    pairs = judged(views, conversations=[f"conversation {row // 2}" for row in range(8)]).report
+    assert rule(pairs, "heldout").figure == pairs.heldout_conversations == 2
+
+
+def test_too_few_users_are_no_verdict(views: Views) -> None:
+    many = GATE.model_copy(update={"min_users": 4})
+    report = judged(views, gate=many).report
+    assert not report.accepted
+    assert [(found.name, found.figure) for found in report.rules if not found.passed] == [("users", 3.0)]
+    assert judged(views, gate=many, users=4).report.accepted
+
+
+def test_taste_that_turned_round_is_refused(views: Views) -> None:
+    """The parent was taught what is liked here, and the candidate forgot some of it: the margin shrinks."""
+    wrong = encode(views.tokenizer, SECOND, rating=-1)
+    turned = datasets.concatenate_datasets([encode(views.tokenizer, FIRST), wrong])
+    lenient = GATE.model_copy(update={"epsilon": 10.0})
+    report = judged(views, heldout=turned, gate=lenient).report
+    assert [found.name for found in report.rules if not found.passed] == ["margin"]
+    assert rule(report, "margin").figure == pytest.approx(report.margin - report.margin_parent)
+    assert judged(views, heldout=turned, gate=lenient.model_copy(update={"max_margin_loss": 100.0})).report.accepted
+
+
+def test_how_far_it_moved_on_what_earlier_windows_taught_is_reported(views: Views, unchanged: Views) -> None:
+    assert judged(views).report.drift_windows["v1.0"] > 0.001
+    assert judged(unchanged).report.drift_windows == {"v1.0": pytest.approx(0.0, abs=1e-6)}
+
+
+def test_the_report_holds_the_matrix_and_its_summary(views: Views) -> None:
+    history = {"v0.9": {"v0.9": 0.3}, "v1.0": {"v0.9": 0.2, "v1.0": 0.1}}
+    report = judged(views, history=history).report
+    assert report.matrix == history
+    assert report.summary.learned == pytest.approx((0.3 + 0.1 + report.loss) / 3)
+    assert report.summary.forgotten == pytest.approx(max(report.scores["v1.0"] - 0.1, 0))
+    assert report.summary.backward_transfer == pytest.approx(0.1 - report.scores["v1.0"])

@@ -6,19 +6,47 @@ import pytest
 
 from learning_engine import sections
 from learning_engine.contracts import Rule
-from learning_engine.evaluation.figures import Drift, Figures, Kept, Learned
+from learning_engine.evaluation.figures import Drift, Figures, Kept, Learned, Lengths
 from learning_engine.evaluation.gate import accepted, judge
 
 NAN, INFINITE = float("nan"), float("inf")
-GATE = sections.Gate(epsilon=0.05, min_retained=0.2, max_kl_parent=2.0, max_kl_base=3.0, min_heldout=8)
-LEARNED = Learned(rows=20, liked=12, loss=1.0, loss_parent=1.5, loss_base=2.0, gain_lower_bound=0.3)
+GATE = sections.Gate(
+    epsilon=0.05,
+    min_retained=0.2,
+    max_kl_parent=2.0,
+    max_kl_base=3.0,
+    max_margin_loss=0.5,
+    min_length_ratio=0.5,
+    max_length_ratio=2.0,
+    min_heldout=8,
+    min_users=3,
+)
+LEARNED = Learned(
+    rows=20,
+    conversations=12,
+    loss=1.0,
+    loss_parent=1.5,
+    loss_base=2.0,
+    gain_lower_bound=0.3,
+    margin=1.0,
+    margin_parent=0.5,
+)
 KEPT = Kept(
     scores={"v1.0": 1.4, "v1.1": 1.2},
     base_scores={"v1.0": 2.0, "v1.1": 2.0},
     best={"v1.0": 1.0, "v1.1": 1.0},
     retained={"v1.0": 0.6, "v1.1": 0.8},
+    drift={"v1.0": 0.1, "v1.1": 0.2},
 )
-GOOD = Figures(learned=LEARNED, kept=KEPT, drift=Drift(parent=0.5, base=1.0), has_parent=True)
+GOOD = Figures(
+    learned=LEARNED,
+    kept=KEPT,
+    drift=Drift(parent=0.5, base=1.0),
+    lengths=Lengths(candidate=11.0, parent=10.0),
+    has_parent=True,
+    broken_weights=0,
+    users=5,
+)
 
 
 def learned(**changes: float | None) -> Figures:
@@ -33,6 +61,10 @@ def drift(parent: float | None = 0.5, base: float | None = 1.0) -> Figures:
     return replace(GOOD, drift=Drift(parent, base))
 
 
+def lengths(candidate: float | None, parent: float | None = 10.0) -> Figures:
+    return replace(GOOD, lengths=Lengths(candidate, parent))
+
+
 def rule(figures: Figures, name: str, gate: sections.Gate = GATE) -> Rule:
     return next(found for found in judge(figures, gate) if found.name == name)
 
@@ -40,7 +72,8 @@ def rule(figures: Figures, name: str, gate: sections.Gate = GATE) -> Rule:
 def test_a_good_candidate_meets_every_rule() -> None:
     rules = judge(GOOD, GATE)
     assert [found.name for found in rules] == [
-        "heldout", "finite", "learned", "retained", "drift", "drift_base", "servable",
+        "heldout", "users", "integrity", "finite", "learned", "margin", "retained", "drift", "drift_base", "length",
+        "servable",
     ]  # fmt: skip
     assert all(found.passed and found.why.endswith(".") for found in rules)
     assert accepted(rules)
@@ -49,10 +82,24 @@ def test_a_good_candidate_meets_every_rule() -> None:
 @pytest.mark.parametrize(
     ("name", "figures", "figure"),
     [
-        ("heldout", learned(liked=7), 7.0),
+        ("heldout", learned(conversations=7), 7.0),
+        ("users", replace(GOOD, users=2), 2.0),
+        ("users", replace(GOOD, users=0), None),
+        ("users", replace(GOOD, users=None), None),
+        ("integrity", replace(GOOD, broken_weights=3), 3.0),
         ("finite", learned(loss_base=NAN), 1.0),
         ("finite", drift(base=INFINITE), 1.0),
         ("finite", kept(scores={"v1.0": NAN, "v1.1": -INFINITE}), 2.0),
+        ("finite", kept(drift={"v1.0": NAN, "v1.1": 0.1}), 1.0),
+        ("margin", learned(margin=-0.01), -0.51),
+        ("margin", learned(margin=NAN), None),
+        ("margin", learned(margin_parent=-INFINITE), None),
+        ("length", lengths(4.9), 0.49),
+        ("length", lengths(20.5), 2.05),
+        ("length", lengths(None), None),
+        ("length", lengths(10.0, None), None),
+        ("length", lengths(10.0, 0.0), None),
+        ("length", lengths(NAN), None),
         ("learned", learned(gain_lower_bound=-0.0501), -0.0501),
         ("learned", learned(gain_lower_bound=NAN), None),
         ("learned", learned(gain_lower_bound=INFINITE), None),
@@ -72,20 +119,26 @@ def test_a_good_candidate_meets_every_rule() -> None:
 def test_a_rule_that_fails_alone_refuses_the_candidate(name: str, figures: Figures, figure: float | None) -> None:
     found = rule(figures, name)
     assert not found.passed
-    assert found.figure == figure
-    assert found.why
+    assert found.figure == (None if figure is None else pytest.approx(figure))
+    assert found.why.endswith(".")
     assert not accepted(judge(figures, GATE))
 
 
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
-        ("heldout", learned(liked=8)),
+        ("heldout", learned(conversations=8)),
+        ("users", replace(GOOD, users=3)),
+        ("margin", learned(margin=0.0)),
+        ("margin", learned(margin=9.0)),
+        ("length", lengths(5.0)),
+        ("length", lengths(20.0)),
         ("learned", learned(gain_lower_bound=-0.05)),
         ("retained", kept(retained={"v1.0": 0.2})),
         ("drift", drift(parent=2.0)),
         ("drift_base", drift(base=3.0)),
         ("finite", learned(margin=None, margin_parent=None)),
+        ("margin", learned(margin=None, margin_parent=None)),
     ],
 )
 def test_a_figure_at_its_bound_is_met(name: str, figures: Figures) -> None:
@@ -122,6 +175,27 @@ def test_the_worst_window_decides_and_is_named() -> None:
     found = rule(kept(retained={"v1.0": 0.7, "v1.1": 0.3, "v1.2": 0.5}), "retained")
     assert (found.figure, found.comparison, found.bound) == (0.3, ">=", 0.2)
     assert "window of v1.1, 30% is kept, the least of 3 earlier windows; at least 20%" in found.why
+
+
+def test_a_margin_without_one_of_its_sides_is_not_judged_and_says_so() -> None:
+    found = rule(learned(margin=None, margin_parent=None), "margin")
+    assert (found.passed, found.figure) == (True, None)
+    assert "not both held out" in found.why
+
+
+@pytest.mark.parametrize("users", [None, 0])
+def test_where_no_user_is_known_only_a_gate_that_asks_for_one_passes(users: int | None) -> None:
+    alone = GATE.model_copy(update={"min_users": 1})
+    found = rule(replace(GOOD, users=users), "users", alone)
+    assert (found.passed, found.figure, found.bound) == (True, None, 1.0)
+    assert "cannot be judged" in found.why
+    assert rule(replace(GOOD, users=1), "users", alone).figure == 1.0
+
+
+def test_the_length_is_held_to_the_bound_on_its_side() -> None:
+    assert (rule(lengths(8.0), "length").comparison, rule(lengths(8.0), "length").bound) == (">=", 0.5)
+    assert (rule(lengths(10.0), "length").comparison, rule(lengths(10.0), "length").bound) == ("<=", 2.0)
+    assert "0.80 times as long as those of the parent" in rule(lengths(8.0), "length").why
 
 
 def test_no_rule_is_no_acceptance() -> None:

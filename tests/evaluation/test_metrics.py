@@ -1,4 +1,4 @@
-"""Losses, bootstrap, drift and margin against hand-made numbers and plain one-by-one computation."""
+"""Losses, bootstrap and margin against hand-made numbers and plain one-by-one computation."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from learning_engine import sections
 from learning_engine.evaluation import batching, metrics
-from learning_engine.evaluation.metrics import RowLosses, kl, margin, paired_bootstrap, row_losses
+from learning_engine.evaluation.drift import on_prompts
+from learning_engine.evaluation.metrics import RowLosses, margin, paired_bootstrap, row_losses
 from learning_engine.evaluation.views import View, Views, load_views
 from tests import tiny
 from tests.evaluation.conftest import LORA, SECOND, encode
@@ -43,7 +44,7 @@ def test_a_model_that_knows_nothing_loses_the_logarithm_of_the_vocabulary(
     examples = encode(views.tokenizer, SECOND)
     found = row_losses(views, "candidate", examples, batch_size=2)
     assert found.mean() == pytest.approx(np.log(len(views.tokenizer)), abs=1e-6)
-    assert kl(views, examples["input_ids"], batch_size=2).base == pytest.approx(0.0, abs=1e-7)
+    assert on_prompts(views, examples["input_ids"], batch_size=2).base == pytest.approx(0.0, abs=1e-7)
 
 
 def test_the_mean_is_over_tokens_not_rows() -> None:
@@ -62,13 +63,38 @@ def test_the_margin_is_liked_minus_disliked_log_probability() -> None:
     assert margin(found, np.array([False, False, False])) is None
 
 
+def bound(candidate: RowLosses, parent: RowLosses, *, draws: int = 1000, seed: int = 0) -> float | None:
+    """Where each row is a conversation of its own."""
+    return paired_bootstrap(candidate, parent, np.arange(len(candidate.tokens)), draws=draws, seed=seed)
+
+
 def test_the_bound_is_that_of_the_normal_distribution_of_the_mean() -> None:
     rows, noise = 400, np.random.default_rng(0).normal(size=400)
     gain = 0.2 + (noise - noise.mean()) / noise.std()
     hard = np.random.default_rng(1).normal(100, 50, size=rows)  # the same for both: it must cancel
     tokens = np.ones(rows, dtype=np.int64)
-    bound = paired_bootstrap(RowLosses(hard, tokens), RowLosses(hard + gain, tokens), draws=20_000, seed=5)
-    assert bound == pytest.approx(0.2 - 1.645 / np.sqrt(rows), abs=0.004)
+    found = bound(RowLosses(hard, tokens), RowLosses(hard + gain, tokens), draws=20_000, seed=5)
+    assert found == pytest.approx(0.2 - 1.645 / np.sqrt(rows), abs=0.004)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_conversations_are_resampled_whole(ordered: bool) -> None:
+    """Rows that only repeat their conversation say no more than it does: the interval is that of 25, not of 400."""
+    noise = np.random.default_rng(0).normal(size=25)
+    gain = np.repeat(0.2 + (noise - noise.mean()) / noise.std(), 16)
+    names = np.repeat([f"conversation {i}" for i in range(25)], 16)
+    order = np.arange(400) if ordered else np.random.default_rng(2).permutation(400)
+    tokens = np.ones(400, dtype=np.int64)
+    candidate, parent = RowLosses(np.zeros(400), tokens), RowLosses(gain[order], tokens)
+    found = paired_bootstrap(candidate, parent, names[order], draws=20_000, seed=5)
+    assert found == pytest.approx(0.2 - 1.645 / np.sqrt(25), abs=0.02)
+    assert bound(candidate, parent) == pytest.approx(0.2 - 1.645 / np.sqrt(400), abs=0.02)
+
+
+def test_the_bound_of_one_conversation_is_not_known() -> None:
+    candidate, parent = losses([1.0, 2.0, 3.0], [1, 1, 1]), losses([2.0, 3.0, 4.0], [1, 1, 1])
+    assert paired_bootstrap(candidate, parent, np.array(["a", "a", "a"]), draws=100, seed=0) is None
+    assert paired_bootstrap(candidate, parent, np.array(["a", "b", "a"]), draws=100, seed=0) == 1.0
 
 
 @pytest.mark.parametrize(("effect", "positive"), [(0.0, False), (0.5, True), (-0.5, False)])
@@ -76,58 +102,30 @@ def test_only_a_clear_gain_has_a_bound_above_zero(effect: float, positive: bool)
     generator, tokens = np.random.default_rng(7), np.full(100, 10, dtype=np.int64)
     candidate = RowLosses(generator.normal(20, 5, size=100), tokens)
     parent = RowLosses(candidate.total + 10 * (effect + generator.normal(0, 0.5, size=100)), tokens)
-    bound = paired_bootstrap(candidate, parent, draws=2000, seed=1)
-    assert bound is not None
-    assert (bound > 0) is positive
+    found = bound(candidate, parent, draws=2000, seed=1)
+    assert found is not None
+    assert (found > 0) is positive
 
 
 def test_rows_weigh_by_their_tokens() -> None:
     # 10 tokens gain 1 nat each, 90 lose 0.1 each: −0.1 in the quarter of the draws that hold the second row alone.
     candidate, parent = losses([0.0, 9.0], [10, 90]), losses([10.0, 0.0], [10, 90])
-    assert paired_bootstrap(candidate, parent, draws=1000, seed=0) == pytest.approx(-0.1)
+    assert bound(candidate, parent) == pytest.approx(-0.1)
     same = losses([3.0, 27.0], [10, 90])
-    assert paired_bootstrap(losses([1.0, 9.0], [10, 90]), same, draws=1000, seed=0) == pytest.approx(0.2)
+    assert bound(losses([1.0, 9.0], [10, 90]), same) == pytest.approx(0.2)
 
 
 def test_the_bound_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     generator, tokens = np.random.default_rng(3), np.full(50, 5, dtype=np.int64)
     candidate, parent = (RowLosses(generator.normal(size=50), tokens) for _ in range(2))
-    bounds = [paired_bootstrap(candidate, parent, draws=999, seed=seed) for seed in (1, 1, 2)]
+    bounds = [bound(candidate, parent, draws=999, seed=seed) for seed in (1, 1, 2)]
     assert bounds[0] == bounds[1] != bounds[2]
     monkeypatch.setattr(metrics, "_ROUND", 1000)
-    assert paired_bootstrap(candidate, parent, draws=999, seed=1) == bounds[0]
+    assert bound(candidate, parent, draws=999, seed=1) == bounds[0]
 
 
 def test_no_row_has_no_bound() -> None:
-    assert paired_bootstrap(losses([], []), losses([], []), draws=100, seed=0) is None
-
-
-@torch.no_grad()
-def test_drift_is_the_divergence_token_by_token(views: Views, alone: dict[str, Any]) -> None:
-    prompts = [[1, 5, 40, 41, 42, 2], [1, 5, 90], [1, 4, 17, 33, 2, 5, 60, 61, 62]]
-    expected: dict[str, list[float]] = {"parent": [], "base": []}
-    for prompt in prompts:
-        p = {
-            name: model(torch.tensor([prompt])).logits[0].double().softmax(-1).numpy() for name, model in alone.items()
-        }
-        for reference, values in expected.items():
-            values += (p[reference] * np.log(p[reference] / p["candidate"])).sum(axis=1).tolist()
-    found = kl(views, prompts, batch_size=2)
-    assert found.parent == pytest.approx(np.mean(expected["parent"]), rel=1e-4)
-    assert found.base == pytest.approx(np.mean(expected["base"]), rel=1e-4)
-    assert abs(np.mean(expected["parent"]) - np.mean(expected["base"])) > 0.01
-
-
-def test_drift_without_a_parent_is_that_from_the_base_and_none_without_a_prompt(first: Views) -> None:
-    found = kl(first, [[1, 5, 40, 41]], batch_size=2)
-    assert found.parent == found.base
-    assert found.base is not None
-    assert found.base > 0.01
-    assert kl(first, [], batch_size=2).parent is None
-
-
-def test_an_unchanged_candidate_does_not_drift(unchanged: Views) -> None:
-    assert kl(unchanged, [[1, 5, 40, 41]], batch_size=2).parent == pytest.approx(0.0, abs=1e-7)
+    assert bound(losses([], []), losses([], [])) is None
 
 
 def test_batches_hold_every_row_once_and_few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:

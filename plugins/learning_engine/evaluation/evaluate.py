@@ -5,18 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import datasets
-import numpy as np
-import numpy.typing as npt
 
 from learning_engine import sections
 from learning_engine.contracts import Report, Rule
+from learning_engine.evaluation import drift, matrix, measure
 from learning_engine.evaluation import gate as gates
-from learning_engine.evaluation import metrics, retention
 from learning_engine.evaluation import probes as probing
-from learning_engine.evaluation.figures import Figures, Kept, Learned, finite
-from learning_engine.evaluation.metrics import RowLosses
+from learning_engine.evaluation.figures import Figures, finite
 from learning_engine.evaluation.prompts import Messages, render
-from learning_engine.evaluation.views import View, Views
+from learning_engine.evaluation.views import Views
 from learning_engine.probe import Probe
 
 # Prompts tried for probes, the first ones given: where none of them tells, more will hardly.
@@ -35,31 +32,39 @@ def evaluate(
     *,
     views: Views,
     heldout: datasets.Dataset,
-    earlier: dict[str, datasets.Dataset],
+    conversations: Sequence[str],
+    users: int | None,
+    earlier: Mapping[str, datasets.Dataset],
     missing: list[str],
-    best: dict[str, float],
+    history: matrix.Rows,
     prompts: Sequence[Messages],
     probe_candidates: Sequence[Messages],
     evaluation: sections.Evaluation,
     gate: sections.Gate,
-    servable: str | None,
+    broken_weights: int,
+    unservable: str | None,
     run_key: str,
     seed: int,
 ) -> Evaluation:
     """Judge the candidate on its window's `heldout` rows and on those of `earlier` versions' windows.
 
     Losses are taken over liked rows, which are what the model is to learn; disliked ones enter the margin alone.
-    `missing` names the versions whose held-out set is gone, `best` the lowest loss that any version reached on each
-    earlier set, `servable` is None or the reason why the server would refuse the adapter. Probes are looked for among
-    `probe_candidates`, then `prompts`.
+    `conversations` holds the conversation of each row of the file that `heldout` was encoded from, `users` how many
+    different ones are behind the window, None where that is not known. `missing` names the versions whose held-out set
+    is gone, `history` has the ancestors' rows of the matrix R, `broken_weights` counts the candidate's weights that are
+    NaN or infinite, `unservable` is None or the reason why the server would refuse the adapter. Probes are looked for
+    among `probe_candidates`, then `prompts`.
     """
     rendered = [render(views.tokenizer, messages) for messages in prompts]
     figures = Figures(
-        learned=_learned(views, heldout, evaluation, seed=seed),
-        kept=_kept(views, earlier, evaluation, best=best, missing=missing),
-        drift=metrics.kl(views, rendered, batch_size=evaluation.batch_size),
+        learned=measure.learned(views, heldout, conversations, evaluation, seed=seed),
+        kept=measure.kept(views, earlier, evaluation, best=matrix.best(history), missing=missing),
+        drift=drift.on_prompts(views, rendered, batch_size=evaluation.batch_size),
+        lengths=measure.lengths(views, rendered, evaluation),
         has_parent=views.has_parent,
-        unservable=servable,
+        broken_weights=broken_weights,
+        users=users,
+        unservable=unservable,
     )
     probes = probing.find(
         views,
@@ -75,68 +80,8 @@ def evaluate(
             f"unproven: no prompt tells this version from its parent and its base by {evaluation.probe_margin:g} nats; "
             "deploying it needs a person"
         )
-    return Evaluation(_report(figures, gates.judge(figures, gate), run_key=run_key, notes=notes), probes)
-
-
-def _learned(views: Views, heldout: datasets.Dataset, evaluation: sections.Evaluation, *, seed: int) -> Learned:
-    rows = _sample(heldout, evaluation.max_rows)
-    liked = _liked(rows)
-
-    def losses(view: View) -> RowLosses:
-        return metrics.row_losses(views, view, rows, batch_size=evaluation.batch_size)
-
-    candidate, base = losses("candidate"), losses("base")
-    parent = losses("parent") if views.has_parent else base
-    return Learned(
-        rows=len(rows),
-        liked=int(liked.sum()),
-        loss=candidate[liked].mean(),
-        loss_parent=parent[liked].mean(),
-        loss_base=base[liked].mean(),
-        gain_lower_bound=metrics.paired_bootstrap(
-            candidate[liked], parent[liked], draws=evaluation.bootstrap, seed=seed
-        ),
-        margin=metrics.margin(candidate, liked),
-        margin_parent=metrics.margin(parent, liked),
-    )
-
-
-def _kept(
-    views: Views,
-    earlier: dict[str, datasets.Dataset],
-    evaluation: sections.Evaluation,
-    *,
-    best: dict[str, float],
-    missing: list[str],
-) -> Kept:
-    liked = {version: examples.select(np.flatnonzero(_liked(examples))) for version, examples in earlier.items()}
-    rows = {version: _sample(examples, evaluation.max_rows) for version, examples in liked.items() if len(examples)}
-
-    def scores(view: View) -> dict[str, float | None]:
-        size = evaluation.batch_size
-        return {v: metrics.row_losses(views, view, examples, batch_size=size).mean() for v, examples in rows.items()}
-
-    candidate, base = scores("candidate"), scores("base")
-    kept = retention.shares(candidate, base, best)
-    return Kept(
-        scores=candidate,
-        base_scores=base,
-        best={version: best[version] for version in rows if version in best},
-        retained=kept,
-        nothing_learned=[version for version in earlier if version not in kept],
-        missing=missing,
-    )
-
-
-def _liked(examples: datasets.Dataset) -> npt.NDArray[np.bool_]:
-    return np.asarray(examples["rating"] if len(examples) else [], dtype=np.int64) > 0
-
-
-def _sample(examples: datasets.Dataset, limit: int) -> datasets.Dataset:
-    """At most `limit` rows spread evenly over the set, the same ones each time."""
-    if len(examples) <= limit:
-        return examples
-    return examples.select(np.linspace(0, len(examples) - 1, limit).round().astype(np.int64))
+    rules = gates.judge(figures, gate)
+    return Evaluation(_report(figures, rules, history=history, run_key=run_key, notes=notes), probes)
 
 
 def _notes(figures: Figures) -> list[str]:
@@ -148,17 +93,18 @@ def _notes(figures: Figures) -> list[str]:
     ]
 
 
-def _report(figures: Figures, rules: list[Rule], *, run_key: str, notes: list[str]) -> Report:
+def _report(figures: Figures, rules: list[Rule], *, history: matrix.Rows, run_key: str, notes: list[str]) -> Report:
     """The record; a figure that is not finite is None there, because JSON has no NaN."""
     learned, kept = figures.learned, figures.kept
+    loss, scores = finite(learned.loss), _measured(kept.scores)
     return Report(
         run_key=run_key,
         heldout_rows=learned.rows,
-        loss=finite(learned.loss),
+        loss=loss,
         loss_parent=finite(learned.loss_parent),
         loss_base=finite(learned.loss_base),
         gain_lower_bound=finite(learned.gain_lower_bound),
-        scores=_measured(kept.scores),
+        scores=scores,
         best=_measured(kept.best),
         base_scores=_measured(kept.base_scores),
         retained=_measured(kept.retained),
@@ -170,6 +116,11 @@ def _report(figures: Figures, rules: list[Rule], *, run_key: str, notes: list[st
         accepted=gates.accepted(rules),
         probes=None,
         notes=notes,
+        heldout_conversations=learned.conversations,
+        drift_windows=_measured(kept.drift),
+        length_ratio=finite(figures.lengths.ratio),
+        matrix={version: dict(row) for version, row in history.items()},
+        summary=matrix.summary(history, scores=scores, loss=loss),
     )
 
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Learned:
-    """On the window's own held-out rows, the losses over its `liked` ones; the gain is over the parent."""
+    """On the window's own held-out rows, the losses over liked ones, which are of so many `conversations`.
+
+    The gain is over the parent.
+    """
 
     rows: int
-    liked: int
+    conversations: int
     loss: float | None
     loss_parent: float | None
     loss_base: float | None
@@ -20,7 +23,8 @@ class Learned:
 
 @dataclass(frozen=True)
 class Kept:
-    """On earlier versions' held-out sets, by version: the losses of the candidate, the base and the best version.
+    """On earlier versions' held-out sets, by version: the losses of the candidate, the base and the best version, and
+    KL(parent ‖ candidate) over the supervised tokens.
 
     `missing` names those whose set is gone, `nothing_learned` those on which no version was better than the base.
     """
@@ -29,6 +33,7 @@ class Kept:
     base_scores: dict[str, float | None] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
     retained: dict[str, float | None] = field(default_factory=dict)
+    drift: dict[str, float | None] = field(default_factory=dict)
     nothing_learned: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
@@ -42,13 +47,31 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """Mean tokens of greedy answers on fixed prompts."""
+
+    candidate: float | None
+    parent: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Candidate to parent."""
+        return self.candidate / self.parent if self.candidate is not None and self.parent else None
+
+
+@dataclass(frozen=True)
 class Figures:
-    """`unservable` says why the server would refuse the adapter; without a parent the base stands in its place."""
+    """`users` of the window are None where they are not known, `broken_weights` are the candidate's that are NaN or
+    infinite, `unservable` says why the server would refuse the adapter. Without a parent the base stands in its place.
+    """
 
     learned: Learned
     kept: Kept
     drift: Drift
+    lengths: Lengths
     has_parent: bool
+    broken_weights: int
+    users: int | None
     unservable: str | None = None
 
     @property
@@ -62,6 +85,7 @@ class Figures:
         named |= {f"loss on {version}": loss for version, loss in self.kept.scores.items()}
         named |= {f"base loss on {version}": loss for version, loss in self.kept.base_scores.items()}
         named |= {f"best loss on {version}": loss for version, loss in self.kept.best.items()}
+        named |= {f"drift on {version}": kl for version, kl in self.kept.drift.items()}
         return [name for name, value in named.items() if value is not None and not math.isfinite(value)]
 
 

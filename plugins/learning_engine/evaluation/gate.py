@@ -10,11 +10,12 @@ from learning_engine.evaluation.figures import Figures, finite
 
 def judge(figures: Figures, gate: sections.Gate) -> list[Rule]:
     """Every rule with its verdict; `drift_base` stands there only where it is configured."""
-    rules = [_heldout(figures, gate), _finite(figures), _learned(figures, gate), _retained(figures, gate)]
+    rules = [_heldout(figures, gate), _users(figures, gate), _integrity(figures), _finite(figures)]
+    rules += [_learned(figures, gate), _margin(figures, gate), _retained(figures, gate)]
     rules.append(_drift("drift", figures.drift.parent, gate.max_kl_parent, figures.reference))
     if gate.max_kl_base is not None:
         rules.append(_drift("drift_base", figures.drift.base, gate.max_kl_base, "the base model"))
-    return [*rules, _servable(figures)]
+    return [*rules, _length(figures, gate), _servable(figures)]
 
 
 def accepted(rules: list[Rule]) -> bool:
@@ -23,9 +24,29 @@ def accepted(rules: list[Rule]) -> bool:
 
 
 def _heldout(figures: Figures, gate: sections.Gate) -> Rule:
-    liked, least = figures.learned.liked, gate.min_heldout
-    why = f"{liked} liked held-out answers carry the verdict; at least {least} are needed."
-    return Rule("heldout", float(liked), ">=", float(least), liked >= least, why)
+    found, least = figures.learned.conversations, gate.min_heldout
+    why = f"{found} conversations with liked held-out answers carry the verdict; at least {least} are needed."
+    return Rule("heldout", float(found), ">=", float(least), found >= least, why)
+
+
+def _users(figures: Figures, gate: sections.Gate) -> Rule:
+    found, least = figures.users, gate.min_users
+    if not found:
+        asked = "more than one is asked for" if least > 1 else "one is enough"
+        why = f"How many users are behind this window cannot be judged, because none is known; {asked}."
+        return Rule("users", None, ">=", float(least), least <= 1, why)
+    why = (
+        f"{found} different {'user is' if found == 1 else 'users are'} behind this window; at least {least} are needed."
+    )
+    return Rule("users", float(found), ">=", float(least), found >= least, why)
+
+
+def _integrity(figures: Figures) -> Rule:
+    broken = figures.broken_weights
+    found = f"{broken} of its weights are not finite numbers" if broken else "every weight in it is a finite number"
+    return Rule(
+        "integrity", float(broken), "<=", 0.0, not broken, f"The archive has the digest of its record; {found}."
+    )
 
 
 def _finite(figures: Figures) -> Rule:
@@ -46,6 +67,24 @@ def _learned(figures: Figures, gate: sections.Gate) -> Rule:
         f"against {figures.reference}; {allowed}."
     )
     return Rule("learned", gain, ">=", bound, gain >= bound, why)
+
+
+def _margin(figures: Figures, gate: sections.Gate) -> Rule:
+    bound = 0.0 - gate.max_margin_loss
+    margins = figures.learned.margin, figures.learned.margin_parent
+    if None in margins:
+        why = "Liked and disliked answers are not both held out, so that their margin is not judged."
+        return Rule("margin", None, ">=", bound, True, why)
+    candidate, parent = map(finite, margins)
+    if candidate is None or parent is None:
+        why = "The margin between liked and disliked held-out answers could not be measured."
+        return Rule("margin", None, ">=", bound, False, why)
+    change = candidate - parent
+    why = (
+        f"The margin between liked and disliked held-out answers {'grew' if change >= 0 else 'shrank'} by "
+        f"{abs(change):.3f} nats a token against {figures.reference}; it may shrink by {gate.max_margin_loss:g}."
+    )
+    return Rule("margin", change, ">=", bound, change >= bound, why)
 
 
 def _retained(figures: Figures, gate: sections.Gate) -> Rule:
@@ -80,6 +119,21 @@ def _drift(name: str, figure: float | None, bound: float, reference: str) -> Rul
         return Rule(name, None, "<=", bound, False, why)
     why = f"On fixed prompts the KL from {reference} is {kl:.3f} nats a token; at most {bound:g} is allowed."
     return Rule(name, kl, "<=", bound, kl <= bound, why)
+
+
+def _length(figures: Figures, gate: sections.Gate) -> Rule:
+    """Against the bound on the side to which the length moved."""
+    ratio = finite(figures.lengths.ratio)
+    if ratio is None:
+        why = f"The length of answers on fixed prompts could not be compared to that of {figures.reference}."
+        return Rule("length", None, ">=", gate.min_length_ratio, False, why)
+    shrank = ratio < 1
+    bound = gate.min_length_ratio if shrank else gate.max_length_ratio
+    why = (
+        f"Greedy answers on fixed prompts are {ratio:.2f} times as long as those of {figures.reference}; "
+        f"{gate.min_length_ratio:g} to {gate.max_length_ratio:g} times are allowed."
+    )
+    return Rule("length", ratio, ">=" if shrank else "<=", bound, ratio >= bound if shrank else ratio <= bound, why)
 
 
 def _servable(figures: Figures) -> Rule:

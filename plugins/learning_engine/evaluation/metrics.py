@@ -1,17 +1,16 @@
-"""How well a model predicts held-out answers, and how far it moved, in nats per token.
+"""How well a model predicts held-out answers, in nats per token.
 
 Loss of a set of rows: L = Σ_n ℓ_n / Σ_n T_n, where ℓ_n = −Σ_t log p(y_t | y_<t, x) over the T_n supervised tokens of
 row n: the mean over tokens, not over rows.
 
 Gain: L_parent − L_candidate on the same rows. Its lower bound is the 5th percentile over paired bootstrap resamples of
-the rows (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13): a one-sided interval of 95 %.
-
-Drift: KL(reference ‖ candidate) = Σ_y p_ref(y) (log p_ref(y) − log p_cand(y)) over the whole vocabulary, mean over the
-tokens of fixed prompts.
+whole conversations (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13; Davison and Hinkley,
+Bootstrap Methods and their Application, 1997, ch. 3.8): a one-sided interval of 95 %. Rows of one conversation resemble
+each other, and resampled one by one they would make the interval too narrow.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
@@ -20,7 +19,6 @@ import torch
 import torch.nn.functional as F
 
 from learning_engine.evaluation.batching import by_length, pad
-from learning_engine.evaluation.figures import Drift
 from learning_engine.evaluation.views import View, Views
 from learning_engine.learning.batches import IGNORED
 from learning_engine.learning.forward import supervised_logits
@@ -71,42 +69,21 @@ def margin(losses: RowLosses, liked: npt.NDArray[np.bool_]) -> float | None:
     return None if of_liked is None or of_disliked is None else of_disliked - of_liked
 
 
-def paired_bootstrap(candidate: RowLosses, parent: RowLosses, *, draws: int, seed: int) -> float | None:
+def paired_bootstrap(
+    candidate: RowLosses, parent: RowLosses, conversations: npt.NDArray[Any], *, draws: int, seed: int
+) -> float | None:
     """Lower bound of the one-sided 95 % interval of the gain (parent − candidate), in nats per token.
 
-    Rows are resampled in pairs, so that what makes a row hard for both cancels. None without a row.
+    Conversations (rows,) are resampled in pairs, so that what makes one hard for both cancels. None with fewer than
+    two of them, which say nothing of how much conversations differ.
     """
-    rows = len(candidate.tokens)
-    if not candidate.tokens.sum():
+    _, group = np.unique(conversations, return_inverse=True)
+    difference = np.bincount(group, weights=parent.total - candidate.total)
+    tokens = np.bincount(group, weights=candidate.tokens)
+    if len(tokens) < 2 or not tokens.sum():
         return None
-    difference, generator = parent.total - candidate.total, np.random.default_rng(seed)
-    gains = []
-    for start in range(0, draws, step := max(1, _ROUND // rows)):
-        drawn = generator.integers(rows, size=(min(step, draws - start), rows))
-        gains.append(difference[drawn].sum(axis=1) / np.maximum(candidate.tokens[drawn].sum(axis=1), 1))
+    gains, generator = [], np.random.default_rng(seed)
+    for start in range(0, draws, step := max(1, _ROUND // len(tokens))):
+        drawn = generator.integers(len(tokens), size=(min(step, draws - start), len(tokens)))
+        gains.append(difference[drawn].sum(axis=1) / np.maximum(tokens[drawn].sum(axis=1), 1))
     return float(np.quantile(np.concatenate(gains), 1 - CONFIDENCE))
-
-
-@torch.no_grad()
-def kl(views: Views, prompts: Sequence[Sequence[int]], *, batch_size: int) -> Drift:
-    """How far the candidate moved from parent and base, over all tokens of the rendered `prompts`; None without one."""
-    references: list[View] = ["parent", "base"] if views.has_parent else ["base"]
-    sums, count = dict.fromkeys(references, 0.0), 0
-    for batch in by_length(prompts, batch_size=batch_size):
-        ids, mask = pad([prompts[row] for row in batch], value=0, device=views.device)
-        candidate = _log_probabilities(views, "candidate", ids, mask)
-        for reference in references:
-            log_p = _log_probabilities(views, reference, ids, mask)
-            divergence = F.kl_div(candidate, log_p, reduction="none", log_target=True).sum(dim=-1)
-            sums[reference] += float(divergence.double().sum())
-        count += int(mask.sum())
-    if not count:
-        return Drift(None, None)
-    base = sums["base"] / count
-    return Drift(parent=sums["parent"] / count if views.has_parent else base, base=base)
-
-
-def _log_probabilities(views: Views, view: View, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(tokens, vocabulary) in float32, without the padding."""
-    with views.using(view):
-        return F.log_softmax(views.logits(ids)[mask.bool()].float(), dim=-1)

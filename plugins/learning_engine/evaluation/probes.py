@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from learning_engine.evaluation import greedy
 from learning_engine.evaluation.batching import by_length, pad
 from learning_engine.evaluation.prompts import Messages, render
 from learning_engine.evaluation.views import View, Views
@@ -23,8 +24,6 @@ from learning_engine.probe import Probe
 # A probe is sent to every replica at every deployment: longer prompts prove no more.
 MAX_PROMPT_TOKENS = 1024
 ROUND = 64
-# What is not named here would come from the model's own generation config.
-GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def find(
 @torch.no_grad()
 def _among(views: Views, rendered: Sequence[tuple[Messages, list[int]]], search: _Search) -> list[Probe]:
     prompts = [prompt for _, prompt in rendered]
-    answers = _greedy(views, "candidate", prompts, search)
+    answers = greedy.answers(views, "candidate", prompts, tokens=search.tokens, batch_size=search.batch_size)
     candidate = _leads(views, "candidate", prompts, answers, batch_size=search.batch_size)
     references = [_leads(views, view, prompts, answers, batch_size=search.batch_size) for view in _references(views)]
     apart = [
@@ -90,7 +89,12 @@ def _among(views: Views, rendered: Sequence[tuple[Messages, list[int]]], search:
         for row, (messages, prompt) in enumerate(rendered)
         if (found := ends(candidate[row], np.stack([leads[row] for leads in references]), margin=search.margin))
     ]
-    others = [_greedy(views, view, [answer.prompt for answer in apart], search) for view in _references(views)]
+    others = [
+        greedy.answers(
+            views, view, [answer.prompt for answer in apart], tokens=search.tokens, batch_size=search.batch_size
+        )
+        for view in _references(views)
+    ]
     probes = [_probe(views.tokenizer, answer, theirs) for answer, *theirs in zip(apart, *others, strict=True)]
     return [probe for probe in probes if probe]
 
@@ -104,28 +108,6 @@ def _rendered(tokenizer: Any, candidates: Sequence[Messages]) -> list[tuple[Mess
     unique = {json.dumps(messages, sort_keys=True): messages for messages in candidates}.values()
     rendered = [(messages, render(tokenizer, messages)) for messages in unique]
     return [(messages, ids) for messages, ids in rendered if len(ids) <= MAX_PROMPT_TOKENS]
-
-
-def _greedy(views: Views, view: View, prompts: Sequence[list[int]], search: _Search) -> list[list[int]]:
-    """Greedy answers, the end of turn included."""
-    stops, answers = _stops(views), [list[int]() for _ in prompts]
-    with views.using(view):
-        for batch in by_length(prompts, batch_size=search.batch_size):
-            filler = stops[0] if stops else 0
-            ids, mask = pad([prompts[row] for row in batch], value=filler, device=views.device, left=True)
-            output = views.model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=search.tokens, pad_token_id=filler, **GREEDY
-            )
-            for row, answer in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
-                length = next((place + 1 for place, token in enumerate(answer) if token in stops), len(answer))
-                answers[row] = answer[:length]
-    return answers
-
-
-def _stops(views: Views) -> list[int]:
-    """Tokens that end an answer, as `generate` takes them."""
-    stop = views.model.generation_config.eos_token_id
-    return [] if stop is None else [stop] if isinstance(stop, int) else list(stop)
 
 
 def _leads(

@@ -1,0 +1,44 @@
+"""Greedy answers, as a server gives them at temperature 0, and how long they are."""
+
+from collections.abc import Sequence
+
+import torch
+
+from learning_engine.evaluation.batching import by_length, pad
+from learning_engine.evaluation.views import View, Views
+
+# What is not named here would come from the model's own generation config.
+GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0}
+
+
+@torch.no_grad()
+def answers(
+    views: Views, view: View, prompts: Sequence[Sequence[int]], *, tokens: int, batch_size: int
+) -> list[list[int]]:
+    """The answer of `view` to each of the rendered `prompts`, at most `tokens` tokens, the end of turn included."""
+    stops, found = _stops(views), [list[int]() for _ in prompts]
+    with views.using(view):
+        for batch in by_length(prompts, batch_size=batch_size):
+            filler = stops[0] if stops else 0
+            ids, mask = pad([prompts[row] for row in batch], value=filler, device=views.device, left=True)
+            output = views.model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=tokens, pad_token_id=filler, **GREEDY
+            )
+            for row, answer in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
+                length = next((place + 1 for place, token in enumerate(answer) if token in stops), len(answer))
+                found[row] = answer[:length]
+    return found
+
+
+def mean_length(
+    views: Views, view: View, prompts: Sequence[Sequence[int]], *, tokens: int, batch_size: int
+) -> float | None:
+    """Mean tokens of the answers, the end of turn included, so that it is at least 1; None without a prompt."""
+    found = answers(views, view, prompts, tokens=tokens, batch_size=batch_size)
+    return sum(map(len, found)) / len(found) if found else None
+
+
+def _stops(views: Views) -> list[int]:
+    """Tokens that end an answer, as `generate` takes them."""
+    stop = views.model.generation_config.eos_token_id
+    return [] if stop is None else [stop] if isinstance(stop, int) else list(stop)

@@ -1,0 +1,54 @@
+"""The matrix R of a chain of versions: R[i, j] is the loss of version i on the held-out rows of the window of j.
+
+In nats per supervised token, over liked answers. With T the candidate:
+
+  learned           = mean over j ≤ T of R[j, j]: the loss right after each window was learned
+  forgotten         = mean over j < T of R[T, j] − min over i ≤ T of R[i, j]
+  backward transfer = mean over j < T of R[j, j] − R[T, j]
+
+R is a loss, so that lower is better and the signs are those of the usual definitions over accuracies turned round:
+`forgotten` is never negative, and 0 where nothing was forgotten; backward transfer is positive where later windows
+improved earlier ones. What no held-out set is left of is left out. (Lopez-Paz and Ranzato, Gradient Episodic Memory,
+2017; Chaudhry et al., Riemannian Walk, 2018.)
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from learning_engine.contracts import AdapterVersion, Summary
+
+Rows = Mapping[str, Mapping[str, float]]
+
+
+def rows_of(ancestors: Iterable[AdapterVersion]) -> dict[str, dict[str, float]]:
+    """The rows of R by version, oldest first; `ancestors` come youngest first."""
+    rows = {}
+    for version in ancestors:
+        own = {} if version.report.loss is None else {version.version: version.report.loss}
+        rows[version.version] = {**version.report.scores, **own}
+    return dict(reversed(rows.items()))
+
+
+def best(rows: Rows) -> dict[str, float]:
+    """The lowest loss that any version reached on each window."""
+    found: dict[str, float] = {}
+    for row in rows.values():
+        for window, loss in row.items():
+            found[window] = min(loss, found.get(window, loss))
+    return found
+
+
+def summary(rows: Rows, *, scores: Mapping[str, float], loss: float | None) -> Summary:
+    """Of the chain that ends in a candidate with these `scores` on earlier windows and this `loss` on its own."""
+    reached = best({**rows, "candidate": scores})
+    at_first = {version: row[version] for version, row in rows.items() if version in row}
+    own = [*at_first.values(), *([] if loss is None else [loss])]
+    return Summary(
+        learned=_mean(own),
+        forgotten=_mean([loss - reached[window] for window, loss in scores.items() if window in at_first]),
+        backward_transfer=_mean([at_first[window] - loss for window, loss in scores.items() if window in at_first]),
+    )
+
+
+def _mean(losses: list[float]) -> float | None:
+    return math.fsum(losses) / len(losses) if losses else None

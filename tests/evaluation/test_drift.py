@@ -1,0 +1,60 @@
+"""How far the candidate moved, against the divergence computed token by token."""
+
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from learning_engine.evaluation.drift import on_answers, on_prompts
+from learning_engine.evaluation.views import Views
+from tests import tiny
+from tests.evaluation.conftest import FIRST, encode
+
+
+@torch.no_grad()
+def test_drift_is_the_divergence_token_by_token(views: Views, alone: dict[str, Any]) -> None:
+    prompts = [[1, 5, 40, 41, 42, 2], [1, 5, 90], [1, 4, 17, 33, 2, 5, 60, 61, 62]]
+    expected: dict[str, list[float]] = {"parent": [], "base": []}
+    for prompt in prompts:
+        p = {
+            name: model(torch.tensor([prompt])).logits[0].double().softmax(-1).numpy() for name, model in alone.items()
+        }
+        for reference, values in expected.items():
+            values += (p[reference] * np.log(p[reference] / p["candidate"])).sum(axis=1).tolist()
+    found = on_prompts(views, prompts, batch_size=2)
+    assert found.parent == pytest.approx(np.mean(expected["parent"]), rel=1e-4)
+    assert found.base == pytest.approx(np.mean(expected["base"]), rel=1e-4)
+    assert abs(np.mean(expected["parent"]) - np.mean(expected["base"])) > 0.01
+
+
+def test_drift_without_a_parent_is_that_from_the_base_and_none_without_a_prompt(first: Views) -> None:
+    found = on_prompts(first, [[1, 5, 40, 41]], batch_size=2)
+    assert found.parent == found.base
+    assert found.base is not None
+    assert found.base > 0.01
+    assert on_prompts(first, [], batch_size=2).parent is None
+
+
+def test_an_unchanged_candidate_does_not_drift(unchanged: Views) -> None:
+    assert on_prompts(unchanged, [[1, 5, 40, 41]], batch_size=2).parent == pytest.approx(0.0, abs=1e-7)
+
+
+@torch.no_grad()
+def test_drift_on_answers_is_over_their_supervised_tokens(views: Views, alone: dict[str, Any]) -> None:
+    examples = tiny.examples(views.tokenizer, 9, seed=2)
+    expected: list[float] = []
+    for row in examples:
+        ids = torch.tensor([row["input_ids"]])
+        p, q = (alone[name](ids).logits[0].double().softmax(-1) for name in ("parent", "candidate"))
+        divergence = (p * (p / q).log()).sum(-1)[:-1]
+        expected += divergence[torch.tensor(row["labels"][1:]) != -100].tolist()
+    for size in (1, 4):
+        assert on_answers(views, examples, batch_size=size) == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_drift_on_answers_of_an_unchanged_candidate_is_none_and_without_a_row_unknown(unchanged: Views) -> None:
+    examples = encode(unchanged.tokenizer, FIRST)
+    assert on_answers(unchanged, examples, batch_size=2) == pytest.approx(0.0, abs=1e-7)
+    assert on_answers(unchanged, datasets.Dataset.from_list([]), batch_size=2) is None

@@ -1,0 +1,55 @@
+"""R[i, j] of a chain, against a table made by hand."""
+
+from typing import Any
+
+import pytest
+
+from learning_engine.contracts import Summary
+from learning_engine.evaluation import matrix
+
+# Losses of three versions on their windows; the candidate is the fourth.
+ROWS = {
+    "v1.0": {"v1.0": 1.0},
+    "v1.1": {"v1.0": 1.5, "v1.1": 2.0},
+    "v1.2": {"v1.0": 0.8, "v1.1": 2.6, "v1.2": 0.4},
+}
+SCORES = {"v1.0": 1.1, "v1.1": 1.9, "v1.2": 0.7}
+
+
+class Version:
+    def __init__(self, version: str, row: dict[str, float]) -> None:
+        self.version = version
+        self.report = self
+        self.loss = row.get(version)
+        self.scores = {window: loss for window, loss in row.items() if window != version}
+
+
+def test_the_summary_over_the_chain() -> None:
+    found = matrix.summary(ROWS, scores=SCORES, loss=0.6)
+    assert found.learned == pytest.approx((1.0 + 2.0 + 0.4 + 0.6) / 4)
+    assert found.forgotten == pytest.approx(((1.1 - 0.8) + (1.9 - 1.9) + (0.7 - 0.4)) / 3)
+    assert found.backward_transfer == pytest.approx(((1.0 - 1.1) + (2.0 - 1.9) + (0.4 - 0.7)) / 3)
+
+
+def test_a_first_version_has_forgotten_nothing_and_transferred_nothing() -> None:
+    assert matrix.summary({}, scores={}, loss=0.6) == Summary(learned=0.6)
+    assert matrix.summary({}, scores={}, loss=None) == Summary()
+
+
+def test_windows_without_their_own_or_a_present_score_are_left_out() -> None:
+    gone = matrix.summary(ROWS, scores={"v1.2": 0.7}, loss=None)
+    assert gone.learned == pytest.approx((1.0 + 2.0 + 0.4) / 3)
+    assert (gone.forgotten, gone.backward_transfer) == (pytest.approx(0.3), pytest.approx(-0.3))
+    unscored = {"v1.0": {}, "v1.1": {"v1.0": 1.5}}
+    assert matrix.summary(unscored, scores={"v1.0": 1.1}, loss=1.0) == Summary(learned=1.0)
+
+
+def test_the_best_of_a_window_is_whoever_reached_it() -> None:
+    assert matrix.best(ROWS) == {"v1.0": 0.8, "v1.1": 2.0, "v1.2": 0.4}
+
+
+def test_the_rows_are_those_of_the_reports_oldest_first() -> None:
+    youngest_first: list[Any] = [Version(version, row) for version, row in reversed(ROWS.items())]
+    found = matrix.rows_of(youngest_first)
+    assert found == ROWS
+    assert list(found) == list(ROWS)
