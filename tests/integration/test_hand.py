@@ -1,6 +1,6 @@
 """What people do by hand, through the real scheduler: deploy, roll back, measure, tidy up; and servers that fail."""
 
-from tests.integration.conftest import Live, rows_of, until, week
+from tests.integration.conftest import Live, rows_of, week
 
 WEEKLY, DEPLOY = "learning_engine_weekly", "learning_engine_deploy"
 
@@ -69,9 +69,7 @@ def test_a_server_that_is_down_leaves_the_pointer_and_fails_the_run_with_the_rea
     ledger = live.resources.ledger
     before = ledger.current()
     target = next(v.version for v in live.resources.registry.versions() if v.version != before.version)
-    server = next(entry for entry in live.stack.running() if entry.name == "model-server")
-    server.leader().kill()
-    until("the model server to end", lambda: server.leader() is None, 30)
+    live.end_model_server()
     run = live.trigger(DEPLOY, conf={"action": "deploy", "version": target})
     try:
         assert live.ended(run, DEPLOY) == "failed"
