@@ -46,6 +46,13 @@ class Target:
             return None
         return self.figure >= self.bound if self.comparison == ">=" else self.figure <= self.bound
 
+    @property
+    def verdict(self) -> str:
+        """For the screen: reached, open, or missed and by how much of the bound."""
+        if self.figure is None or self.reached:
+            return "open" if self.figure is None else "reached"
+        return f"missed by {abs(self.figure / self.bound - 1):.0%}" if self.bound else "missed"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -62,11 +69,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--full", action="store_true", help="more seeds and larger shapes than the five-minute default")
     parser.add_argument("--seed", type=int, default=0, help="the first seed; the others follow it")
+    parser.add_argument("--results", default=str(RESULTS), help="the directory that the JSON is written to")
     return parser
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    return parser(description).parse_args()
+def arguments(description: str | None, argv: Sequence[str] | None = None, *, tiny: bool = False) -> argparse.Namespace:
+    """The arguments in `argv` or on the command line; with `tiny` for a script that also runs in seconds, for tests."""
+    options = parser(description)
+    if tiny:
+        options.add_argument("--tiny", action="store_true", help="seconds, to see that it runs: figures mean nothing")
+    return options.parse_args(argv)
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -120,24 +132,24 @@ def publish(
         console = Console(width=120)
     console.print(table(title or benchmark, rows, columns))
     if targets:
-        verdicts = {True: "reached", False: "missed", None: "open"}
         shown = [
-            {"target": t.name, "figure": t.figure, "bound": f"{t.comparison} {t.bound:g}", "": verdicts[t.reached]}
+            {"target": t.name, "figure": t.figure, "bound": f"{t.comparison} {t.bound:g}", "": t.verdict}
             for t in targets
         ]
         console.print(table("targets", shown))
-    path = RESULTS / f"{benchmark}{'-full' if full else ''}{'-cuda' if device == 'cuda' else ''}.json"
+    directory = Path(getattr(arguments, "results", RESULTS))
+    path = directory / f"{benchmark}{'-full' if full else ''}{'-cuda' if device == 'cuda' else ''}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     result = {
         "benchmark": benchmark,
         "machine": machine(device),
         "versions": versions(packages),
-        "arguments": vars(arguments),
+        "arguments": {name: value for name, value in vars(arguments).items() if name != "results"},
         "rows": list(rows),
         "targets": [target.to_json() for target in targets],
     }
     path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    console.print(f"{path.relative_to(ROOT)}")
+    console.print(os.path.relpath(path, ROOT))
     return path
 
 

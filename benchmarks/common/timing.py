@@ -1,0 +1,56 @@
+"""Seconds of several contestants in one run, so that whatever else the machine does meets all of them alike.
+
+A round runs every contestant once, each round beginning with another one; what is compared is the ratio to the
+baseline of the same round, and its median over the rounds. One uncounted round comes first. Python's garbage collector
+runs before each contestant and not within it.
+"""
+
+# ruff: noqa: TID253 (a benchmark loads what it measures)
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+
+def rounds(
+    contestants: Mapping[str, Callable[[], Any]], *, repetitions: int, device: str, warm: bool = True
+) -> dict[str, list[float]]:
+    """Seconds of each contestant in each of `repetitions` rounds."""
+    if warm:
+        for contestant in contestants.values():
+            contestant()
+    names = list(contestants)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for repetition in range(repetitions):
+        first = repetition % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(once(contestants[name], device=device))
+    return seconds
+
+
+def once(contestant: Callable[[], Any], *, device: str) -> float:
+    """Seconds of one run, the work that it left on the device included."""
+    gc.collect()
+    gc.disable()
+    try:
+        _finish(device)
+        began = time.perf_counter()
+        contestant()
+        _finish(device)
+        return time.perf_counter() - began
+    finally:
+        gc.enable()
+
+
+def ratio(seconds: Mapping[str, list[float]], name: str, baseline: str) -> float:
+    """Median over the rounds of `name` ÷ `baseline`."""
+    return statistics.median(mine / base for mine, base in zip(seconds[name], seconds[baseline], strict=True))
+
+
+def _finish(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

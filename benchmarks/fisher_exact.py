@@ -1,0 +1,190 @@
+"""How exact the Fisher information is, and by how much the ways that are found in the wild miss it.
+
+    .venv/bin/python benchmarks/fisher_exact.py
+
+In float64: against the enumeration of every continuation over a vocabulary of six (the expectation of what is
+computed from a drawn continuation must be the true Fisher), and against a batch-of-one loop over ragged, padded rows.
+`error` is the largest difference over all weights, relative to the largest weight's. Beside it, on the same rows, what
+others compute, in the units that they leave it in: `cosine` and `trace` (theirs ÷ exact). Last, how far one pass with
+observed or sampled labels is from the expectation over all labels (`distance`: of the whole, in the 2-norm).
+Prints a table; writes benchmarks/results/fisher_exact.json.
+"""
+
+# ruff: noqa: TID253 (a benchmark loads what it measures)
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import datasets
+import torch
+from common import report, shapes
+from peers import enumeration
+from peers import fisher as peers
+
+from learning_engine import sections
+from learning_engine.learning import fisher
+from learning_engine.learning.batches import IGNORED, Row, Rows
+from learning_engine.learning.model import Loaded
+
+BOUND = 1e-10
+VOCABULARY, PROMPT, LENGTH = 6, (0, 1, 2), 3
+Tensors = dict[str, torch.Tensor]
+Found = list[dict[str, Any]]
+COLUMNS = {
+    "what": "",
+    "against": "against",
+    "error": "error",
+    "cosine": "cosine",
+    "trace": "trace",
+    "distance": "distance",
+}
+
+
+def compute(loaded: Loaded, examples: Any, structure: str, batch: int, *, draws: int = 0, seed: int = 0) -> Tensors:
+    """Our Fisher information from observed labels, or from `draws` sampled ones."""
+    labels: dict[str, Any] = {"labels": "sampled", "draws": draws} if draws else {"labels": "observed"}
+    settings = sections.Fisher(structure=structure, batch_size=batch, **labels)
+    return fisher.compute(loaded, examples, settings, seed=seed, guards="base").tensors
+
+
+def by_enumeration(loaded: Loaded, prompt: Sequence[int], length: int) -> Found:
+    """E over all continuations of what we compute from each, against the sum over tokens."""
+    ours: dict[str, Tensors] = {"diagonal": {}, "kfac": {}}
+    for tokens, probability in enumeration.continuations(loaded.model, prompt, length):
+        row = {"input_ids": [*prompt, *tokens], "labels": [IGNORED] * len(prompt) + list(tokens)}
+        example = datasets.Dataset.from_list([{**row, "weight": 1.0, "rating": 1}])
+        for structure, total in ours.items():
+            for name, tensor in compute(loaded, example, structure, 1).items():
+                total[name] = total.get(name, 0) + probability * tensor
+    against = f"all {VOCABULARY**length} continuations"
+    exact, factors = (
+        of(loaded.model, enumeration.of_continuations(loaded.model, prompt, length), tokens=length)
+        for of in (enumeration.diagonal, enumeration.output_factors)
+    )
+    return [
+        compared("ours, diagonal", against, ours["diagonal"], exact),
+        compared("ours, kfac: G", against, _outputs(ours["kfac"]), factors),
+    ]
+
+
+def by_loop(loaded: Loaded, examples: Any, rows: Sequence[Row], batch: int) -> Found:
+    exact = peers.one_by_one(loaded.model, rows)
+    against = f"a batch-of-one loop, {len(rows)} rows"
+    alone, together = (compute(loaded, examples, "kfac", size) for size in (1, batch))
+    wild = {
+        f"batched square, sum of tokens, batch {batch}": peers.batched(loaded.model, rows, batch=batch),
+        f"outputs.loss, batch {batch}": peers.outputs_loss(loaded.model, rows, batch=batch),
+        "outputs.loss, batch 1": peers.outputs_loss(loaded.model, rows, batch=1),
+        "Mammoth's p(label) weights": peers.mammoth(loaded.model, rows),
+    }
+    return [
+        compared(f"ours, diagonal, batch {batch}", against, compute(loaded, examples, "diagonal", batch), exact),
+        compared(f"ours, kfac: G and C, batch {batch}", against, together, peers.factors(loaded.model, rows)),
+        compared(f"ours, kfac: G and C, batch {batch}", "the same in batches of one", together, alone),
+        *(compared(name, against, found, exact) for name, found in wild.items()),
+    ]
+
+
+def by_sampling(loaded: Loaded, examples: Any, rows: Sequence[Row], *, draws: Sequence[int], seed: int) -> Found:
+    """One pass with sampled or observed labels against all labels that there could have been at these inputs."""
+    tokens = sum(row.supervised for row in rows)
+    exact = enumeration.diagonal(loaded.model, enumeration.of_labels(loaded.model, rows), tokens=tokens)
+    factors = enumeration.output_factors(loaded.model, enumeration.of_labels(loaded.model, rows), tokens=tokens)
+    against = f"all labels, {len(rows)} rows"
+    found: Found = []
+    for count in (0, *draws):
+        labels = f"labels sampled, {count} draw{'s' * (count > 1)}" if count else "labels observed"
+        drawn = compute(loaded, examples, "diagonal", 16, draws=count, seed=seed)
+        outputs = _outputs(compute(loaded, examples, "kfac", 16, draws=count, seed=seed))
+        for what, mine, truth in (("diagonal", drawn, exact), ("kfac: G", outputs, factors)):
+            row = compared(f"{what}, {labels}", against, mine, truth)
+            found.append({**row, "error": None, "distance": _distance(mine, truth)})
+    return found
+
+
+def world(
+    shape: shapes.Shape, sequences: int, *, tokens: int, arguments: argparse.Namespace
+) -> tuple[Loaded, datasets.Dataset, list[Row]]:
+    loaded = shapes.loaded(shape, device=arguments.device, seed=arguments.seed)
+    _widen_norms(loaded.model)
+    examples = shapes.feedback(sequences, tokens=tokens, share=0.38, vocabulary=shape.vocabulary, seed=arguments.seed)
+    rows = Rows(examples)
+    return loaded, examples, [rows[index] for index in range(len(rows))]
+
+
+def compared(what: str, against: str, found: Tensors, exact: Tensors) -> dict[str, Any]:
+    if found.keys() != exact.keys():
+        raise SystemExit(f"Expected the same tensors of {what} and of {against}, found {found.keys() ^ exact.keys()}")
+    worst = max(float((found[name] - tensor).abs().max() / tensor.abs().max()) for name, tensor in exact.items())
+    ours, theirs = _flat(found, exact), _flat(exact, exact)
+    cosine = float(torch.nn.functional.cosine_similarity(ours, theirs, dim=0))
+    return {
+        "what": what,
+        "against": against,
+        "error": worst,
+        "cosine": cosine,
+        "trace": float(_trace(found) / _trace(exact)),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments: argparse.Namespace = report.arguments(__doc__, argv, tiny=True)
+    arguments.threads = torch.get_num_threads()
+    length = 2 if arguments.tiny else LENGTH
+    sequences = 8 if arguments.tiny else 256 if arguments.full else 64
+    exact = replace(shapes.TINY, dtype=torch.float64)
+    print(f"float64 on {arguments.device}, {arguments.threads} threads, seed {arguments.seed}")
+    few = replace(exact, vocabulary=VOCABULARY)
+    loaded, examples, flat = world(few, sequences, tokens=12, arguments=arguments)
+    rows = by_enumeration(loaded, PROMPT, length)
+    sampled = by_sampling(loaded, examples, flat, draws=(1, 4, 16, 64), seed=arguments.seed)
+    loaded, examples, flat = world(exact, sequences, tokens=24, arguments=arguments)
+    rows += by_loop(loaded, examples, flat, 16)
+    targets = [
+        report.Target(f"{row['what']}, against {row['against']}: error", row["error"], "<=", BOUND)
+        for row in rows
+        if row["what"].startswith("ours")
+    ]
+    report.publish(
+        "fisher_exact",
+        rows=rows + sampled,
+        targets=targets,
+        packages=("torch", "transformers", "peft"),
+        arguments=arguments,
+        columns=COLUMNS,
+        title=f"Fisher information in float64 (exact: error ≤ {BOUND:g})",
+    )
+
+
+def _widen_norms(model: torch.nn.Module) -> None:
+    """Llama's own norm computes in float32 whatever the weights are in, which would hide all below 1e-8."""
+    for name, module in list(model.named_modules()):
+        if name.endswith("norm"):
+            wide = torch.nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon)
+            wide.weight = module.weight
+            model.set_submodule(name, wide)
+
+
+def _flat(tensors: Tensors, order: Tensors) -> torch.Tensor:
+    return torch.cat([tensors[name].flatten() for name in order])
+
+
+def _outputs(tensors: Tensors) -> Tensors:
+    return {name: tensor for name, tensor in tensors.items() if name.endswith(".G")}
+
+
+def _trace(tensors: Tensors) -> torch.Tensor:
+    """Of a diagonal the sum, of Kronecker factors the sum of their traces."""
+    traces = [t.sum() if t.ndim == 2 else t.diagonal(dim1=-2, dim2=-1).sum() for t in tensors.values()]
+    return torch.stack(traces).sum()
+
+
+def _distance(found: Tensors, exact: Tensors) -> float:
+    """Relative distance of the whole."""
+    return float((_flat(found, exact) - _flat(exact, exact)).norm() / _flat(exact, exact).norm())
+
+
+if __name__ == "__main__":
+    main()

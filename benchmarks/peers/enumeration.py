@@ -1,0 +1,82 @@
+"""The exact Fisher information of an adapter, by enumeration of all the labels that a small vocabulary allows.
+
+F = E_y[s sᵀ] / T with s = ∂ log p(y | x)/∂θ over all continuations y of T tokens. Since a token's score has mean zero
+given the tokens before it, F is also Σ_t E[s_t s_tᵀ] / T with the score s_t of token t alone. That is what is added up
+here, prefix by prefix, with plain autograd on the model's own full logits, so that it shares nothing with what it is
+to judge. The same holds for the gradients δ at the outputs of the layers, and so for the Kronecker factor G.
+"""
+
+# ruff: noqa: TID253 (a benchmark loads what it measures)
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from learning_engine.learning.batches import IGNORED, Row
+from learning_engine.learning.model import lora_weights
+
+Tensors = dict[str, torch.Tensor]
+# p and log p of one token, where it is to be differentiated.
+Scores = Iterable[tuple[float, torch.Tensor]]
+
+
+def continuations(model: Any, prompt: Sequence[int], length: int) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Every continuation of `length` tokens with its probability."""
+    for tokens in itertools.product(range(model.config.vocab_size), repeat=length):
+        with torch.no_grad():
+            scores = _logits(model, [*prompt, *tokens])[len(prompt) - 1 : -1].log_softmax(-1)
+        yield tokens, float(scores[range(length), list(tokens)].sum().exp())
+
+
+def of_continuations(model: Any, prompt: Sequence[int], length: int) -> Scores:
+    """Each token of each continuation, with the probability of its prefix in p."""
+    for before in range(length):
+        for prefix, likelihood in continuations(model, prompt, before):
+            for score in _logits(model, [*prompt, *prefix])[-1].log_softmax(-1):
+                yield likelihood * float(score.detach().exp()), score
+
+
+def of_labels(model: Any, rows: Iterable[Row]) -> Scores:
+    """Each label that a supervised token of `rows` could have had: what labels sampled at these inputs stand for."""
+    for row in rows:
+        logits = _logits(model, row.input_ids.tolist())[:-1][row.labels[1:] != IGNORED]
+        for score in logits.log_softmax(-1).flatten():
+            yield float(score.detach().exp()), score
+
+
+def diagonal(model: Any, scores: Scores, *, tokens: int) -> Tensors:
+    """F of the LoRA factors, per token of `tokens`."""
+    weights = lora_weights(model)
+    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for probability, score in scores:
+        found = torch.autograd.grad(score, list(weights.values()), retain_graph=True)
+        for name, gradient in zip(weights, found, strict=True):
+            total[name] += probability / tokens * gradient.square()
+    return total
+
+
+def output_factors(model: Any, scores: Scores, *, tokens: int) -> Tensors:
+    """G of every adapted layer, per token of `tokens`: `<layer>.G` (1, d_out, d_out)."""
+    outputs: Tensors = {}
+    handles = [
+        module.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A")
+    ]
+    total: Tensors = {}
+    for probability, score in scores:
+        found = torch.autograd.grad(score, list(outputs.values()), retain_graph=True)
+        for name, gradient in zip(outputs, found, strict=True):
+            product = probability / tokens * gradient[0].T @ gradient[0]
+            total[f"{name}.G"] = total.get(f"{name}.G", 0) + product[None]
+    for handle in handles:
+        handle.remove()
+    return total
+
+
+def _logits(model: Any, tokens: Sequence[int]) -> torch.Tensor:
+    ids = torch.tensor([list(tokens)], device=next(model.parameters()).device)
+    logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
+    return logits
