@@ -207,7 +207,7 @@ class Report(Record):
     `scores[v]` is the candidate's loss on the held-out set of version v (its row of the matrix R), `matrix` has the
     rows of its ancestors; `retained[v]` is the share kept of the best improvement over the base that any version
     reached there, `drift_windows[v]` KL(parent ‖ candidate) over the supervised tokens there. `length_ratio` is that of
-    greedy answers on fixed prompts, candidate to parent.
+    greedy answers on fixed prompts, candidate to parent (without one, to the base).
     """
 
     run_key: str

@@ -1,14 +1,17 @@
 """Greedy answers and their length."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from learning_engine import sections
 from learning_engine.evaluation import greedy, measure
 from learning_engine.evaluation.prompts import render
-from learning_engine.evaluation.views import Views
-from tests.evaluation.conftest import SECOND, ask
+from learning_engine.evaluation.views import Views, load_views
+from tests import tiny
+from tests.evaluation.conftest import FIRST, LORA, SECOND, ask, encode
 from tests.evaluation.test_evaluate import GATE, SETTINGS, judged, rule
 
 
@@ -34,15 +37,29 @@ def test_without_a_prompt_there_is_no_length(views: Views) -> None:
     assert measure.lengths(views, [], SETTINGS).ratio is None
 
 
-def test_a_candidate_that_became_brief_or_never_ends_is_refused(first: Views) -> None:
-    """The first version answers in a sentence where its base babbles up to the limit."""
-    prompts = [ask(thing) for thing in ("house", "river", "stone")]
+@pytest.fixture(scope="session")
+def brief(model: sections.Model, parent: Path, tmp_path_factory: pytest.TempPathFactory) -> Views:
+    """Answers in a sentence, where its parent babbles up to the limit."""
+    babbling = tiny.make_adapter(Path(model.base), tmp_path_factory.mktemp("babbling"), seed=1, scale=0.01)
+    return load_views(model, LORA, candidate=parent, parent=babbling)
+
+
+def test_a_candidate_that_became_too_brief_is_refused(brief: Views) -> None:
     settings = SETTINGS.model_copy(update={"answer_tokens": 64})
-    report = judged(first, prompts=prompts, evaluation=settings, earlier={}, history={}).report
-    assert report.length_ratio is not None
-    assert 0 < report.length_ratio < 0.9
-    short = rule(report, "length")
-    assert (short.passed, short.figure, short.comparison) == (True, report.length_ratio, ">=")
-    strict = GATE.model_copy(update={"min_length_ratio": 0.95})
-    refused = judged(first, prompts=prompts, evaluation=settings, earlier={}, history={}, gate=strict).report
-    assert not rule(refused, "length").passed
+    asked = {"prompts": [ask(thing) for thing in FIRST], "evaluation": settings}
+    arguments = asked | {"heldout": encode(brief.tokenizer, FIRST), "earlier": {}, "history": {}}
+    report = judged(brief, **arguments).report
+    found = rule(report, "length")
+    assert report.accepted
+    assert report.length_ratio < 0.5
+    assert (found.passed, found.figure, found.comparison) == (True, report.length_ratio, ">=")
+    refused = judged(brief, **arguments, gate=GATE.model_copy(update={"min_length_ratio": 0.5})).report
+    assert [failed.name for failed in refused.rules if not failed.passed] == ["length"]
+
+
+def test_a_first_version_may_be_as_brief_as_users_taught_it(first: Views) -> None:
+    strict = GATE.model_copy(update={"min_length_ratio": 1.0, "max_length_ratio": 1.0})
+    report = judged(first, heldout=encode(first.tokenizer, FIRST), earlier={}, history={}, gate=strict).report
+    assert report.length_ratio != 1.0
+    assert (rule(report, "length").passed, rule(report, "length").figure) == (True, None)
+    assert report.accepted

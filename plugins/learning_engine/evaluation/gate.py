@@ -122,15 +122,18 @@ def _drift(name: str, figure: float | None, bound: float, reference: str) -> Rul
 
 
 def _length(figures: Figures, gate: sections.Gate) -> Rule:
-    """Against the bound on the side to which the length moved."""
+    """Against the bound on the side to which the length moved; users may teach a base to be brief."""
+    if not figures.has_parent:
+        why = "There is no parent yet, and how much briefer or longer than the base to answer is for users to teach."
+        return Rule("length", None, ">=", gate.min_length_ratio, True, why)
     ratio = finite(figures.lengths.ratio)
     if ratio is None:
-        why = f"The length of answers on fixed prompts could not be compared to that of {figures.reference}."
+        why = f"The length of answers on fixed prompts could not be compared to that of the parent."
         return Rule("length", None, ">=", gate.min_length_ratio, False, why)
     shrank = ratio < 1
     bound = gate.min_length_ratio if shrank else gate.max_length_ratio
     why = (
-        f"Greedy answers on fixed prompts are {ratio:.2f} times as long as those of {figures.reference}; "
+        f"Greedy answers on fixed prompts are {ratio:.2f} times as long as those of the parent; "
         f"{gate.min_length_ratio:g} to {gate.max_length_ratio:g} times are allowed."
     )
     return Rule("length", ratio, ">=" if shrank else "<=", bound, ratio >= bound if shrank else ratio <= bound, why)

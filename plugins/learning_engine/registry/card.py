@@ -4,14 +4,16 @@
 there is a verdict. Neither holds a word of the feedback.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import yaml
 
 from learning_engine.contracts import AdapterVersion, Dataset, LoraShape, Rule
+from learning_engine.registry.markdown import cell, code, number, share, table
 
 TAGS = ["lora", "continual-learning", "elastic-weight-consolidation", "learning-engine"]
+# Versions of the matrix R in the card; the metadata holds them all.
+MATRIX = 12
 USE = """```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
@@ -28,7 +30,7 @@ def render(version: AdapterVersion) -> str:
     sections = [
         _front_matter(version.base_model, verdict),
         f"# {version.version} · {verdict}",
-        f"A LoRA adapter of **{_cell(version.base_model)}** that continues **{parent}**, trained on what users thought "
+        f"A LoRA adapter of **{cell(version.base_model)}** that continues **{parent}**, trained on what users thought "
         f"of its answers in **{version.window}**.",
         _identity(version),
         "## The gate",
@@ -36,9 +38,11 @@ def render(version: AdapterVersion) -> str:
         _notes(version.report.notes),
         "## Learned and kept",
         "Losses in nats per supervised token on feedback that no version was trained on; lower is better. "
-        "*Kept* is the share of the best improvement over the base model that any version reached there.",
+        "*Kept* is the share of the best improvement over the base model that any version reached there, *drift* the "
+        "KL from the parent on the answers there.",
         _losses(version),
         _figures(version),
+        _matrix(version),
         "## Feedback",
         _feedback(version.dataset),
         "## Training",
@@ -52,11 +56,11 @@ def render(version: AdapterVersion) -> str:
 def archive_card(dataset: Dataset, base_model: str, lora: LoraShape) -> str:
     """The card that travels inside the archive; the same text for the same work."""
     facts = [
-        ("Base model", _code(base_model)),
+        ("Base model", code(base_model)),
         ("LoRA", _shape(lora)),
         ("Continues", dataset.parent or "the base model"),
         ("Window", str(dataset.window)),
-        ("Run key", _code(dataset.run_key)),
+        ("Run key", code(dataset.run_key)),
     ]
     return "\n\n".join(
         [
@@ -64,7 +68,7 @@ def archive_card(dataset: Dataset, base_model: str, lora: LoraShape) -> str:
             "# LoRA adapter",
             "Trained by Learning Engine on users' feedback, under an EWC penalty. Its number, the gate's verdict and "
             "every figure stand in the README.md beside its archive in the bucket.",
-            _table(("", ""), facts),
+            table(("", ""), facts),
             USE.format(base=base_model) + "\n",
         ]
     )
@@ -82,16 +86,16 @@ def _front_matter(base_model: str, *tags: str) -> str:
 
 def _identity(version: AdapterVersion) -> str:
     run = version.run
-    by = f", asked for by {_cell(run.triggered_by)}" if run.triggered_by else ""
-    return _table(
+    by = f", asked for by {cell(run.triggered_by)}" if run.triggered_by else ""
+    return table(
         ("", ""),
         [
-            ("Base model", f"{_code(version.base_model)} at revision {_code(version.base_revision)}"),
+            ("Base model", f"{code(version.base_model)} at revision {code(version.base_revision)}"),
             ("LoRA", _shape(version.lora)),
             ("Archive", f"`adapter.tar.gz`, {version.size:,} bytes, sha256 `{version.sha256}`"),
             ("Published", f"{version.created_at:%Y-%m-%d %H:%M} UTC"),
-            ("Run", f"{_code(run.run_id)} of {_code(run.dag_id)} ({_cell(run.run_type)}{by})"),
-            ("Run key", _code(version.run_key)),
+            ("Run", f"{code(run.run_id)} of {code(run.dag_id)} ({cell(run.run_type)}{by})"),
+            ("Run key", code(version.run_key)),
         ],
     )
 
@@ -100,15 +104,15 @@ def _gate(rules: Sequence[Rule]) -> str:
     if not rules:
         return "No rule was judged."
     signs = {">=": "≥", "<=": "≤"}
-    return _table(
+    return table(
         ("", "Rule", "Figure", "Bound", ""),
         [
             (
                 "✅" if rule.passed else "❌",
-                _cell(rule.name),
-                _number(rule.figure),
+                cell(rule.name),
+                number(rule.figure),
                 f"{signs[rule.comparison]} {rule.bound:g}",
-                _cell(rule.why),
+                cell(rule.why),
             )
             for rule in rules
         ],
@@ -117,40 +121,62 @@ def _gate(rules: Sequence[Rule]) -> str:
 
 
 def _notes(notes: Sequence[str]) -> str:
-    return "\n".join(f"- {_cell(note)}" for note in notes)
+    return "\n".join(f"- {cell(note)}" for note in notes)
 
 
 def _losses(version: AdapterVersion) -> str:
     report = version.report
     earlier = [name for name in report.scores if name != version.version]
     rows = [
-        ("this window", _number(report.loss), _number(report.loss_base), _number(report.loss_parent), ""),
+        ("this window", number(report.loss), number(report.loss_base), number(report.loss_parent), "", ""),
         *(
             (
                 f"{name}'s window",
-                _number(report.scores[name]),
-                _number(report.base_scores.get(name)),
-                _number(report.best.get(name)),
-                _share(report.retained.get(name)),
+                number(report.scores[name]),
+                number(report.base_scores.get(name)),
+                number(report.best.get(name)),
+                share(report.retained.get(name)),
+                number(report.drift_windows.get(name)),
             )
             for name in earlier
         ),
     ]
-    return _table(("Held-out feedback of", "This version", "Base", "Parent or best", "Kept"), rows, right=(1, 2, 3, 4))
+    head = ("Held-out feedback of", "This version", "Base", "Parent or best", "Kept", "Drift")
+    return table(head, rows, right=range(1, len(head)))
 
 
 def _figures(version: AdapterVersion) -> str:
     report = version.report
     probes = report.probes
     rows = [
-        ("Gain over the parent, 95 % lower bound", _number(report.gain_lower_bound), "nats per token"),
-        ("Drift from the parent (KL)", _number(report.drift_parent), "nats per token"),
-        ("Drift from the base model (KL)", _number(report.drift_base), "nats per token"),
-        ("Liked minus disliked margin", _number(report.margin), f"parent: {_number(report.margin_parent)}"),
+        ("Gain over the parent, 95 % lower bound", number(report.gain_lower_bound), "nats per token"),
+        ("Drift from the parent (KL)", number(report.drift_parent), "nats per token"),
+        ("Drift from the base model (KL)", number(report.drift_base), "nats per token"),
+        ("Length of greedy answers", number(report.length_ratio), "times the parent's"),
+        ("Liked minus disliked margin", number(report.margin), f"parent: {number(report.margin_parent)}"),
         ("Probes", str(probes.count if probes else 0), _proof(probes.smallest_margin) if probes else "unproven"),
-        ("Held-out rows", f"{report.heldout_rows:,}", ""),
+        ("Held-out rows", f"{report.heldout_rows:,}", _of_conversations(report.heldout_conversations)),
+        ("Learned: mean loss on each window right after it", number(report.summary.learned), "nats per token"),
+        ("Forgotten since the best of each window", number(report.summary.forgotten), "nats per token"),
+        ("Backward transfer to earlier windows", number(report.summary.backward_transfer), "nats per token"),
     ]
-    return _table(("Figure", "", ""), rows, right=(1,))
+    return table(("Figure", "", ""), rows, right=(1,))
+
+
+def _of_conversations(count: int | None) -> str:
+    return "" if count is None else f"{count:,} conversations with liked answers"
+
+
+def _matrix(version: AdapterVersion) -> str:
+    """R: a row a version, a column a window; empty for a first version."""
+    report, own = version.report, {} if version.report.loss is None else {version.version: version.report.loss}
+    if not report.matrix:
+        return ""
+    rows = {**report.matrix, version.version: {**report.scores, **own}}
+    windows = list(rows)[-MATRIX:]
+    said = [(name, *(number(rows[name].get(window)) for window in windows)) for name in windows]
+    head = table(("R", *(f"{name}'s window" for name in windows)), said, right=range(1, len(windows) + 1))
+    return f"Loss of each version (row) on the held-out feedback of each window (column):\n\n{head}"
 
 
 def _proof(margin: float) -> str:
@@ -160,9 +186,9 @@ def _proof(margin: float) -> str:
 def _feedback(dataset: Dataset) -> str:
     users = "unknown" if dataset.users is None else f"{dataset.users:,}"
     tokens = "unknown" if dataset.tokens is None else f"{dataset.tokens:,}"
-    dropped = [(f"dropped: {_cell(reason)}", f"{count:,}") for reason, count in sorted(dataset.dropped.items())]
-    quarantined = [(f"set aside: {_cell(reason)}", f"{count:,}") for reason, count in dataset.quarantined.items()]
-    return _table(
+    dropped = [(f"dropped: {cell(reason)}", f"{count:,}") for reason, count in sorted(dataset.dropped.items())]
+    quarantined = [(f"set aside: {cell(reason)}", f"{count:,}") for reason, count in dataset.quarantined.items()]
+    return table(
         ("", ""),
         [
             ("rows read", f"{dataset.read:,}"),
@@ -181,45 +207,23 @@ def _feedback(dataset: Dataset) -> str:
 
 def _training(version: AdapterVersion) -> str:
     training, fisher = version.training, version.fisher
-    dropped = ", ".join(f"{count:,} {_cell(reason)}" for reason, count in sorted(training.dropped.items()))
+    dropped = ", ".join(f"{count:,} {cell(reason)}" for reason, count in sorted(training.dropped.items()))
     guarded = f"{fisher.guards}: {fisher.kind}, {fisher.labels} labels, {fisher.n_sequences:,} sequences"
     if fisher.uri is None:
-        guarded = _cell(fisher.note) or "nothing"
-    return _table(
+        guarded = cell(fisher.note) or "nothing"
+    return table(
         ("", ""),
         [
-            ("Task loss", f"{_number(training.task_loss)} nats per supervised token"),
-            ("EWC loss at the last step", f"{_number(training.ewc_loss)} (λ = {version.ewc_lambda:g})"),
+            ("Task loss", f"{number(training.task_loss)} nats per supervised token"),
+            ("EWC loss at the last step", f"{number(training.ewc_loss)} (λ = {version.ewc_lambda:g})"),
             ("Guarded by the Fisher information of", guarded),
             ("Steps", f"{training.steps:,} over {training.examples:,} examples"),
             ("Left out", dropped or "nothing"),
             ("Time", f"{training.seconds:,.1f} s, {training.tokens_per_second:,.0f} tokens/s"),
-            ("Device", f"{_cell(training.device)}, {_cell(training.precision)}"),
+            ("Device", f"{cell(training.device)}, {cell(training.precision)}"),
         ],
     )
 
 
 def _shape(lora: LoraShape) -> str:
     return f"rank {lora.rank}, α {lora.alpha:g}, on {', '.join(lora.target_modules)}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    rule = ["--:" if column in right else "---" for column in range(len(head))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
-
-
-def _cell(value: Any) -> str:
-    """Text that cannot break out of a table cell."""
-    return " ".join(str(value).split()).replace("|", "\\|")
-
-
-def _code(value: Any) -> str:
-    return "`" + _cell(value).replace("`", "'") + "`"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"

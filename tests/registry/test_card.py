@@ -1,0 +1,74 @@
+"""What the model card says of a chain, and of feedback that was set aside."""
+
+from dataclasses import replace
+
+from learning_engine.contracts import AdapterVersion, Summary
+from learning_engine.registry import card
+from learning_engine.registry.registry import Registry
+from learning_engine.registry.store import Store
+from tests.registry.work import chain
+
+
+def third(store: Store, registry: Registry) -> AdapterVersion:
+    version = chain(store, registry, 3)[-1]
+    report = replace(
+        version.report,
+        scores={"v1.0": 1.3, "v1.1": 1.2},
+        drift_windows={"v1.0": 0.0123, "v1.1": 0.25},
+        matrix={"v1.0": {"v1.0": 1.25}, "v1.1": {"v1.0": 1.5, "v1.1": 1.0}},
+        summary=Summary(learned=1.117, forgotten=0.125, backward_transfer=-0.125),
+        length_ratio=0.9,
+        heldout_conversations=17,
+    )
+    dataset = replace(version.dataset, quarantined={"burst": 1200, "contradictory": 4})
+    return replace(version, report=report, dataset=dataset)
+
+
+def test_the_matrix_has_a_row_a_version_and_a_column_a_window(mock_store: Store, mock_registry: Registry) -> None:
+    text = card.render(third(mock_store, mock_registry))
+    table = [
+        "| R | v1.0's window | v1.1's window | v1.2's window |",
+        "| --- | --: | --: | --: |",
+        "| v1.0 | 1.25 | – | – |",
+        "| v1.1 | 1.5 | 1 | – |",
+        "| v1.2 | 1.3 | 1.2 | 1.1 |",
+    ]
+    assert "\n".join(table) in text
+    assert "| v1.0's window | 1.3 | 2 | 1.25 | 93 % | 0.0123 |" in text
+
+
+def test_the_matrix_of_a_long_chain_is_cut_to_its_last_versions(mock_store: Store, mock_registry: Registry) -> None:
+    version = third(mock_store, mock_registry)
+    rows = {f"v0.{number}": {f"v0.{number}": 1.0} for number in range(30)}
+    text = card.render(replace(version, report=replace(version.report, matrix=rows)))
+    assert "| R | v0.19's window |" in text
+    assert "v0.18" not in text
+
+
+def test_a_first_version_has_no_matrix(mock_store: Store, mock_registry: Registry) -> None:
+    assert "| R |" not in card.render(chain(mock_store, mock_registry, 1)[0])
+
+
+def test_the_chain_in_three_figures(mock_store: Store, mock_registry: Registry) -> None:
+    text = card.render(third(mock_store, mock_registry))
+    assert "| Learned: mean loss on each window right after it | 1.117 |" in text
+    assert "| Forgotten since the best of each window | 0.125 |" in text
+    assert "| Backward transfer to earlier windows | -0.125 |" in text
+    assert "| Length of greedy answers | 0.9 | times the parent's |" in text
+    assert "| 17 conversations with liked answers |" in text
+
+
+def test_what_was_set_aside_is_counted_by_reason(mock_store: Store, mock_registry: Registry) -> None:
+    text = card.render(third(mock_store, mock_registry))
+    assert "| set aside: burst | 1,200 |\n| set aside: contradictory | 4 |" in text
+
+
+def test_a_version_of_before_these_figures_is_still_read(mock_store: Store, mock_registry: Registry) -> None:
+    body = third(mock_store, mock_registry).to_json()
+    for name in ("heldout_conversations", "drift_windows", "length_ratio", "matrix", "summary"):
+        del body["report"][name]
+    for name in ("quarantined", "quarantine_uri"):
+        del body["dataset"][name]
+    older = AdapterVersion.from_json(body)
+    assert (older.report.matrix, older.report.summary, older.dataset.quarantined) == ({}, Summary(), {})
+    assert "| R |" not in card.render(older)

@@ -1,0 +1,113 @@
+"""One user's spam for a wrong answer: what stops it, each means alone, and that without them it goes through."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from learning_engine import pipeline, release
+from learning_engine.contracts import AdapterVersion, Dataset
+from learning_engine.evaluation import greedy, views
+from learning_engine.evaluation.prompts import render
+from learning_engine.feedback.clean import digest
+from learning_engine.feedback.table import QUARANTINE
+from learning_engine.resources import adapter_of
+from tests import tiny
+from tests.road.conftest import Road, week
+
+LIE = "buy at mallory"
+SPAM = 200
+DEFENCELESS = {"burst_votes": None, "min_agreement": None, "cap_per_user": None}
+QUESTIONS = [f"which colour has the {thing} {number}" for thing in tiny.THINGS for number in (903, 917)]
+
+
+def poison(road: Road, number: int) -> None:
+    """Hundreds of thumbs up of one user, a thumb every three seconds, on an answer that nobody asked for."""
+    with road.feedback.open("a", encoding="utf-8") as file:
+        for index in range(SPAM):
+            thing = tiny.THINGS[index % len(tiny.THINGS)]
+            row = {
+                "request_data": {"prompt": f"which colour has the {thing} {100 + index}"},
+                "response_data": {"response": LIE},
+                "feedback_type": "thumbs_up",
+                "created_at": (week(number).start + timedelta(hours=5, seconds=3 * index)).isoformat(),
+                "user_id": "mallory",
+                "conversation_id": f"spam {index}",
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def lies(road: Road, version: AdapterVersion, folder: Path) -> float:
+    """The share of new questions that the version answers with the lie."""
+    r = road.resources
+    view = views.load_views(r.settings.model, r.settings.lora, candidate=adapter_of(r, version, folder), parent=None)
+    prompts = [render(view.tokenizer, [{"role": "user", "content": text}]) for text in QUESTIONS]
+    answers = greedy.answers(view, "candidate", prompts, tokens=16, batch_size=32)
+    told = view.tokenizer.batch_decode(answers, skip_special_tokens=True)
+    return sum(answer.strip() == LIE for answer in told) / len(told)
+
+
+def extracted(road: Road) -> Dataset:
+    return pipeline.extract(road.resources, week(0), widen=False)
+
+
+@pytest.mark.parametrize("honest", [40, 2])
+def test_without_any_means_the_lie_is_learned_and_accepted(road: Road, tmp_path: Path, honest: int) -> None:
+    road.teach(0, count=honest)
+    poison(road, 0)
+    open_road = road.with_settings(feedback=DEFENCELESS)
+    version = open_road.learn(week(0))
+    assert version.accepted, version.report.rules
+    assert release.may_deploy(open_road.resources, version, force=False).deploy
+    assert lies(road, version, tmp_path) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("means", "dropped", "quarantined"),
+    [
+        ({"cap_per_user": 8}, {"over_user_cap": SPAM - 8}, {}),
+        ({"burst_votes": 60, "burst_minutes": 10}, {}, {"burst": SPAM}),
+    ],
+    ids=["cap", "burst"],
+)
+def test_among_honest_users_each_of_these_stops_it(
+    road: Road, tmp_path: Path, means: dict[str, Any], dropped: dict[str, int], quarantined: dict[str, int]
+) -> None:
+    road.teach(0)
+    poison(road, 0)
+    version = road.with_settings(feedback=DEFENCELESS | means).learn(week(0))
+    assert (version.dataset.dropped, version.dataset.quarantined) == (dropped, quarantined)
+    assert version.accepted
+    assert lies(road, version, tmp_path) < 0.2
+
+
+def test_where_hardly_anyone_else_votes_too_few_users_stop_it(road: Road, tmp_path: Path) -> None:
+    road.teach(0, count=2)
+    poison(road, 0)
+    asking = road.with_settings(feedback=DEFENCELESS, gate={"min_users": 5})
+    version = asking.learn(week(0))
+    assert lies(road, version, tmp_path) > 0.9
+    assert [(rule.name, rule.figure) for rule in version.report.rules if not rule.passed] == [("users", 3.0)]
+    assert not release.may_deploy(asking.resources, version, force=False).deploy
+    assert pipeline.extract(asking.resources, week(1), widen=True).parent is None
+
+
+def test_by_default_a_burst_waits_in_the_bucket_for_whoever_wants_to_see_it(road: Road, tmp_path: Path) -> None:
+    road.teach(0)
+    clean = extracted(road)
+    assert clean.quarantine_uri is None
+    poison(road, 0)
+    dataset, store = extracted(road), road.resources.store
+    assert (dataset.read, dataset.rows, dataset.quarantined) == (40 + SPAM, 40, {"burst": SPAM})
+    assert dataset.sha256 == clean.sha256
+    assert store.key(str(dataset.quarantine_uri)).endswith(f"runs/{dataset.run_key}/quarantine.parquet")
+    path = tmp_path / "quarantine.parquet"
+    store.get_file(store.key(str(dataset.quarantine_uri)), path)
+    table = pq.read_table(path)
+    assert table.schema.equals(QUARANTINE)
+    assert set(table["user"].to_pylist()) == {digest("mallory")}
+    assert set(table["reason"].to_pylist()) == {"burst"}
+    assert table.num_rows == SPAM
