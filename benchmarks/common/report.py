@@ -104,7 +104,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> Table:
-    """`rows` under `columns`, key → heading (None: every key of the first row); floats to four digits."""
+    """`rows` under `columns`, key → heading (None: every key of the first row); floats to three digits."""
     headings = dict(columns) if columns else {key: key.replace("_", " ") for key in rows[0]}
     drawn = Table(title=title)
     for key, heading in headings.items():
@@ -129,7 +129,7 @@ def publish(
     device, full = getattr(arguments, "device", "cpu"), getattr(arguments, "full", False)
     console = Console()
     if not console.is_terminal:  # a log file has no width of its own
-        console = Console(width=120)
+        console = Console(width=140)
     console.print(table(title or benchmark, rows, columns))
     if targets:
         shown = [
@@ -158,7 +158,7 @@ def _shown(value: Any) -> str:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _processor() -> str:
