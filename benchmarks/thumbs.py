@@ -8,9 +8,9 @@ facts nobody knows the right answer: there only dislikes can teach. The learning
 the development seed by P(liked) − P(disliked) in other words; what is reported is the mean over the other seeds, which
 have other facts. Nothing but the objective differs: what the parent knows of the old residents is guarded with λ = 300.
 
-P is the probability of a whole answer, its end of turn included, to the rated question and to the same question in words
-that no user chose; unknown is that of disliked answers where nobody knows the right one. In other words too are the
-margin, the mean log-probability per token of liked minus that of disliked answers, and learned, the share of right
+P is the probability of a whole answer, its end of turn included, to the rated question and to the same question in
+words that no user chose; unknown is that of disliked answers where nobody knows the right one. In other words too are
+the margin, the mean log-probability per token of liked minus that of disliked answers, and learned, the share of right
 answers that greedy decoding gives. Kept is the same share of the residents, and KL(parent ‖ candidate) per token is of
 their answers.
 """
