@@ -4,25 +4,23 @@ The rows are read twice, first from the source and then from a file of their own
 kept can depend on votes that come after it.
 """
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from learning_engine.feedback import clean, steering
-from learning_engine.feedback.clean import Dropped, Row, digest
+from learning_engine.feedback.clean import Dropped, digest
 from learning_engine.feedback.raw import Raw
-from learning_engine.feedback.shapes import Message
-from learning_engine.feedback.steering import KEPT, QUARANTINED, UNKNOWN, VERDICTS, Votes
-from learning_engine.feedback.table import QUARANTINE, SCHEMA, writing
+from learning_engine.feedback.steering import KEPT, QUARANTINED, UNKNOWN, VERDICTS, Verdicts, Votes
+from learning_engine.feedback.table import QUARANTINE, ROWS, SCHEMA, contents, record_batch, with_column, writing
 from learning_engine.feedback.tokens import TokenCounter
 from learning_engine.sections import Feedback
 
@@ -62,18 +60,21 @@ def write(
     """
     tokens = None if tokenizer_file is None else TokenCounter(tokenizer_file)
     with ExitStack() as stack:
-        spool = stack.enter_context(tempfile.TemporaryFile("w+", dir=path.parent, encoding="utf-8"))
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
         votes, dropped = _spool(batches, spool, clean.rules(feedback))
         verdicts = steering.judge(votes, feedback)
         kept = stack.enter_context(writing(path, SCHEMA))
         aside = stack.enter_context(writing(quarantine, QUARANTINE)) if quarantine else None
-        for row, verdict in zip(_rows(spool), verdicts, strict=True):
-            if verdict == KEPT:
-                kept.append(row, is_heldout(row.conversation, heldout_fraction))
-                if tokens is not None:
-                    tokens.add(*(message.content for message in row.messages), row.answer)
-            elif aside is not None and verdict in QUARANTINED:
-                aside.append(row, False, VERDICTS[verdict])
+        for batch, verdict in _judged(spool, verdicts):
+            rows = batch.filter(verdict == KEPT)
+            held = [
+                is_heldout(conversation, heldout_fraction) for conversation in rows.column("conversation").to_pylist()
+            ]
+            kept.write(with_column(rows, held, SCHEMA))
+            if tokens is not None:
+                tokens.add(*contents(rows).to_pylist(), *rows.column("answer").to_pylist())
+            if aside is not None:
+                aside.write(_quarantined(batch, verdict))
     return _counts(votes, verdicts, dropped, tokens=tokens, with_users=feedback.columns.user is not None)
 
 
@@ -82,32 +83,45 @@ def is_heldout(conversation: str, fraction: float) -> bool:
     return int(conversation[:16], 16) < fraction * 2**64
 
 
-def _spool(batches: Iterable[pa.RecordBatch], spool: IO[str], rules: clean.Rules) -> tuple[Votes, Counter[str]]:
-    """The clean rows as lines in `spool`, what of them decides in memory, and how many rows were dropped for what."""
+def _spool(batches: Iterable[pa.RecordBatch], spool: IO[bytes], rules: clean.Rules) -> tuple[Votes, Counter[str]]:
+    """The clean rows in `spool`, what of them decides in memory, and how many rows were dropped for what."""
     votes, dropped = Votes(), Counter[str]()
-    for batch in batches:
-        columns = [batch.column(0).cast(pa.int64()), *batch.columns[1:]]
-        for values in zip(*(column.to_pylist() for column in columns), strict=True):
-            row = clean.parse_row(Raw._make(values), rules)
-            if isinstance(row, Dropped):
-                dropped[row.reason] += 1
-                continue
-            text = json.dumps([row.messages, row.answer])
-            votes.append(row, text=digest(text))
-            spool.write(f"[{json.dumps(row._replace(messages=[], answer=''))}, {text}]\n")
+    with pa.ipc.new_stream(spool, ROWS) as stream:
+        for batch in batches:
+            columns = [batch.column(0).cast(pa.int64()), *batch.columns[1:]]
+            rows = []
+            for values in zip(*(column.to_pylist() for column in columns), strict=True):
+                row = clean.parse_row(Raw._make(values), rules)
+                if isinstance(row, Dropped):
+                    dropped[row.reason] += 1
+                    continue
+                # No text that got here holds the separator.
+                votes.append(row, text=digest("\0".join([*chain.from_iterable(row.messages), row.answer])))
+                rows.append(row)
+            if rows:
+                stream.write_batch(record_batch(rows))
+    spool.seek(0)
     return votes, dropped
 
 
-def _rows(spool: IO[str]) -> Iterator[Row]:
-    spool.seek(0)
-    for line in spool:
-        facts, (messages, answer) = json.loads(line)
-        yield Row._make(facts)._replace(messages=list(map(Message._make, messages)), answer=answer)
+def _judged(spool: IO[bytes], verdicts: Verdicts) -> Iterator[tuple[pa.RecordBatch, Verdicts]]:
+    with pa.ipc.open_stream(spool) as stream:
+        start = 0
+        for batch in stream:
+            yield batch, verdicts[start : start + batch.num_rows]
+            start += batch.num_rows
+
+
+def _quarantined(batch: pa.RecordBatch, verdicts: Verdicts) -> pa.RecordBatch:
+    """Never held out, or the gate would judge by what steers."""
+    aside = np.isin(verdicts, QUARANTINED)
+    rows = with_column(batch.filter(aside), [False] * int(aside.sum()), SCHEMA)
+    return with_column(rows, [VERDICTS[verdict] for verdict in verdicts[aside]], QUARANTINE)
 
 
 def _counts(
     votes: Votes,
-    verdicts: npt.NDArray[np.uint8],
+    verdicts: Verdicts,
     dropped: Counter[str],
     *,
     tokens: TokenCounter | None,

@@ -27,6 +27,7 @@ MICROSECONDS = 60 * 10**6
 
 Flags = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.uint64]
+Verdicts = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Votes:
         self.rating.append(row.rating)
 
 
-def judge(votes: Votes, feedback: Feedback) -> npt.NDArray[np.uint8]:
+def judge(votes: Votes, feedback: Feedback) -> Verdicts:
     """For each row the index of its verdict in VERDICTS, (rows,)."""
     user, text = np.array(votes.user, np.uint64), np.array(votes.text, np.uint64)
     verdicts = np.full(len(user), KEPT, np.uint8)

@@ -1,19 +1,22 @@
 """Clean rows as Parquet: the same bytes for the same rows, written in constant memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from learning_engine.feedback.clean import Row
 
 MESSAGE = [pa.field("role", pa.string()), pa.field("content", pa.string())]
 MESSAGES = pa.list_(pa.struct(MESSAGE))
-SCHEMA = pa.schema(
+ROWS = pa.schema(
     [
         pa.field("created_at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("message", pa.string(), nullable=False),
@@ -22,9 +25,9 @@ SCHEMA = pa.schema(
         pa.field("messages", MESSAGES, nullable=False),
         pa.field("answer", pa.string(), nullable=False),
         pa.field("rating", pa.int8(), nullable=False),
-        pa.field("heldout", pa.bool_(), nullable=False),
     ]
 )
+SCHEMA = ROWS.append(pa.field("heldout", pa.bool_(), nullable=False))
 QUARANTINE = SCHEMA.append(pa.field("reason", pa.string(), nullable=False))
 # A row group ends after so many rows, or characters, whichever comes first: it is what memory has to hold.
 GROUP_ROWS = 4096
@@ -38,23 +41,27 @@ class Writer:
     """Fills one row group after the other; where a group ends depends on the rows alone, never on batches."""
 
     file: pq.ParquetWriter
-    schema: pa.Schema
-    rows: list[Row] = field(default_factory=list)
-    marks: list[tuple[object, ...]] = field(default_factory=list)
+    parts: list[pa.RecordBatch] = field(default_factory=list)
+    rows: int = 0
     characters: int = 0
 
-    def append(self, row: Row, *marks: object) -> None:
-        """`marks` are the values of the columns that follow a row's own: `heldout`, and where it has one `reason`."""
-        self.rows.append(row)
-        self.marks.append(marks)
-        self.characters += len(row.answer) + sum(len(message.content) for message in row.messages)
-        if len(self.rows) >= GROUP_ROWS or self.characters >= GROUP_CHARACTERS:
-            self.flush()
+    def write(self, batch: pa.RecordBatch) -> None:
+        ends = np.cumsum(_characters(batch))
+        start, before = 0, 0
+        while start < batch.num_rows:
+            last = int(np.searchsorted(ends, before + GROUP_CHARACTERS - self.characters))
+            stop = min(start + GROUP_ROWS - self.rows, last + 1, batch.num_rows)
+            self.parts.append(batch.slice(start, stop - start))
+            self.rows += stop - start
+            self.characters += int(ends[stop - 1]) - before
+            start, before = stop, int(ends[stop - 1])
+            if self.rows >= GROUP_ROWS or self.characters >= GROUP_CHARACTERS:
+                self.flush()
 
     def flush(self) -> None:
-        if self.rows:
-            self.file.write_batch(_record_batch(self.rows, self.marks, self.schema), row_group_size=GROUP_ROWS)
-        self.rows, self.marks, self.characters = [], [], 0
+        if self.parts:
+            self.file.write_table(pa.Table.from_batches(self.parts).combine_chunks(), row_group_size=GROUP_ROWS)
+        self.parts, self.rows, self.characters = [], 0, 0
 
 
 @contextmanager
@@ -71,7 +78,7 @@ def writing(path: Path, schema: pa.Schema) -> Iterator[Writer]:
             use_dictionary=few,
             write_statistics=False,
         ) as file:
-            writer = Writer(file, schema)
+            writer = Writer(file)
             yield writer
             writer.flush()
         partial.replace(path)
@@ -79,18 +86,38 @@ def writing(path: Path, schema: pa.Schema) -> Iterator[Writer]:
         partial.unlink(missing_ok=True)
 
 
-def _record_batch(rows: list[Row], marks: list[tuple[object, ...]], schema: pa.Schema) -> pa.RecordBatch:
+def record_batch(rows: list[Row]) -> pa.RecordBatch:
+    """At least one row as a batch of ROWS."""
     created_at, message, conversation, user, messages, answer, rating = zip(*rows, strict=True)
     said = [pa.array(values, pa.string()) for values in zip(*chain.from_iterable(messages), strict=True)]
     offsets = pa.array(accumulate(map(len, messages), initial=0), pa.int32())
     arrays = [
-        pa.array(created_at, SCHEMA.field("created_at").type),
+        pa.array(created_at, ROWS.field("created_at").type),
         pa.array(message),
         pa.array(conversation),
         pa.array(user, pa.string()),
         pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(said, fields=MESSAGE), type=MESSAGES),
         pa.array(answer),
         pa.array(rating, pa.int8()),
-        *(pa.array(values) for values in zip(*marks, strict=True)),
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return pa.RecordBatch.from_arrays(arrays, schema=ROWS)
+
+
+def with_column(batch: pa.RecordBatch, values: Sequence[object], schema: pa.Schema) -> pa.RecordBatch:
+    """`batch` with `values` as its next column, which is the last one of `schema`."""
+    return pa.RecordBatch.from_arrays([*batch.columns, pa.array(values, schema.types[-1])], schema=schema)
+
+
+def contents(batch: pa.RecordBatch) -> pa.Array:
+    """What was said in the prompts, message by message."""
+    return batch.column("messages").flatten().field("content")
+
+
+def _characters(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Of prompt and answer, (rows,); no prompt is without a message."""
+    answers: npt.NDArray[np.int64] = pc.utf8_length(batch.column("answer")).to_numpy().astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(pc.list_value_length(batch.column("messages")).to_numpy())[:-1]])
+    said = pc.utf8_length(contents(batch)).to_numpy().astype(np.int64)
+    if len(answers):
+        answers += np.add.reduceat(said, starts.astype(np.int64))
+    return answers
