@@ -78,7 +78,7 @@ def _train(settings: Settings, loaded: Any, guarded: Any, week: Week, feedback: 
     metrics = trainer.train(
         loaded,
         _examples(settings, loaded, feedback, week.window, work),
-        ewc.around(loaded.model, guarded, settings.ewc.lambda_),
+        ewc.around(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
         settings.training,
         workdir=work / "trainer",
         resume=None,

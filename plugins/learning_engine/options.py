@@ -78,6 +78,7 @@ def window_params() -> dict[str, Param]:
 
 def training_params(settings: Settings) -> dict[str, Param]:
     """What one run may change; bounds are the configuration's own."""
+    auto = settings.ewc.lambda_ == "auto"
     return {
         "min_samples": Param(
             settings.feedback.min_samples,
@@ -105,12 +106,13 @@ def training_params(settings: Settings) -> dict[str, Param]:
             section="Gate",
         ),
         "ewc_lambda": Param(
-            settings.ewc.lambda_,
-            type="number",
+            None if auto else settings.ewc.lambda_,
+            type=["null", "number"] if auto else "number",
             minimum=0,
             maximum=1e9,
             title="EWC λ",
-            description="How firmly earlier lessons are held; 100 to 1000 is the useful range, 0 switches EWC off.",
+            description="How firmly earlier lessons are held; 100 to 1000 is the useful range, 0 switches EWC off."
+            + (" Empty: found so that ewc.kl_budget is met." if auto else ""),
             section="Training",
         ),
         "epochs": Param(

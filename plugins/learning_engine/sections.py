@@ -144,7 +144,8 @@ class Fisher(Section):
 
 
 class Ewc(Section):
-    lambda_: float = Field(300.0, alias="lambda", ge=0, le=1e9)
+    lambda_: Literal["auto"] | Annotated[float, Field(ge=0, le=1e9)] = Field(300.0, alias="lambda")
+    kl_budget: float = Field(0.05, gt=0, le=100)
 
 
 class Training(Section):

@@ -49,7 +49,7 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
             uri=resources.store.uri(candidate_key(dataset.run_key, ARCHIVE)),
             sha256=packed.sha256,
             size=packed.size,
-            ewc_lambda=settings.ewc.lambda_,
+            ewc_lambda=metrics.ewc_lambda or 0.0,
             fisher=fisher,
             training=metrics,
         )
@@ -84,7 +84,7 @@ def _fit(resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: Fishe
     metrics = trainer.train(
         loaded,
         encoded.examples,
-        ewc.around(loaded.model, guarded, settings.ewc.lambda_),
+        ewc.around(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
         settings.training,
         workdir=work / "trainer",
         resume=_checkpoint(resources, dataset.run_key, work),

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from learning_engine import sections
 from learning_engine.errors import FisherMismatch, ModelError
-from learning_engine.learning import ewc, fisher, kronecker
+from learning_engine.learning import ewc, fisher
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import lora_weights
 from tests.learning.test_fisher import assert_close, rows, small, token_losses  # noqa: F401 (small is a fixture)
@@ -41,30 +41,22 @@ def watched(model, example) -> tuple[dict, torch.Tensor]:
     return seen, loss
 
 
-def one_by_one(model, examples) -> dict[str, torch.Tensor]:
-    """The definition, sequence by sequence: x of every position that matters, δ by autograd on the layers' outputs."""
-    inputs: dict[str, list] = {}
-    outputs: dict[str, list] = {}
+def one_by_one(model, examples) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """The definition, sequence by sequence: the partial traces of F from whole gradients, and F's exact trace."""
+    gradients: dict[str, list] = {}
     tokens = 0
     for example in examples:
         seen, loss = watched(model, example)
-        gradients = torch.autograd.grad(loss, [output for _, output in seen.values()])
-        last = max(place for place, label in enumerate(example["labels"]) if label != -100)
-        for (name, (entered, _)), gradient in zip(seen.items(), gradients, strict=True):
-            inputs.setdefault(name, []).append(entered[0, :last].detach())
-            outputs.setdefault(name, []).append(gradient[0, :last])
+        returned = torch.autograd.grad(loss, [output for _, output in seen.values()])
+        for (name, (entered, _)), delta in zip(seen.items(), returned, strict=True):
+            gradients.setdefault(name, []).append(delta[0].T @ entered[0].detach())
         tokens += sum(label != -100 for label in example["labels"][1:])
-    found = {}
-    for name, vectors in outputs.items():
-        stacked = torch.cat(vectors)
-        found[f"{name}.G"] = (stacked.T @ stacked / tokens)[None]
-    for name, vectors in inputs.items():
-        stacked = torch.cat(vectors)
-        parent, _, leaf = name.rpartition(".")
-        key = {"q_proj": "k_proj+q_proj+v_proj", "o_proj": "o_proj"}.get(leaf)
-        if key:
-            found[f"{parent}.{key}.C"] = (stacked.T @ stacked / len(stacked))[None]
-    return found
+    found, trace = {}, {}
+    for name, each in gradients.items():
+        trace[name] = sum(gradient.square().sum() for gradient in each).item() / tokens
+        found[f"{name}.G"] = sum(gradient @ gradient.T for gradient in each)[None] / tokens
+        found[f"{name}.C"] = sum(gradient.T @ gradient for gradient in each)[None] / (trace[name] * tokens)
+    return found, trace
 
 
 @pytest.mark.parametrize(("dtype", "rel"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
@@ -73,7 +65,11 @@ def test_one_backward_a_batch_gives_the_factors_by_definition(load, adapter, exa
     loaded.model.to(dtype)
     found = compute(loaded, examples, labels="observed", batch_size=16)
     assert (found.kind, found.units, found.n_sequences) == ("kfac", "per_supervised_token", 40)
-    assert_close(found.tensors, one_by_one(loaded.model, examples), rel=rel)
+    expected, trace = one_by_one(loaded.model, examples)
+    assert_close(found.tensors, expected, rel=rel)
+    for name, exact in trace.items():
+        g, c = (found.tensors[f"{name}.{half}"][0].trace().item() for half in "GC")
+        assert g * c == pytest.approx(exact, rel=10 * rel)
 
 
 def test_batching_and_padding_change_nothing(load, adapter, examples):
@@ -118,7 +114,7 @@ def test_at_one_position_the_product_is_the_exact_fisher_of_the_weights(small): 
     for label in range(6):
         found = compute(small, rows(context, [[-100, label]]), labels="observed").tensors
         for name in layers_of(small.model):
-            g, c = found[f"{name}.G"][0], found[next(k for k in found if k.endswith(".C"))][0]
+            g, c = found[f"{name}.G"][0], found[f"{name}.C"][0]
             expected[name] = expected.get(name, 0) + probabilities[label] * torch.kron(g, c)
         for name, module in layers_of(small.model).items():
             weight = module.base_layer.weight.requires_grad_(True)
@@ -133,12 +129,11 @@ def test_at_one_position_the_product_is_the_exact_fisher_of_the_weights(small): 
 def quadratic(tensors, weights, anchor, scaling) -> torch.Tensor:
     """½ Σ vec(D)ᵀ (G ⊗ C) vec(D) with dense D and dense Kronecker products."""
     total = torch.zeros((), dtype=torch.float64)
-    for group in kronecker.groups(tensors):
-        for layer in group.layers:
-            now, before = ((w[f"{layer}.lora_B.weight"] @ w[f"{layer}.lora_A.weight"]) for w in (weights, anchor))
-            change = (scaling * (now - before)).flatten()
-            for g, c in zip(tensors[f"{layer}.G"], tensors[group.inputs], strict=True):
-                total = total + 0.5 * change @ torch.kron(g, c) @ change
+    for layer in {name.rpartition(".")[0] for name in tensors}:
+        now, before = ((w[f"{layer}.lora_B.weight"] @ w[f"{layer}.lora_A.weight"]) for w in (weights, anchor))
+        change = (scaling * (now - before)).flatten()
+        for g, c in zip(tensors[f"{layer}.G"], tensors[f"{layer}.C"], strict=True):
+            total = total + 0.5 * change @ torch.kron(g, c) @ change
     return total
 
 
@@ -205,18 +200,17 @@ def test_weeks_in_one_pair_keep_the_trace_and_in_a_list_everything(load, adapter
     loaded = load(adapter)
     old, new = compute(loaded, examples.select(range(20))), compute(loaded, examples.select(range(20, 40)))
 
-    def trace(information, group):
-        tensors = information.tensors
-        c = tensors[group.inputs].diagonal(dim1=1, dim2=2).sum(1)
-        return sum((tensors[key].diagonal(dim1=1, dim2=2).sum(1) * c).sum().item() for key in group.outputs)
+    def trace(information, layer):
+        g, c = (information.tensors[f"{layer}.{half}"].diagonal(dim1=1, dim2=2).sum(1) for half in "GC")
+        return (g * c).sum().item()
 
     apart = fisher.accumulate(new, old, sections.Fisher(accumulation="list", decay=0.5))
     folded = fisher.accumulate(new, old, sections.Fisher(decay=0.5))
     assert (folded.accumulated, folded.decay, folded.n_tokens) == (("v1.0",), 0.5, new.n_tokens)
-    for group in kronecker.groups(new.tensors):
-        expected = trace(new, group) + 0.5 * trace(old, group)
-        assert trace(apart, group) == pytest.approx(expected, rel=1e-5)
-        assert trace(folded, group) == pytest.approx(expected, rel=1e-5)
+    for layer in {name.rpartition(".")[0] for name in new.tensors}:
+        expected = trace(new, layer) + 0.5 * trace(old, layer)
+        assert trace(apart, layer) == pytest.approx(expected, rel=1e-5)
+        assert trace(folded, layer) == pytest.approx(expected, rel=1e-5)
     for name, tensor in apart.tensors.items():
         scale = 1.0 if name.endswith(".C") else 0.5
         torch.testing.assert_close(tensor, torch.cat([scale * old.tensors[name], new.tensors[name]]))
@@ -235,16 +229,16 @@ def test_factors_of_another_model_are_refused(load, adapter, examples):
             ewc.around(loaded.model, replace(found, tensors=tensors), 1.0)
 
 
-def test_every_label_counts_once(small):  # noqa: F811
-    """The mean over all continuations, weighted by their probability, is what drawing labels tends to."""
+def test_draws_of_labels_tend_to_the_exact_trace(small):  # noqa: F811
+    """All continuations, weighted by their probability: what drawing labels tends to, positions together."""
     context = [0, 1, 2, 3]
     probabilities = small.model(input_ids=torch.tensor([context])).logits[0].softmax(-1).detach()
-    expected: dict[str, torch.Tensor] = {}
+    exact: dict[str, torch.Tensor] = {}
     for labels in itertools.product(range(6), repeat=2):
         probability = probabilities[1, labels[0]] * probabilities[2, labels[1]]
-        found = compute(small, rows(context, [[-100, -100, *labels]]), labels="observed")
-        for name, tensor in found.tensors.items():
-            expected[name] = expected.get(name, 0) + probability * tensor
-    sampled = compute(small, rows(context, [[-100, -100, 0, 0]] * 100), draws=64, batch_size=100)
-    for name, tensor in expected.items():
-        assert (sampled.tensors[name] - tensor).norm() < 0.06 * tensor.norm(), name
+        found = compute(small, rows(context, [[-100, -100, *labels]]), labels="observed").tensors
+        for name in (name for name in found if name.endswith(".G")):
+            exact[name] = exact.get(name, 0) + probability * found[name]
+    sampled = compute(small, rows(context, [[-100, -100, 0, 0]] * 100), draws=64, batch_size=100).tensors
+    for name, tensor in exact.items():
+        assert (sampled[name] - tensor).norm() < 0.06 * tensor.norm(), name

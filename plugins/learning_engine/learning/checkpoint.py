@@ -1,4 +1,4 @@
-"""What training can go on from: one directory of the adapter's two files and the state of the transformers Trainer.
+"""What training can go on from: a directory of the adapter's two files, λ, and the state of the transformers Trainer.
 
 The Trainer writes optimizer.pt, scheduler.pt, rng_state.pth (and scaler.pt in fp16) with torch.save and reads them
 back with `weights_only=True`, so that no code in a checkpoint is ever run; training_args.bin, a plain pickle, is not
@@ -13,8 +13,8 @@ from typing import Any
 from learning_engine.errors import TrainingError
 from learning_engine.learning import adapter
 
-STATE = "trainer_state.json"
-FILES = (adapter.WEIGHTS, adapter.CONFIG, "optimizer.pt", "scheduler.pt", "rng_state.pth", STATE)
+STATE, STRENGTH = "trainer_state.json", "ewc.json"
+FILES = (adapter.WEIGHTS, adapter.CONFIG, STRENGTH, "optimizer.pt", "scheduler.pt", "rng_state.pth", STATE)
 
 
 def missing(directory: Path) -> list[str]:
@@ -26,16 +26,21 @@ def check(directory: Path, *, steps: int) -> None:
     """Raise TrainingError unless `directory` is a whole checkpoint of a training of `steps` optimizer steps."""
     if absent := missing(directory):
         raise TrainingError(f"Expected a whole checkpoint in {directory}, found no {', '.join(absent)}: start anew")
-    if (found := _state(directory).get("max_steps")) != steps:
+    if (found := _read(directory, STATE).get("max_steps")) != steps:
         raise TrainingError(
             f"Expected a checkpoint of a training of {steps} steps in {directory}, found one of {found}: it belongs to "
             "other data or another configuration; start anew"
         )
 
 
-def _state(directory: Path) -> dict[str, Any]:
+def strength(directory: Path) -> dict[str, float]:
+    """λ, and what it is found from, at the checkpoint."""
+    return _read(directory, STRENGTH)
+
+
+def _read(directory: Path, name: str) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = json.loads((directory / STATE).read_text(encoding="utf-8"))
+        state: dict[str, Any] = json.loads((directory / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TrainingError(f"Expected a readable {STATE} in the checkpoint {directory}: {error}") from error
+        raise TrainingError(f"Expected a readable {name} in the checkpoint {directory}: {error}") from error
     return state

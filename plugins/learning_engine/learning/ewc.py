@@ -7,7 +7,7 @@ online form: Schwarz et al. 2018.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -15,52 +15,71 @@ from torch import nn
 from learning_engine.errors import FisherMismatch
 from learning_engine.learning.diagonal import DiagonalQuadratic
 from learning_engine.learning.information import FisherInformation
-from learning_engine.learning.kronecker import groups
 from learning_engine.learning.model import lora_weights
 from learning_engine.learning.quadratic import KroneckerQuadratic
 from learning_engine.learning.sketch import REST, VALUES, VECTORS
+from learning_engine.learning.strength import Budget, Fixed, Strength
 
 
 class Regulariser(Protocol):
     """What the trainer adds to the task loss, once an optimizer step."""
 
+    strength: Strength
+
     def __call__(self, model: Any) -> torch.Tensor:
         """The penalty at the model's weights: a scalar in float32 on its device, with its gradient."""
         ...
 
+    def predicted_kl(self, model: Any) -> float:
+        """KL from a guarded version to the model as it is, predicted, in nats per token: the mean over the versions."""
+        ...
+
 
 class Penalty:
-    """λ · ½ dᵀF d; zero where nothing is guarded or λ = 0."""
+    """λ · ½ dᵀF d over `guarded` versions (each counted with its decay); zero where nothing is guarded or λ = 0."""
 
-    def __init__(self, quadratic: nn.Module | None, ewc_lambda: float) -> None:
-        self._quadratic = quadratic if ewc_lambda else None
-        self._lambda = ewc_lambda
+    def __init__(self, quadratic: nn.Module | None, ewc_lambda: float | Strength, *, guarded: float = 1.0) -> None:
+        self._quadratic, self._guarded = quadratic, guarded
+        self.strength: Strength = Fixed(ewc_lambda) if isinstance(ewc_lambda, int | float) else ewc_lambda
 
     def __call__(self, model: Any) -> torch.Tensor:
+        quadratic = self._evaluate(model)
+        return quadratic if self._quadratic is None else self.strength(quadratic.detach()) * quadratic
+
+    def predicted_kl(self, model: Any) -> float:
+        return float(self._evaluate(model)) / self._guarded
+
+    def _evaluate(self, model: Any) -> torch.Tensor:
         weights = lora_weights(model)
         device = next(iter(weights.values())).device
         if self._quadratic is None:
             return torch.zeros((), device=device)
         # Mixed precision is for the model: here small differences count.
         with torch.autocast(device.type, enabled=False):
-            penalty: torch.Tensor = self._lambda * self._quadratic.to(device)(weights)
-        return penalty
+            value: torch.Tensor = self._quadratic.to(device)(weights)
+        return value
 
 
-def around(model: Any, information: FisherInformation | None, ewc_lambda: float) -> Penalty:
+def around(
+    model: Any, information: FisherInformation | None, ewc_lambda: float | Literal["auto"], *, kl_budget: float = 0.05
+) -> Penalty:
     """The penalty that is zero at the weights that `model` has now.
 
-    Raises FisherMismatch where `information` is of other weights than the model's.
+    With "auto" λ is found while training, so that the predicted KL ends at `kl_budget` nats per token, the mean over
+    the guarded versions. Raises FisherMismatch where `information` is of other weights than the model's.
     """
-    if information is None or not ewc_lambda:
-        return Penalty(None, ewc_lambda)
+    if information is None or ewc_lambda == 0:
+        return Penalty(None, 0.0)
+    guarded = sum(information.decay**age for age in range(len(information.accumulated) + 1))
+    strength = Budget(kl_budget * guarded) if ewc_lambda == "auto" else ewc_lambda
     anchor = lora_weights(model)
     if information.kind == "diagonal":
         _check(_shapes(information.tensors), _shapes(anchor))
-        return Penalty(DiagonalQuadratic(information.tensors, anchor), ewc_lambda)
+        return Penalty(DiagonalQuadratic(information.tensors, anchor), strength, guarded=guarded)
     _check(_widths(information.tensors), _layers(anchor))
     scaling = information.lora.alpha / information.lora.rank
-    return Penalty(KroneckerQuadratic(information.tensors, anchor, scaling=scaling), ewc_lambda)
+    quadratic = KroneckerQuadratic(information.tensors, anchor, scaling=scaling)
+    return Penalty(quadratic, strength, guarded=guarded)
 
 
 def _check(found: set[tuple[str, tuple[int, ...]]], expected: set[tuple[str, tuple[int, ...]]]) -> None:
@@ -91,4 +110,5 @@ def _widths(tensors: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ..
         for name, tensor in tensors.items()
         if not name.endswith((VALUES, REST))
     }
-    return {(layer, (width[f"{layer}.G"], width[group.inputs])) for group in groups(width) for layer in group.layers}
+    layers = {name.rpartition(".")[0] for name in width}
+    return {(layer, (width.get(f"{layer}.G", 0), width.get(f"{layer}.C", 0))) for layer in layers}

@@ -1,18 +1,21 @@
 """Kronecker-factored Fisher information of the weight change: what ΔW = s·BA may not do to what the model says now.
 
-For an adapted layer y = (W₀ + ΔW) x with δ = ∂(Σ_n ℓ_n)/∂y:  F ≈ G ⊗ C with
-  C = mean over positions of x xᵀ (d_in, d_in)      G = Σ δδᵀ / Σ_n T_n (d_out, d_out)
-over the positions that a supervised token depends on; T_n supervised tokens of sequence n. F is then in nats per
-supervised token. Unlike a Fisher of the factors it does not change when (B, A) turns into (BR, R⁻¹A), which is the
-same function. Source: Martens and Grosse 2015 (K-FAC), with the weight sharing of Eschenhagen et al. 2023 ("expand").
+For an adapted layer y = (W₀ + ΔW) x, δ = ∂(Σ_n ℓ_n)/∂y and the gradient of sequence n, Γ_n = Σ_t δ_nt x_ntᵀ, the Fisher
+information is F = Σ_n vec Γ_n (vec Γ_n)ᵀ / Σ_n T_n. Kept is F ≈ G ⊗ C with its two partial traces
+  G = Σ_n Γ_n Γ_nᵀ / Σ_n T_n (d_out, d_out)      C = Σ_n Γ_nᵀ Γ_n / Σ_n ‖Γ_n‖² (d_in, d_in)
+so that the trace of F is exact; F is in nats per supervised token. No Γ is ever formed: with X, Δ the positions of one
+sequence as rows, Γ Γᵀ = Δᵀ (X Xᵀ) Δ and Γᵀ Γ = Xᵀ (Δ Δᵀ) X. Unlike K-FAC's usual factors, Σ x xᵀ and Σ δ δᵀ, these
+hold what a sequence's positions have in common, which is most of what a change of the weights does to an answer.
+Unlike a Fisher of the LoRA factors they do not change when (B, A) turns into (BR, R⁻¹A), which is the same function.
+Sources: Martens and Grosse 2015 (K-FAC); Morwani et al. 2024 (partial traces as one step towards the nearest Kronecker
+product).
 
-Tensors: `<layer>.G` (k, d_out, d_out) for each adapted layer, `<parent>.<layers, joined by +>.C` (k, d_in, d_in) for
-each input, which q, k and v share. F = Σ_k G_k ⊗ C_k; k is 1 unless weeks are kept apart.
+Tensors: `<layer>.G` (k, d_out, d_out) and `<layer>.C` (k, d_in, d_in); F = Σ_k G_k ⊗ C_k, k is 1 unless weeks are kept
+apart.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -22,78 +25,48 @@ from learning_engine.learning.watch import Watch
 Tensors = dict[str, torch.Tensor]
 
 
-class Group(NamedTuple):
-    """Adapted layers that share one input: the key of C, and the keys of each layer's G, in the order of the names."""
-
-    inputs: str
-    outputs: tuple[str, ...]
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return tuple(key.removesuffix(".G") for key in self.outputs)
-
-
-def groups(keys: Mapping[str, Any]) -> list[Group]:
-    """The groups in tensors (or their names) of this kind, sorted."""
-    return [_group(key) for key in sorted(keys) if key.endswith(".C")]
-
-
 class KroneckerSums(Watch):
-    """Σ x xᵀ of each distinct input and Σ δδᵀ of each adapted layer of `model`."""
+    """Σ_n Γ_n Γ_nᵀ and Σ_n Γ_nᵀ Γ_n of each adapted layer of `model`."""
 
     def __init__(self, model: Any) -> None:
         layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
         super().__init__(model, layers)
         self._home = _home(model, layers)
-        self._inputs: Tensors = {}
-        self._outputs: Tensors = {}
-        self._sharing: dict[str, list[str]] = defaultdict(list)
-        self._mask = torch.zeros(0)
-        self._last: tuple[str, torch.Tensor] | None = None
-        self._positions = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
+        self._sums: Tensors = {}
+        self._matters = torch.zeros(0)
 
     def begin(self, supervised: torch.Tensor) -> None:
         super().begin(supervised)
         # A position matters where a later token of its row is supervised; padding and the last token never do.
         later = supervised.flip(1).cumsum(1).flip(1)[:, 1:] > 0
-        self._mask = torch.nn.functional.pad(later, (0, 1))
-        self._positions += int(later.sum())
-        self._last = None
+        self._matters = torch.nn.functional.pad(later, (0, 1))[..., None]
 
-    def ran(self, name: str, entered: torch.Tensor) -> None:
-        # q, k and v are given the very same tensor.
-        if self._last is None or self._last[1].data_ptr() != entered.data_ptr():
-            self._last = name, entered
-            self._add(self._inputs, name, entered[self._mask])
-        if name not in self._sharing[self._last[0]]:
-            self._sharing[self._last[0]].append(name)
-
-    def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:  # noqa: ARG002
-        self._add(self._outputs, name, gradient[self._mask])
+    def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
+        wide = torch.promote_types(gradient.dtype, torch.float32)
+        # Values at padding are finite, and become zero.
+        x, delta = (each.to(wide) * self._matters for each in (entered, gradient))
+        self._add(f"{name}.G", delta, (x @ x.mT) @ delta)
+        self._add(f"{name}.C", x, (delta @ delta.mT) @ x)
 
     def sums(self) -> Tensors:
-        return {
-            "positions": self._positions,
-            **{f"{name}.G": tensor for name, tensor in self._outputs.items()},
-            **{f"{name}.C": tensor for name, tensor in self._inputs.items()},
-        }
+        return self._sums
 
     def finish(self, *, n_tokens: int, draws: int) -> Tensors:
-        found = {f"{name}.G": tensor[None].cpu() / (draws * n_tokens) for name, tensor in self._outputs.items()}
-        for first, layers in self._sharing.items():
-            parent = first.rpartition(".")[0]
-            leaves = "+".join(sorted(layer.rpartition(".")[2] for layer in layers))
-            found[f"{parent}.{leaves}.C"] = self._inputs[first][None].cpu() / float(self._positions)
+        found: Tensors = {}
+        for key, total in self._sums.items():
+            divisor = total.trace().clamp_min(torch.finfo(total.dtype).tiny) if key.endswith(".C") else draws * n_tokens
+            found[key] = (total / divisor)[None].cpu()
         return found
 
-    def _add(self, sums: Tensors, name: str, vectors: torch.Tensor) -> None:
-        wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-        if name not in sums:
-            sums[name] = torch.zeros(wide.shape[1], wide.shape[1], dtype=wide.dtype, device=self._home)
-        if self._home == wide.device:
-            sums[name].addmm_(wide.T, wide)
+    def _add(self, key: str, left: torch.Tensor, right: torch.Tensor) -> None:
+        """Add Σ_n left_nᵀ right_n, as one product over all positions of the batch."""
+        left, right = left.flatten(0, 1), right.flatten(0, 1)
+        if key not in self._sums:
+            self._sums[key] = torch.zeros(left.shape[1], left.shape[1], dtype=left.dtype, device=self._home)
+        if self._home == left.device:
+            self._sums[key].addmm_(left.mT, right)
         else:
-            sums[name] += (wide.T @ wide).to(self._home)
+            self._sums[key] += (left.mT @ right).to(self._home)
 
 
 def accumulate(
@@ -102,7 +75,7 @@ def accumulate(
     """F = F_new + decay · F_old of dense factors.
 
     `apart` keeps every week's pair, which is exact and grows; else one pair stands for all: G adds up, and C is the
-    mean weighted by the trace of its G, so that the trace of F is exact.
+    mean weighted by the trace of its G, so that the trace of F stays exact.
     """
     both = {key: torch.cat([old[key] if key.endswith(".C") else decay * old[key], new[key]]) for key in new}
     return both if apart else _folded(both)
@@ -110,17 +83,15 @@ def accumulate(
 
 def _folded(tensors: Tensors) -> Tensors:
     folded: Tensors = {}
-    for group in groups(tensors):
-        weight = sum(tensors[key].diagonal(dim1=1, dim2=2).sum(1) for key in group.outputs)
-        share = torch.as_tensor(weight) / torch.as_tensor(weight).sum().clamp_min(torch.finfo(torch.float32).tiny)
-        folded[group.inputs] = (share[:, None, None] * tensors[group.inputs]).sum(0, keepdim=True)
-        folded |= {key: tensors[key].sum(0, keepdim=True) for key in group.outputs}
+    for key, inputs in tensors.items():
+        if key.endswith(".C"):
+            outputs = tensors[key.removesuffix(".C") + ".G"]
+            weight = outputs.diagonal(dim1=1, dim2=2).sum(1)
+            share = weight / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+            folded[key] = (share[:, None, None] * inputs).sum(0, keepdim=True)
+        else:
+            folded[key] = inputs.sum(0, keepdim=True)
     return folded
-
-
-def _group(key: str) -> Group:
-    parent, _, leaves = key.removesuffix(".C").rpartition(".")
-    return Group(key, tuple(f"{parent}.{leaf}.G" for leaf in leaves.split("+")))
 
 
 def _home(model: Any, layers: Mapping[str, Any]) -> torch.device:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from learning_engine.learning.kronecker import Group, groups
 from learning_engine.learning.sketch import REST, VALUES, VECTORS
 
 Tensors = Mapping[str, torch.Tensor]
@@ -28,56 +27,52 @@ class KroneckerQuadratic(nn.Module):
 
     def __init__(self, tensors: Tensors, anchor: Tensors, *, scaling: float) -> None:
         super().__init__()
-        alike: dict[Any, list[Group]] = defaultdict(list)
-        for group in groups({name.removesuffix(VECTORS): None for name in tensors}):
-            shapes = [tuple(anchor[layer + half].shape) for layer in group.layers for half in (A, B)]
-            sizes = [tuple(factor.shape) for key in (group.inputs, *group.outputs) for factor in _parts(tensors, key)]
-            alike[(*shapes, *sizes)].append(group)
-        self.stacks = nn.ModuleList(_Stack(members, tensors, anchor, scaling) for members in alike.values())
+        alike: dict[Any, list[str]] = defaultdict(list)
+        for layer in sorted(name.removesuffix(A) for name in anchor if name.endswith(A)):
+            parts = [
+                anchor[layer + A],
+                anchor[layer + B],
+                *_parts(tensors, f"{layer}.G"),
+                *_parts(tensors, f"{layer}.C"),
+            ]
+            alike[tuple(tuple(part.shape) for part in parts)].append(layer)
+        self.stacks = nn.ModuleList(_Stack(layers, tensors, anchor, scaling) for layers in alike.values())
 
     def forward(self, weights: Tensors) -> torch.Tensor:
         return torch.stack([stack(weights) for stack in self.stacks]).sum()
 
 
 class _Stack(nn.Module):
-    """Groups of one shape: l groups of n layers each, every factor stacked over the groups."""
+    """Layers of one shape, every factor stacked over them: l layers."""
 
-    def __init__(self, members: list[Group], tensors: Tensors, anchor: Tensors, scaling: float) -> None:
+    def __init__(self, layers: list[str], tensors: Tensors, anchor: Tensors, scaling: float) -> None:
         super().__init__()
-        self._scaling = scaling
-        self._layers = [list(column) for column in zip(*(group.layers for group in members), strict=True)]
-        self.inputs = _Factor([_parts(tensors, group.inputs) for group in members])
-        self.outputs = [_Factor([_parts(tensors, f"{layer}.G") for layer in layers]) for layers in self._layers]
-        self.moved = nn.ModuleList(self.outputs)  # so that they go where this module goes
-        self.a, self.b = (
-            nn.ParameterList(_frozen(_stacked(anchor, layers, half)) for layers in self._layers) for half in (A, B)
-        )
+        self._layers, self._scaling = layers, scaling
+        self.g, self.c = (_Factor([_parts(tensors, f"{layer}.{half}") for layer in layers]) for half in "GC")
+        self.a, self.b = (nn.Parameter(self._stacked(anchor, half).detach(), requires_grad=False) for half in (A, B))
 
     def forward(self, weights: Tensors) -> torch.Tensor:
-        flat = [weights[layer + half] for layers in self._layers for half in (A, B) for layer in layers]
+        flat = [weights[layer + half] for half in (A, B) for layer in self._layers]
         with torch.no_grad():
             value, gradients = self._evaluate(weights)
         return _WithGradient.apply(value, gradients, *flat)  # type: ignore[no-any-return, no-untyped-call]
 
     def _evaluate(self, weights: Tensors) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        s, value, gradients = self._scaling, torch.zeros(()), list[torch.Tensor]()
-        a, b = ([_stacked(weights, layers, half) for layers in self._layers] for half in (A, B))
-        w = [torch.cat([now, now - self.a[place]], dim=1) for place, now in enumerate(a)]
-        # The layers of a group share C, so that one product serves them all.
-        wc = self.inputs.times(torch.cat(w, dim=1).mT).mT
-        for place, here in enumerate(torch.split(wc, [each.shape[1] for each in w], dim=-2)):
-            before = self.b[place]
-            u = s * torch.cat([b[place] - before, before], dim=2)
-            gu = self.outputs[place].times(u)
-            m, k = u[:, None].mT @ gu, here @ w[place][:, None].mT
-            value = value + 0.5 * (m * k).sum()
-            gradients += (s * (b[place][:, None].mT @ gu) @ here).sum(1).unbind()
-            gradients += (s * gu @ (here @ a[place][:, None].mT)).sum(1).unbind()
-        return value, gradients
+        s, a, b = self._scaling, self._stacked(weights, A), self._stacked(weights, B)
+        u = s * torch.cat([b - self.b, self.b], dim=2)
+        w = torch.cat([a, a - self.a], dim=1)
+        gu, wc = self.g.times(u), self.c.times(w.mT).mT
+        value = 0.5 * ((u[:, None].mT @ gu) * (wc @ w[:, None].mT)).sum()
+        of_a = (s * (b[:, None].mT @ gu) @ wc).sum(1)
+        of_b = (s * gu @ (wc @ a[:, None].mT)).sum(1)
+        return value, [*of_a.unbind(), *of_b.unbind()]
+
+    def _stacked(self, tensors: Tensors, half: str) -> torch.Tensor:
+        return torch.stack([tensors[layer + half] for layer in self._layers])
 
 
 class _Factor(nn.Module):
-    """l groups' k factors each, dense (l, k, d, d) or sketched."""
+    """k factors of each of l layers, dense (l, k, d, d) or sketched."""
 
     dense: torch.Tensor
     vectors: torch.Tensor
@@ -115,11 +110,3 @@ class _WithGradient(torch.autograd.Function):
 
 def _parts(tensors: Tensors, key: str) -> list[torch.Tensor]:
     return [tensors[key]] if key in tensors else [tensors[key + part] for part in (VECTORS, VALUES, REST)]
-
-
-def _frozen(tensor: torch.Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor.detach(), requires_grad=False)
-
-
-def _stacked(tensors: Tensors, layers: list[str], half: str) -> torch.Tensor:
-    return torch.stack([tensors[layer + half] for layer in layers])

@@ -61,8 +61,10 @@ def train(
         raise TrainingError(f"Expected examples with supervised tokens and a weight, found none among {len(rows)}")
     batches = math.ceil(len(useful) / training.batch_size)
     steps = math.ceil(training.epochs * math.ceil(batches / training.gradient_accumulation))
+    penalty.strength.begin(steps)
     if resume is not None:
         checkpoint.check(resume, steps=steps)
+        penalty.strength.restore(checkpoint.strength(resume))
     precision = _precision(training, loaded.device)
     objective, progress = choose(training), Progress(loaded.device, steps=steps, on_log=on_log)
     with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
@@ -89,6 +91,8 @@ def train(
     return TrainingMetrics(
         task_loss=curve[-1][1],
         ewc_loss=progress.last_penalty(),
+        ewc_lambda=penalty.strength.state()["lambda"],
+        predicted_kl=penalty.predicted_kl(loaded.model),
         steps=trainer.state.global_step,
         examples=len(useful),
         dropped={},
@@ -168,7 +172,9 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        save_adapter(self._loaded, Path(output_dir or self.args.output_dir))
+        directory = Path(output_dir or self.args.output_dir)
+        save_adapter(self._loaded, directory)
+        (directory / checkpoint.STRENGTH).write_text(json.dumps(self._penalty.strength.state()))
 
     def leave_model_as_found(self) -> None:
         """Take autocast and gradient checkpointing off again, drop the gradients, and return to eval mode."""
