@@ -1,7 +1,7 @@
 """One user's spam for a wrong answer: what stops it, each means alone, and that without them it goes through."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from learning_engine.evaluation import greedy, views
 from learning_engine.evaluation.prompts import render
 from learning_engine.feedback.clean import digest
 from learning_engine.feedback.table import QUARANTINE
+from learning_engine.registry import upkeep
 from learning_engine.resources import adapter_of
 from tests import tiny
 from tests.road.conftest import Road, week
@@ -111,3 +112,6 @@ def test_by_default_a_burst_waits_in_the_bucket_for_whoever_wants_to_see_it(road
     assert set(table["user"].to_pylist()) == {digest("mallory")}
     assert set(table["reason"].to_pylist()) == {"burst"}
     assert table.num_rows == SPAM
+    after = datetime.now(UTC) + timedelta(days=road.resources.settings.retention.runs_days + 1)
+    upkeep.sweep(store, road.resources.registry, road.resources.ledger, road.resources.settings.retention, now=after)
+    assert not store.exists(store.key(str(dataset.quarantine_uri)))
