@@ -1,0 +1,1 @@
+"""What the three forgetting benchmarks share: worlds to learn, methods that should not forget, the chain of weeks."""

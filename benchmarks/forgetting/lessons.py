@@ -1,0 +1,96 @@
+"""Facts as token sequences: who has what (an adjective and a noun), asked in many phrasings.
+
+A row is a question, some filler words before it, and the two words of the answer, which alone are supervised.
+"""
+
+# ruff: noqa: TID253 (a benchmark loads what it measures)
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+PAD = "<pad>"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A name and what it has, as indices into the vocabulary's word classes."""
+
+    name: str
+    answer: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Language:
+    """How many words of each class there are, and how a question can be put."""
+
+    names: int = 220
+    things: int = 12
+    phrasings: int = 24
+    openings: int = 8
+
+    def words(self) -> list[str]:
+        classes = {"name": self.names, "adjective": self.things, "noun": self.things}
+        classes |= {"opening": self.openings, "verb": 6, "closing": 4}
+        return [PAD, *(f"{kind}{number}" for kind, size in classes.items() for number in range(size))]
+
+    def question(self, fact: Fact, phrasing: int) -> list[str]:
+        """One of `phrasings` ways to ask: opening words, verb before or after the name, a closing word."""
+        chance = random.Random(phrasing)  # noqa: S311
+        opening = [f"opening{chance.randrange(self.openings)}" for _ in range(chance.randint(1, 3))]
+        verb, closing = f"verb{phrasing % 6}", f"closing{chance.randrange(4)}"
+        middle = [verb, fact.name] if phrasing % 2 else [fact.name, verb]
+        return [*opening, *middle, closing]
+
+
+def tokenizer(language: Language) -> PreTrainedTokenizerFast:
+    """One token a word."""
+    words = {word: number for number, word in enumerate(language.words())}
+    engine = Tokenizer(models.WordLevel(words, unk_token=PAD))
+    engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=engine, pad_token=PAD)
+
+
+def facts(language: Language, sizes: Sequence[int], *, seed: int) -> list[list[Fact]]:
+    """Groups of `sizes` facts; no name occurs twice."""
+    chance = random.Random(seed)  # noqa: S311
+    names = [f"name{number}" for number in range(language.names)]
+    chance.shuffle(names)
+    place = iter(names)
+
+    def answer() -> tuple[str, str]:
+        return f"adjective{chance.randrange(language.things)}", f"noun{chance.randrange(language.things)}"
+
+    return [[Fact(next(place), answer()) for _ in range(size)] for size in sizes]
+
+
+def rows(
+    language: Language, told: Sequence[Fact], phrasings: Sequence[int], *, limit: int | None = None, seed: int = 0
+) -> datasets.Dataset:
+    """Every fact in every phrasing, or `limit` of these rows, in the columns that the package trains on."""
+    number = {word: place for place, word in enumerate(language.words())}
+    every = [(fact, phrasing) for fact in told for phrasing in phrasings]
+    random.Random(seed).shuffle(every)  # noqa: S311
+    asked = [([number[word] for word in language.question(fact, phrasing)], fact) for fact, phrasing in every[:limit]]
+    return datasets.Dataset.from_list(
+        [_row(question, [number[word] for word in fact.answer]) for question, fact in asked]
+    )
+
+
+def _row(prompt: list[int], answer: list[int]) -> dict[str, object]:
+    return {
+        "input_ids": [*prompt, *answer],
+        "labels": [*[IGNORED] * len(prompt), *answer],
+        "weight": 1.0,
+        "rating": 1,
+    }
+
+
+def save(language: Language, directory: Path) -> None:
+    tokenizer(language).save_pretrained(directory)

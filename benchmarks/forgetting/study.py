@@ -1,0 +1,145 @@
+"""Every method over a world: λ and learning rate chosen on a development seed, figures on seeds that it never saw.
+
+Chosen is the setting that retains most among those that learn at least `floor`, or else the one that learns most.
+Every run is deterministic in its seed and has one thread; two run at a time.
+"""
+
+# ruff: noqa: TID253 (a benchmark loads what it measures)
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import report
+from rich.console import Console
+
+from forgetting import chain, pareto
+from forgetting.chain import Run
+from forgetting.methods import Method
+from forgetting.world import World
+
+DEVELOPMENT, REPORTED = 100, 3
+Build = Callable[[int, bool, Path], World]
+
+
+@dataclass(frozen=True)
+class Study:
+    """`build(seed, quick, folder)` makes a world; `figures` are the columns, each a property of `Outcome`.
+
+    `retained` is the one that the choice maximises among the settings whose `learned` is at least `floor`.
+    """
+
+    name: str
+    build: Build
+    methods: tuple[Method, ...]
+    learning_rates: tuple[float, ...]
+    figures: tuple[str, ...]
+    retained: str
+    floor: float
+
+
+def main(study: Study, targets: Callable[[list[dict[str, Any]]], list[report.Target]], description: str | None) -> None:
+    """Run the study from the command line; table, targets, JSON and the plot beside it."""
+    parser = report.parser(description)
+    parser.add_argument("--quick", action="store_true", help="a smaller world and one seed, to see that it runs")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        development, reported = conduct(study, options, Path(folder))
+    table = rows(study, reported)
+    path = report.publish(
+        f"{study.name}-quick" if options.quick else study.name,
+        rows=table,
+        targets=targets(table),
+        packages=("torch", "transformers", "peft"),
+        arguments=options,
+        columns={name: name for name in ("method", "lambda", "rate", *study.figures)},
+        title=f"{study.name}: medians of the reported seeds",
+    )
+    pareto.plot(study.name, study.retained, development, reported, path.with_suffix(".png"))
+
+
+def conduct(study: Study, options: argparse.Namespace, folder: Path) -> tuple[list[Run], list[Run]]:
+    """The development runs, and those of the chosen settings on the reported seeds."""
+    seeds = [options.seed + place for place in range(1 if options.quick else 6 if options.full else REPORTED)]
+    print(f"development seed {DEVELOPMENT}, reported seeds {', '.join(map(str, seeds))}", flush=True)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, context, _alone) as pool:
+        # The bases first, so that no two processes make the same one.
+        list(pool.map(_build, [(study.build, seed, options.quick, folder) for seed in (DEVELOPMENT, *seeds)]))
+        development = _all(pool, study, options, folder, [(DEVELOPMENT, method) for method in _grid(study, options)])
+        chosen = [choose(study, development, method.name) for method in study.methods]
+        reported = _all(pool, study, options, folder, [(seed, method) for method in chosen for seed in seeds])
+    return development, reported
+
+
+def choose(study: Study, runs: Iterable[Run], name: str) -> Method:
+    """The setting of the method `name` that retains most among those that learn enough."""
+    mine = [run for run in runs if run.method.name == name]
+    able = [run for run in mine if run.figure("learned") >= study.floor]
+    if not able:
+        return max(mine, key=lambda run: run.figure("learned")).method
+    return max(able, key=lambda run: run.figure(study.retained)).method
+
+
+def rows(study: Study, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """One row a method: λ, learning rate, each figure's median, and by seed."""
+    table = []
+    for method in dict.fromkeys(run.method for run in runs):
+        mine = [run for run in runs if run.method == method]
+        row: dict[str, Any] = {"method": method.name, "lambda": method.ewc_lambda, "rate": method.learning_rate}
+        for name in study.figures:
+            row[name] = statistics.median(run.figure(name) for run in mine)
+        for name in study.figures:
+            row[f"{name}_by_seed"] = [round(run.figure(name), 4) for run in mine]
+        table.append({**row, "seeds": [run.seed for run in mine], "seconds": [round(run.seconds) for run in mine]})
+    return table
+
+
+def _grid(study: Study, options: argparse.Namespace) -> list[Method]:
+    rates = study.learning_rates[:1] if options.quick else study.learning_rates
+    return [
+        method.at(ewc_lambda, rate)
+        for method in study.methods
+        for rate in rates
+        for ewc_lambda in (method.lambdas[:1] if options.quick else method.lambdas)
+    ]
+
+
+def _all(
+    pool: Executor, study: Study, options: argparse.Namespace, folder: Path, wanted: Sequence[tuple[int, Method]]
+) -> list[Run]:
+    found = []
+    for run in pool.map(_run, [(study.build, seed, options.quick, folder, method) for seed, method in wanted]):
+        figures = ", ".join(f"{name} {run.figure(name):.3f}" for name in study.figures)
+        setting = f"λ {run.method.ewc_lambda:g}, rate {run.method.learning_rate:g}"
+        Console(width=160).print(f"seed {run.seed}: {run.method.name}, {setting}: {figures} ({run.seconds:.0f} s)")
+        found.append(run)
+    return found
+
+
+def _build(work: tuple[Build, int, bool, Path]) -> None:
+    build, *where = work
+    build(*where)
+
+
+def _run(work: tuple[Build, int, bool, Path, Method]) -> Run:
+    build, seed, quick, folder, method = work
+    started = time.monotonic()
+    outcome = chain.run(build(seed, quick, folder), method, seed=seed)
+    return Run(seed, method, outcome, time.monotonic() - started)
+
+
+def _alone() -> None:
+    """One thread a process: two threads of two processes on two cores wait for each other."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
