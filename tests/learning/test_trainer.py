@@ -177,24 +177,26 @@ def test_quantised_bases_train(load, adapter, examples, tmp_path):
 def test_a_loss_that_is_not_finite_stops_before_the_step(load, adapter, examples, tmp_path):
     loaded, weights = load(adapter), {}
 
-    def broken(model):
-        weights.update(snapshot(loaded))
-        calls.append(1)
-        value = math.nan if len(calls) == 4 else 0.0
-        return sum(weight.sum() for weight in lora_weights(model).values()) * value
+    class Broken(torch.nn.Module):
+        def forward(self, now):
+            weights.update(snapshot(loaded))
+            calls.append(1)
+            value = math.nan if len(calls) == 4 else 0.0
+            return sum(weight.sum() for weight in now.values()) * value
 
     calls: list[int] = []
     with pytest.raises(TrainingError, match=r"at step 4.*weights are those of step 3"):
-        train(loaded, examples, tmp_path, penalty=broken)
+        train(loaded, examples, tmp_path, penalty=ewc.Penalty(Broken(), 1.0))
     assert all(torch.equal(weight, weights[name]) for name, weight in snapshot(loaded).items())
 
 
 def test_a_gradient_that_is_not_finite_stops_too(load, adapter, examples, tmp_path):
-    def steep(model):
-        return sum((weight - weight.detach()).abs().sqrt().sum() for weight in lora_weights(model).values())
+    class Steep(torch.nn.Module):
+        def forward(self, now):
+            return sum((weight - weight.detach()).abs().sqrt().sum() for weight in now.values())
 
     with pytest.raises(TrainingError, match="at step 1, found"):
-        train(load(adapter), examples, tmp_path, penalty=steep)
+        train(load(adapter), examples, tmp_path, penalty=ewc.Penalty(Steep(), 1.0))
 
 
 def test_rows_without_weight_are_left_out(load, examples, tmp_path):
