@@ -56,16 +56,16 @@ def by_enumeration(loaded: Loaded, prompt: Sequence[int], length: int) -> Found:
         row = {"input_ids": [*prompt, *tokens], "labels": [IGNORED] * len(prompt) + list(tokens)}
         example = datasets.Dataset.from_list([{**row, "weight": 1.0, "rating": 1}])
         for structure, total in ours.items():
-            for name, tensor in compute(loaded, example, structure, 1).items():
+            for name, tensor in unnormed(compute(loaded, example, structure, 1)).items():
                 total[name] = total.get(name, 0) + probability * tensor
     against = f"all {VOCABULARY**length} continuations"
     exact, factors = (
         of(loaded.model, enumeration.of_continuations(loaded.model, prompt, length), tokens=length)
-        for of in (enumeration.diagonal, enumeration.output_factors)
+        for of in (enumeration.diagonal, enumeration.partial_traces)
     )
     return [
         compared("ours, diagonal", against, ours["diagonal"], exact),
-        compared("ours, kfac: G", against, _outputs(ours["kfac"]), factors),
+        compared("ours, kfac: both traces", against, ours["kfac"], factors),
     ]
 
 
@@ -91,17 +91,23 @@ def by_sampling(loaded: Loaded, examples: Any, rows: Sequence[Row], *, draws: Se
     """One pass with sampled or observed labels against all labels that there could have been at these inputs."""
     tokens = sum(row.supervised for row in rows)
     exact = enumeration.diagonal(loaded.model, enumeration.of_labels(loaded.model, rows), tokens=tokens)
-    factors = enumeration.output_factors(loaded.model, enumeration.of_labels(loaded.model, rows), tokens=tokens)
+    traces = enumeration.partial_traces(loaded.model, enumeration.of_labels(loaded.model, rows), tokens=tokens)
     against = f"all labels, {len(rows)} rows"
     found: Found = []
     for count in (0, *draws):
         labels = f"labels sampled, {count} draw{'s' * (count > 1)}" if count else "labels observed"
         drawn = compute(loaded, examples, "diagonal", 16, draws=count, seed=seed)
-        outputs = _outputs(compute(loaded, examples, "kfac", 16, draws=count, seed=seed))
-        for what, mine, truth in (("diagonal", drawn, exact), ("kfac: G", outputs, factors)):
+        factors = unnormed(compute(loaded, examples, "kfac", 16, draws=count, seed=seed))
+        for what, mine, truth in (("diagonal", drawn, exact), ("kfac", factors, traces)):
             row = compared(f"{what}, {labels}", against, mine, truth)
             found.append({**row, "error": None, "distance": _distance(mine, truth)})
     return found
+
+
+def unnormed(tensors: Tensors) -> Tensors:
+    """C times the trace of its G, as expectations need it: C itself has a trace of 1."""
+    trace = {name: tensors[name[:-1] + "G"].diagonal(dim1=1, dim2=2).sum() for name in tensors if name.endswith(".C")}
+    return {name: tensor * trace.get(name, 1.0) for name, tensor in tensors.items()}
 
 
 def world(
@@ -169,10 +175,6 @@ def _widen_norms(model: torch.nn.Module) -> None:
 
 def _flat(tensors: Tensors, order: Tensors) -> torch.Tensor:
     return torch.cat([tensors[name].flatten() for name in order])
-
-
-def _outputs(tensors: Tensors) -> Tensors:
-    return {name: tensor for name, tensor in tensors.items() if name.endswith(".G")}
 
 
 def _trace(tensors: Tensors) -> torch.Tensor:

@@ -3,7 +3,8 @@
 F = E_y[s sᵀ] / T with s = ∂ log p(y | x)/∂θ over all continuations y of T tokens. Since a token's score has mean zero
 given the tokens before it, F is also Σ_t E[s_t s_tᵀ] / T with the score s_t of token t alone. That is what is added up
 here, prefix by prefix, with plain autograd on the model's own full logits, so that it shares nothing with what it is
-to judge. The same holds for the gradients δ at the outputs of the layers, and so for the Kronecker factor G.
+to judge. The same holds for the gradients of the weights' change, and so for the traces that the
+Kronecker factors are.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -16,6 +17,7 @@ import torch
 
 from learning_engine.learning.batches import IGNORED, Row
 from learning_engine.learning.model import lora_weights
+from peers.fisher import layers_watched, weight_gradients
 
 Tensors = dict[str, torch.Tensor]
 # p and log p of one token, where it is to be differentiated.
@@ -57,22 +59,15 @@ def diagonal(model: Any, scores: Scores, *, tokens: int) -> Tensors:
     return total
 
 
-def output_factors(model: Any, scores: Scores, *, tokens: int) -> Tensors:
-    """G of every adapted layer, per token of `tokens`: `<layer>.G` (1, d_out, d_out)."""
-    outputs: Tensors = {}
-    handles = [
-        module.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
-        for name, module in model.named_modules()
-        if hasattr(module, "lora_A")
-    ]
+def partial_traces(model: Any, scores: Scores, *, tokens: int) -> Tensors:
+    """Both partial traces of each adapted layer's F, per token of `tokens`: `<layer>.G` and, unnormed, `<layer>.C`."""
     total: Tensors = {}
-    for probability, score in scores:
-        found = torch.autograd.grad(score, list(outputs.values()), retain_graph=True)
-        for name, gradient in zip(outputs, found, strict=True):
-            product = probability / tokens * gradient[0].T @ gradient[0]
-            total[f"{name}.G"] = total.get(f"{name}.G", 0) + product[None]
-    for handle in handles:
-        handle.remove()
+    with layers_watched(model) as seen:
+        for probability, score in scores:
+            for name, gradient in weight_gradients(score, seen, keep=True).items():
+                share = probability / tokens
+                total[f"{name}.G"] = total.get(f"{name}.G", 0) + share * (gradient @ gradient.T)[None]
+                total[f"{name}.C"] = total.get(f"{name}.C", 0) + share * (gradient.T @ gradient)[None]
     return total
 
 

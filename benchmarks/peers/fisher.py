@@ -10,13 +10,14 @@ Mammoth, with a token as its example).
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from learning_engine.learning.batches import IGNORED, Row, collate
+from learning_engine.learning.batches import Row, collate
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.model import lora_weights
 
@@ -61,26 +62,16 @@ def mammoth(model: Any, rows: Sequence[Row]) -> Tensors:
 
 
 def factors(model: Any, rows: Sequence[Row]) -> Tensors:
-    """Kronecker factors by their definition (see learning.kronecker), a sequence at a time, named as ours are."""
-    layers = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
-    inputs: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
-    outputs: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
-    for row in rows:
-        seen, loss = _watched(model, layers, row)
-        last = int((row.labels != IGNORED).nonzero().max())
-        gradients = torch.autograd.grad(loss, [output for _, output in seen.values()])
-        for (name, (given, _)), gradient in zip(seen.items(), gradients, strict=True):
-            inputs[name].append(given[0, :last].detach())
-            outputs[name].append(gradient[0, :last])
+    """Kronecker factors by their definition (see learning.kronecker), from whole gradients of a sequence each."""
+    total: Tensors = {}
+    with layers_watched(model) as seen:
+        for row in rows:
+            loss = token_losses(model, [row]).sum()
+            for name, gradient in weight_gradients(loss, seen).items():
+                total[f"{name}.G"] = total.get(f"{name}.G", 0) + gradient @ gradient.T
+                total[f"{name}.C"] = total.get(f"{name}.C", 0) + gradient.T @ gradient
     tokens = sum(row.supervised for row in rows)
-    found = {f"{name}.G": _gram(outputs[name]) / tokens for name in layers}
-    # q, k and v have one input; o has its own.
-    for first, shared in (("q_proj", "k_proj+q_proj+v_proj"), ("o_proj", "o_proj")):
-        for name in layers:
-            if name.endswith(first):
-                key = name.removesuffix(first) + shared + ".C"
-                found[key] = _gram(inputs[name]) / sum(len(vectors) for vectors in inputs[name])
-    return found
+    return {name: tensor[None] / (tokens if name.endswith(".G") else tensor.trace()) for name, tensor in total.items()}
 
 
 def token_losses(model: Any, rows: Sequence[Row]) -> torch.Tensor:
@@ -96,17 +87,27 @@ def chunks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
         yield rows[start : start + size]
 
 
-def _watched(model: Any, layers: dict[str, Any], row: Row) -> tuple[Seen, torch.Tensor]:
-    """Input and output of each layer on the way to the summed loss of one sequence, and that loss."""
+@contextlib.contextmanager
+def layers_watched(model: Any) -> Iterator[Seen]:
+    """Input and output of each adapted layer in the latest forward pass."""
     seen: Seen = {}
     handles = [
         module.register_forward_hook(lambda _, given, out, name=name: seen.__setitem__(name, (given[0], out)))
-        for name, module in layers.items()
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A")
     ]
-    loss = token_losses(model, [row]).sum()
-    for handle in handles:
-        handle.remove()
-    return seen, loss
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def weight_gradients(loss: torch.Tensor, seen: Seen, *, keep: bool = False) -> Tensors:
+    """Γ = Σ_t δ_t x_tᵀ of each layer for the one sequence that was seen: the gradient of its weight's change."""
+    gradients = torch.autograd.grad(loss, [output for _, output in seen.values()], retain_graph=keep)
+    pairs = zip(seen.items(), gradients, strict=True)
+    return {name: gradient[0].T @ entered[0].detach() for (name, (entered, _)), gradient in pairs}
 
 
 def _mean_square(model: Any, rows: Sequence[Row], batch: int, loss: Callable[[Sequence[Row]], torch.Tensor]) -> Tensors:
@@ -129,11 +130,6 @@ def _zeros(model: Any) -> Tensors:
 def _add(squares: Tensors, gradients: Tensors, weight: float = 1.0) -> None:
     for name, gradient in gradients.items():
         squares[name].add_(gradient.square(), alpha=weight)
-
-
-def _gram(vectors: list[torch.Tensor]) -> torch.Tensor:
-    stacked = torch.cat(vectors)
-    return (stacked.T @ stacked)[None]
 
 
 def _scaled(squares: Tensors, factor: float) -> Tensors:

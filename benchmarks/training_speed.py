@@ -1,0 +1,152 @@
+"""An epoch of this package's trainer against TRL's SFTTrainer: same model, data, batches, steps and precision, one run.
+
+    .venv/bin/python benchmarks/training_speed.py
+
+`weighted_sft` with equal weights is plain supervised fine-tuning, so that both minimise the same loss; `loss` is that
+of all rows after the epoch, in nats per supervised token. TRL runs in its best configuration for such data: batches by
+length, no gradient checkpointing; once with its own sampler, and once with our order of the rows, where both take the
+same steps and must end at the same loss. Once for the record it runs as it comes. Model and data are made before the
+clock starts; it runs from the trainer's making to the end of its last step.
+Prints a table; writes benchmarks/results/training_speed.json.
+"""
+
+# ruff: noqa: TID253 (a benchmark loads what it measures)
+
+import argparse
+import logging
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import report, shapes, timing
+from peers import fisher as peers
+from peers import sft
+
+from learning_engine import sections
+from learning_engine.learning import ewc, trainer
+from learning_engine.learning.batches import ByLength, Rows
+from learning_engine.learning.model import Loaded
+
+OURS, SAME_ORDER = "ours", "TRL, our order of the rows"
+BEST = "TRL, group_by_length"
+DEFAULTS = "TRL as it comes: random order, gradient checkpointing"
+FASTER, APART = 3.0, 1e-4
+COLUMNS = {"what": "", "seconds": "s", "ratio": "÷ ours", "loss": "loss after"}
+Run = Callable[[Loaded, Path], object]
+
+
+def contestants(examples: Any, arguments: argparse.Namespace, batch: int, learning_rate: float) -> dict[str, Run]:
+    seed, device = arguments.seed, arguments.device
+    settings = sections.Training(
+        epochs=1,
+        learning_rate=learning_rate,
+        batch_size=batch,
+        scheduler="constant",
+        warmup_ratio=0,
+        precision="bf16" if device == "cuda" else "fp32",
+        seed=seed,
+    )
+    order = list(ByLength(Rows(examples).lengths, batch_size=batch, seed=seed))
+
+    def ours(loaded: Loaded, workdir: Path) -> None:
+        nothing = ewc.Penalty(None, 0.0)
+        trainer.train(
+            loaded, examples, nothing, settings, workdir=workdir, resume=None, on_checkpoint=None, on_log=lambda _: None
+        )
+
+    def trl(sampling: str, rows: Any, *, quick: bool) -> Run:
+        def run(loaded: Loaded, workdir: Path) -> None:
+            sft.train(
+                loaded.model,
+                rows,
+                order=sampling,
+                quick=quick,
+                batch=batch,
+                learning_rate=learning_rate,
+                seed=seed,
+                device=device,
+                workdir=workdir,
+            )
+
+        return run
+
+    return {
+        OURS: ours,
+        BEST: trl("group_by_length", examples, quick=True),
+        SAME_ORDER: trl("sequential", examples.select(order), quick=True),
+        DEFAULTS: trl("random", examples, quick=False),
+    }
+
+
+def measure(
+    runs: dict[str, Run], shape: shapes.Shape, examples: Any, arguments: argparse.Namespace, *, rounds: int
+) -> Iterator[dict[str, Any]]:
+    """Every contestant from the same weights in each round; the defaults of TRL in the first alone."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    losses: dict[str, float] = {}
+    for number in range(rounds):
+        for name, run in runs.items():
+            if name == DEFAULTS and number:
+                continue
+            loaded = shapes.loaded(shape, device=arguments.device, seed=arguments.seed)
+            with tempfile.TemporaryDirectory() as workdir:
+                seconds[name].append(timing.once(partial(run, loaded, Path(workdir)), device=arguments.device))
+            losses[name] = mean_loss(loaded, examples)
+            print(f"round {number + 1}: {name}, {seconds[name][-1]:.1f} s, loss {losses[name]:.4f}", flush=True)
+    for name, taken in seconds.items():
+        ratios = [mine / ours for mine, ours in zip(taken, seconds[OURS], strict=False)]
+        yield {
+            "what": name,
+            "seconds": statistics.median(taken),
+            "ratio": statistics.median(ratios),
+            "loss": losses[name],
+            "all_seconds": taken,
+        }
+
+
+@torch.no_grad()
+def mean_loss(loaded: Loaded, examples: Any) -> float:
+    """In nats per supervised token of all rows."""
+    rows = Rows(examples)
+    each = [peers.token_losses(loaded.model, [rows[index]]) for index in range(len(rows))]
+    return float(torch.cat(each).mean())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = report.arguments(__doc__, argv, tiny=True)
+    arguments.threads = torch.get_num_threads()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    shape = shapes.of_arguments(arguments, shapes.SMALL)
+    sequences, tokens, batch = (16, 12, 4) if arguments.tiny else (64, 211, 8)
+    if arguments.device == "cuda":
+        sequences, tokens, batch = 256, 512, 8
+    examples = shapes.feedback(sequences, tokens=tokens, share=0.38, vocabulary=shape.vocabulary, seed=arguments.seed)
+    title = shapes.describe(shape, examples, batch=batch)
+    print(f"{title}; {arguments.threads} threads, seed {arguments.seed}")
+    before = mean_loss(shapes.loaded(shape, device=arguments.device, seed=arguments.seed), examples)
+    runs = contestants(examples, arguments, batch, learning_rate=1e-3)
+    rounds = 1 if arguments.tiny else 5 if arguments.full else 2
+    rows = list(measure(runs, shape, examples, arguments, rounds=rounds))
+    found = {row["what"]: row for row in rows}
+    best = min((found[name] for name in (BEST, SAME_ORDER)), key=lambda row: row["ratio"])
+    apart = abs(found[OURS]["loss"] - found[SAME_ORDER]["loss"])
+    report.publish(
+        "training_speed",
+        rows=[*rows, {"what": "before training", "loss": before}],
+        targets=[
+            report.Target(f"{best['what']}, ÷ ours", best["ratio"], ">=", FASTER),
+            report.Target("difference of the final losses after the same steps, nats", apart, "<=", APART),
+        ],
+        packages=("torch", "transformers", "peft", "trl"),
+        arguments=arguments,
+        columns=COLUMNS,
+        title=title,
+    )
+
+
+if __name__ == "__main__":
+    main()
