@@ -6,7 +6,7 @@ PYTHONPATH=plugins python -m include.setup.reference
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -110,11 +110,17 @@ def _bounds(field: FieldInfo) -> str:
     described, metadata = _type(field.annotation)
     limits = [
         form.format(limit) if isinstance(limit, str) else form.format(limit).replace(",", " ")
-        for item in (*metadata, *field.metadata)
+        for item in (*_flat(metadata), *field.metadata)
         for name, form in BOUNDS.items()
         if (limit := getattr(item, name, None)) is not None
     ]
     return ", ".join([described, *limits])
+
+
+def _flat(metadata: Iterable[Any]) -> Iterator[Any]:
+    """What an `Annotated` says, the fields among it taken apart."""
+    for item in metadata:
+        yield from item.metadata if isinstance(item, FieldInfo) else (item,)
 
 
 def _type(annotation: Any) -> tuple[str, tuple[Any, ...]]:
@@ -123,9 +129,8 @@ def _type(annotation: Any) -> tuple[str, tuple[Any, ...]]:
         described, metadata = _type(arguments[0])
         return described, (*metadata, *arguments[1:])
     if origin in (Union, UnionType):
-        inner = next(item for item in arguments if item is not NoneType)
-        described, metadata = _type(inner)
-        return f"{described} or null", metadata
+        (inner, metadata), *others = (_type(item) for item in arguments if item is not NoneType)
+        return " or ".join([inner, *(other for other, _ in others), *["null"] * (NoneType in arguments)]), metadata
     if origin is Literal:
         return " · ".join(f"`{value}`" for value in arguments), ()
     if origin is tuple:

@@ -136,7 +136,7 @@ def _refuse_unknown_environment() -> None:
 
 
 def _explain(problem: Any, params: Mapping[str, Any]) -> str:
-    path = tuple(str(part) for part in problem["loc"])
+    path = tuple(str(part) for part in problem["loc"] if part != sections.NUMBER)
     key = ".".join(path)
     present = {variable.upper() for variable in os.environ}
     candidates = (PREFIX + "__".join(path[:length]).upper() for length in range(len(path), 0, -1))

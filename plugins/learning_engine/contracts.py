@@ -119,10 +119,10 @@ class LoraShape(Record):
 
 @dataclass(frozen=True)
 class TrainingMetrics(Record):
-    """Losses in nats per supervised token; `ewc_loss` is the penalty at the last step, λ included.
+    """Losses in nats per supervised token, `task_loss` of kto in units of the weights instead.
 
-    `ewc_lambda` is the λ of the last step, `predicted_kl` what the penalty says of the KL from a guarded version to the
-    candidate, the mean over the guarded ones, in nats per token.
+    `ewc_loss` is the penalty at the last step, λ included, and `ewc_lambda` its λ; `predicted_kl` is what the penalty
+    says of the KL from a guarded version to the candidate, the mean over the guarded ones, in nats per token.
     """
 
     task_loss: float
@@ -142,6 +142,7 @@ class TrainingMetrics(Record):
     curve: list[tuple[int, float, float]] = field(default_factory=list)
     ewc_lambda: float | None = None
     predicted_kl: float | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,16 @@ def _anchor_snapshot(resources: Resources, path: Path) -> None:
     from learning_engine.feedback.source import FileSource
 
     settings = resources.settings
+    whole = {
+        "dataset": settings.dataset.model_copy(update={"heldout_fraction": 0.0}),
+        # Nobody steers with what the owner of the base model wrote down.
+        "feedback": settings.feedback.model_copy(
+            update={"cap_per_user": None, "burst_votes": None, "min_agreement": None}
+        ),
+    }
     anchored = replace(
         resources,
-        settings=settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"heldout_fraction": 0.0})}),
+        settings=settings.model_copy(update=whole),
         open_feedback=lambda: FileSource(Path(str(settings.fisher.anchor))),
     )
     read_window(anchored, ALL_TIME, path)

@@ -58,7 +58,23 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
         run_key=candidate.run_key,
         seed=settings.training.seed,
     )
-    return dataclasses.replace(evaluation.report, probes=_keep_probes(resources, candidate, evaluation.probes))
+    report = evaluation.report
+    return dataclasses.replace(
+        report,
+        probes=_keep_probes(resources, candidate, evaluation.probes),
+        notes=[*candidate.training.notes, *_prediction(candidate, report), *report.notes],
+    )
+
+
+def _prediction(candidate: Candidate, report: Report) -> list[str]:
+    """What the penalty predicted beside what was measured: a guarded version's KL is small only where they agree."""
+    predicted, measured = candidate.training.predicted_kl, list(report.drift_windows.values())
+    if not measured or not predicted:
+        return []
+    return [
+        f"At λ = {candidate.ewc_lambda:.4g} the penalty predicts a KL of {predicted:.2g} nats a token from the guarded "
+        f"versions; measured from the parent on {len(measured)} earlier windows: {sum(measured) / len(measured):.2g}."
+    ]
 
 
 def _candidate(resources: Resources, candidate: Candidate, work: Path) -> Path:

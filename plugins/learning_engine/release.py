@@ -124,6 +124,9 @@ def verify(resources: Resources, deployment: Deployment) -> Deployment:
             resources.registry.revoke(
                 recorded.previous, by=recorded.decided_by, reason=f"rolled back to {recorded.version}"
             )
+        if not version.accepted:
+            # The next weeks continue what is live.
+            resources.registry.vouch(version.version, by=recorded.decided_by, reason="put live against the gate")
         result.update(unloaded=_retire(resources, recorded, replicas))
         return recorded
 

@@ -3,11 +3,17 @@
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 AttentionModule = Literal["q_proj", "k_proj", "v_proj", "o_proj"]
+# Told apart before they are validated, so that a bad value is explained once.
+NUMBER = "number"
+NumberOrAuto = Annotated[
+    Annotated[float, Field(ge=0, le=1e9), Tag(NUMBER)] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if value == "auto" else NUMBER),
+]
 
 
 class Section(BaseModel):
@@ -144,8 +150,8 @@ class Fisher(Section):
 
 
 class Ewc(Section):
-    lambda_: Literal["auto"] | Annotated[float, Field(ge=0, le=1e9)] = Field(300.0, alias="lambda")
-    kl_budget: float = Field(0.05, gt=0, le=100)
+    lambda_: NumberOrAuto = Field(300.0, alias="lambda")
+    kl_budget: float = Field(1e-4, gt=0, le=100)
 
 
 class Training(Section):

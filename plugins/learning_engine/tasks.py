@@ -112,6 +112,16 @@ class Approve(ApprovalOperator):  # type: ignore[misc]
         self.body = _summary(version)
         return super().execute(context)
 
+    @permanent_errors_fail
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
+        """A no revokes the version, so that nothing continues it and goes live in its place."""
+        answer = super().execute_complete(context, event)
+        if self.APPROVE not in event["chosen_options"]:
+            version = context["ti"].xcom_pull(task_ids="publish")["version"]
+            by = f"{(event.get('responded_by_user') or {}).get('name', 'an unnamed user')}, by rejection"
+            resources_of(context).registry.revoke(version, by=by, reason="its deployment was rejected")
+        return answer
+
 
 @permanent_errors_fail
 def deploy(version: Json) -> Json:

@@ -19,6 +19,11 @@ def event(name: str, /, **fields: Any) -> None:
     logger.info(json.dumps({"event": name, **fields}, default=str, ensure_ascii=False))
 
 
+def warning(name: str, /, **fields: Any) -> None:
+    """As `event`, for what somebody should see."""
+    logger.warning(json.dumps({"event": name, **fields}, default=str, ensure_ascii=False))
+
+
 @contextmanager
 def step(name: str, /, **fields: Any) -> Iterator[dict[str, Any]]:
     """Log start, end and seconds of a step; what the block puts into the dict it gets is logged at the end."""

@@ -2,12 +2,15 @@
 
 from datetime import datetime, timedelta
 
+import pytest
+
 from tests.integration.conftest import Live, rows_of, until, week
 from tests.road.conftest import Road
 
 DAG = "learning_engine_weekly"
 
 
+@pytest.mark.timeout(900)
 def test_a_backfill_at_full_speed_gives_the_chain_of_one_run_at_a_time(live: Live):
     for number in range(5):
         live.add_feedback(rows_of(number))

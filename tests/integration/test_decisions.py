@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from learning_engine.contracts import AdapterVersion, Deployment
+from learning_engine.contracts import AdapterVersion, Deployment, Window
 from tests.integration.conftest import Live, rows_of, week
 
 DAG = "learning_engine_weekly"
@@ -91,7 +91,9 @@ def test_a_person_says_no_and_the_version_stays_published(live: Live, unasked: E
     assert live.states(ended.run).items() >= {**NOT_DEPLOYED, "approve": "success"}.items()
     answer = live.question(ended.run)
     assert (answer["chosen_options"], answer["responded_by_user"]["name"]) == (["Reject"], "admin")
-    assert published(live, ended) == published(live, unasked)
+    version = published(live, ended)
+    assert version == published(live, unasked)
+    assert live.resources.registry.revoked(version.version).by == "admin, by rejection"
     assert live.resources.ledger.current() == ended.before
 
 
@@ -130,3 +132,8 @@ def test_force_quality_deploys_it_and_the_ledger_says_who(live: Live, disliked: 
     assert now.decided_by == "admin, by hand, against the gate"
     assert now.previous == (forced.before.version if forced.before else None)
     assert now.proven
+    next_week = Window(version.window.end, version.window.end + timedelta(weeks=1))
+    parent = live.resources.registry.parent_for(
+        next_week, base_model=version.base_model, base_revision=None, lora=version.lora
+    )
+    assert parent == version, "the next weeks continue what is live"

@@ -220,6 +220,18 @@ def test_rejected_and_revoked_versions_have_no_children(store: Store, registry: 
     assert parent_for(Registry(store), week(3)) == "v1.0"
 
 
+def test_what_a_person_vouches_for_has_children_until_it_is_revoked(store: Store, registry: Registry) -> None:
+    chain(store, registry, 1)
+    rejected = stage(store, "rejected", week(1), "v1.0", accepted=False).publish(registry)
+    assert parent_for(registry, week(2)) == "v1.0"
+    for name in ("ada", "bob"):
+        registry.vouch(rejected.version, by=name, reason="put live against the gate")
+    assert store.get_json("adapters/v1.1/vouched.json")["by"] == "ada"
+    assert parent_for(Registry(store), week(2)) == "v1.1"
+    registry.revoke("v1.1", by="ada", reason="a mistake")
+    assert parent_for(registry, week(2)) == "v1.0"
+
+
 @pytest.mark.parametrize(
     "other", [{"base_model": "big"}, {"base_revision": "def"}, {"lora": LoraShape(8, 32.0, ("k_proj", "q_proj"))}]
 )

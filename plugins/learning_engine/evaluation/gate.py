@@ -128,7 +128,7 @@ def _length(figures: Figures, gate: sections.Gate) -> Rule:
         return Rule("length", None, ">=", gate.min_length_ratio, True, why)
     ratio = finite(figures.lengths.ratio)
     if ratio is None:
-        why = f"The length of answers on fixed prompts could not be compared to that of the parent."
+        why = "The length of answers on fixed prompts could not be compared to that of the parent."
         return Rule("length", None, ">=", gate.min_length_ratio, False, why)
     shrank = ratio < 1
     bound = gate.min_length_ratio if shrank else gate.max_length_ratio

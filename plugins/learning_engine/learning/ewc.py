@@ -47,7 +47,7 @@ class Penalty:
         return quadratic if self._quadratic is None else self.strength(quadratic.detach()) * quadratic
 
     def predicted_kl(self, model: Any) -> float:
-        return float(self._evaluate(model)) / self._guarded
+        return float(self._evaluate(model).detach()) / self._guarded
 
     def _evaluate(self, model: Any) -> torch.Tensor:
         weights = lora_weights(model)
@@ -61,7 +61,7 @@ class Penalty:
 
 
 def around(
-    model: Any, information: FisherInformation | None, ewc_lambda: float | Literal["auto"], *, kl_budget: float = 0.05
+    model: Any, information: FisherInformation | None, ewc_lambda: float | Literal["auto"], *, kl_budget: float = 1e-4
 ) -> Penalty:
     """The penalty that is zero at the weights that `model` has now.
 

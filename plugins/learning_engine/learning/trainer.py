@@ -82,7 +82,7 @@ def train(
         with trainer.accelerator.autocast():
             warnings = objective.prepare(loaded, rows, useful)
         for warning in warnings:
-            telemetry.logger.warning(json.dumps({"event": "train.warning", "warning": warning}))
+            telemetry.warning("train.warning", warning=warning)
         try:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         finally:
@@ -106,6 +106,7 @@ def train(
         precision=precision,
         resumed_at_step=progress.started_at,
         curve=curve,
+        notes=warnings,
     )
 
 

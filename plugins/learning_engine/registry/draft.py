@@ -61,3 +61,13 @@ class Revocation(Record):
     by: str
     reason: str
     at: datetime
+
+
+@dataclass(frozen=True)
+class Vouch(Record):
+    """Who put a version live that the gate had rejected, when and why."""
+
+    version: str
+    by: str
+    reason: str
+    at: datetime

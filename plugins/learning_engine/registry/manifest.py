@@ -17,7 +17,7 @@ ADAPTERS, FISHER, HELDOUT, RUNS = "adapters/", "fisher/", "heldout/", "runs/"
 LEDGER, CURRENT = "deployments/ledger/", "deployments/current.json"
 # The objects of one version below adapters/<version>/; metadata is written last, and its presence is the version.
 ARCHIVE, CARD, CLAIM, PROBES = "adapter.tar.gz", "README.md", "claim.json", "probes.json"
-METADATA, REVOKED, SWEPT = "metadata.json", "revoked.json", "swept.json"
+METADATA, REVOKED, SWEPT, VOUCHED = "metadata.json", "revoked.json", "swept.json", "vouched.json"
 # Below fisher/<version>/: names the newest measurement among the files beside it.
 FISHER_RECORD = "fisher.json"
 

@@ -20,11 +20,11 @@ from learning_engine import telemetry
 from learning_engine.contracts import AdapterVersion, LoraShape, Probes, Window
 from learning_engine.errors import IntegrityError, ParentMoved, RegistryError
 from learning_engine.registry import card, manifest
-from learning_engine.registry.draft import Claim, Draft, Revocation
+from learning_engine.registry.draft import Claim, Draft, Revocation, Vouch
 from learning_engine.registry.manifest import Family, VersionNumber
 from learning_engine.registry.store import NotFound, Store, encode
 
-__all__ = ["Claim", "Draft", "Registry", "Revocation"]
+__all__ = ["Claim", "Draft", "Registry", "Revocation", "Vouch"]
 
 THREADS = 8
 CLAIM_TRIES = 16
@@ -76,8 +76,9 @@ class Registry:
     def parent_for(
         self, window: Window, *, base_model: str, base_revision: str | None, lora: LoraShape
     ) -> AdapterVersion | None:
-        """The accepted version of the same base and shape, not revoked and of no revoked ancestor, with the greatest
-        window end at or before `window.start` (ties: the highest number); None where the base model is the parent.
+        """The version of the same base and shape that the gate accepted or a person vouched for, not revoked and of no
+        revoked ancestor, with the greatest window end at or before `window.start` (ties: the highest number); None
+        where the base model is the parent.
 
         `base_revision` None takes any revision.
         """
@@ -85,7 +86,7 @@ class Registry:
         fitting = [
             version
             for version in self._read_all(listing)
-            if version.accepted
+            if (version.accepted or manifest.VOUCHED in listing[_number(version)])
             and version.window.end <= window.start
             and (version.base_model, version.lora) == (base_model, lora)
             and base_revision in (None, version.base_revision)
@@ -99,6 +100,11 @@ class Registry:
         revocation = Revocation(version, by, reason, datetime.now(UTC))
         self.store.put_if_absent(manifest.adapter_key(version, manifest.REVOKED), encode(revocation.to_json()))
         return self.revoked(version) or revocation
+
+    def vouch(self, version: str, *, by: str, reason: str) -> None:
+        """May be a parent from now on, whatever the gate said. The first one to vouch stands."""
+        vouch = Vouch(version, by, reason, datetime.now(UTC))
+        self.store.put_if_absent(manifest.adapter_key(version, manifest.VOUCHED), encode(vouch.to_json()))
 
     def revoked(self, version: str) -> Revocation | None:
         try:
