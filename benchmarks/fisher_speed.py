@@ -71,7 +71,7 @@ def contestants(
 
 def plain(model: Any, batches: Sequence[Sequence[Row]]) -> None:
     for batch in batches:
-        peers.token_losses(model, batch).sum().backward()
+        torch.autograd.backward(peers.token_losses(model, batch).sum())
         model.zero_grad()
 
 
@@ -80,7 +80,7 @@ def full(model: Any, batches: Sequence[Sequence[Row]]) -> None:
     for batch in batches:
         tensors = collate(batch)
         ids, labels = (tensors[name].to(device) for name in ("input_ids", "labels"))
-        model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
+        torch.autograd.backward(model(input_ids=ids, labels=labels, use_cache=False).loss)
         model.zero_grad()
 
 

@@ -55,28 +55,33 @@ def penalties(names: Sequence[str], width: int, *, device: str, seed: int) -> tu
         anchor[f"block.{name}.lora_A.weight"] = random(RANK, width) / width**0.5
         anchor[f"block.{name}.lora_B.weight"] = random(width, RANK) / RANK**0.5
     factors = kronecker_factors(anchor, random)
-    spent = sum(tensor.numel() * tensor.element_size() for tensor in factors.values())
-    small = sketch.fitted({name: tensor.cpu() for name, tensor in factors.items()}, spent // SKETCH)
+    factor = next(iter(factors.values()))
+    # All layers' factors are the same matrix, so that one sketch stands for all.
+    small = sketch.fitted({"": factor.cpu()}, factor.numel() * factor.element_size() // SKETCH)
+    sketched = {key + part: tensor for key in factors for part, tensor in small.items()}
     diagonal = {name: random(*weight.shape).square() for name, weight in anchor.items()}
     change = {f"block.{name}": random(width, width).square() for name in names}
     found = {
         DIAGONAL: DiagonalQuadratic(diagonal, anchor),
         CHANGE: WeightChangeDiagonal(change, anchor, scaling=SCALING),
         KFAC: KroneckerQuadratic(factors, anchor, scaling=SCALING),
-        SKETCHED: KroneckerQuadratic(small, anchor, scaling=SCALING),
+        SKETCHED: KroneckerQuadratic(sketched, anchor, scaling=SCALING),
     }
     weights = {name: (weight + 0.01 * random(*weight.shape)).requires_grad_() for name, weight in anchor.items()}
     return {name: penalty.to(device) for name, penalty in found.items()}, weights
 
 
 def kronecker_factors(anchor: Mapping[str, torch.Tensor], random: Callable[..., torch.Tensor]) -> Tensors:
-    """Random factors G and C for every layer of `anchor`, named as `kronecker` names them."""
+    """Factors G and C of every layer of `anchor`, named as `kronecker` does, one random matrix for each width."""
     found: Tensors = {}
+    made: dict[int, torch.Tensor] = {}
     for name, weight in anchor.items():
         layer, half, _ = name.rsplit(".", 2)
         key, width = (f"{layer}.C", weight.shape[1]) if half == "lora_A" else (f"{layer}.G", weight.shape[0])
-        vectors = random(width, width) / width**0.5
-        found[key] = (vectors @ vectors.T)[None]
+        if width not in made:
+            vectors = random(width, width) / width**0.5
+            made[width] = (vectors @ vectors.T)[None]
+        found[key] = made[width]
     return found
 
 
@@ -120,7 +125,10 @@ def step_share(shape: shapes.Shape, batch: int, tokens: int, arguments: argparse
 
     # Not at the anchor, where the difference is zero.
     step()
-    runs = {"step": step, "penalty": functools.partial(with_gradient, penalty, weights)}
+    runs: dict[str, Callable[[], object]] = {
+        "step": step,
+        "penalty": functools.partial(with_gradient, penalty, weights),
+    }
     seconds = timing.rounds(runs, repetitions=3, device=arguments.device, warm=False)
     return {
         "what": f"{KFAC} of {shape.layers} layers in a step of {batch} × {tokens} tokens",

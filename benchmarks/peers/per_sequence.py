@@ -49,7 +49,7 @@ def opacus(model: Any, batches: Batches) -> Tensors:
     """Opacus: GradSampleModule, whose hooks leave every parameter's gradient of each sequence."""
     from opacus.grad_sample import GradSampleModule
 
-    weights = lora_weights(model)
+    weights: dict[str, Any] = dict(lora_weights(model))
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     wrapped = GradSampleModule(model.train(), loss_reduction="sum", strict=False)
     try:
@@ -59,7 +59,7 @@ def opacus(model: Any, batches: Batches) -> Tensors:
                 tensors = collate(batch)
                 ids, labels = (tensors[name].to(_device(model)) for name in ("input_ids", "labels"))
                 logits, tokens, _ = supervised_logits(model, ids, labels)
-                functional.cross_entropy(logits, tokens, reduction="sum").backward()
+                torch.autograd.backward(functional.cross_entropy(logits, tokens, reduction="sum"))
                 for name, weight in weights.items():
                     squares[name] += weight.grad_sample.square().sum(0)
                     weight.grad_sample = weight.grad = None
@@ -94,10 +94,10 @@ def nngeometry(model: Any, batches: Batches, *, structure: str) -> Tensors:
             ids = tensors["input_ids"].to(_device(model))
             return core.get_input_embeddings()(ids), tensors["labels"].to(_device(model))
 
-    rows = [row for batch in batches for row in batch]
+    rows: Any = [row for batch in batches for row in batch]
     places = iter(range(len(rows)))
     sampler = [[next(places) for _ in batch] for batch in batches]
-    loader = torch.utils.data.DataLoader(rows, batch_sampler=sampler, collate_fn=embedded)
+    loader: Any = torch.utils.data.DataLoader(rows, batch_sampler=sampler, collate_fn=embedded)
     with _flattened(core, endings) as flat:
         layers = LayerCollection()
         for module in flat.values():
@@ -107,7 +107,7 @@ def nngeometry(model: Any, batches: Batches, *, structure: str) -> Tensors:
         data = kind(generator=backend, examples=loader).data
     scale = len(rows) / _tokens(batches)
     if structure == "kfac":
-        factors = {}
+        factors: Tensors = {}
         for name, (inputs, outputs) in zip(flat, data.values(), strict=True):
             layer = f"base_model.model.{name.removesuffix('.base_layer')}"
             factors |= {f"{layer}.G": scale * outputs[None], f"{layer}.C": (inputs / inputs.trace())[None]}
@@ -127,7 +127,8 @@ class _Flat(nn.Module):
         self.weight = linear.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        flat: torch.Tensor = self.linear(x.flatten(0, -2))
+        return flat.unflatten(0, x.shape[:-1])
 
 
 @contextlib.contextmanager
