@@ -125,6 +125,8 @@ def test_earlier_fisher_information_counts_with_the_decay(
 
     earlier, alone, half = diagonal(record), with_decay(0.0), with_decay(0.5)
     for name, tensor in half.items():
+        if name.endswith(".C"):
+            continue  # a mean, see the tests of kronecker.accumulate
         assert tensor.allclose(alone[name] + 0.5 * earlier[name], rtol=1e-5, atol=0), name
         assert not tensor.equal(alone[name]), name
 
