@@ -15,7 +15,7 @@ NOTHING = ewc.Penalty(None, 0.0)
 
 
 def train(loaded, examples, workdir: Path, *, penalty=NOTHING, resume=None, on_checkpoint=None, logs=None, **settings):
-    plain = {"batch_size": 8, "epochs": 2, "learning_rate": 3e-3, "log_steps": 1}
+    plain = {"objective": "weighted_sft", "batch_size": 8, "epochs": 2, "learning_rate": 3e-3, "log_steps": 1}
     return trainer.train(
         loaded,
         examples,
