@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Points of (optimizer step, task loss, EWC penalty), losses in nats per token.
+# Points of (optimizer step, task loss, EWC penalty); the task loss in the objective's own unit.
 Curve = Sequence[tuple[int, float, float]]
 BLUE, LIGHT, GREY, RED, INK, PALE = "#1f6f8b", "#8fbfcd", "#b8bfc6", "#d1495b", "#22303c", "#6b7885"
 
@@ -171,8 +171,8 @@ def _losses(axes: Any, curves: Mapping[str, Curve]) -> None:
     axes.set_ylim(bottom=0)
     axes.tick_params(length=0)
     axes.set_xlabel("optimizer steps")
-    axes.set_ylabel("nats per token")
-    axes.legend(frameon=False, loc="upper right")
+    axes.set_ylabel("loss")
+    axes.legend(frameon=False, loc="center right")
     axes.set_title("Training, week after week", loc="left", fontsize=12, fontweight="bold", pad=24)
 
 
