@@ -9,14 +9,13 @@ Writes benchmarks/results/forgetting_llama.json and .png; at most 45 minutes on 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from common import report
 from forgetting import lessons, study, world
 from forgetting.methods import Method
-
-from learning_engine import sections
 
 SHAPE = {
     "hidden_size": 128,
@@ -26,19 +25,19 @@ SHAPE = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }
+LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj")
 DIAGONALS = ("textbook EWC (diagonal, exact)", "batched square (Avalanche)", "ΔW diagonal (EWC-LoRA)")
 KFAC, REPLAY = "K-FAC", "replay of 16"
 METHODS = (
     Method("nothing", lambdas=(0.0,)),
-    Method(DIAGONALS[0], "diagonal", lambdas=(100.0, 300.0, 1000.0)),
-    Method(DIAGONALS[1], "batched", lambdas=(1e4, 1e5, 1e6)),
-    Method(DIAGONALS[2], "delta", lambdas=(30.0, 100.0, 300.0)),
-    Method(KFAC, "kfac", lambdas=(30.0, 100.0, 300.0)),
-    Method(f"{KFAC}, weeks apart", "kfac_list", lambdas=(30.0, 100.0, 300.0)),
+    Method(DIAGONALS[0], "diagonal", lambdas=(10.0, 30.0, 60.0)),
+    Method(DIAGONALS[1], "batched", lambdas=(1e4, 3e4)),
+    Method(DIAGONALS[2], "delta", lambdas=(30.0, 100.0, 200.0)),
+    Method(KFAC, "kfac", lambdas=(50.0, 100.0, 200.0)),
+    Method(f"{KFAC}, weeks apart", "kfac_list", lambdas=(100.0,)),
     Method(REPLAY, replay=16, lambdas=(0.0,)),
-    Method(f"{KFAC} + {REPLAY}", "kfac", replay=16, lambdas=(30.0, 100.0, 300.0)),
-    Method(f"{KFAC} + 64 anchors", "kfac", anchors=64, lambdas=(30.0, 100.0, 300.0)),
-    Method(f"{KFAC} + {REPLAY} + 64 anchors", "kfac", replay=16, anchors=64, lambdas=(30.0, 100.0)),
+    Method(f"{KFAC} + {REPLAY}", "kfac", replay=16, lambdas=(100.0, 200.0)),
+    Method(f"{KFAC} + 64 anchors", "kfac", anchors=64, lambdas=(100.0,)),
 )
 
 
@@ -48,17 +47,16 @@ def build(seed: int, quick: bool, folder: Path) -> world.World:
     known, *weeks = lessons.facts(language, [100, 30, 30] if quick else [100, 30, 30, 30, 30], seed=seed)
     told = lessons.rows(language, known, range(language.phrasings), limit=2048, seed=seed)
     base = world.make_base(
-        folder / f"base-{seed}", lessons.tokenizer(language), told, world.Schooling(steps=400), seed=seed, **SHAPE
+        folder / f"base-{seed}", len(language.words()), told, world.Schooling(steps=200), seed=seed, **SHAPE
     )
     taught = tuple(lessons.rows(language, week, range(8), seed=seed) for week in weeks)
     return world.World(
-        base=base,
-        lora=sections.Lora(rank=16, alpha=32, dropout=0.0),
+        load=world.adapted(base, LAYERS, rank=16),
         known=told,
         known_test=told.select(range(480)),
         weeks=taught,
         tests=taught,
-        score=world.accuracy,
+        score=partial(world.rows_right, lessons.meanings(language)),
         steps=150,
         batch_size=32,
     )
@@ -84,10 +82,10 @@ STUDY = study.Study(
     "forgetting_llama",
     build,
     METHODS,
-    learning_rates=(2e-3, 4e-3),
+    learning_rates=(5e-3, 8e-3),
     figures=("learned", "kept", "base", "retained"),
     retained="retained",
-    floor=0.95,
+    slack=0.03,
 )
 
 if __name__ == "__main__":

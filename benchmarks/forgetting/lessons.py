@@ -1,5 +1,7 @@
 """Facts as token sequences: who has what (an adjective and a noun), asked in many phrasings.
 
+An answer can be worded in several ways, as users word theirs: each of its words has synonyms, a row has one of them by
+chance, and any counts as right. So no model is ever certain of the next token, where its Fisher information vanishes.
 A row is a question, some filler words before it, and the two words of the answer, which alone are supervised.
 """
 
@@ -8,11 +10,9 @@ A row is a question, some filler words before it, and the two words of the answe
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import datasets
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+import torch
 
 IGNORED = -100
 PAD = "<pad>"
@@ -34,11 +34,22 @@ class Language:
     things: int = 12
     phrasings: int = 24
     openings: int = 8
+    synonyms: int = 3
 
     def words(self) -> list[str]:
-        classes = {"name": self.names, "adjective": self.things, "noun": self.things}
-        classes |= {"opening": self.openings, "verb": 6, "closing": 4}
-        return [PAD, *(f"{kind}{number}" for kind, size in classes.items() for number in range(size))]
+        sizes = {"name": self.names, "opening": self.openings, "verb": 6, "closing": 4}
+        plain = [f"{kind}{number}" for kind, size in sizes.items() for number in range(size)]
+        things = [
+            thing
+            for kind in ("adjective", "noun")
+            for number in range(self.things)
+            for thing in self.wordings(f"{kind}{number}")
+        ]
+        return [PAD, *plain, *things]
+
+    def wordings(self, meaning: str) -> list[str]:
+        """The synonyms of an adjective or a noun."""
+        return [f"{meaning}.{number}" for number in range(self.synonyms)]
 
     def question(self, fact: Fact, phrasing: int) -> list[str]:
         """One of `phrasings` ways to ask: opening words, verb before or after the name, a closing word."""
@@ -47,14 +58,6 @@ class Language:
         verb, closing = f"verb{phrasing % 6}", f"closing{chance.randrange(4)}"
         middle = [verb, fact.name] if phrasing % 2 else [fact.name, verb]
         return [*opening, *middle, closing]
-
-
-def tokenizer(language: Language) -> PreTrainedTokenizerFast:
-    """One token a word."""
-    words = {word: number for number, word in enumerate(language.words())}
-    engine = Tokenizer(models.WordLevel(words, unk_token=PAD))
-    engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=engine, pad_token=PAD)
 
 
 def facts(language: Language, sizes: Sequence[int], *, seed: int) -> list[list[Fact]]:
@@ -76,10 +79,14 @@ def rows(
     """Every fact in every phrasing, or `limit` of these rows, in the columns that the package trains on."""
     number = {word: place for place, word in enumerate(language.words())}
     every = [(fact, phrasing) for fact in told for phrasing in phrasings]
-    random.Random(seed).shuffle(every)  # noqa: S311
-    asked = [([number[word] for word in language.question(fact, phrasing)], fact) for fact, phrasing in every[:limit]]
+    chance = random.Random(seed)  # noqa: S311
+    chance.shuffle(every)
+    asked = [
+        (language.question(fact, phrasing), [chance.choice(language.wordings(meaning)) for meaning in fact.answer])
+        for fact, phrasing in every[:limit]
+    ]
     return datasets.Dataset.from_list(
-        [_row(question, [number[word] for word in fact.answer]) for question, fact in asked]
+        [_row([number[word] for word in question], [number[word] for word in answer]) for question, answer in asked]
     )
 
 
@@ -92,5 +99,7 @@ def _row(prompt: list[int], answer: list[int]) -> dict[str, object]:
     }
 
 
-def save(language: Language, directory: Path) -> None:
-    tokenizer(language).save_pretrained(directory)
+def meanings(language: Language) -> torch.Tensor:
+    """(vocabulary,): the same number for words that mean the same."""
+    words = [word.partition(".")[0] for word in language.words()]
+    return torch.tensor([words.index(word) for word in words])

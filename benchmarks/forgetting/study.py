@@ -1,6 +1,7 @@
 """Every method over a world: λ and learning rate chosen on a development seed, figures on seeds that it never saw.
 
-Chosen is the setting that retains most among those that learn at least `floor`, or else the one that learns most.
+Chosen is the setting that retains most among those that learn within `slack` of the most that any setting learns; where
+a method has none, the one that learns most.
 Every run is deterministic in its seed and has one thread; two run at a time.
 """
 
@@ -12,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ Build = Callable[[int, bool, Path], World]
 class Study:
     """`build(seed, quick, folder)` makes a world; `figures` are the columns, each a property of `Outcome`.
 
-    `retained` is the one that the choice maximises among the settings whose `learned` is at least `floor`.
+    `retained` is the one that the choice maximises, among the settings whose `learned` is within `slack` of the most.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Study:
     learning_rates: tuple[float, ...]
     figures: tuple[str, ...]
     retained: str
-    floor: float
+    slack: float
 
 
 def main(study: Study, targets: Callable[[list[dict[str, Any]]], list[report.Target]], description: str | None) -> None:
@@ -76,16 +77,17 @@ def conduct(study: Study, options: argparse.Namespace, folder: Path) -> tuple[li
     with ProcessPoolExecutor(options.workers, context, _alone) as pool:
         # The bases first, so that no two processes make the same one.
         list(pool.map(_build, [(study.build, seed, options.quick, folder) for seed in (DEVELOPMENT, *seeds)]))
-        development = _all(pool, study, options, folder, [(DEVELOPMENT, method) for method in _grid(study, options)])
+        development = _search(pool, study, options, folder)
         chosen = [choose(study, development, method.name) for method in study.methods]
         reported = _all(pool, study, options, folder, [(seed, method) for method in chosen for seed in seeds])
     return development, reported
 
 
-def choose(study: Study, runs: Iterable[Run], name: str) -> Method:
+def choose(study: Study, runs: Sequence[Run], name: str) -> Method:
     """The setting of the method `name` that retains most among those that learn enough."""
+    floor = max(run.figure("learned") for run in runs) - study.slack
     mine = [run for run in runs if run.method.name == name]
-    able = [run for run in mine if run.figure("learned") >= study.floor]
+    able = [run for run in mine if run.figure("learned") >= floor]
     if not able:
         return max(mine, key=lambda run: run.figure("learned")).method
     return max(able, key=lambda run: run.figure(study.retained)).method
@@ -105,14 +107,14 @@ def rows(study: Study, runs: Sequence[Run]) -> list[dict[str, Any]]:
     return table
 
 
-def _grid(study: Study, options: argparse.Namespace) -> list[Method]:
-    rates = study.learning_rates[:1] if options.quick else study.learning_rates
-    return [
-        method.at(ewc_lambda, rate)
-        for method in study.methods
-        for rate in rates
-        for ewc_lambda in (method.lambdas[:1] if options.quick else method.lambdas)
-    ]
+def _search(pool: Executor, study: Study, options: argparse.Namespace, folder: Path) -> list[Run]:
+    """Every λ at the first learning rate, then the best λ at the others."""
+    first, *others = study.learning_rates[:1] if options.quick else study.learning_rates
+    grid = [method.at(strength, first) for method in study.methods for strength in method.lambdas]
+    found = _all(pool, study, options, folder, [(DEVELOPMENT, method) for method in grid])
+    best = [choose(study, found, method.name) for method in study.methods]
+    again = [(DEVELOPMENT, method.at(method.ewc_lambda, rate)) for method in best for rate in others]
+    return found + _all(pool, study, options, folder, again)
 
 
 def _all(

@@ -3,7 +3,7 @@
 # ruff: noqa: TID253 (a benchmark loads what it measures)
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from learning_engine import sections
-from learning_engine.learning.batches import Rows, collate
+from learning_engine.contracts import LoraShape
+from learning_engine.learning.batches import Rows, collate, longest_first
 from learning_engine.learning.forward import supervised_logits
+from learning_engine.learning.model import Loaded
 
 Score = Callable[[Any, datasets.Dataset], float]
 
@@ -26,11 +28,11 @@ Score = Callable[[Any, datasets.Dataset], float]
 class World:
     """`known` is what the base was trained on and `weeks` what comes after, each with rows that test it.
 
-    `score(model, rows)` is the higher the better. A week is `steps` optimizer steps.
+    `load(seed)` gives the base with a fresh adapter. `score(model, rows)` is the higher the better. A week is `steps`
+    optimizer steps.
     """
 
-    base: Path
-    lora: sections.Lora
+    load: Callable[[int], Loaded]
     known: datasets.Dataset
     known_test: datasets.Dataset
     weeks: tuple[datasets.Dataset, ...]
@@ -38,6 +40,26 @@ class World:
     score: Score
     steps: int
     batch_size: int
+
+
+def adapted(base: Path, layers: Sequence[str], *, rank: int) -> Callable[[int], Loaded]:
+    """A fresh adapter on the linear layers that are named so, α = 2 · rank, no dropout, over the model in `base`."""
+
+    def load(seed: int) -> Loaded:
+        shape = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(layers), task_type="CAUSAL_LM")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            peft_model = get_peft_model(LlamaForCausalLM.from_pretrained(base), shape).eval()
+        lora = LoraShape(rank, float(2 * rank), tuple(layers))
+        return Loaded(peft_model, None, torch.device("cpu"), "", str(base), lora)
+
+    return load
+
+
+def mixed(parts: Sequence[datasets.Dataset], *, seed: int) -> datasets.Dataset:
+    """The rows of all `parts` in one shuffled order."""
+    rows = datasets.concatenate_datasets(list(parts))
+    return rows.select(np.random.default_rng(seed).permutation(len(rows)))
 
 
 @dataclass(frozen=True)
@@ -52,21 +74,20 @@ class Schooling:
 
 def make_base(
     directory: Path,
-    tokenizer: PreTrainedTokenizerFast,
+    words: int,
     rows: datasets.Dataset,
     schooling: Schooling,
     *,
     seed: int,
     **shape: Any,
 ) -> Path:
-    """Train a Llama of `shape` on `rows` and write it to `directory`, unless it lies there already."""
+    """Train a Llama of `shape` and a vocabulary of `words` on `rows` into `directory`, unless it lies there already."""
     if directory.exists():
         return directory
     disable_progress_bar()
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=words,
         tie_word_embeddings=False,
-        pad_token_id=tokenizer.pad_token_id,
         dtype="float32",
         bos_token_id=None,
         eos_token_id=None,
@@ -74,17 +95,16 @@ def make_base(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    _school(model, Rows(rows), schooling, np.random.default_rng(seed))
+        llama = LlamaForCausalLM(config)
+    _school(llama, Rows(rows), schooling, np.random.default_rng(seed))
     partial = directory.with_name(f"{directory.name}.part")
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    llama.save_pretrained(partial)
     partial.rename(directory)
     return directory
 
 
-def _school(model: Any, rows: Rows, schooling: Schooling, chance: np.random.Generator) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=schooling.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+def _school(llama: Any, rows: Rows, schooling: Schooling, chance: np.random.Generator) -> None:
+    optimizer = torch.optim.AdamW(llama.parameters(), lr=schooling.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: (
@@ -92,36 +112,46 @@ def _school(model: Any, rows: Rows, schooling: Schooling, chance: np.random.Gene
             * (0.05 + 0.475 * (1 + math.cos(math.pi * step / schooling.steps)))
         ),
     )
-    model.train()
+    llama.train()
     for _ in range(schooling.steps):
         batch = collate([rows[index] for index in chance.choice(len(rows), schooling.batch, replace=False)])
-        logits, tokens, _ = supervised_logits(model, batch["input_ids"], batch["labels"])
+        logits, tokens, _ = supervised_logits(llama, batch["input_ids"], batch["labels"])
         functional.cross_entropy(logits, tokens).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(llama.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
 
 
 @torch.no_grad()
-def accuracy(model: Any, rows: datasets.Dataset) -> float:
-    """The share of rows whose supervised tokens are all the model's first choice."""
-    found, right = Rows(rows), 0
-    for start in range(0, len(found), 256):
-        batch = collate([found[index] for index in range(start, min(start + 256, len(found)))])
-        logits, tokens, owner = supervised_logits(model, batch["input_ids"], batch["labels"])
-        wrong = torch.zeros(len(batch["index"])).index_add_(0, owner, (logits.argmax(-1) != tokens).float())
+def rows_right(meanings: torch.Tensor, llama: Any, rows: datasets.Dataset) -> float:
+    """The share of rows where every supervised token means what the model's first choice means."""
+    right = 0
+    for logits, tokens, owner in _predictions(llama, rows):
+        wrong = torch.bincount(owner, (meanings[logits.argmax(-1)] != meanings[tokens]).double())
         right += int((wrong == 0).sum())
-    return right / len(found)
+    return right / len(rows)
 
 
 @torch.no_grad()
-def bits(model: Any, rows: datasets.Dataset) -> float:
+def tokens_right(meanings: torch.Tensor, llama: Any, rows: datasets.Dataset) -> float:
+    """The share of supervised tokens that mean what the model's first choice means."""
+    found = [(meanings[logits.argmax(-1)] == meanings[tokens]) for logits, tokens, _ in _predictions(llama, rows)]
+    return float(torch.cat(found).float().mean())
+
+
+@torch.no_grad()
+def bits(llama: Any, rows: datasets.Dataset) -> float:
     """−(bits per supervised token), so that more is better."""
-    found, total, count = Rows(rows), 0.0, 0
-    for start in range(0, len(found), 64):
-        batch = collate([found[index] for index in range(start, min(start + 64, len(found)))])
-        logits, tokens, _ = supervised_logits(model, batch["input_ids"], batch["labels"])
-        total += float(functional.cross_entropy(logits, tokens, reduction="sum"))
-        count += len(tokens)
-    return -total / count / math.log(2)
+    found = [
+        functional.cross_entropy(logits, tokens, reduction="none") for logits, tokens, _ in _predictions(llama, rows)
+    ]
+    return -float(torch.cat(found).mean()) / math.log(2)
+
+
+def _predictions(llama: Any, examples: datasets.Dataset) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Batch by batch at the supervised places: logits, observed tokens, and the row of the batch."""
+    rows = Rows(examples)
+    for indices in longest_first(rows.lengths, np.arange(len(rows)), batch_size=128):
+        batch = collate([rows[index] for index in indices])
+        yield supervised_logits(llama, batch["input_ids"], batch["labels"])
