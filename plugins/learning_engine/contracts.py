@@ -121,6 +121,7 @@ class LoraShape(Record):
 class TrainingMetrics(Record):
     """Losses in nats per supervised token, `task_loss` of kto in units of the weights instead.
 
+    `replayed` of the `examples` come from earlier windows' reservoirs.
     `ewc_loss` is the penalty at the last step, λ included, and `ewc_lambda` its λ; `predicted_kl` is what the penalty
     says of the KL from a guarded version to the candidate, the mean over the guarded ones, in nats per token.
     """
@@ -143,11 +144,13 @@ class TrainingMetrics(Record):
     ewc_lambda: float | None = None
     predicted_kl: float | None = None
     notes: list[str] = field(default_factory=list)
+    replayed: int = 0
 
 
 @dataclass(frozen=True)
 class Candidate(Record):
-    """A trained adapter that is not a version yet; its archive lies in the run's staging prefix."""
+    """A trained adapter that is not a version yet; its archive lies in the run's staging prefix, and so do the rows
+    that later windows will replay, where there are any (`replay_uri`)."""
 
     run_key: str
     parent: str | None
@@ -161,6 +164,7 @@ class Candidate(Record):
     ewc_lambda: float
     fisher: FisherRecord
     training: TrainingMetrics
+    replay_uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +274,7 @@ class AdapterVersion(Record):
     config: dict[str, Any]
     run: RunInfo
     created_at: datetime
+    replay_uri: str | None = None
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,7 @@ def publish(
             ),
             archive=candidate.uri,
             heldout=resources.store.uri(candidate_key(candidate.run_key, "heldout.parquet")),
+            replay=candidate.replay_uri,
         )
         result.update(version=version.version, accepted=version.accepted)
         return version

@@ -167,6 +167,7 @@ class Training(Section):
     max_grad_norm: float = Field(1.0, gt=0, le=1000)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     gradient_checkpointing: bool = False
+    replay: int = Field(0, ge=0, le=10_000)
     seed: int = Field(17, ge=0, lt=2**32)
     log_steps: int = Field(10, ge=1, le=100_000)
     checkpoint_steps: int = Field(200, ge=1, le=1_000_000)

@@ -11,6 +11,7 @@ from learning_engine import archive, guarding, telemetry
 from learning_engine.contracts import Candidate, Dataset, FisherRecord, TrainingMetrics
 from learning_engine.errors import IntegrityError, StoreError
 from learning_engine.registry import card
+from learning_engine.registry.store import NotFound
 from learning_engine.resources import Resources, adapter_of, candidate_key, workspace
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
     settings = resources.settings
     parent = resources.registry.get(dataset.parent) if dataset.parent else None
     with workspace() as work:
+        snapshot = work / "dataset.parquet"
+        resources.store.get_file(resources.store.key(dataset.uri), snapshot, dataset.sha256)
+        reservoir = _stage_reservoir(resources, dataset.run_key, snapshot)
         loaded = model.load(
             settings.model,
             settings.lora,
@@ -34,7 +38,7 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
             seed=settings.training.seed,
         )
         guarding.same_base(resources, parent, loaded.revision)
-        metrics = _fit(resources, loaded, dataset, fisher, work)
+        metrics = _fit(resources, loaded, dataset, fisher, snapshot)
         files = work / "candidate"
         model.save_adapter(loaded, files)
         (files / "README.md").write_text(card.archive_card(dataset, settings.model.base, resources.shape))
@@ -52,6 +56,7 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
             ewc_lambda=metrics.ewc_lambda or 0.0,
             fisher=fisher,
             training=metrics,
+            replay_uri=reservoir,
         )
         _stage(resources, candidate, work / ARCHIVE)
         return candidate
@@ -72,14 +77,62 @@ def spooled(resources: Resources, run_key: str) -> Candidate | None:
     return candidate
 
 
-def _fit(resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: FisherRecord, work: Path) -> TrainingMetrics:
+def _stage_reservoir(resources: Resources, run_key: str, snapshot: Path) -> str | None:
+    """Stage what later windows will replay of this one; returns its URI, None where there is nothing."""
+    from learning_engine.feedback import replay
+
+    training = resources.settings.training
+    drawn = snapshot.with_name("replay.parquet")
+    if not training.replay or not replay.draw(snapshot, drawn, size=training.replay, seed=training.seed):
+        return None
+    key = candidate_key(run_key, "replay.parquet")
+    resources.store.put_file(key, drawn)
+    return resources.store.uri(key)
+
+
+def _with_replayed(resources: Resources, dataset: Dataset, snapshot: Path) -> Path:
+    """A file of the snapshot's rows and after them those that its ancestors kept; the snapshot itself without any."""
+    from learning_engine.feedback import replay
+
+    settings = resources.settings
+    if not settings.training.replay:
+        return snapshot
+    reservoirs = _reservoirs(resources, dataset.parent, snapshot.parent)
+    joined = snapshot.with_name("joined.parquet")
+    if not replay.join(snapshot, reservoirs, joined, heldout_fraction=settings.dataset.heldout_fraction):
+        return snapshot
+    return joined
+
+
+def _reservoirs(resources: Resources, parent: str | None, work: Path) -> list[Path]:
+    """What retention has left of the reservoirs of `parent` and its ancestors, oldest first."""
+    found: list[Path] = []
+    swept: list[str] = []
+    for version in reversed(resources.registry.lineage(parent)):
+        if version.replay_uri is None:
+            continue
+        path = work / f"replay-{version.version}.parquet"
+        try:
+            resources.store.get_file(resources.store.key(version.replay_uri), path)
+            found.append(path)
+        except NotFound:
+            swept.append(version.version)
+    telemetry.event("train.replay", reservoirs=len(found), swept=swept)
+    return found
+
+
+def _fit(
+    resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: FisherRecord, snapshot: Path
+) -> TrainingMetrics:
     from learning_engine.feedback.dataset import encode
     from learning_engine.learning import ewc, trainer
 
-    settings = resources.settings
-    snapshot = work / "dataset.parquet"
-    resources.store.get_file(resources.store.key(dataset.uri), snapshot, dataset.sha256)
-    encoded = encode(snapshot, loaded.tokenizer, settings.dataset, heldout=False)
+    settings, work = resources.settings, snapshot.parent
+    rows = _with_replayed(resources, dataset, snapshot)
+    replays = rows != snapshot
+    encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False)
+    # What another try replayed may have been swept since: its checkpoints are of another training.
+    checkpoints = f"checkpoints-{archive.sha256_file(rows)[:16]}/" if replays else "checkpoints/"
     guarded = guarding.load(resources, fisher, work / "fisher.safetensors") if fisher.uri else None
     metrics = trainer.train(
         loaded,
@@ -87,18 +140,19 @@ def _fit(resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: Fishe
         ewc.around(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
         settings.training,
         workdir=work / "trainer",
-        resume=_checkpoint(resources, dataset.run_key, work),
-        on_checkpoint=partial(_keep_checkpoint, resources, dataset.run_key),
+        resume=_checkpoint(resources, candidate_key(dataset.run_key, checkpoints), work),
+        on_checkpoint=partial(_keep_checkpoint, resources, candidate_key(dataset.run_key, checkpoints)),
         on_log=lambda fields: telemetry.event("train.progress", run_key=dataset.run_key, **fields),
     )
-    return dataclasses.replace(metrics, dropped=encoded.dropped)
+    replayed = sum(row >= dataset.rows for row in encoded.examples["row"]) if replays else 0
+    return dataclasses.replace(metrics, dropped=encoded.dropped, replayed=replayed)
 
 
-def _checkpoint(resources: Resources, run_key: str, work: Path) -> Path | None:
-    """The newest whole checkpoint of this run in the bucket, unpacked; None for a fresh start."""
+def _checkpoint(resources: Resources, prefix: str, work: Path) -> Path | None:
+    """The newest whole checkpoint below `prefix` in the bucket, unpacked; None for a fresh start."""
     from learning_engine.learning import checkpoint
 
-    found = sorted(item.key for item in resources.store.list(candidate_key(run_key, "checkpoints/")))
+    found = sorted(item.key for item in resources.store.list(prefix))
     if not found:
         return None
     packed, directory = work / "checkpoint.tar.gz", work / "checkpoint"
@@ -115,14 +169,15 @@ def _checkpoint(resources: Resources, run_key: str, work: Path) -> Path | None:
     return directory
 
 
-def _keep_checkpoint(resources: Resources, run_key: str, directory: Path) -> None:
-    """Upload one checkpoint and drop the one before. A store that fails costs the checkpoint, not the training."""
+def _keep_checkpoint(resources: Resources, prefix: str, directory: Path) -> None:
+    """Upload one checkpoint below `prefix` and drop the one before. A store that fails costs the checkpoint, and the
+    training goes on."""
     step = int(directory.name.rsplit("-", 1)[-1])
     packed = directory.with_suffix(".tar.gz")
     archive.pack(directory, packed)
-    key = candidate_key(run_key, f"checkpoints/{step:08d}.tar.gz")
+    key = f"{prefix}{step:08d}.tar.gz"
     try:
-        older = [item.key for item in resources.store.list(candidate_key(run_key, "checkpoints/"))]
+        older = [item.key for item in resources.store.list(prefix)]
         resources.store.put_file(key, packed)
         resources.store.delete([name for name in older if name != key])
     except StoreError as error:

@@ -58,6 +58,13 @@ def test_the_chain_in_three_figures(mock_store: Store, mock_registry: Registry) 
     assert "| 17 conversations with liked answers |" in text
 
 
+def test_what_was_replayed_is_counted(mock_store: Store, mock_registry: Registry) -> None:
+    version = third(mock_store, mock_registry)
+    assert "Replayed" not in card.render(version)
+    replayed = replace(version, training=replace(version.training, replayed=1200))
+    assert "| Replayed | 1,200 of these, from earlier windows |" in card.render(replayed)
+
+
 def test_what_was_set_aside_is_counted_by_reason(mock_store: Store, mock_registry: Registry) -> None:
     text = card.render(third(mock_store, mock_registry))
     assert "| set aside: burst | 1,200 |\n| set aside: contradictory | 4 |" in text

@@ -52,6 +52,7 @@ def test_keys() -> None:
     assert manifest.adapter_key("v1.3", manifest.METADATA) == "adapters/v1.3/metadata.json"
     assert manifest.fisher_key("base-1f", "fisher.json") == "fisher/base-1f/fisher.json"
     assert manifest.heldout_key("v1.3") == "heldout/v1.3/heldout.parquet"
+    assert manifest.replay_key("v1.3") == "replay/v1.3/replay.parquet"
     assert manifest.run_key("ab", "checkpoints/1.tar.gz") == "runs/ab/checkpoints/1.tar.gz"
     assert manifest.run_key("ab", "checkpoints/") == "runs/ab/checkpoints/"
 

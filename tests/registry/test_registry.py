@@ -18,7 +18,7 @@ from learning_engine.registry.draft import Claim
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
 from tests.registry.conftest import Connect, fresh
-from tests.registry.work import SHAPE, chain, stage, week
+from tests.registry.work import SHAPE, chain, stage, week, with_reservoir
 
 
 def parent_for(registry: Registry, window: Window, **changes: Any) -> str | None:
@@ -52,6 +52,16 @@ def test_a_version_stands_on_its_own(store: Store, registry: Registry) -> None:
     assert AdapterVersion.from_json(store.get_json("adapters/v1.0/metadata.json")) == version
     assert store.get_bytes("adapters/v1.0/README.md").decode().count("# v1.0") == 1
     assert upkeep.audit(store, registry) == []
+
+
+def test_what_will_be_replayed_moves_to_its_version(mock_store: Store, mock_registry: Registry) -> None:
+    assert stage(mock_store, "run0", week(0)).publish(mock_registry).replay_uri is None
+    version = with_reservoir(mock_store, stage(mock_store, "run1", week(1), "v1.0")).publish(mock_registry)
+    assert version.replay_uri == mock_store.uri("replay/v1.1/replay.parquet")
+    assert mock_store.get_bytes("replay/v1.1/replay.parquet") == b"rows of run1"
+    body = version.to_json()
+    del body["replay_uri"], body["training"]["replayed"]  # metadata of before there was replay
+    assert AdapterVersion.from_json(body) == dataclasses.replace(version, replay_uri=None)
 
 
 def test_without_heldout_rows_and_probes(mock_store: Store, mock_registry: Registry) -> None:

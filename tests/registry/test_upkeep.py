@@ -14,7 +14,7 @@ from learning_engine.registry.store import Store
 from learning_engine.sections import Retention
 from tests.registry.test_registry import crash_after
 from tests.registry.test_store import corrupt
-from tests.registry.work import chain, deployment, stage, week
+from tests.registry.work import chain, deployment, stage, week, with_reservoir
 
 RETENTION = Retention(text_days=90, runs_days=30, rejected_days=180)
 
@@ -123,6 +123,30 @@ def test_text_goes_after_its_time_and_is_not_missed(house: Store) -> None:
     ]
 
 
+def test_a_reservoir_goes_with_the_text_even_of_the_live_version(mock_store: Store, mock_registry: Registry) -> None:
+    for number, parent in ((0, None), (1, "v1.0")):
+        with_reservoir(mock_store, stage(mock_store, f"run{number}", week(number), parent)).publish(mock_registry)
+    Ledger(mock_store).record(deployment("v1.1", datetime(2026, 10, 1, tzinfo=UTC)))
+    reservoirs = {f"replay/v1.{number}/replay.parquet" for number in range(2)}
+    assert "replay" not in sweep(mock_store, 89).objects
+    assert keys(mock_store, "replay/") == reservoirs
+    assert sweep(mock_store, 91).objects["replay"] == 2
+    assert keys(mock_store, "replay/") == set()
+    assert "replay/v1.1/replay.parquet" in mock_store.get_json("adapters/v1.1/swept.json")["swept"]
+    assert upkeep.audit(mock_store, mock_registry) == []
+
+
+def test_the_audit_reads_reservoirs_too(mock_store: Store, mock_registry: Registry) -> None:
+    for number, parent in ((0, None), (1, "v1.0")):
+        with_reservoir(mock_store, stage(mock_store, f"run{number}", week(number), parent)).publish(mock_registry)
+    mock_store.delete(["replay/v1.0/replay.parquet"])
+    corrupt(mock_store, "replay/v1.1/replay.parquet", b"other rows")
+    missing, altered = upkeep.audit(mock_store, mock_registry)
+    assert str(missing) == mock_store.uri("replay/v1.0/replay.parquet") + ": missing"
+    assert altered.uri == mock_store.uri("replay/v1.1/replay.parquet")
+    assert "expected sha256" in altered.problem
+
+
 def test_only_rejected_archives_go(house: Store) -> None:
     sweep(house, 91)
     assert sweep(house, 181).objects == {"rejected": 1}
@@ -143,14 +167,14 @@ def test_a_rejected_version_that_a_person_deployed_stays(house: Store) -> None:
 
 def test_orphans_of_crashed_runs_go(mock_store: Store, mock_registry: Registry) -> None:
     chain(mock_store, mock_registry, 1)
-    work = stage(mock_store, "crashed", week(1), "v1.0")
-    with crash_after(mock_store.client, 4):
+    work = with_reservoir(mock_store, stage(mock_store, "crashed", week(1), "v1.0"))
+    with crash_after(mock_store.client, 5):
         work.publish(mock_registry)
     orphans = {f"adapters/v1.1/{name}" for name in ("claim.json", "adapter.tar.gz", "probes.json")}
-    orphans.add("heldout/v1.1/heldout.parquet")
+    orphans |= {"heldout/v1.1/heldout.parquet", "replay/v1.1/replay.parquet"}
     assert orphans <= keys(mock_store)
     assert "claims" not in sweep(mock_store, 29).objects
-    assert sweep(mock_store, 31).objects["claims"] == 4
+    assert sweep(mock_store, 31).objects["claims"] == 5
     assert not orphans & keys(mock_store)
     assert upkeep.audit(mock_store, mock_registry) == []
 

@@ -39,9 +39,10 @@ class Work:
     draft: Draft
     archive: str
     heldout: str | None
+    replay: str | None = None
 
     def publish(self, registry: Registry) -> AdapterVersion:
-        return registry.publish(self.draft, archive=self.archive, heldout=self.heldout)
+        return registry.publish(self.draft, archive=self.archive, heldout=self.heldout, replay=self.replay)
 
 
 def stage(store: Store, key: str, window: Window, parent: str | None = None, **changes: Any) -> Work:
@@ -77,6 +78,13 @@ def stage(store: Store, key: str, window: Window, parent: str | None = None, **c
     draft = dataclasses.replace(draft, **changes)
     draft = dataclasses.replace(draft, report=dataclasses.replace(draft.report, accepted=draft.accepted))
     return Work(draft, archive, heldout)
+
+
+def with_reservoir(store: Store, work: Work) -> Work:
+    """The same work with rows staged that later windows will replay."""
+    place = manifest.run_key(work.draft.run_key, "replay.parquet")
+    store.put_bytes(place, f"rows of {work.draft.run_key}".encode())
+    return dataclasses.replace(work, replay=store.uri(place))
 
 
 def dataset(key: str, window: Window, parent: str | None, *, uri: str, sha256: str) -> Dataset:

@@ -211,6 +211,7 @@ def _training(version: AdapterVersion) -> str:
     guarded = f"{fisher.guards}: {fisher.kind}, {fisher.labels} labels, {fisher.n_sequences:,} sequences"
     if fisher.uri is None:
         guarded = cell(fisher.note) or "nothing"
+    replayed = [("Replayed", f"{training.replayed:,} of these, from earlier windows")] if training.replayed else []
     return table(
         ("", ""),
         [
@@ -218,6 +219,7 @@ def _training(version: AdapterVersion) -> str:
             ("EWC loss at the last step", f"{number(training.ewc_loss)} (λ = {version.ewc_lambda:g})"),
             ("Guarded by the Fisher information of", guarded),
             ("Steps", f"{training.steps:,} over {training.examples:,} examples"),
+            *replayed,
             ("Left out", dropped or "nothing"),
             ("Time", f"{training.seconds:,.1f} s, {training.tokens_per_second:,.0f} tokens/s"),
             ("Device", f"{cell(training.device)}, {cell(training.precision)}"),

@@ -13,7 +13,7 @@ from typing import Self
 from learning_engine.contracts import LoraShape
 from learning_engine.errors import RegistryError
 
-ADAPTERS, FISHER, HELDOUT, RUNS = "adapters/", "fisher/", "heldout/", "runs/"
+ADAPTERS, FISHER, HELDOUT, REPLAY, RUNS = "adapters/", "fisher/", "heldout/", "replay/", "runs/"
 LEDGER, CURRENT = "deployments/ledger/", "deployments/current.json"
 # The objects of one version below adapters/<version>/; metadata is written last, and its presence is the version.
 ARCHIVE, CARD, CLAIM, PROBES = "adapter.tar.gz", "README.md", "claim.json", "probes.json"
@@ -76,6 +76,10 @@ def fisher_key(guards: str, name: str) -> str:
 
 def heldout_key(version: str) -> str:
     return f"{HELDOUT}{_name(version)}/heldout.parquet"
+
+
+def replay_key(version: str) -> str:
+    return f"{REPLAY}{_name(version)}/replay.parquet"
 
 
 def run_key(run: str, name: str) -> str:

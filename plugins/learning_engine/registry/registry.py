@@ -112,8 +112,9 @@ class Registry:
         except NotFound:
             return None
 
-    def publish(self, draft: Draft, *, archive: str, heldout: str | None) -> AdapterVersion:
-        """Make the staged archive, held-out set and probes (URIs) a version; the same run key again returns that one.
+    def publish(self, draft: Draft, *, archive: str, heldout: str | None, replay: str | None = None) -> AdapterVersion:
+        """Make the staged archive, held-out set, reservoir and probes (URIs) a version; the same run key again returns
+        that one.
 
         Raises ParentMoved where `draft.parent` is not the right parent any more, IntegrityError where a staged
         object is not what its record says.
@@ -128,7 +129,7 @@ class Registry:
         self._check_parent(draft)
         for _ in range(CLAIM_TRIES):
             number = str(self._claim(draft))
-            version = self._complete(draft, number, archive=archive, heldout=heldout)
+            version = self._complete(draft, number, archive=archive, heldout=heldout, replay=replay)
             self.store.put_if_absent(manifest.adapter_key(number, manifest.METADATA), encode(version.to_json()))
             published = self.get(number)
             if published.run_key == draft.run_key:
@@ -189,16 +190,21 @@ class Registry:
         except NotFound:
             return None
 
-    def _complete(self, draft: Draft, number: str, *, archive: str, heldout: str | None) -> AdapterVersion:
+    def _complete(
+        self, draft: Draft, number: str, *, archive: str, heldout: str | None, replay: str | None
+    ) -> AdapterVersion:
         """Put everything but the metadata into place."""
         key = manifest.adapter_key(number, manifest.ARCHIVE)
         self._take(archive, key, draft.sha256)
         if heldout is not None:
             self._take(heldout, manifest.heldout_key(number), None)
+        if replay is not None:
+            self._take(replay, manifest.replay_key(number), None)
         version = AdapterVersion(
             version=number,
             uri=self.store.uri(key),
             heldout_uri=self.store.uri(manifest.heldout_key(number)) if heldout else None,
+            replay_uri=self.store.uri(manifest.replay_key(number)) if replay else None,
             created_at=datetime.now(UTC),
             **{field.name: getattr(draft, field.name) for field in dataclasses.fields(draft)},
         )

@@ -3,9 +3,9 @@
 What users wrote is kept for `text_days`, runs and what crashed runs left for `runs_days`, rejected archives for
 `rejected_days`. Never swept: metadata, accepted archives, Fisher information that is a version's newest or that a
 version was trained under, anything of the live version and of the one that a rollback returns to but their held-out
-sets, the archives of the live version's ancestors, and the snapshot of a version whose Fisher information has still to
-be measured. What is swept of a version is noted in its swept.json, so that the audit tells what retention took from
-what was lost.
+sets and reservoirs, the archives of the live version's ancestors, and the snapshot of a version whose Fisher
+information has still to be measured. What is swept of a version is noted in its swept.json, so that the audit tells
+what retention took from what was lost.
 """
 
 import re
@@ -25,7 +25,10 @@ from learning_engine.registry.store import NotFound, Store, Stored
 from learning_engine.sections import Retention
 
 THREADS = 4
-_OF_VERSION = re.compile(r"(?:adapters|fisher|heldout)/(v[0-9]+\.[0-9]+)/.+")
+# Where the objects of versions lie; TEXTS hold users' words.
+TEXTS = (manifest.HELDOUT, manifest.REPLAY)
+PLACES = (manifest.ADAPTERS, manifest.FISHER, *TEXTS)
+_OF_VERSION = re.compile(r"(?:adapters|fisher|heldout|replay)/(v[0-9]+\.[0-9]+)/.+")
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,14 @@ def _parts(
     now: datetime,
 ) -> Iterator[Doomed]:
     """The parts of published versions that are kept for a time only."""
-    present = {stored.key: stored for stored in (*store.list(manifest.ADAPTERS), *store.list(manifest.HELDOUT))}
+    present = {stored.key: stored for prefix in (manifest.ADAPTERS, *TEXTS) for stored in store.list(prefix)}
     for version in versions:
         name, age = version.version, now - version.created_at
         text_is_over = age > timedelta(days=retention.text_days)
         rejected_is_over = not version.accepted and age > timedelta(days=retention.rejected_days)
         for kind, key, over in (
             ("heldout", manifest.heldout_key(name), text_is_over),
+            ("replay", manifest.replay_key(name), text_is_over),
             ("probes", manifest.adapter_key(name, manifest.PROBES), text_is_over and name not in held),
             ("rejected", manifest.adapter_key(name, manifest.ARCHIVE), rejected_is_over and name not in chain),
         ):
@@ -125,12 +129,7 @@ def _parts(
 def _orphans(store: Store, versions: list[AdapterVersion], before: datetime) -> Iterator[Doomed]:
     """What stands under a number that was claimed before `before` and never became a version."""
     published = {version.version for version in versions}
-    objects = (
-        stored
-        for prefix in (manifest.ADAPTERS, manifest.FISHER, manifest.HELDOUT)
-        for stored in store.list(prefix)
-        if _OF_VERSION.fullmatch(stored.key)
-    )
+    objects = (stored for prefix in PLACES for stored in store.list(prefix) if _OF_VERSION.fullmatch(stored.key))
     for name, group in _grouped(objects, lambda key: key.split("/")[1]):
         if name not in published and _newest(group) < before:
             yield from (Doomed("claims", stored) for stored in group)
@@ -176,9 +175,7 @@ def audit(store: Store, registry: Registry) -> list[Finding]:
             expected |= _expected(store, registry.get(name))
         except (IntegrityError, RecordError) as error:
             findings.append(Finding(store.uri(f"{manifest.ADAPTERS}{name}/"), str(error)))
-    present = {
-        stored.key for prefix in (manifest.ADAPTERS, manifest.FISHER, manifest.HELDOUT) for stored in store.list(prefix)
-    }
+    present = {stored.key for prefix in PLACES for stored in store.list(prefix)}
     findings += [Finding(store.uri(key), "missing") for key in sorted(set(expected) - present)]
     with ThreadPoolExecutor(THREADS) as pool:
         checked = pool.map(lambda key: _check(store, key, expected.get(key)), sorted(present))
@@ -194,6 +191,8 @@ def _expected(store: Store, version: AdapterVersion) -> dict[str, str | None]:
     }
     if version.heldout_uri:
         expected[manifest.heldout_key(name)] = None
+    if version.replay_uri:
+        expected[manifest.replay_key(name)] = None
     if probes:
         expected[manifest.adapter_key(name, manifest.PROBES)] = probes.sha256
     expected = {key: sha256 for key, sha256 in expected.items() if key not in _swept(store, name)}

@@ -1,0 +1,123 @@
+"""Which rows of a window are kept to be replayed, and how they join a later one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from learning_engine.feedback import replay, snapshot
+
+from .conftest import WITH_PEOPLE, Lines, row
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+def window(tmp_path: Path) -> Path:
+    """The snapshot of sixty rows of twenty conversations; every fourth thumb points down, some rows are held out."""
+    lines = Lines(tmp_path / "feedback.jsonl")
+    thumbs = ("thumbs_down", "thumbs_up", "thumbs_up", "thumbs_up")
+    lines.fill(
+        *(row(f"question {i}", thumb=thumbs[i % 4], user=f"u{i % 3}", conversation=f"c{i % 20}") for i in range(60))
+    )
+    path = tmp_path / "snapshot.parquet"
+    lines.snapshot(path, lines.feedback(columns=WITH_PEOPLE))
+    return path
+
+
+def rows_of(path: Path) -> Rows:
+    rows: Rows = pq.read_table(path).to_pylist()
+    return rows
+
+
+def draw(window: Path, size: int, seed: int = 1) -> Rows:
+    target = window.with_name("replay.parquet")
+    assert replay.draw(window, target, size=size, seed=seed) == pq.read_table(target).num_rows
+    return rows_of(target)
+
+
+def put(path: Path, rows: Rows) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows, schema=snapshot.SCHEMA), path)
+    return path
+
+
+def may_be_drawn(window: Path) -> Rows:
+    return [one for one in rows_of(window) if one["rating"] > 0 and not one["heldout"]]
+
+
+def test_liked_rows_that_are_not_held_out_are_drawn_in_their_order(window: Path) -> None:
+    whole, able = rows_of(window), may_be_drawn(window)
+    assert {one["rating"] for one in whole if one["heldout"]} == {1, -1}
+    assert draw(window, 1000) == able != []
+    assert pq.read_schema(window.with_name("replay.parquet")).equals(snapshot.SCHEMA)
+    few = draw(window, 5)
+    assert len(few) == 5
+    assert few == [one for one in able if one in few]
+
+
+def test_the_seed_decides_and_the_order_of_the_window_does_not(window: Path) -> None:
+    first = draw(window, 5)
+    target = window.with_name("replay.parquet")
+    before = target.read_bytes()
+    assert draw(window, 5) == first
+    assert target.read_bytes() == before
+    assert draw(window, 5, seed=2) != first
+    shuffled = np.random.default_rng(0).permutation(rows_of(window)).tolist()
+    put(window, shuffled)
+    assert sorted(draw(window, 5), key=lambda one: one["message"]) == sorted(first, key=lambda one: one["message"])
+
+
+def test_a_conversation_gives_a_second_row_only_when_each_has_given_one(window: Path) -> None:
+    conversations = {one["conversation"] for one in may_be_drawn(window)}
+    count = len(conversations)
+    assert count < len(may_be_drawn(window))
+    assert {one["conversation"] for one in draw(window, count)} == conversations
+    assert len(draw(window, count + 3)) == count + 3
+
+
+def test_a_message_that_several_users_liked_is_drawn_once(window: Path) -> None:
+    one = may_be_drawn(window)[0]
+    users = [{**one, "user": letter * 64} for letter in "ba"]
+    put(window, users)
+    assert draw(window, 10) == [users[1]]  # whichever of them stands first in the window
+    put(window, users[::-1])
+    assert draw(window, 10) == [users[1]]
+
+
+def test_a_window_without_liked_rows_gives_none(window: Path) -> None:
+    put(window, [one for one in rows_of(window) if one["rating"] < 0])
+    assert draw(window, 10) == []
+
+
+def join(window: Path, *reservoirs: Rows, heldout_fraction: float = 0.0) -> Rows:
+    """What stands after the window's own rows."""
+    target, own = window.with_name("joined.parquet"), rows_of(window)
+    paths = [put(window.with_name(f"replay-{number}.parquet"), rows) for number, rows in enumerate(reservoirs)]
+    count = replay.join(window, paths, target, heldout_fraction=heldout_fraction)
+    joined = rows_of(target)
+    assert pq.read_schema(target).equals(snapshot.SCHEMA)
+    assert (joined[: len(own)], count) == (own, len(joined) - len(own))
+    return joined[len(own) :]
+
+
+def test_reservoirs_follow_the_rows_of_the_window_and_no_message_twice(window: Path) -> None:
+    a, b, c, *rest = may_be_drawn(window)
+    put(window, rest)
+    assert join(window, [a, b], [b, c]) == [a, b, c]
+    assert join(window) == []
+
+
+def test_what_users_say_in_this_window_stands_for_what_they_said_then(window: Path) -> None:
+    a, b, *_ = may_be_drawn(window)
+    put(window, [{**a, "rating": -1}])
+    assert join(window, [a, b]) == [b]
+
+
+def test_a_conversation_that_is_held_out_now_is_not_replayed(window: Path) -> None:
+    low, high, other = may_be_drawn(window)[:3]
+    low, high = {**low, "conversation": "1" * 64}, {**high, "conversation": "e" * 64}
+    put(window, [other])
+    assert join(window, [low, high], heldout_fraction=0.5) == [high]

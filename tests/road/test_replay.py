@@ -1,0 +1,139 @@
+"""Weeks that keep a few rows, and later weeks that are trained on them again."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow.parquet as pq
+import pytest
+
+from learning_engine import pipeline
+from learning_engine.contracts import AdapterVersion, Candidate
+from learning_engine.registry import card, upkeep
+from tests.road.conftest import Road, week
+from tests.road.test_retries import killed_at
+
+REPLAY = 4
+
+
+@pytest.fixture
+def replaying(road: Road) -> Road:
+    road.teach(0, 1, 2)
+    return road.with_settings(training={"replay": REPLAY, "epochs": 1.0})
+
+
+def rows(road: Road, uri: str | None, path: Path) -> list[dict[str, Any]]:
+    assert uri is not None
+    road.resources.store.get_file(road.resources.store.key(uri), path)
+    found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return found
+
+
+def own_examples(road: Road, version: AdapterVersion, path: Path) -> int:
+    return sum(not row["heldout"] for row in rows(road, version.dataset.uri, path))
+
+
+def train(road: Road, number: int) -> Candidate:
+    dataset = pipeline.extract(road.resources, week(number), widen=True)
+    return pipeline.train(road.resources, dataset, pipeline.fisher(road.resources, dataset))
+
+
+@pytest.mark.parametrize("objective", ["kto", "weighted_sft"])
+def test_each_week_is_trained_on_what_the_weeks_before_kept(replaying: Road, objective: str, tmp_path: Path):
+    road = replaying.with_settings(training={"objective": objective})
+    chain = [road.learn(week(number)) for number in range(3)]
+    assert [version.parent for version in chain] == [None, "v1.0", "v1.1"]
+    assert [version.training.replayed for version in chain] == [0, REPLAY, 2 * REPLAY]
+    for version in chain:
+        assert version.replay_uri == road.resources.store.uri(f"replay/{version.version}/replay.parquet")
+        own = own_examples(road, version, tmp_path / "dataset.parquet")
+        assert version.training.examples == own + version.training.replayed
+    assert "| Replayed | 8 of these, from earlier windows |" in card.render(chain[2])
+    assert upkeep.audit(road.resources.store, road.resources.registry) == []
+
+
+def test_only_liked_rows_that_are_not_held_out_are_kept(replaying: Road, tmp_path: Path):
+    version = replaying.learn(week(0))
+    kept = rows(replaying, version.replay_uri, tmp_path / "replay.parquet")
+    window = rows(replaying, version.dataset.uri, tmp_path / "dataset.parquet")
+    assert len(kept) == REPLAY
+    assert all(row in window and row["rating"] > 0 and not row["heldout"] for row in kept)
+    again = replaying.in_a_prefix_of_its_own("again")
+    assert rows(again, train(again, 0).replay_uri, tmp_path / "again.parquet") == kept
+    seeded = replaying.with_settings(training={"seed": 5})
+    assert rows(seeded, train(seeded, 0).replay_uri, tmp_path / "seeded.parquet") != kept
+
+
+def test_more_than_a_window_holds_is_all_that_it_holds(replaying: Road, tmp_path: Path):
+    road = replaying.with_settings(training={"replay": 10_000})
+    version = road.learn(week(0))
+    window = rows(road, version.dataset.uri, tmp_path / "dataset.parquet")
+    kept = rows(road, version.replay_uri, tmp_path / "replay.parquet")
+    assert kept == [row for row in window if row["rating"] > 0 and not row["heldout"]]
+
+
+def test_what_retention_took_is_not_replayed_and_no_error(replaying: Road):
+    store, settings = replaying.resources.store, replaying.resources.settings
+    first, second = (replaying.learn(week(number)) for number in range(2))
+    store.delete([store.key(str(first.replay_uri))])
+    assert train(replaying, 2).training.replayed == REPLAY
+    later = datetime.now(UTC) + timedelta(days=settings.retention.text_days + 1)
+    # Its run is over too, or the third week's candidate would be found trained.
+    swept = upkeep.sweep(store, replaying.resources.registry, replaying.resources.ledger, settings.retention, now=later)
+    assert swept.objects["replay"] == 1
+    assert not store.exists(store.key(str(second.replay_uri)))
+    assert train(replaying, 2).training.replayed == 0
+
+
+@contextmanager
+def read_keys(road: Road) -> Iterator[list[str]]:
+    """What is asked of the store meanwhile."""
+    asked: list[str] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        asked.append(unquote(params["url"]))
+
+    hooks = road.resources.store.client.meta.events
+    hooks.register("before-call.s3", note)
+    try:
+        yield asked
+    finally:
+        hooks.unregister("before-call.s3", note)
+
+
+def test_without_replay_nothing_is_kept_and_nothing_read(replaying: Road):
+    kept = replaying.learn(week(0))
+    off = replaying.with_settings(training={"replay": 0})
+    with read_keys(off) as asked:
+        version = off.learn(week(1))
+    assert (version.parent, version.replay_uri, version.training.replayed) == (kept.version, None, 0)
+    assert "Replayed" not in card.render(version)
+    assert asked
+    assert not [url for url in asked if "/replay/" in url or url.endswith("/replay.parquet")]
+
+
+@pytest.fixture
+def interrupted(replaying: Road, caplog: pytest.LogCaptureFixture) -> Road:
+    """The second week's training was killed after a checkpoint."""
+    road = replaying.with_settings(training={"checkpoint_steps": 2, "log_steps": 1})
+    road.learn(week(0))
+    caplog.set_level(logging.INFO, logger="learning_engine")
+    with killed_at(4):
+        train(road, 1)
+    return road
+
+
+def test_a_killed_training_goes_on_with_what_it_replays(interrupted: Road):
+    training = train(interrupted, 1).training
+    assert training.resumed_at_step > 0
+    assert training.replayed == REPLAY
+
+
+def test_a_killed_training_starts_anew_when_its_reservoir_is_gone(interrupted: Road):
+    interrupted.resources.store.delete(["replay/v1.0/replay.parquet"])
+    training = train(interrupted, 1).training
+    assert (training.resumed_at_step, training.replayed) == (0, 0)
