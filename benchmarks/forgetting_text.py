@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/forgetting_text.py
 
 2 layers, d = 128, LoRA of rank 16 on every linear layer, pieces of 64 bytes, all supervised. Scores are −(bits a byte)
-on pieces that were not trained on. Forgotten is, in bits a byte, the mean over the base and the first three weeks of the
-best score ever less the score at the end. Each method is at the λ that forgets least while it learns as well as the
-others. Writes benchmarks/results/forgetting_text.json and .png; at most 45 minutes on two free cores.
+on pieces that were not trained on. Forgotten is, in bits a byte, the mean over the base and the first three weeks of
+the best score ever less the score at the end. Each method is at the λ that forgets least while it learns as well as
+the others. Writes benchmarks/results/forgetting_text.json and .png; at most 45 minutes on two free cores.
 """
 
 from collections.abc import Sequence
