@@ -4,9 +4,10 @@
 
 `weighted_sft` with equal weights is plain supervised fine-tuning, so that both minimise the same loss; `loss` is that
 of all rows after the epoch, in nats per supervised token. TRL runs in its best configuration for such data: batches by
-length, no gradient checkpointing; once with its own sampler, and once with our order of the rows, where both take the
-same steps and must end at the same loss. Once for the record it runs as it comes. Model and data are made before the
-clock starts; it runs from the trainer's making to the end of its last step.
+length (group_by_length sorts within a quarter of a small data set), no gradient checkpointing, and its loss never holds
+the full logits. Beside that it runs on rows that were put into our order beforehand: both then take the same steps and
+must end at the same loss. Once for the record it runs as it comes. Model and data are made before the clock starts; it
+runs from the trainer's making to the end of its last step.
 Prints a table; writes benchmarks/results/training_speed.json.
 """
 
@@ -42,6 +43,7 @@ Run = Callable[[Loaded, Path], object]
 def contestants(examples: Any, arguments: argparse.Namespace, batch: int, learning_rate: float) -> dict[str, Run]:
     seed, device = arguments.seed, arguments.device
     settings = sections.Training(
+        objective="weighted_sft",
         epochs=1,
         learning_rate=learning_rate,
         batch_size=batch,
@@ -128,17 +130,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     title = shapes.describe(shape, examples, batch=batch)
     print(f"{title}; {arguments.threads} threads, seed {arguments.seed}")
     before = mean_loss(shapes.loaded(shape, device=arguments.device, seed=arguments.seed), examples)
-    runs = contestants(examples, arguments, batch, learning_rate=1e-3)
+    runs = contestants(examples, arguments, batch, learning_rate=2e-4)
     rounds = 1 if arguments.tiny else 5 if arguments.full else 2
     rows = list(measure(runs, shape, examples, arguments, rounds=rounds))
     found = {row["what"]: row for row in rows}
-    best = min((found[name] for name in (BEST, SAME_ORDER)), key=lambda row: row["ratio"])
     apart = abs(found[OURS]["loss"] - found[SAME_ORDER]["loss"])
     report.publish(
         "training_speed",
         rows=[*rows, {"what": "before training", "loss": before}],
         targets=[
-            report.Target(f"{best['what']}, ÷ ours", best["ratio"], ">=", FASTER),
+            report.Target(f"{BEST}, ÷ ours", found[BEST]["ratio"], ">=", FASTER),
             report.Target("difference of the final losses after the same steps, nats", apart, "<=", APART),
         ],
         packages=("torch", "transformers", "peft", "trl"),

@@ -63,4 +63,4 @@ def test_training_speed_ends_where_the_peer_ends(tmp_path):
     found = run("training_speed", tmp_path)
     losses = {row["what"]: row["loss"] for row in found["rows"]}
     assert losses["ours"] == pytest.approx(losses["TRL, our order of the rows"], abs=1e-4)
-    assert losses["ours"] < losses["before training"] - 0.1
+    assert losses["ours"] < losses["before training"] - 0.01
