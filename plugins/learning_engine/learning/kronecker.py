@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 
+from learning_engine.learning.model import lora_weights
 from learning_engine.learning.watch import Watch
 
 Tensors = dict[str, torch.Tensor]
@@ -31,8 +32,13 @@ class KroneckerSums(Watch):
     def __init__(self, model: Any) -> None:
         layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
         super().__init__(model, layers)
-        self._home = _home(model, layers)
-        self._sums: Tensors = {}
+        self._wide = torch.promote_types(next(iter(lora_weights(model).values())).dtype, torch.float32)
+        home = _home(model, layers)
+        self._sums: Tensors = {
+            f"{name}.{half}": torch.zeros(width, width, dtype=self._wide, device=home)
+            for name, layer in layers.items()
+            for half, width in (("G", layer.out_features), ("C", layer.in_features))
+        }
         self._matters = torch.zeros(0)
 
     def begin(self, supervised: torch.Tensor) -> None:
@@ -42,9 +48,8 @@ class KroneckerSums(Watch):
         self._matters = torch.nn.functional.pad(later, (0, 1))[..., None]
 
     def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
-        wide = torch.promote_types(gradient.dtype, torch.float32)
         # Values at padding are finite, and become zero.
-        x, delta = (each.to(wide) * self._matters for each in (entered, gradient))
+        x, delta = (each.to(self._wide) * self._matters for each in (entered, gradient))
         self._add(f"{name}.G", delta, (x @ x.mT) @ delta)
         self._add(f"{name}.C", x, (delta @ delta.mT) @ x)
 
@@ -60,13 +65,11 @@ class KroneckerSums(Watch):
 
     def _add(self, key: str, left: torch.Tensor, right: torch.Tensor) -> None:
         """Add Σ_n left_nᵀ right_n, as one product over all positions of the batch."""
-        left, right = left.flatten(0, 1), right.flatten(0, 1)
-        if key not in self._sums:
-            self._sums[key] = torch.zeros(left.shape[1], left.shape[1], dtype=left.dtype, device=self._home)
-        if self._home == left.device:
-            self._sums[key].addmm_(left.mT, right)
+        left, right, total = left.flatten(0, 1), right.flatten(0, 1), self._sums[key]
+        if total.device == left.device:
+            total.addmm_(left.mT, right)
         else:
-            self._sums[key] += (left.mT @ right).to(self._home)
+            total += (left.mT @ right).to(total.device)
 
 
 def accumulate(
