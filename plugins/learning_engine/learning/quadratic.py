@@ -45,11 +45,17 @@ class KroneckerQuadratic(nn.Module):
 class _Stack(nn.Module):
     """Layers of one shape, every factor stacked over them: l layers."""
 
+    gb: torch.Tensor
+    ac: torch.Tensor
+
     def __init__(self, layers: list[str], tensors: Tensors, anchor: Tensors, scaling: float) -> None:
         super().__init__()
         self._layers, self._scaling = layers, scaling
         self.g, self.c = (_Factor([_parts(tensors, f"{layer}.{half}") for layer in layers]) for half in "GC")
         self.a, self.b = (nn.Parameter(self._stacked(anchor, half).detach(), requires_grad=False) for half in (A, B))
+        # What never changes; at a step only the differences meet the factors.
+        self.register_buffer("gb", self.g.times(scaling * self.b))
+        self.register_buffer("ac", self.c.times(self.a.mT).mT)
 
     def forward(self, weights: Tensors) -> torch.Tensor:
         flat = [weights[layer + half] for half in (A, B) for layer in self._layers]
@@ -59,9 +65,10 @@ class _Stack(nn.Module):
 
     def _evaluate(self, weights: Tensors) -> tuple[torch.Tensor, list[torch.Tensor]]:
         s, a, b = self._scaling, self._stacked(weights, A), self._stacked(weights, B)
-        u = s * torch.cat([b - self.b, self.b], dim=2)
-        w = torch.cat([a, a - self.a], dim=1)
-        gu, wc = self.g.times(u), self.c.times(w.mT).mT
+        moved_a, moved_b = a - self.a, s * (b - self.b)
+        moved_ac, moved_gb = self.c.times(moved_a.mT).mT, self.g.times(moved_b)
+        u, gu = torch.cat([moved_b, s * self.b], dim=2), torch.cat([moved_gb, self.gb], dim=3)
+        w, wc = torch.cat([a, moved_a], dim=1), torch.cat([self.ac + moved_ac, moved_ac], dim=2)
         value = 0.5 * ((u[:, None].mT @ gu) * (wc @ w[:, None].mT)).sum()
         of_a = (s * (b[:, None].mT @ gu) @ wc).sum(1)
         of_b = (s * gu @ (wc @ a[:, None].mT)).sum(1)
