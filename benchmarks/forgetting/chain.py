@@ -89,6 +89,7 @@ def _learn(
     # Half a step less, so that rounding never makes it one step more.
     epochs = (world.steps - 0.5) / -(-len(examples) // world.batch_size)
     training = sections.Training(
+        objective="weighted_sft",
         epochs=epochs,
         learning_rate=method.learning_rate,
         batch_size=world.batch_size,
