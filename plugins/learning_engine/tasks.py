@@ -115,12 +115,11 @@ class Approve(ApprovalOperator):  # type: ignore[misc]
     @permanent_errors_fail
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """A no revokes the version, so that nothing continues it and goes live in its place."""
-        answer = super().execute_complete(context, event)
-        if self.APPROVE not in event["chosen_options"]:
+        if self.REJECT in event.get("chosen_options", ()):
             version = context["ti"].xcom_pull(task_ids="publish")["version"]
             by = f"{(event.get('responded_by_user') or {}).get('name', 'an unnamed user')}, by rejection"
             resources_of(context).registry.revoke(version, by=by, reason="its deployment was rejected")
-        return answer
+        return super().execute_complete(context, event)
 
 
 @permanent_errors_fail
