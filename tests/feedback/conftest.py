@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count
@@ -68,7 +69,7 @@ def row(
     return dict(zip(NAMES, (request, response, thumb, time, user, conversation), strict=True))
 
 
-class Store:
+class Store(ABC):
     """A place for feedback that a source reads."""
 
     source: Source
@@ -76,8 +77,9 @@ class Store:
     def feedback(self, **settings: Any) -> Feedback:
         return Feedback(**settings)
 
+    @abstractmethod
     def fill(self, *rows: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Put rows in, each with the columns' names."""
 
     def read(self, feedback: Feedback | None = None, window: Window = WINDOW) -> list[dict[str, Any]]:
         return rows_of(read(self.source, window, feedback or self.feedback()))

@@ -173,9 +173,10 @@ def test_a_bound_on_the_sequences(load, adapter, examples):
 
 
 @pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"quantization": "4bit"}, {"quantization": "8bit"}])
-def test_bases_of_lower_precision(load, adapter, examples, settings):
-    exact = compute(load(adapter), examples, labels="observed").tensors
-    rough = compute(load(adapter, model=settings), examples, labels="observed").tensors
+@pytest.mark.parametrize("structure", ["diagonal", "kfac"])
+def test_bases_of_lower_precision(load, adapter, examples, settings, structure):
+    exact = compute(load(adapter), examples, labels="observed", structure=structure).tensors
+    rough = compute(load(adapter, model=settings), examples, labels="observed", structure=structure).tensors
     for name, tensor in exact.items():
         assert rough[name].dtype == torch.float32
         assert functional.cosine_similarity(rough[name].flatten(), tensor.flatten(), dim=0) > 0.9

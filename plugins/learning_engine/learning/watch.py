@@ -1,6 +1,7 @@
 """Watching modules of a model through a forward and a backward pass, while no weight takes a gradient."""
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,8 +11,8 @@ from torch import nn
 from learning_engine.errors import ModelError
 
 
-class Watch:
-    """Shows each run of `modules`, named as the keys, to `ran` and its gradient to `returned`, which add up."""
+class Watch(ABC):
+    """Shows each run of `modules`, named as the keys, to `returned`, which adds up what it sees."""
 
     def __init__(self, model: Any, modules: Mapping[str, nn.Module]) -> None:
         self._model, self._modules = model, modules
@@ -40,20 +41,17 @@ class Watch:
         """To be called before each forward pass; `supervised` (n, t) is true where a token has a label."""
         self._seen.clear()
 
-    def ran(self, name: str, entered: torch.Tensor) -> None:
-        """A module ran on `entered` (n, t, d_in), detached."""
-
+    @abstractmethod
     def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
-        """The gradient at the module's output, (n, t, d_out), came back."""
-        raise NotImplementedError
+        """A module ran on `entered` (n, t, d_in), detached; the gradient at its output, (n, t, d_out), came back."""
 
+    @abstractmethod
     def sums(self) -> dict[str, torch.Tensor]:
         """What is to be summed over the processes of a data-parallel run, in place."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, *, n_tokens: int, draws: int) -> dict[str, torch.Tensor]:
         """The Fisher information on the CPU, per supervised token of which there were `n_tokens`."""
-        raise NotImplementedError
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
         def forward(_: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -66,7 +64,6 @@ class Watch:
             if not output.requires_grad:
                 output.requires_grad_(True)
             entered = inputs[0].detach()
-            self.ran(name, entered)
             output.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient: self.returned(name, entered, gradient)
             )
