@@ -3,10 +3,11 @@
     .venv/bin/python benchmarks/fisher_speed.py
 
 One model, one data set, one run: our structures, a batch-of-one loop, torch.func (vmap of grad), Opacus
-(GradSampleModule) and nngeometry, all with logits at supervised positions only. The plain pass has them too and takes
-the gradients of the LoRA weights, summed over the batch; beside it, for the record, the one that people write,
-`model(labels=…).loss`. `ratio` is to the plain pass of the same round, the median over the rounds; `cosine` is to what
-a batch-of-one loop finds, the mean over the tensors, and shows who computes something else.
+(GradSampleModule) and nngeometry, all with logits at supervised positions only. Ours runs packed batches, the peers
+padded ones, for they tell the rows apart by the batch's first axis. The plain pass is the packed one and takes the
+gradients of the LoRA weights, summed over the batch; beside it, for the record, the padded one and the one that people
+write, `model(labels=…).loss`. `ratio` is to the plain pass of the same round, the median over the rounds; `cosine` is
+to what a batch-of-one loop finds, the mean over the tensors, and shows who computes something else.
 Prints a table; writes benchmarks/results/fisher_speed.json.
 """
 
@@ -26,7 +27,7 @@ from peers import environment, per_sequence
 from peers import fisher as peers
 
 from learning_engine import sections
-from learning_engine.learning import fisher
+from learning_engine.learning import fisher, packing
 from learning_engine.learning.batches import Row, Rows, collate, longest_first
 from learning_engine.learning.model import Loaded
 
@@ -39,9 +40,9 @@ Contestant = Callable[[], Any]
 
 
 def contestants(
-    loaded: Loaded, examples: Any, batch: int, available: dict[str, bool], seed: int
+    loaded: Loaded, packed: Loaded, examples: Any, batch: int, available: dict[str, bool], seed: int
 ) -> dict[Key, Contestant]:
-    """By name and structure, in the table's order."""
+    """By name and structure, in the table's order. `packed` is `loaded` again, and may run packed batches."""
     rows = Rows(examples)
     batches = [
         [rows[index] for index in chosen]
@@ -49,13 +50,14 @@ def contestants(
     ]
     flat = [row for each in batches for row in each]
     found: dict[Key, Contestant] = {
-        (PLAIN, "–"): functools.partial(plain, loaded.model, batches),
+        (PLAIN, "–"): functools.partial(plain, packed.model, batches),
+        ("the same on padded batches", "–"): functools.partial(plain, loaded.model, batches),
         ("model(labels=…).loss and backward", "–"): functools.partial(full, loaded.model, batches),
     }
     for structure in OURS:
         for labels in ("observed", "sampled"):
             settings = sections.Fisher(structure=structure, labels=labels, batch_size=batch)
-            found[f"ours, labels {labels}", structure] = functools.partial(ours, loaded, examples, settings, seed)
+            found[f"ours, labels {labels}", structure] = functools.partial(ours, packed, examples, settings, seed)
     found["batch-of-one loop", "diagonal"] = functools.partial(peers.one_by_one, loaded.model, flat)
     found["batch-of-one loop", "kfac"] = functools.partial(peers.factors, loaded.model, flat)
     found["torch.func vmap of grad", "diagonal"] = functools.partial(per_sequence.vmap, loaded.model, batches)
@@ -123,11 +125,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     sequences, tokens, batch, repetitions = (12, 12, 4, 1) if arguments.tiny else (32, 128, 8, 3)
     if arguments.device == "cuda" or arguments.full:
         sequences, tokens, batch, repetitions = 128, 512, 16, 5
-    loaded = shapes.loaded(shape, device=arguments.device, seed=arguments.seed)
+    loaded, packed = (shapes.loaded(shape, device=arguments.device, seed=arguments.seed) for _ in range(2))
+    packing.allow(packed.model.get_base_model())
     examples = shapes.feedback(sequences, tokens=tokens, share=0.38, vocabulary=shape.vocabulary, seed=arguments.seed)
     title = shapes.describe(shape, examples, batch=batch)
     print(f"{title}; {arguments.threads} threads, seed {arguments.seed}, {repetitions} rounds")
-    runs = contestants(loaded, examples, batch=batch, available=available, seed=arguments.seed)
+    runs = contestants(loaded, packed, examples, batch=batch, available=available, seed=arguments.seed)
     agreement = cosines({key: run() for key, run in runs.items()})
     named = {f"{name}|{structure}": run for (name, structure), run in runs.items()}
     seconds = timing.rounds(named, repetitions=repetitions, device=arguments.device, warm=False)

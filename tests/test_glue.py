@@ -8,8 +8,9 @@ from airflow.sdk.api.datamodels._generated import DagRun
 from airflow.sdk.exceptions import AirflowFailException
 
 from learning_engine import errors, glue
-from learning_engine.contracts import RecordError, RunInfo
+from learning_engine.contracts import RunInfo
 from learning_engine.errors import LearningEngineError
+from learning_engine.records import RecordError
 from learning_engine.registry.store import NotFound, StoreRefused
 
 

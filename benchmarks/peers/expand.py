@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from learning_engine.learning import fisher
+from learning_engine.learning import fisher, packing
 from learning_engine.learning.kronecker import KroneckerSums
 
 
@@ -23,12 +23,13 @@ class ExpandSums(KroneckerSums):
         super().__init__(model)
         self._positions = 0
 
-    def begin(self, supervised: torch.Tensor) -> None:
-        super().begin(supervised)
+    def begin(self, predicting: torch.Tensor) -> None:
+        super().begin(predicting)
+        self._matters = packing.needed(predicting)[..., None]
         self._positions += int(self._matters.sum())
 
     def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
-        x, delta = (each.float() * self._matters for each in (entered, gradient))
+        x, delta = (each[:, : self._matters.shape[1]].float() * self._matters for each in (entered, gradient))
         self._add(f"{name}.G", delta, delta)
         self._add(f"{name}.C", x, x)
 

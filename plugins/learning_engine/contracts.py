@@ -1,44 +1,14 @@
 """The records that travel between tasks, into object metadata and out of the REST API.
 
-Frozen, small and typed. A record crosses XCom as the plain JSON dict of `to_json`, with a schema number, because
-Airflow refuses to deserialise classes that are not on its allow list. Times are UTC; windows are half-open.
+Frozen, small and typed. Times are UTC; windows are half-open.
 """
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from learning_engine.errors import LearningEngineError
-
-SCHEMA = 1
-
-
-class RecordError(LearningEngineError):
-    """A stored record cannot be read by this version of the package."""
-
-
-class Record:
-    """Mixin: a frozen dataclass that turns into a JSON dict and back."""
-
-    def to_json(self) -> dict[str, Any]:
-        body: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
-        return {"record": type(self).__name__, "schema": SCHEMA, **body}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        body = dict(data)
-        name, schema = body.pop("record", None), body.pop("schema", None)
-        if (name, schema) != (cls.__name__, SCHEMA):
-            raise RecordError(
-                f"Expected a {cls.__name__} record of schema {SCHEMA}, found {name!r} of schema {schema!r}: "
-                "it was written by another version of learning_engine; clear the run from its first task."
-            )
-        try:
-            return TypeAdapter(cls).validate_python(body)
-        except ValidationError as error:
-            raise RecordError(f"Not a readable {cls.__name__} record: {error}") from error
+from learning_engine.records import Record, RecordError
+from learning_engine.report import Report
 
 
 @dataclass(frozen=True)
@@ -98,6 +68,7 @@ class FisherRecord(Record):
     guards: str
     kind: str
     labels: str
+    smoothing: float
     units: str
     uri: str | None
     sha256: str | None
@@ -165,79 +136,6 @@ class Candidate(Record):
     fisher: FisherRecord
     training: TrainingMetrics
     replay_uri: str | None = None
-
-
-@dataclass(frozen=True)
-class Rule(Record):
-    """One rule of the gate. `figure` is None where it could not be measured, and then `why` says so."""
-
-    name: str
-    figure: float | None
-    comparison: Literal[">=", "<="]
-    bound: float
-    passed: bool
-    why: str
-
-
-@dataclass(frozen=True)
-class Probes(Record):
-    """Where the prompts lie that prove this version on a server, and how clearly they tell it from its parent and base.
-
-    The prompts may hold users' words, so they are an object of their own and never part of a record.
-    `smallest_margin` is in nats.
-    """
-
-    uri: str
-    sha256: str
-    count: int
-    smallest_margin: float
-
-
-@dataclass(frozen=True)
-class Summary(Record):
-    """Of a chain, in nats per supervised token: the mean loss on each window right after it was `learned`; how much of
-    the lowest loss ever reached on earlier windows is `forgotten` (≥ 0); by how much later windows improved earlier
-    ones (`backward_transfer`, negative where they cost them). None where there is nothing to take the mean of.
-    """
-
-    learned: float | None = None
-    forgotten: float | None = None
-    backward_transfer: float | None = None
-
-
-@dataclass(frozen=True)
-class Report(Record):
-    """What evaluation found. Losses in nats per supervised token on held-out feedback; drift is KL in nats per token.
-
-    `scores[v]` is the candidate's loss on the held-out set of version v (its row of the matrix R), `matrix` has the
-    rows of its ancestors; `retained[v]` is the share kept of the best improvement over the base that any version
-    reached there, `drift_windows[v]` KL(parent ‖ candidate) over the supervised tokens there. `length_ratio` is that of
-    greedy answers on fixed prompts, candidate to parent (without one, to the base).
-    """
-
-    run_key: str
-    heldout_rows: int
-    loss: float | None
-    loss_parent: float | None
-    loss_base: float | None
-    gain_lower_bound: float | None
-    scores: dict[str, float]
-    best: dict[str, float]
-    base_scores: dict[str, float]
-    retained: dict[str, float]
-    drift_parent: float | None
-    drift_base: float | None
-    margin: float | None
-    margin_parent: float | None
-    rules: list[Rule]
-    accepted: bool
-    probes: Probes | None
-    notes: list[str] = field(default_factory=list)
-    heldout_conversations: int | None = None
-    drift_windows: dict[str, float] = field(default_factory=dict)
-    length_ratio: float | None = None
-    matrix: dict[str, dict[str, float]] = field(default_factory=dict)
-    summary: Summary = field(default_factory=Summary)
 
 
 @dataclass(frozen=True)

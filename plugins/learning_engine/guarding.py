@@ -57,6 +57,7 @@ def load(resources: Resources, record: FisherRecord, path: Path) -> "FisherInfor
         lora=resources.shape,
         kind=record.kind,
         labels=record.labels,
+        smoothing=record.smoothing,
     )
 
 
@@ -147,6 +148,7 @@ def _keep(resources: Resources, folder: str, information: "FisherInformation", n
         guards=information.guards,
         kind=information.kind,
         labels=information.labels,
+        smoothing=information.smoothing,
         units=information.units,
         uri=resources.store.uri(key),
         sha256=sha256,
@@ -166,7 +168,8 @@ def _known(resources: Resources, folder: str) -> FisherRecord | None:
     except NotFound:
         return None
     wanted = resources.settings.fisher
-    if (record.kind, record.labels) != (wanted.structure, wanted.labels):
+    asked = (wanted.structure, wanted.labels, wanted.smoothing_of_labels)
+    if (record.kind, record.labels, record.smoothing) != asked:
         return None
     key = resources.store.key(str(record.uri))
     whole = resources.store.exists(key) and resources.store.head(key).sha256 == record.sha256
@@ -189,6 +192,7 @@ def _nothing(resources: Resources) -> FisherRecord:
         guards="base",
         kind=wanted.structure,
         labels=wanted.labels,
+        smoothing=wanted.smoothing_of_labels,
         units="per_supervised_token",
         uri=None,
         sha256=None,

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from learning_engine import archive, probe
-from learning_engine.contracts import AdapterVersion, Candidate, Dataset, Probes, Report
+from learning_engine.contracts import AdapterVersion, Candidate, Dataset
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
+from learning_engine.report import Probes, Report
 from learning_engine.resources import Resources, adapter_of, candidate_key
 
 if TYPE_CHECKING:

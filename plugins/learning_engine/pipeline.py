@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 
 from learning_engine import archive, guarding, judging, staging, telemetry
 from learning_engine.config import digest
-from learning_engine.contracts import AdapterVersion, Candidate, Dataset, FisherRecord, Report, RunInfo, Window
+from learning_engine.contracts import AdapterVersion, Candidate, Dataset, FisherRecord, RunInfo, Window
 from learning_engine.registry.registry import Draft
 from learning_engine.registry.store import NotFound
+from learning_engine.report import Report
 from learning_engine.resources import Resources, candidate_key, read_window, workspace
 
 

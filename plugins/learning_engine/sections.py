@@ -141,12 +141,18 @@ class Fisher(Section):
     structure: Literal["diagonal", "kfac"] = "kfac"
     labels: Literal["sampled", "observed"] = "sampled"
     draws: int = Field(1, ge=1, le=64)
+    smoothing: float = Field(0.1, ge=0, lt=1)
     decay: float = Field(1.0, ge=0, le=1)
     accumulation: Literal["constant", "list"] = "constant"
     max_bytes: int = Field(4 * 1024**3, ge=1024)
     max_sequences: int = Field(2048, ge=1, le=1_000_000)
     batch_size: int = Field(16, ge=1, le=4096)
     anchor: str | None = None
+
+    @property
+    def smoothing_of_labels(self) -> float:
+        """`smoothing` where it has an effect: observed labels are what they are."""
+        return self.smoothing if self.labels == "sampled" else 0.0
 
 
 class Ewc(Section):

@@ -10,8 +10,9 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context
 
 from learning_engine import pipeline, release, windows
-from learning_engine.contracts import AdapterVersion, Candidate, Dataset, Deployment, FisherRecord, Report
+from learning_engine.contracts import AdapterVersion, Candidate, Dataset, Deployment, FisherRecord
 from learning_engine.glue import permanent_errors_fail, person, resources_of, run_info, settings_of
+from learning_engine.report import Report
 from learning_engine.telemetry import event
 
 Json = dict[str, Any]

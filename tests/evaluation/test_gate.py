@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from learning_engine import sections
-from learning_engine.contracts import Rule
 from learning_engine.evaluation.figures import Drift, Figures, Kept, Learned, Lengths
 from learning_engine.evaluation.gate import accepted, judge
+from learning_engine.report import Rule
 
 NAN, INFINITE = float("nan"), float("inf")
 GATE = sections.Gate(

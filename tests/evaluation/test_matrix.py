@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from learning_engine.contracts import Summary
 from learning_engine.evaluation import matrix
+from learning_engine.report import Summary
 
 # Losses of three versions on their windows; the candidate is the fourth.
 ROWS = {

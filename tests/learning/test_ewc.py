@@ -10,7 +10,17 @@ from learning_engine.learning.model import lora_weights
 
 def information(loaded, tensors) -> FisherInformation:
     return FisherInformation(
-        tensors, "diagonal", "sampled", "per_supervised_token", 3, 20, loaded.base, loaded.revision, loaded.lora, "v1.0"
+        tensors,
+        "diagonal",
+        "sampled",
+        0.1,
+        "per_supervised_token",
+        3,
+        20,
+        loaded.base,
+        loaded.revision,
+        loaded.lora,
+        "v1.0",
     )
 
 

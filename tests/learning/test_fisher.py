@@ -116,6 +116,26 @@ def rows(input_ids: list[int], all_labels: list[list[int]]) -> datasets.Dataset:
     )
 
 
+def test_smoothed_labels_are_those_of_a_model_that_is_never_certain(small):
+    """Against J_tᵀ (diag q − q qᵀ) J_t with q = (1 − ε) p + ε / V, summed over the tokens t."""
+    context, smoothing = [0, 1, 2, 3], 0.8
+    exact = {name: torch.zeros_like(weight) for name, weight in lora_weights(small.model).items()}
+    for position in (1, 2):
+        logits = [small.model(input_ids=torch.tensor([context])).logits[0, position] for _ in range(6)]
+        smoothed = (1 - smoothing) * logits[0].detach().softmax(-1) + smoothing / 6
+        of_each = [gradients(small.model, scores[label]) for label, scores in enumerate(logits)]
+        for name in exact:
+            jacobian = torch.stack([gradient[name] for gradient in of_each])
+            mean = torch.einsum("v,v...->...", smoothed, jacobian)
+            exact[name] += (torch.einsum("v,v...->...", smoothed, jacobian.square()) - mean.square()) / 2
+    asked = rows(context, [[-100, -100, 0, 0]] * 100)
+    sampled, plain = (compute(small, asked, draws=64, batch_size=100, smoothing=value) for value in (smoothing, 0))
+    assert (sampled.smoothing, plain.smoothing) == (smoothing, 0)
+    for name, tensor in exact.items():
+        assert (sampled.tensors[name] - tensor).norm() < 0.06 * tensor.norm()
+        assert (plain.tensors[name] - tensor).norm() > 0.12 * tensor.norm()
+
+
 def test_the_expectation_over_labels_is_the_exact_fisher(small):
     """Enumerated labels, weighted by their probability, against Σ_t Σ_y p(y) (∂ log p(y))²: cross terms must vanish."""
     context = [0, 1, 2, 3]
@@ -133,7 +153,7 @@ def test_the_expectation_over_labels_is_the_exact_fisher(small):
             exact[name] += probabilities[position, label] * gradient.square() / 2
     assert_close(expected, exact, rel=1e-10)
 
-    sampled = compute(small, rows(context, [[-100, -100, 0, 0]] * 100), draws=64, batch_size=100)
+    sampled = compute(small, rows(context, [[-100, -100, 0, 0]] * 100), draws=64, batch_size=100, smoothing=0)
     for name, tensor in exact.items():
         assert (sampled.tensors[name] - tensor).norm() < 0.06 * tensor.norm()
 
@@ -193,14 +213,26 @@ def information(**changes) -> FisherInformation:
     generator = torch.Generator().manual_seed(0)
     diagonal = {f"layer.{index}.weight": torch.rand(3, 2, generator=generator) for index in range(5)}
     plain = FisherInformation(
-        diagonal, "diagonal", "sampled", "per_supervised_token", 3, 20, "llama", "abc", SHAPE, "v1.1", ("base",), 0.5
+        diagonal,
+        "diagonal",
+        "sampled",
+        0.1,
+        "per_supervised_token",
+        3,
+        20,
+        "llama",
+        "abc",
+        SHAPE,
+        "v1.1",
+        ("base",),
+        0.5,
     )
     return replace(plain, **changes)
 
 
 def ask(path, **changes):
-    asked = {"base_model": "llama", "base_revision": "abc", "lora": SHAPE, "kind": "diagonal", "labels": "sampled"}
-    return information_file.load(path, **{**asked, **changes})
+    asked = {"base_model": "llama", "base_revision": "abc", "lora": SHAPE, "kind": "diagonal"}
+    return information_file.load(path, **{**asked, "labels": "sampled", "smoothing": 0.1, **changes})
 
 
 def test_what_is_saved_comes_back(tmp_path):
@@ -218,6 +250,7 @@ def test_what_is_saved_comes_back(tmp_path):
     [
         ("kind", "kfac"),
         ("labels", "observed"),
+        ("smoothing", 0.0),
         ("base_model", "mistral"),
         ("base_revision", "def"),
         ("lora", replace(SHAPE, rank=8)),

@@ -38,7 +38,7 @@ def snapshot(loaded) -> dict[str, torch.Tensor]:
 
 
 def test_the_losses_of_a_tiny_model(load, adapter, examples, tmp_path):
-    loaded = load(adapter)
+    loaded = load(adapter, lora={"dropout": 0.0})
     metrics = train(loaded, examples, tmp_path, penalty=guarded(loaded, examples, 100.0))
     assert metrics.steps == len(metrics.curve) == 10
     assert [step for step, _, _ in metrics.curve] == list(range(1, 11))
@@ -222,5 +222,5 @@ def test_half_precision_needs_a_gpu(load, examples, tmp_path):
         train(load(), examples, tmp_path, precision="fp16")
 
 
-TASK_LOSSES = [5.852696, 6.018095, 5.559822, 5.355153, 5.149314, 5.017506, 5.164294, 4.931088, 4.950108, 4.897437]
-EWC_LOSSES = [0.0, 0.0, 0.129522, 0.352972, 0.521981, 0.592624, 0.61005, 0.592489, 0.571462, 0.557884]
+TASK_LOSSES = [5.830327, 6.029543, 5.515113, 5.318666, 5.112078, 4.911687, 5.095127, 4.864316, 4.848821, 4.829401]
+EWC_LOSSES = [0.0, 0.0, 0.126718, 0.352317, 0.524316, 0.595891, 0.614057, 0.597213, 0.576725, 0.563213]

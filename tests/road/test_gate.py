@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from learning_engine import pipeline
-from learning_engine.contracts import Candidate, Dataset, Report, Rule
+from learning_engine.contracts import Candidate, Dataset
 from learning_engine.errors import IntegrityError
+from learning_engine.report import Report, Rule
 from learning_engine.sections import Columns
 from tests.road.conftest import Road, week
 

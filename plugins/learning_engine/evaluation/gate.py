@@ -4,8 +4,8 @@ It fails closed: a figure that is missing or not finite fails its rule. Losses a
 """
 
 from learning_engine import sections
-from learning_engine.contracts import Rule
 from learning_engine.evaluation.figures import Figures, finite
+from learning_engine.report import Rule
 
 
 def judge(figures: Figures, gate: sections.Gate) -> list[Rule]:

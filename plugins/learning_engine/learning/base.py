@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from learning_engine import sections
 from learning_engine.errors import ModelError
+from learning_engine.learning import packing
 
 MIB = 1024**2
 WHOLE_FILES_BELOW = 2 * 1024**3
@@ -42,6 +43,7 @@ def load_base(model: sections.Model, device: torch.device) -> Any:
         options["device_map"] = {"": device}
     with _loading(model, "base model"), _quietly():
         base = AutoModelForCausalLM.from_pretrained(model.base, **_origin(model), **options)
+    packing.allow(base)
     if model.quantization == "none":
         base = base.to(device)
     return base.eval().requires_grad_(False)

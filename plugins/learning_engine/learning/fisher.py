@@ -4,6 +4,10 @@ F = Σ_n s_n s_nᵀ / Σ_n T_n with the score s_n = ∂ℓ_n/∂θ, ℓ_n = −�
 tokens of sequence n. The product is taken per sequence (its score is a martingale difference, so that in expectation
 this is the sum of its tokens' Fishers), never of a batch's sum or mean. In nats per supervised token.
 Labels sampled from the model give the true Fisher, observed labels the empirical one; the two are never mixed.
+Where a model is certain of every token its true Fisher vanishes, and with it all that would guard what the model is
+most sure of. So sampled labels may be smoothed: p is replaced by q = (1 − ε) p + ε / V over the V tokens, in the draws
+and in the score ∂ℓ/∂logits = q − e_y alike. That is the Hessian of the KL from q in place of p, still with a mean
+score of zero.
 Which part of F is kept is the structure: `diagonal` or `kronecker`.
 Sources: Kirkpatrick et al. 2017; van de Ven 2025, "On the Computation of the Fisher Information in Continual Learning".
 """
@@ -15,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from torch.nn import functional
 
 from learning_engine import sections
 from learning_engine.errors import DatasetError
@@ -50,7 +53,7 @@ def compute(loaded: Loaded, examples: Any, settings: sections.Fisher, *, seed: i
     try:
         with torch.enable_grad(), sums.watching():
             for indices in _share(longest_first(rows.lengths, chosen, batch_size=settings.batch_size)):
-                n_tokens += _backward(loaded, [rows[index] for index in indices], sums, settings.labels, draws, seed)
+                n_tokens += _backward(loaded, [rows[index] for index in indices], sums, settings, seed)
     finally:
         loaded.model.train(was_training)
     n_tokens = _over_processes(sums.sums(), n_tokens, loaded.device)
@@ -60,6 +63,7 @@ def compute(loaded: Loaded, examples: Any, settings: sections.Fisher, *, seed: i
         tensors=sums.finish(n_tokens=n_tokens, draws=draws),
         kind=settings.structure,
         labels=settings.labels,
+        smoothing=settings.smoothing_of_labels,
         units=UNITS,
         n_sequences=len(chosen),
         n_tokens=n_tokens,
@@ -90,20 +94,23 @@ def fitted(information: FisherInformation, settings: sections.Fisher) -> FisherI
     return replace(information, tensors=sketch.fitted(information.tensors, settings.max_bytes))
 
 
-def _backward(loaded: Loaded, rows: list[Row], sums: Watch, labels: str, draws: int, seed: int) -> int:
+def _backward(loaded: Loaded, rows: list[Row], sums: Watch, settings: sections.Fisher, seed: int) -> int:
     """One forward pass and one backward pass a draw of Σ_n ℓ_n; returns the number of supervised tokens."""
     batch = collate(rows)
     if not batch["supervised"]:
         return 0
     ids, observed = batch["input_ids"].to(loaded.device), batch["labels"].to(loaded.device)
-    sums.begin(observed != IGNORED)
+    sums.begin(observed[:, 1:] != IGNORED)
     logits, tokens, owner = supervised_logits(loaded.model, ids, observed)
+    predicted = logits.detach().softmax(-1)
+    if settings.labels == "observed":
+        torch.autograd.backward(logits, _score(predicted, tokens))
+        return int(batch["supervised"])
+    predicted.mul_(1 - settings.smoothing).add_(settings.smoothing / predicted.shape[-1])
     counts = torch.bincount(owner, minlength=len(rows)).tolist()
-    for draw in range(draws):
-        if labels == "sampled":
-            tokens = _sample(logits.detach(), _uniforms(rows, counts, draw=draw, seed=seed).to(logits.device))
-        loss = functional.cross_entropy(logits, tokens, reduction="sum")
-        torch.autograd.backward(loss, retain_graph=draw + 1 < draws)
+    for draw in range(settings.draws):
+        tokens = _sample(predicted, _uniforms(rows, counts, draw=draw, seed=seed).to(logits.device))
+        torch.autograd.backward(logits, _score(predicted, tokens), retain_graph=draw + 1 < settings.draws)
     return int(batch["supervised"])
 
 
@@ -113,12 +120,19 @@ def _uniforms(rows: list[Row], counts: list[int], *, draw: int, seed: int) -> to
     return torch.from_numpy(np.concatenate(drawn)).float()
 
 
-def _sample(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """Tokens (S,) ~ softmax(logits) by inverting the cumulative distribution at `uniforms` (S,)."""
-    cumulative = logits.softmax(-1).cumsum(-1)
+def _score(predicted: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """∂ℓ/∂logits (S, V) for the labels `tokens` (S,) of a model that predicts `predicted` (S, V)."""
+    score = predicted.clone()
+    score[torch.arange(len(tokens)), tokens] -= 1
+    return score
+
+
+def _sample(predicted: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Tokens (S,) ~ `predicted` (S, V) by inverting the cumulative distribution at `uniforms` (S,)."""
+    cumulative = predicted.cumsum(-1)
     # Scaled by the last entry, which rounding leaves beside 1, no uniform number falls beyond the vocabulary.
     place = (uniforms[:, None].to(cumulative.dtype) * cumulative[:, -1:]).contiguous()
-    return torch.searchsorted(cumulative, place, right=True).squeeze(1).clamp_(max=logits.shape[-1] - 1)
+    return torch.searchsorted(cumulative, place, right=True).squeeze(1).clamp_(max=predicted.shape[-1] - 1)
 
 
 def _share(batches: Iterator[list[int]]) -> Iterator[list[int]]:

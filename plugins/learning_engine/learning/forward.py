@@ -1,4 +1,4 @@
-"""One forward pass with logits only where a token is supervised.
+"""One forward pass with logits only where a token is supervised, and no work on padding where attention allows it.
 
 At a vocabulary of 128,000 the logits are most of a batch's memory, and in feedback most tokens are prompt.
 """
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from learning_engine.learning import packing
 from learning_engine.learning.batches import IGNORED
 
 
@@ -18,13 +19,17 @@ def supervised_logits(
     logits (S, vocabulary) in float32 or better, the observed tokens (S,), and the row that each belongs to (S,).
     The position before a token predicts it, so that a row's first token is never supervised.
     """
-    supervised = labels[:, 1:] != IGNORED
+    predicting = labels[:, 1:] != IGNORED
+    inputs, picked = {"input_ids": input_ids}, torch.nn.functional.pad(predicting, (0, 1))
+    if packing.allowed(model) and predicting.any():
+        needed = packing.needed(predicting)
+        inputs, picked = packing.arguments(input_ids[:, :-1], needed), predicting[needed][None]
     # Narrowing the input of the output layer, not its result, leaves whatever a model does to its logits in place.
     head = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][supervised], *inputs[1:]))
+    handle = head.register_forward_pre_hook(lambda _, entered: (entered[0][picked], *entered[1:]))
     try:
-        logits = model(input_ids=input_ids, use_cache=False).logits
+        logits = model(**inputs, use_cache=False).logits
     finally:
         handle.remove()
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide, labels[:, 1:][supervised], supervised.nonzero()[:, 0]
+    return wide, labels[:, 1:][predicting], predicting.nonzero()[:, 0]

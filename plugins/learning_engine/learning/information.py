@@ -29,6 +29,7 @@ class FisherInformation:
     tensors: dict[str, torch.Tensor]
     kind: str
     labels: str
+    smoothing: float
     units: str
     n_sequences: int
     n_tokens: int
@@ -49,7 +50,7 @@ def save(information: FisherInformation, path: Path) -> None:
 
 
 def load(
-    path: Path, *, base_model: str, base_revision: str, lora: LoraShape, kind: str, labels: str
+    path: Path, *, base_model: str, base_revision: str, lora: LoraShape, kind: str, labels: str, smoothing: float
 ) -> FisherInformation:
     """Read what `save` wrote. Raises FisherMismatch where it is unreadable or not what is asked for."""
     try:
@@ -62,15 +63,23 @@ def load(
         information = FisherInformation(tensors=tensors, **about)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FisherMismatch(f"Expected Fisher information of this package in {path.name}: {error!r}") from error
-    expected = {"base_model": base_model, "base_revision": base_revision, "lora": lora, "kind": kind, "labels": labels}
-    for field, value in {**expected, "units": UNITS}.items():
+    expected = {
+        "base_model": base_model,
+        "base_revision": base_revision,
+        "lora": lora,
+        "kind": kind,
+        "labels": labels,
+        "smoothing": smoothing,
+        "units": UNITS,
+    }
+    for field, value in expected.items():
         _same(field, value, getattr(information, field), path.name)
     return information
 
 
 def check_alike(new: FisherInformation, old: FisherInformation) -> None:
     """Raise FisherMismatch unless the two may be added up."""
-    for field in ("kind", "labels", "units", "base_model", "base_revision", "lora"):
+    for field in ("kind", "labels", "smoothing", "units", "base_model", "base_revision", "lora"):
         _same(field, getattr(new, field), getattr(old, field), f"the Fisher information of {old.guards}")
 
 

@@ -39,17 +39,10 @@ class KroneckerSums(Watch):
             for name, layer in layers.items()
             for half, width in (("G", layer.out_features), ("C", layer.in_features))
         }
-        self._matters = torch.zeros(0)
-
-    def begin(self, supervised: torch.Tensor) -> None:
-        super().begin(supervised)
-        # A position matters where a later token of its row is supervised; padding and the last token never do.
-        later = supervised.flip(1).cumsum(1).flip(1)[:, 1:] > 0
-        self._matters = torch.nn.functional.pad(later, (0, 1))[..., None]
 
     def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
-        # Values at padding are finite, and become zero.
-        x, delta = (each.to(self._wide) * self._matters for each in (entered, gradient))
+        # At padding δ is exactly zero, and with it every product.
+        x, delta = entered.to(self._wide), gradient.to(self._wide)
         self._add(f"{name}.G", delta, (x @ x.mT) @ delta)
         self._add(f"{name}.C", x, (delta @ delta.mT) @ x)
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from learning_engine.errors import ModelError
+from learning_engine.learning import packing
 
 
 class Watch(ABC):
@@ -17,6 +18,7 @@ class Watch(ABC):
     def __init__(self, model: Any, modules: Mapping[str, nn.Module]) -> None:
         self._model, self._modules = model, modules
         self._seen: set[str] = set()
+        self._packed: torch.Tensor | None = None
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -37,9 +39,10 @@ class Watch(ABC):
             for weight, flag in required:
                 weight.requires_grad_(flag)
 
-    def begin(self, supervised: torch.Tensor) -> None:  # noqa: ARG002
-        """To be called before each forward pass; `supervised` (n, t) is true where a token has a label."""
+    def begin(self, predicting: torch.Tensor) -> None:
+        """To be called before each forward pass; `predicting` (n, t) is true where the next token has a label."""
         self._seen.clear()
+        self._packed = packing.needed(predicting) if packing.allowed(self._model) else None
 
     @abstractmethod
     def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
@@ -65,7 +68,10 @@ class Watch(ABC):
                 output.requires_grad_(True)
             entered = inputs[0].detach()
             output.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: self.returned(name, entered, gradient)
+                lambda gradient: self.returned(name, self._rows(entered), self._rows(gradient))
             )
 
         return forward
+
+    def _rows(self, states: torch.Tensor) -> torch.Tensor:
+        return states if self._packed is None else packing.unpacked(states, self._packed)

@@ -4,17 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from learning_engine.contracts import (
-    Dataset,
-    FisherRecord,
-    LoraShape,
-    Record,
-    Report,
-    RunInfo,
-    TrainingMetrics,
-    Window,
-)
+from learning_engine.contracts import Dataset, FisherRecord, LoraShape, RunInfo, TrainingMetrics, Window
+from learning_engine.records import Record
 from learning_engine.registry.manifest import Family
+from learning_engine.report import Report
 
 
 @dataclass(frozen=True)

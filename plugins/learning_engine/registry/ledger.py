@@ -8,8 +8,9 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-from learning_engine.contracts import Deployment, RecordError
+from learning_engine.contracts import Deployment
 from learning_engine.errors import RegistryError
+from learning_engine.records import RecordError
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound, Store, encode
 

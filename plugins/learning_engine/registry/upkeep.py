@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from learning_engine.contracts import AdapterVersion, FisherRecord, RecordError
+from learning_engine.contracts import AdapterVersion, FisherRecord
 from learning_engine.errors import IntegrityError
+from learning_engine.records import RecordError
 from learning_engine.registry import manifest
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry

@@ -1,0 +1,80 @@
+"""Rows of unequal length as one long row: no work on padding, and each row attends to itself alone.
+
+A packed batch is (1, Σ t) with the position of each token in its own row. Everything in a decoder but attention looks
+at one token at a time; attention is split at the rows' ends, one call of PyTorch's SDPA each, so that its work is
+Σ t² and not (Σ t)².
+"""
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+BY_ROW = "sdpa_by_row"
+
+
+def allow(base: Any) -> None:
+    """Let the transformers model `base` run packed batches, where its attention is plain SDPA over the whole row."""
+    config = base.config
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if (
+        config._attn_implementation == "sdpa"
+        and base._supports_attention_backend
+        and kinds == {"full_attention"}
+        and getattr(config, "sliding_window", None) is None
+    ):
+        base.set_attn_implementation(BY_ROW)
+
+
+def allowed(model: Any) -> bool:
+    return bool(model.config._attn_implementation == BY_ROW)
+
+
+def needed(predicting: torch.Tensor) -> torch.Tensor:
+    """Where a token (n, t) stands at or before the last of its row that predicts a supervised one."""
+    return predicting.flip(1).cumsum(1).flip(1) > 0
+
+
+def arguments(input_ids: torch.Tensor, kept: torch.Tensor) -> dict[str, Any]:
+    """What the model is called with for the tokens of `input_ids` (n, t) where `kept` (n, t) is true: each row's first.
+
+    A row of which nothing is kept is left out.
+    """
+    places = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    return {
+        "input_ids": input_ids[kept][None],
+        "position_ids": places[kept][None],
+        # Passed on as it is, since it has four dimensions; else a (Σ t, Σ t) mask would be made of the positions.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device),
+        "row_lengths": [length for length in kept.sum(1).tolist() if length],
+    }
+
+
+def unpacked(states: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """(1, Σ t, d) as rows again, (n, t, d), with zeros where `kept` (n, t) is false."""
+    rows = states.new_zeros(*kept.shape, states.shape[-1])
+    rows[kept] = states[0]
+    return rows
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    row_lengths: list[int] | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """SDPA of (1, heads, Σ t, d) row by row, or of a batch that is not packed as ever."""
+    if row_lengths is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    rows = zip(*(states.split(row_lengths, dim=2) for states in (query, key, value)), strict=True)
+    return torch.cat([sdpa_attention_forward(module, *row, None, **options)[0] for row in rows], dim=1), None
+
+
+AttentionInterface.register(BY_ROW, _attend)
+AttentionMaskInterface.register(BY_ROW, sdpa_mask)

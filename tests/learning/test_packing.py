@@ -1,0 +1,127 @@
+import pytest
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+from learning_engine import sections
+from learning_engine.learning import ewc, fisher, packing, trainer
+from learning_engine.learning.batches import Rows, collate
+from learning_engine.learning.forward import supervised_logits
+from learning_engine.learning.model import lora_weights
+
+
+@pytest.fixture
+def twins(load, adapter):
+    """The same model twice: the first runs packed, the second padded."""
+    packed, padded = (load(adapter, lora={"dropout": 0.0}) for _ in range(2))
+    padded.model.base_model.model.set_attn_implementation("sdpa")
+    assert packing.allowed(packed.model)
+    assert not packing.allowed(padded.model)
+    return packed, padded
+
+
+def loss_and_gradients(loaded, batch):
+    logits, tokens, owner = supervised_logits(loaded.model, batch["input_ids"], batch["labels"])
+    losses = functional.cross_entropy(logits, tokens, reduction="none")
+    weights = list(lora_weights(loaded.model).values())
+    return losses.detach(), owner, torch.cat([g.flatten() for g in torch.autograd.grad(losses.sum(), weights)])
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_rows_have_the_losses_of_padded_ones(twins, examples, dtype, close, checkpointing):
+    found = []
+    rows = Rows(examples)
+    for loaded in twins:
+        loaded.model.to(dtype)
+        if checkpointing:
+            loaded.model.train()
+            loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+        found.append(loss_and_gradients(loaded, collate([rows[index] for index in range(12)])))
+    (ours, owner, gradient), (theirs, their_owner, their_gradient) = found
+    assert len({len(ids) for ids in examples["input_ids"][:12]}) > 5, "the rows must be ragged"
+    torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
+    assert torch.equal(owner, their_owner)
+    assert (gradient - their_gradient).norm() < close * their_gradient.norm()
+
+
+def test_no_row_sees_another(twins, examples):
+    packed, _ = twins
+    rows = Rows(examples)
+    alone = torch.cat([loss_and_gradients(packed, collate([rows[index]]))[0] for index in (3, 4, 5)])
+    together, _, _ = loss_and_gradients(packed, collate([rows[index] for index in (3, 4, 5)]))
+    torch.testing.assert_close(together, alone)
+
+
+def test_nothing_runs_that_no_label_hangs_on(twins, examples):
+    """Neither padding nor what follows the last supervised token reaches a layer."""
+    packed, _ = twins
+    rows, widths = Rows(examples), []
+    batch = collate([rows[index] for index in range(8)])
+    batch["labels"][2] = -100
+    layer = packed.model.base_model.model.model.layers[0].mlp
+    handle = layer.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[:2]))
+    supervised_logits(packed.model, batch["input_ids"], batch["labels"])
+    handle.remove()
+    last = [max(place for place, label in enumerate(labels) if label != -100) for labels in examples["labels"][:8]]
+    assert widths == [(1, sum(last) - last[2])]
+
+
+def test_a_batch_without_labels(twins, examples):
+    rows = Rows(examples)
+    batch = collate([rows[index] for index in range(3)])
+    logits, tokens, owner = supervised_logits(
+        twins[0].model, batch["input_ids"], torch.full_like(batch["labels"], -100)
+    )
+    assert logits.shape == (0, twins[0].model.config.vocab_size)
+    assert len(tokens) == len(owner) == 0
+
+
+@pytest.mark.parametrize("structure", ["diagonal", "kfac"])
+def test_fisher_information_of_packed_rows(twins, examples, structure):
+    settings = sections.Fisher(structure=structure, batch_size=8)
+    for loaded in twins:
+        loaded.model.double()
+    ours, theirs = (fisher.compute(loaded, examples, settings, seed=0, guards="v1.0").tensors for loaded in twins)
+    for name, tensor in theirs.items():
+        assert (ours[name] - tensor).norm() < 1e-10 * tensor.norm(), name
+
+
+@pytest.mark.parametrize("objective", ["weighted_sft", "kto"])
+def test_a_training_on_packed_rows(twins, examples, tmp_path, objective):
+    settings = sections.Training(objective=objective, batch_size=8, epochs=2, learning_rate=3e-3, log_steps=1)
+    curves = []
+    for name, loaded in zip(("packed", "padded"), twins, strict=True):
+        metrics = trainer.train(
+            loaded,
+            examples,
+            ewc.Penalty(None, 0.0),
+            settings,
+            workdir=tmp_path / name,
+            resume=None,
+            on_checkpoint=None,
+            on_log=[].append,
+        )
+        curves.append([task for _, task, _ in metrics.curve])
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+
+
+def test_padding_stays_where_attention_is_of_another_kind():
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sliding = MistralForCausalLM(MistralConfig(vocab_size=8, sliding_window=4, **shape))
+    eager = LlamaForCausalLM(LlamaConfig(vocab_size=8, attn_implementation="eager", **shape))
+    whole = MistralForCausalLM(MistralConfig(vocab_size=8, sliding_window=None, **shape))
+    for model in (sliding, eager, whole):
+        packing.allow(model)
+    assert [packing.allowed(model) for model in (sliding, eager, whole)] == [False, False, True]
+
+
+def test_a_batch_that_is_not_packed_is_masked_as_ever(twins, examples):
+    """Left padding, as in generation, goes through the same attention."""
+    _, padded = twins
+    ids = torch.tensor([[0, 0, 5, 6, 7], [1, 2, 3, 4, 5]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    ours, theirs = (loaded.model(input_ids=ids, attention_mask=mask).logits for loaded in twins)
+    torch.testing.assert_close(ours[mask.bool()], theirs[mask.bool()])
+    alone = padded.model(input_ids=ids[:1, 2:]).logits
+    torch.testing.assert_close(ours[:1, 2:], alone, rtol=1e-4, atol=1e-4)
