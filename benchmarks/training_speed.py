@@ -6,8 +6,8 @@
 of all rows after the epoch, in nats per supervised token. TRL runs in its best configuration for such data: batches by
 length (group_by_length sorts within a quarter of a small data set), no gradient checkpointing, and its loss never holds
 the full logits. Beside that it runs on rows that were put into our order beforehand: both then take the same steps and
-must end at the same loss. With --full it also runs once as it comes. Model and data are made before the clock starts; it
-runs from the trainer's making to the end of its last step.
+must end at the same loss. With --full it also runs once as it comes. Model and data are made before the clock starts;
+it runs from the trainer's making to the end of its last step.
 Prints a table; writes benchmarks/results/training_speed.json.
 """
 

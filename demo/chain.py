@@ -21,7 +21,7 @@ from learning_engine.config import Settings, load
 
 # What each other way of training changes in the configuration.
 OTHER_WAYS: dict[str, dict[str, dict[str, Any]]] = {
-    "diagonal": {"fisher": {"structure": "diagonal"}},
+    "diagonal": {"fisher": {"structure": "diagonal", "smoothing": 0.0, "draws": 1}},
     "without": {"ewc": {"lambda_": 0.0}},
 }
 

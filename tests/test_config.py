@@ -128,7 +128,7 @@ def test_every_bad_value_is_named_at_once(file: Write, monkeypatch: pytest.Monke
 def test_the_environment_overrides_the_file_and_params_override_both(
     file: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert config.load().ewc.lambda_ == 300
+    assert config.load().ewc.lambda_ == 100
     file({"ewc.lambda": 1, "training.epochs": 1, "training.seed": 1})
     assert config.load().ewc.lambda_ == 1
     monkeypatch.setenv("LEARNING_ENGINE__EWC__LAMBDA", "2")

@@ -1,7 +1,6 @@
 """Domains that share their keys and their values, and differ in which key has which value: what interferes most.
 
-A row is a domain's name and eight of its keys, each followed by its value, which alone is supervised. A value is worded
-in one of several ways, by chance, and any counts as right.
+A row is a domain's name and four of its keys, each followed by its value, which alone is supervised.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -10,7 +9,6 @@ import random
 from dataclasses import dataclass
 
 import datasets
-import torch
 
 IGNORED = -100
 PAD = "<pad>"
@@ -23,17 +21,11 @@ class Domains:
     domains: int = 8
     keys: int = 24
     values: int = 12
-    wordings: int = 3
-    pairs: int = 8
+    pairs: int = 4
 
     def words(self) -> list[str]:
-        plain = [f"domain{number}" for number in range(self.domains)] + [f"key{number}" for number in range(self.keys)]
-        return [PAD, *plain, *(f"value{value}.{way}" for value in range(self.values) for way in range(self.wordings))]
-
-    def meanings(self) -> torch.Tensor:
-        """(vocabulary,): the same number for words that mean the same."""
-        words = [word.partition(".")[0] for word in self.words()]
-        return torch.tensor([words.index(word) for word in words])
+        sizes = {"domain": self.domains, "key": self.keys, "value": self.values}
+        return [PAD, *(f"{kind}{number}" for kind, size in sizes.items() for number in range(size))]
 
     def rows(self, domain: int, count: int, *, seed: int) -> datasets.Dataset:
         """`count` rows of one domain; the pairs depend on `seed` and `domain` alone."""
@@ -44,8 +36,7 @@ class Domains:
     def _row(self, domain: int, told: list[int], chance: random.Random) -> dict[str, object]:
         ids, labels = [1 + domain], [IGNORED]
         for key in chance.sample(range(self.keys), self.pairs):
-            first = 1 + self.domains + self.keys
-            value = first + told[key] * self.wordings + chance.randrange(self.wordings)
+            value = 1 + self.domains + self.keys + told[key]
             ids += [1 + self.domains + key, value]
             labels += [IGNORED, value]
         return {"input_ids": ids, "labels": labels, "weight": 1.0, "rating": 1}

@@ -1,7 +1,5 @@
 """Facts as token sequences: who has what (an adjective and a noun), asked in many phrasings.
 
-An answer can be worded in several ways, as users word theirs: each of its words has synonyms, a row has one of them by
-chance, and any counts as right. So no model is ever certain of the next token, where its Fisher information vanishes.
 A row is a question, some filler words before it, and the two words of the answer, which alone are supervised.
 """
 
@@ -12,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import datasets
-import torch
 
 IGNORED = -100
 PAD = "<pad>"
@@ -34,22 +31,17 @@ class Language:
     things: int = 12
     phrasings: int = 24
     openings: int = 8
-    synonyms: int = 3
 
     def words(self) -> list[str]:
-        sizes = {"name": self.names, "opening": self.openings, "verb": 6, "closing": 4}
-        plain = [f"{kind}{number}" for kind, size in sizes.items() for number in range(size)]
-        things = [
-            thing
-            for kind in ("adjective", "noun")
-            for number in range(self.things)
-            for thing in self.wordings(f"{kind}{number}")
-        ]
-        return [PAD, *plain, *things]
-
-    def wordings(self, meaning: str) -> list[str]:
-        """The synonyms of an adjective or a noun."""
-        return [f"{meaning}.{number}" for number in range(self.synonyms)]
+        sizes = {
+            "name": self.names,
+            "opening": self.openings,
+            "verb": 6,
+            "closing": 4,
+            "adjective": self.things,
+            "noun": self.things,
+        }
+        return [PAD, *(f"{kind}{number}" for kind, size in sizes.items() for number in range(size))]
 
     def question(self, fact: Fact, phrasing: int) -> list[str]:
         """One of `phrasings` ways to ask: opening words, verb before or after the name, a closing word."""
@@ -81,12 +73,11 @@ def rows(
     every = [(fact, phrasing) for fact in told for phrasing in phrasings]
     chance = random.Random(seed)  # noqa: S311
     chance.shuffle(every)
-    asked = [
-        (language.question(fact, phrasing), [chance.choice(language.wordings(meaning)) for meaning in fact.answer])
-        for fact, phrasing in every[:limit]
-    ]
     return datasets.Dataset.from_list(
-        [_row([number[word] for word in question], [number[word] for word in answer]) for question, answer in asked]
+        [
+            _row([number[word] for word in language.question(fact, phrasing)], [number[word] for word in fact.answer])
+            for fact, phrasing in every[:limit]
+        ]
     )
 
 
@@ -97,9 +88,3 @@ def _row(prompt: list[int], answer: list[int]) -> dict[str, object]:
         "weight": 1.0,
         "rating": 1,
     }
-
-
-def meanings(language: Language) -> torch.Tensor:
-    """(vocabulary,): the same number for words that mean the same."""
-    words = [word.partition(".")[0] for word in language.words()]
-    return torch.tensor([words.index(word) for word in words])

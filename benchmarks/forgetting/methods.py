@@ -15,7 +15,7 @@ from learning_engine.learning import diagonal, ewc, fisher
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded, lora_weights
 
-Guard = Literal["none", "diagonal", "batched", "delta", "kfac", "kfac_list"]
+Guard = Literal["none", "diagonal", "batched", "delta", "kfac", "kfac_list", "kfac_as_sure"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ def memory(method: Method, *, seed: int) -> Memory:
             )
         case "kfac_list":
             return Own(settings.model_copy(update={"accumulation": "list"}), strength, seed=seed)
+        case "kfac_as_sure":
+            return Own(settings.model_copy(update={"smoothing": 0.0}), strength, seed=seed)
     return Own(settings.model_copy(update={"structure": method.guard}), strength, seed=seed)
 
 

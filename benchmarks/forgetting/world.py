@@ -124,19 +124,19 @@ def _school(llama: Any, rows: Rows, schooling: Schooling, chance: np.random.Gene
 
 
 @torch.no_grad()
-def rows_right(meanings: torch.Tensor, llama: Any, rows: datasets.Dataset) -> float:
-    """The share of rows where every supervised token means what the model's first choice means."""
+def rows_right(llama: Any, rows: datasets.Dataset) -> float:
+    """The share of rows where every supervised token is the model's first choice."""
     right = 0
     for logits, tokens, owner in _predictions(llama, rows):
-        wrong = torch.bincount(owner, (meanings[logits.argmax(-1)] != meanings[tokens]).double())
+        wrong = torch.bincount(owner, (logits.argmax(-1) != tokens).double())
         right += int((wrong == 0).sum())
     return right / len(rows)
 
 
 @torch.no_grad()
-def tokens_right(meanings: torch.Tensor, llama: Any, rows: datasets.Dataset) -> float:
-    """The share of supervised tokens that mean what the model's first choice means."""
-    found = [(meanings[logits.argmax(-1)] == meanings[tokens]) for logits, tokens, _ in _predictions(llama, rows)]
+def tokens_right(llama: Any, rows: datasets.Dataset) -> float:
+    """The share of supervised tokens that are the model's first choice."""
+    found = [logits.argmax(-1) == tokens for logits, tokens, _ in _predictions(llama, rows)]
     return float(torch.cat(found).float().mean())
 
 

@@ -140,7 +140,7 @@ class Lora(Section):
 class Fisher(Section):
     structure: Literal["diagonal", "kfac"] = "kfac"
     labels: Literal["sampled", "observed"] = "sampled"
-    draws: int = Field(1, ge=1, le=64)
+    draws: int = Field(4, ge=1, le=64)
     smoothing: float = Field(0.1, ge=0, lt=1)
     decay: float = Field(1.0, ge=0, le=1)
     accumulation: Literal["constant", "list"] = "constant"
@@ -156,7 +156,7 @@ class Fisher(Section):
 
 
 class Ewc(Section):
-    lambda_: NumberOrAuto = Field(300.0, alias="lambda")
+    lambda_: NumberOrAuto = Field(100.0, alias="lambda")
     kl_budget: float = Field(1e-4, gt=0, le=100)
 
 

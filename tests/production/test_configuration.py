@@ -30,7 +30,7 @@ def test_the_file_holds_every_setting_with_the_codes_default() -> None:
 
 
 def test_the_file_loads() -> None:
-    assert config.load().model_dump(mode="json", by_alias=True)["ewc"]["lambda"] == 300
+    assert config.load().model_dump(mode="json", by_alias=True)["ewc"]["lambda"] == 100
 
 
 def test_every_section_and_every_setting_has_its_comment() -> None:

@@ -21,9 +21,9 @@ def supervised_logits(
     """
     predicting = labels[:, 1:] != IGNORED
     inputs, picked = {"input_ids": input_ids}, torch.nn.functional.pad(predicting, (0, 1))
-    if packing.allowed(model) and predicting.any():
-        needed = packing.needed(predicting)
-        inputs, picked = packing.arguments(input_ids[:, :-1], needed), predicting[needed][None]
+    kept = packing.kept(model, predicting)
+    if kept is not None:
+        inputs, picked = packing.arguments(input_ids[:, :-1], kept), predicting[kept][None]
     # Narrowing the input of the output layer, not its result, leaves whatever a model does to its logits in place.
     head = model.get_output_embeddings()
     handle = head.register_forward_pre_hook(lambda _, entered: (entered[0][picked], *entered[1:]))

@@ -42,7 +42,7 @@ class Watch(ABC):
     def begin(self, predicting: torch.Tensor) -> None:
         """To be called before each forward pass; `predicting` (n, t) is true where the next token has a label."""
         self._seen.clear()
-        self._packed = packing.needed(predicting) if packing.allowed(self._model) else None
+        self._packed = packing.kept(self._model, predicting)
 
     @abstractmethod
     def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
