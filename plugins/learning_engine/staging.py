@@ -29,7 +29,8 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
     with workspace() as work:
         snapshot = work / "dataset.parquet"
         resources.store.get_file(resources.store.key(dataset.uri), snapshot, dataset.sha256)
-        reservoir = _stage_reservoir(resources, dataset.run_key, snapshot)
+        earlier = _reservoirs(resources, dataset.parent, work) if settings.training.replay else []
+        reservoir = _stage_reservoir(resources, dataset.run_key, snapshot, earlier)
         loaded = model.load(
             settings.model,
             settings.lora,
@@ -38,7 +39,7 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
             seed=settings.training.seed,
         )
         guarding.same_base(resources, parent, loaded.revision)
-        metrics = _fit(resources, loaded, dataset, fisher, snapshot)
+        metrics = _fit(resources, loaded, dataset, fisher, snapshot, earlier)
         files = work / "candidate"
         model.save_adapter(loaded, files)
         (files / "README.md").write_text(card.archive_card(dataset, settings.model.base, resources.shape))
@@ -77,31 +78,27 @@ def spooled(resources: Resources, run_key: str) -> Candidate | None:
     return candidate
 
 
-def _stage_reservoir(resources: Resources, run_key: str, snapshot: Path) -> str | None:
+def _stage_reservoir(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path]) -> str | None:
     """Stage what later windows will replay of this one; returns its URI, None where there is nothing."""
     from learning_engine.feedback import replay
 
     training = resources.settings.training
     drawn = snapshot.with_name("replay.parquet")
-    if not training.replay or not replay.draw(snapshot, drawn, size=training.replay, seed=training.seed):
+    if not training.replay:
+        return None
+    if not replay.draw(snapshot, drawn, size=training.replay, seed=training.seed, earlier=earlier):
         return None
     key = candidate_key(run_key, "replay.parquet")
     resources.store.put_file(key, drawn)
     return resources.store.uri(key)
 
 
-def _with_replayed(resources: Resources, dataset: Dataset, snapshot: Path) -> Path:
-    """A file of the snapshot's rows and after them those that its ancestors kept; the snapshot itself without any."""
+def _with_replayed(resources: Resources, snapshot: Path, earlier: list[Path]) -> Path:
+    """A file of the snapshot's rows and after them what `earlier` windows kept; the snapshot itself without any."""
     from learning_engine.feedback import replay
 
-    settings = resources.settings
-    if not settings.training.replay:
-        return snapshot
-    reservoirs = _reservoirs(resources, dataset.parent, snapshot.parent)
-    joined = snapshot.with_name("joined.parquet")
-    if not replay.join(snapshot, reservoirs, joined, heldout_fraction=settings.dataset.heldout_fraction):
-        return snapshot
-    return joined
+    joined, fraction = snapshot.with_name("joined.parquet"), resources.settings.dataset.heldout_fraction
+    return joined if earlier and replay.join(snapshot, earlier, joined, heldout_fraction=fraction) else snapshot
 
 
 def _reservoirs(resources: Resources, parent: str | None, work: Path) -> list[Path]:
@@ -122,13 +119,18 @@ def _reservoirs(resources: Resources, parent: str | None, work: Path) -> list[Pa
 
 
 def _fit(
-    resources: Resources, loaded: "Loaded", dataset: Dataset, fisher: FisherRecord, snapshot: Path
+    resources: Resources,
+    loaded: "Loaded",
+    dataset: Dataset,
+    fisher: FisherRecord,
+    snapshot: Path,
+    earlier: list[Path],
 ) -> TrainingMetrics:
     from learning_engine.feedback.dataset import encode
     from learning_engine.learning import ewc, trainer
 
     settings, work = resources.settings, snapshot.parent
-    rows = _with_replayed(resources, dataset, snapshot)
+    rows = _with_replayed(resources, snapshot, earlier)
     replays = rows != snapshot
     encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False)
     # What another try replayed may have been swept since: its checkpoints are of another training.

@@ -106,7 +106,7 @@ def join(window: Path, *reservoirs: Rows, heldout_fraction: float = 0.0) -> Rows
 def test_reservoirs_follow_the_rows_of_the_window_and_no_message_twice(window: Path) -> None:
     a, b, c, *rest = may_be_drawn(window)
     put(window, rest)
-    assert join(window, [a, b], [b, c]) == [a, b, c]
+    assert join(window, [a, b], [b, c]) == [b, c, a]
     assert join(window) == []
 
 
@@ -114,6 +114,20 @@ def test_what_users_say_in_this_window_stands_for_what_they_said_then(window: Pa
     a, b, *_ = may_be_drawn(window)
     put(window, [{**a, "rating": -1}])
     assert join(window, [a, b]) == [b]
+
+
+def test_what_was_liked_once_and_disliked_later_is_replayed_no_more(window: Path) -> None:
+    a, b, c, *rest = may_be_drawn(window)
+    kept = put(window.with_name("kept.parquet"), [a, b])
+    again = {**a, "rating": -1}
+    put(window, [again, {**c, "rating": -1}, {**b, "rating": -1}, {**b, "user": "0" * 64}])
+    target = window.with_name("second.parquet")
+    assert replay.draw(window, target, size=0, seed=1, earlier=[kept]) == 1
+    second = rows_of(target)
+    assert second == [again], "what nobody kept is not withdrawn, nor what somebody still likes"
+    put(window, rest)
+    assert join(window, [a, b], second) == [b]
+    assert join(window, second, [a]) == [a], "liked again since"
 
 
 def test_a_conversation_that_is_held_out_now_is_not_replayed(window: Path) -> None:

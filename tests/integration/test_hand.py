@@ -1,6 +1,6 @@
 """What people do by hand, through the real scheduler: deploy, roll back, measure, tidy up; and servers that fail."""
 
-from tests.integration.conftest import Live, rows_of, week
+from tests.integration.conftest import Live, rows_of, until, week
 
 WEEKLY, DEPLOY = "learning_engine_weekly", "learning_engine_deploy"
 
@@ -14,11 +14,19 @@ def learned(live: Live, number: int, **conf: object) -> str:
     return run
 
 
+def scheduled_states(live: Live) -> list[str]:
+    runs = live.rest.call("GET", f"dags/{WEEKLY}/dagRuns", params={"limit": 100})["dag_runs"]
+    return [run["state"] for run in runs if run["run_type"] == "scheduled"]
+
+
 def test_deploy_by_hand_then_roll_back(live: Live):
     for name in ("deploy", "fisher", "maintenance"):
         live.rest.unpause(f"learning_engine_{name}")
     registry, ledger = live.resources.registry, live.resources.ledger
     if not registry.versions():
+        # Else last week's scheduled run would take part of the feedback.
+        live.rest.unpause(WEEKLY)
+        until("last week's own run to end", lambda: scheduled_states(live) == ["success"], seconds=300)
         for number in range(2):
             live.add_feedback(rows_of(number))
             run = learned(live, number)
