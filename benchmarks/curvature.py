@@ -90,7 +90,8 @@ def measure(weeks: Weeks) -> list[dict[str, Any]]:
 
 def _information(weeks: Weeks, loaded: Any, examples: Any, kind: str) -> Any:
     structure = "kfac" if kind == "expand" else kind
-    settings = weeks.settings.fisher.model_copy(update={"structure": structure, "draws": DRAWS})
+    # The prediction is then of the KL that is measured, and not of one from smoothed labels.
+    settings = weeks.settings.fisher.model_copy(update={"structure": structure, "draws": DRAWS, "smoothing": 0.0})
     with expanded() if kind == "expand" else nullcontext():
         return fisher.compute(loaded, examples, settings, seed=weeks.seed, guards="first")
 

@@ -34,6 +34,7 @@ METHODS = (
     Method("ΔW diagonal (EWC-LoRA)", "delta", lambdas=STRENGTHS),
     Method(KFAC, "kfac", lambdas=STRENGTHS),
     Method(f"{KFAC}, weeks apart", "kfac_list", lambdas=STRENGTHS),
+    Method(f"{KFAC}, sketched to 1/8 of the bytes", "kfac_sketched", lambdas=STRENGTHS),
     Method(REPLAY, replay=16, anchors=64, lambdas=(0.0,)),
     Method(f"{KFAC} + {REPLAY}", "kfac", replay=16, anchors=64, lambdas=STRENGTHS),
     Method(f"{KFAC} + 64 anchors", "kfac", anchors=64, lambdas=STRENGTHS),

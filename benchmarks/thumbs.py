@@ -6,7 +6,7 @@ The demo's tiny Llama has heard rumours about the people who moved into its town
 answers to questions about them, and dislike wrong ones that the model really gives, sampled from it. Of a third of the
 facts nobody knows the right answer: there only dislikes can teach. The learning rate of each objective is the best on
 the development seed by P(liked) − P(disliked) in other words; what is reported is the mean over the other seeds, which
-have other facts. Nothing but the objective differs: what the parent knows of the old residents is guarded with λ = 300.
+have other facts. Nothing but the objective differs: what the parent knows of the old residents is guarded with λ = 100.
 
 P is the probability of a whole answer, its end of turn included, to the rated question and to the same question in
 words that no user chose; unknown is that of disliked answers where nobody knows the right one. In other words too are
@@ -44,7 +44,7 @@ OBJECTIVES = {
     "kto": {"objective": "kto", "up": 2.0, "down": 0.5},
 }
 LEARNING_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2)
-EPOCHS, BATCH, LAMBDA = 4, 16, 300.0
+EPOCHS, BATCH, LAMBDA = 4, 16, 100.0
 PARENT = "the parent"
 COLUMNS = {
     "objective": "objective",

@@ -15,7 +15,7 @@ from learning_engine.learning import diagonal, ewc, fisher
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded, lora_weights
 
-Guard = Literal["none", "diagonal", "batched", "delta", "kfac", "kfac_list", "kfac_as_sure"]
+Guard = Literal["none", "diagonal", "batched", "delta", "kfac", "kfac_list", "kfac_as_sure", "kfac_sketched"]
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,19 @@ class Memory(Protocol):
 
 
 class Own:
-    """This package's own: exact diagonal or Kronecker factors, accumulated as online EWC."""
+    """This package's own: either structure, added up over the weeks, in `share` of its bytes."""
 
-    def __init__(self, settings: sections.Fisher, ewc_lambda: float, *, seed: int) -> None:
-        self._settings, self._lambda, self._seed = settings, ewc_lambda, seed
+    def __init__(self, settings: sections.Fisher, ewc_lambda: float, *, seed: int, share: float = 1.0) -> None:
+        self._settings, self._lambda, self._seed, self._share = settings, ewc_lambda, seed, share
         self._information: FisherInformation | None = None
 
     def measure(self, loaded: Loaded, rows: datasets.Dataset) -> None:
         new = fisher.compute(loaded, rows, self._settings, seed=self._seed, guards="known")
-        old = self._information
-        self._information = new if old is None else fisher.accumulate(new, old, self._settings)
+        old, exact = self._information, sum(tensor.nbytes for tensor in new.tensors.values())
+        both = new if old is None else fisher.accumulate(new, old, self._settings)
+        if self._share < 1:
+            both = fisher.fitted(both, self._settings.model_copy(update={"max_bytes": int(self._share * exact)}))
+        self._information = both
 
     def penalty(self, loaded: Loaded) -> ewc.Regulariser:
         return ewc.around(loaded.model, self._information, self._lambda)
@@ -109,6 +112,8 @@ def memory(method: Method, *, seed: int) -> Memory:
             )
         case "kfac_list":
             return Own(settings.model_copy(update={"accumulation": "list"}), strength, seed=seed)
+        case "kfac_sketched":
+            return Own(settings, strength, seed=seed, share=1 / 8)
         case "kfac_as_sure":
             return Own(settings.model_copy(update={"smoothing": 0.0}), strength, seed=seed)
     return Own(settings.model_copy(update={"structure": method.guard}), strength, seed=seed)
