@@ -44,7 +44,8 @@ COLUMNS = {
 
 def compute(loaded: Loaded, examples: Any, structure: str, batch: int, *, draws: int = 0, seed: int = 0) -> Tensors:
     """Our Fisher information from observed labels, or from `draws` sampled ones."""
-    labels: dict[str, Any] = {"labels": "sampled", "draws": draws} if draws else {"labels": "observed"}
+    sampled = {"labels": "sampled", "draws": draws, "smoothing": 0.0}
+    labels: dict[str, Any] = sampled if draws else {"labels": "observed"}
     settings = sections.Fisher(structure=structure, batch_size=batch, **labels)
     return fisher.compute(loaded, examples, settings, seed=seed, guards="base").tensors
 
