@@ -7,25 +7,32 @@ from common import ROOT
 
 from forgetting.chain import Run
 
+MARKERS = "osD^vP*X<>"
+
 
 def plot(title: str, retained: str, development: Sequence[Run], reported: Sequence[Run], path: Path) -> None:
-    """Write a PNG to `path`, the figure `retained` over `learned`; above and to the right is better."""
+    """Write a PNG to `path`, the figure `retained` over `learned`; above and to the right is better.
+
+    The legend's order is that of the methods' best points, from the top.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
-    for place, name in enumerate(dict.fromkeys(run.method.name for run in reported)):
+    names = list(dict.fromkeys(run.method.name for run in reported))
+    for name in sorted(names, key=lambda name: -max(_points(name, retained, reported)[1])):
+        place = names.index(name)
         colour = f"C{place % 10}"
         axes.plot(*_points(name, retained, development), color=colour, alpha=0.35, linewidth=1, marker=".")
-        marker = "o" if place < 10 else "s"
-        axes.scatter(*_points(name, retained, reported), color=colour, marker=marker, label=name, zorder=3)
+        marker = MARKERS[place % len(MARKERS)]
+        axes.scatter(*_points(name, retained, reported), color=colour, marker=marker, s=45, label=name, zorder=3)
     axes.set(
         xlabel="learned: score of each week right after it",
         ylabel=f"{retained}: score at the end",
-        title=f"{title}: dots are the reported seeds, lines the development grid",
+        title=f"{title}: markers are the reported seeds, lines the development grid",
     )
-    axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=110)
     print(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 

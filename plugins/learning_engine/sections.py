@@ -157,7 +157,7 @@ class Fisher(Section):
 
 class Ewc(Section):
     lambda_: NumberOrAuto = Field(100.0, alias="lambda")
-    kl_budget: float = Field(1e-4, gt=0, le=100)
+    kl_budget: float = Field(3e-4, gt=0, le=100)
 
 
 class Training(Section):
