@@ -68,7 +68,6 @@ class FisherRecord(Record):
     guards: str
     kind: str
     labels: str
-    smoothing: float
     units: str
     uri: str | None
     sha256: str | None
@@ -77,6 +76,7 @@ class FisherRecord(Record):
     accumulated: list[str] = field(default_factory=list)
     decay: float = 1.0
     note: str = ""
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True)

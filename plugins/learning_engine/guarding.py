@@ -36,11 +36,14 @@ def guard(
     folder = version.version if version else _base_folder(resources, Path(str(anchor)))
     if not anew and (known := _known(resources, folder)):
         return known
+    earlier = None
+    if version is not None:
+        # Before its own measurement: where a whole chain is measured anew, one set of factors at a time is in memory.
+        earlier = guard(resources, resources.registry.get(version.parent) if version.parent else None)
     with workspace() as work:
         information, note = _measure(resources, version, work, window)
-        if version is not None:
-            parent = resources.registry.get(version.parent) if version.parent else None
-            information = _accumulate(resources, information, guard(resources, parent), work)
+        if earlier is not None:
+            information = _accumulate(resources, information, earlier, work)
         return _keep(resources, folder, information, note, work)
 
 

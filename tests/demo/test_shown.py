@@ -39,7 +39,7 @@ def plain():
 def version(number: int) -> AdapterVersion:
     name, parent, window = f"v1.{number}", f"v1.{number - 1}" if number else None, WEEKS[number].window
     shape = LoraShape(16, 32.0, ("q_proj",))
-    fisher = FisherRecord(parent or "base", "diagonal", "sampled", 0.1, "per_supervised_token", None, None, 0, 0)
+    fisher = FisherRecord(parent or "base", "diagonal", "sampled", "per_supervised_token", None, None, 0, 0)
     curve = [(5, 0.9, 0.0), (10, 0.3, 0.05 * number)]
     metrics = TrainingMetrics(
         task_loss=0.3, ewc_loss=0.1, steps=10, examples=300, dropped={}, tokens=1, supervised_tokens=1, seconds=1.0,

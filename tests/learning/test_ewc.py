@@ -13,7 +13,6 @@ def information(loaded, tensors) -> FisherInformation:
         tensors,
         "diagonal",
         "sampled",
-        0.1,
         "per_supervised_token",
         3,
         20,

@@ -202,6 +202,16 @@ def test_bases_of_lower_precision(load, adapter, examples, settings, structure):
         assert functional.cosine_similarity(rough[name].flatten(), tensor.flatten(), dim=0) > 0.9
 
 
+@pytest.mark.parametrize("quantization", ["4bit", "8bit"])
+def test_a_pass_without_gradients_leaves_those_of_a_quantised_base_as_they_are(load, adapter, examples, quantization):
+    loaded = load(adapter, model={"quantization": quantization})
+    ids = torch.tensor([examples[0]["input_ids"]])
+    before = gradients(loaded.model, loaded.model(input_ids=ids, labels=ids).loss)
+    with torch.no_grad():
+        loaded.model(input_ids=ids)
+    assert_close(gradients(loaded.model, loaded.model(input_ids=ids, labels=ids).loss), before, rel=1e-5)
+
+
 def test_nothing_supervised(load, examples):
     silent = examples.map(lambda row: {"labels": [-100] * len(row["labels"])}, load_from_cache_file=False)
     for nothing in (silent, examples.select([])):
@@ -216,7 +226,6 @@ def information(**changes) -> FisherInformation:
         diagonal,
         "diagonal",
         "sampled",
-        0.1,
         "per_supervised_token",
         3,
         20,
@@ -226,6 +235,7 @@ def information(**changes) -> FisherInformation:
         "v1.1",
         ("base",),
         0.5,
+        0.1,
     )
     return replace(plain, **changes)
 

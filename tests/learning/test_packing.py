@@ -1,9 +1,17 @@
 import pytest
 import torch
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    LlamaConfig,
+    MistralConfig,
+    NemotronConfig,
+    Qwen3Config,
+)
 
 from learning_engine import sections
+from learning_engine.errors import ModelError
 from learning_engine.learning import ewc, fisher, packing, trainer
 from learning_engine.learning.batches import Rows, collate
 from learning_engine.learning.forward import supervised_logits
@@ -11,8 +19,9 @@ from learning_engine.learning.model import lora_weights
 
 
 @pytest.fixture
-def twins(load, adapter):
-    """The same model twice: the first runs packed, the second padded."""
+def twins(load, adapter, monkeypatch):
+    """The same model twice: the first runs packed, whatever that saves, the second padded."""
+    monkeypatch.setattr(packing, "WORTH_PACKING", 2.0)
     packed, padded = (load(adapter, lora={"dropout": 0.0}) for _ in range(2))
     padded.model.base_model.model.set_attn_implementation("sdpa")
     assert packing.allowed(packed.model)
@@ -106,14 +115,49 @@ def test_a_training_on_packed_rows(twins, examples, tmp_path, objective):
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
 
 
-def test_padding_stays_where_attention_is_of_another_kind():
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    sliding = MistralForCausalLM(MistralConfig(vocab_size=8, sliding_window=4, **shape))
-    eager = LlamaForCausalLM(LlamaConfig(vocab_size=8, attn_implementation="eager", **shape))
-    whole = MistralForCausalLM(MistralConfig(vocab_size=8, sliding_window=None, **shape))
-    for model in (sliding, eager, whole):
-        packing.allow(model)
-    assert [packing.allowed(model) for model in (sliding, eager, whole)] == [False, False, True]
+SHAPE = {
+    "vocab_size": 8,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+OF_TEXT_AND_IMAGES = {
+    "text_config": {**SHAPE, "head_dim": 8, "sliding_window": 4, "layer_types": ["sliding_attention"]},
+    "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "packs"),
+    [
+        (MistralConfig(**SHAPE, sliding_window=None), True),
+        (MistralConfig(**SHAPE, sliding_window=4), False),
+        (LlamaConfig(**SHAPE, attn_implementation="eager"), False),
+        (Qwen3Config(**SHAPE, head_dim=8, use_sliding_window=False, layer_types=["full_attention"]), True),
+        (Qwen3Config(**SHAPE, head_dim=8, use_sliding_window=False, layer_types=["sliding_attention"]), False),
+        (Gemma3Config(**OF_TEXT_AND_IMAGES), False),
+        # Its layers keep to themselves what they are called with.
+        (NemotronConfig(**SHAPE), False),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, bool) else "",
+)
+def test_padding_stays_where_attention_is_of_another_kind(config, packs):
+    model = AutoModelForCausalLM.from_config(config)
+    before = model.config._attn_implementation
+    packing.allow(model)
+    assert packing.allowed(model) == packs
+    assert packs or model.config._attn_implementation == before
+
+
+def test_a_model_that_loses_the_rows_never_sees_one_from_another():
+    nemotron = AutoModelForCausalLM.from_config(NemotronConfig(**SHAPE))
+    nemotron.set_attn_implementation(packing.BY_ROW)
+    rows = packing.arguments(torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(ModelError, match=r"NemotronAttention .*model\.attention"):
+        nemotron(**rows)
 
 
 def test_a_batch_that_is_not_packed_is_masked_as_ever(twins, examples):

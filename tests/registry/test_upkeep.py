@@ -35,7 +35,7 @@ def measure(store: Store, version: str, what: str = "own") -> FisherRecord:
     """Put Fisher information of `version`, measured on `what`, into the bucket."""
     key = manifest.fisher_key(version, f"{what}.safetensors")
     sha256 = store.put_bytes(key, f"fisher of {version} on {what}".encode())
-    record = FisherRecord(version, "diagonal", "sampled", 0.1, "nats", store.uri(key), sha256, 10, 100)
+    record = FisherRecord(version, "diagonal", "sampled", "nats", store.uri(key), sha256, 10, 100)
     store.put_json(manifest.fisher_key(version, "fisher.json"), record.to_json())
     return record
 

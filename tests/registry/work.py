@@ -66,7 +66,7 @@ def stage(store: Store, key: str, window: Window, parent: str | None = None, **c
         size=store.head(manifest.run_key(key, "adapter.tar.gz")).size,
         accepted=True,
         dataset=dataset(key, window, parent, uri=snapshot, sha256=snapshot_sha256),
-        fisher=FisherRecord(parent or "base", "diagonal", "sampled", 0.1, "per_supervised_token", None, None, 0, 0),
+        fisher=FisherRecord(parent or "base", "diagonal", "sampled", "per_supervised_token", None, None, 0, 0),
         ewc_lambda=300.0,
         training=TrainingMetrics(1.2, 0.03, 40, 300, {"too_long": 2}, 9000, 4000, 61.0, 150.0, 1, None, "cpu", "fp32"),
         report=report(key, Probes(probes, probes_sha256, 4, 1.5)),

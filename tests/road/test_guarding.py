@@ -169,16 +169,19 @@ def test_another_base_model_under_the_same_name_is_refused_before_anything_is_wr
     assert objects(road) == written
 
 
+@pytest.mark.parametrize(
+    ("fisher", "labels", "smoothing"), [({"labels": "observed"}, "observed", 0), ({"smoothing": 0.2}, "sampled", 0.2)]
+)
 def test_other_labels_are_measured_anew_along_the_whole_chain(
-    guarded: tuple[Road, AdapterVersion, FisherRecord],
+    guarded: tuple[Road, AdapterVersion, FisherRecord], fisher: dict[str, Any], labels: str, smoothing: float
 ) -> None:
     road, version, record = guarded
     second = road.learn(week(1))
     assert second.fisher == record
-    observed = road.with_settings(fisher={"labels": "observed"})
-    anew = guarding.guard(observed.resources, second)
-    assert (anew.labels, anew.guards, anew.accumulated) == ("observed", "v1.1", ["v1.0"])
-    earlier = guarding.guard(observed.resources, version)
-    assert earlier.labels == "observed"
+    others = road.with_settings(fisher=fisher)
+    anew = guarding.guard(others.resources, second)
+    assert (anew.labels, anew.smoothing, anew.guards, anew.accumulated) == (labels, smoothing, "v1.1", ["v1.0"])
+    earlier = guarding.guard(others.resources, version)
+    assert (earlier.labels, earlier.smoothing) == (labels, smoothing)
     assert earlier.sha256 != record.sha256
     assert file_of(road, earlier) == earlier.sha256

@@ -1,5 +1,6 @@
 """Weeks that keep a few rows, and later weeks that are trained on them again."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pytest
 from learning_engine import pipeline
 from learning_engine.contracts import AdapterVersion, Candidate
 from learning_engine.registry import card, upkeep
-from tests.road.conftest import Road, week
+from tests.road.conftest import Road, feedback_rows, week
 from tests.road.test_retries import killed_at
 
 REPLAY = 4
@@ -54,6 +55,22 @@ def test_each_week_is_trained_on_what_the_weeks_before_kept(replaying: Road, obj
         assert version.training.examples == own + version.training.replayed
     assert "| Replayed | 8 of these, from earlier windows |" in card.render(chain[2])
     assert upkeep.audit(road.resources.store, road.resources.registry) == []
+
+
+def test_what_is_disliked_in_a_later_week_is_replayed_no_more(replaying: Road, tmp_path: Path):
+    first = replaying.learn(week(0))
+    kept = rows(replaying, first.replay_uri, tmp_path / "first.parquet")
+    messages = {row["message"] for row in kept}
+    later = (week(1).start + timedelta(days=3)).isoformat()
+    again = [{**row, "created_at": later, "feedback_type": "thumbs_down"} for row in feedback_rows(0)]
+    with replaying.feedback.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in again)
+    second = replaying.learn(week(1))
+    withdrawn = {
+        row["message"] for row in rows(replaying, second.replay_uri, tmp_path / "second.parquet") if row["rating"] < 0
+    }
+    assert withdrawn == messages
+    assert train(replaying, 2).training.replayed == REPLAY, "what the second week liked"
 
 
 def test_only_liked_rows_that_are_not_held_out_are_kept(replaying: Road, tmp_path: Path):

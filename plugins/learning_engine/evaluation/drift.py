@@ -2,7 +2,7 @@
 
 KL(reference ‖ candidate) = Σ_y p_ref(y) (log p_ref(y) − log p_cand(y)) over the whole vocabulary, mean over tokens: all
 tokens of fixed prompts, or the supervised tokens of rated answers. The latter, on what earlier windows taught, is what
-the EWC penalty predicts to second order: ½ (θ − θ*)ᵀ F (θ − θ*).
+the EWC penalty predicts to second order, ½ (θ − θ*)ᵀ F (θ − θ*), where F is of labels that are not smoothed.
 """
 
 from collections.abc import Sequence

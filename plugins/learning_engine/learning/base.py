@@ -43,10 +43,12 @@ def load_base(model: sections.Model, device: torch.device) -> Any:
         options["device_map"] = {"": device}
     with _loading(model, "base model"), _quietly():
         base = AutoModelForCausalLM.from_pretrained(model.base, **_origin(model), **options)
-    packing.allow(base)
-    if model.quantization == "none":
-        base = base.to(device)
-    return base.eval().requires_grad_(False)
+        if model.quantization == "none":
+            base = base.to(device)
+        if model.quantization == "4bit":
+            _keep_layout(base)
+        packing.allow(base.eval().requires_grad_(False))
+    return base
 
 
 def base_revision(model: sections.Model) -> str:
@@ -71,6 +73,16 @@ def _origin(model: sections.Model) -> dict[str, Any]:
     if Path(model.base).is_dir():
         return {"local_files_only": True}
     return {"revision": model.revision} if model.revision else {}
+
+
+def _keep_layout(base: Any) -> None:
+    """On a CPU with bfloat16 bitsandbytes lays 4-bit weights out anew at the first pass without gradients, and every
+    gradient that is taken after it is wrong."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in base.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _quantization(model: sections.Model, device: torch.device) -> BitsAndBytesConfig:

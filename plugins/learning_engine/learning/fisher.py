@@ -5,9 +5,9 @@ tokens of sequence n. The product is taken per sequence (its score is a martinga
 this is the sum of its tokens' Fishers), never of a batch's sum or mean. In nats per supervised token.
 Labels sampled from the model give the true Fisher, observed labels the empirical one; the two are never mixed.
 Where a model is certain of every token its true Fisher vanishes, and with it all that would guard what the model is
-most sure of. So sampled labels may be smoothed: p is replaced by q = (1 − ε) p + ε / V over the V tokens, in the draws
-and in the score ∂ℓ/∂logits = q − e_y alike. That is the Hessian of the KL from q in place of p, still with a mean
-score of zero.
+most sure of. So sampled labels may be smoothed: labels y are drawn from q = (1 − ε) p + ε / V over the V tokens, and
+the score is taken at the same q, ∂ℓ/∂logits = q − e_y. Its mean stays zero, and F is in expectation Σ_t Jᵀ(diag q − q
+qᵀ)J with the logits' Jacobian J: the Fisher information of a model with these logits' slopes that predicts q.
 Which part of F is kept is the structure: `diagonal` or `kronecker`.
 Sources: Kirkpatrick et al. 2017; van de Ven 2025, "On the Computation of the Fisher Information in Continual Learning".
 """
@@ -123,7 +123,7 @@ def _uniforms(rows: list[Row], counts: list[int], *, draw: int, seed: int) -> to
 def _score(predicted: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """∂ℓ/∂logits (S, V) for the labels `tokens` (S,) of a model that predicts `predicted` (S, V)."""
     score = predicted.clone()
-    score[torch.arange(len(tokens)), tokens] -= 1
+    score[torch.arange(len(tokens), device=tokens.device), tokens] -= 1
     return score
 
 

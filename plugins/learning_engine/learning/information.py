@@ -29,7 +29,6 @@ class FisherInformation:
     tensors: dict[str, torch.Tensor]
     kind: str
     labels: str
-    smoothing: float
     units: str
     n_sequences: int
     n_tokens: int
@@ -39,6 +38,7 @@ class FisherInformation:
     guards: str
     accumulated: tuple[str, ...] = ()
     decay: float = 1.0
+    smoothing: float = 0.0
 
 
 def save(information: FisherInformation, path: Path) -> None:

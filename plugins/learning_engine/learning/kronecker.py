@@ -41,7 +41,7 @@ class KroneckerSums(Watch):
         }
 
     def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
-        # At padding δ is exactly zero, and with it every product.
+        # At padding δ is exactly zero and x finite, so that every product is zero.
         x, delta = entered.to(self._wide), gradient.to(self._wide)
         self._add(f"{name}.G", delta, (x @ x.mT) @ delta)
         self._add(f"{name}.C", x, (delta @ delta.mT) @ x)

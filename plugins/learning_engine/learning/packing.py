@@ -1,8 +1,8 @@
 """Rows of unequal length as one long row: no work on padding, and each row attends to itself alone.
 
-A packed batch is (1, Σ t) with the position of each token in its own row. Everything in a decoder but attention looks
-at one token at a time; attention is split at the rows' ends, one call of PyTorch's SDPA each, so that its work is
-Σ t² and not (Σ t)². Rows of about one length are faster padded, with one call for all.
+A packed batch is (1, Σ t) with the position of each token in its own row. Attention is split at the rows' ends, one
+call of PyTorch's SDPA each, so that its work is Σ t² and not (Σ t)²; all else in a model whose every layer is full
+attention looks at one token at a time. Rows of about one length are faster padded, with one call for all.
 """
 
 from typing import Any
@@ -12,22 +12,31 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from learning_engine.errors import ModelError
+
 BY_ROW = "sdpa_by_row"
-# Of short rows, an attention call each takes as long as a tenth of the rest.
+# Of short rows on a CPU, an attention call each takes as long as a tenth of the rest.
 WORTH_PACKING = 0.9
 
 
 def allow(base: Any) -> None:
     """Let the transformers model `base` run packed batches, where its attention is plain SDPA over the whole row."""
-    config = base.config
+    config = base.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if (
-        config._attn_implementation == "sdpa"
-        and base._supports_attention_backend
-        and kinds == {"full_attention"}
-        and getattr(config, "sliding_window", None) is None
+        base.config._attn_implementation != "sdpa"
+        or not base._supports_attention_backend
+        or kinds != {"full_attention"}
+        or getattr(config, "sliding_window", None) is not None
     ):
-        base.set_attn_implementation(BY_ROW)
+        return
+    base.set_attn_implementation(BY_ROW)
+    two_rows = torch.zeros(2, 2, dtype=torch.long, device=base.device)
+    try:
+        with torch.no_grad():
+            base(**arguments(two_rows, torch.ones_like(two_rows, dtype=torch.bool)), use_cache=False)
+    except ModelError:
+        base.set_attn_implementation("sdpa")
 
 
 def allowed(model: Any) -> bool:
@@ -63,11 +72,10 @@ def arguments(input_ids: torch.Tensor, kept: torch.Tensor) -> dict[str, Any]:
     }
 
 
-def unpacked(states: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """(1, Σ t, d) as rows again, (n, t, d), with zeros where `kept` (n, t) is false."""
-    rows = states.new_zeros(*kept.shape, states.shape[-1])
-    rows[kept] = states[0]
-    return rows
+def unpacked(states: torch.Tensor, shape: torch.Size, places: torch.Tensor) -> torch.Tensor:
+    """(1, Σ t, d) as rows again, (n, t, d) with (n, t) = `shape`: at the flat `places` (Σ t,), zeros elsewhere."""
+    rows = states.new_zeros(shape.numel(), states.shape[-1])
+    return rows.index_copy_(0, places, states[0]).view(*shape, -1)
 
 
 def _attend(
@@ -80,7 +88,17 @@ def _attend(
     row_lengths: list[int] | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """SDPA of (1, heads, Σ t, d) row by row, or of a batch that is not packed as ever."""
+    """SDPA of (1, heads, Σ t, d) row by row, or of a batch that is not packed as ever.
+
+    Raises ModelError where a model's own layers do not hand on what tells the two apart, or narrow attention further:
+    a token would see what it must not.
+    """
+    packed = attention_mask is not None and attention_mask.shape[2:] == (1, 1) and key.shape[2] > 1
+    if packed != (row_lengths is not None) or (packed and options.get("sliding_window") is not None):
+        raise ModelError(
+            f"Expected {type(module).__name__} to attend to whole packed rows as they are, found a mask of its own or "
+            "none of the rows' lengths: set model.attention to eager"
+        )
     if row_lengths is None:
         answer: torch.Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
         return answer, None

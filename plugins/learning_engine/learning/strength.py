@@ -1,6 +1,7 @@
 """λ, how firmly the penalty holds: a number, or found while training so that a KL budget is met.
 
-The quadratic q = ½ dᵀF d predicts the KL from the guarded versions to the model, in nats per token, summed over them.
+The quadratic q = ½ dᵀF d predicts the KL from the guarded versions to the model, in nats per token, summed over them
+(with smoothed labels: of the smoothed distributions).
 For a budget b on it the task loss is minimised under q ≤ b: λ is the constraint's multiplier, found by a PI controller
 on log λ (dual ascent with a proportional term, Stooke et al. 2020): with e = log(q / b), bounded to ±1,
   log λ ← log λ + P (e − e_before) + I e

@@ -18,7 +18,7 @@ class Watch(ABC):
     def __init__(self, model: Any, modules: Mapping[str, nn.Module]) -> None:
         self._model, self._modules = model, modules
         self._seen: set[str] = set()
-        self._packed: torch.Tensor | None = None
+        self._packed: tuple[torch.Size, torch.Tensor] | None = None
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -42,7 +42,8 @@ class Watch(ABC):
     def begin(self, predicting: torch.Tensor) -> None:
         """To be called before each forward pass; `predicting` (n, t) is true where the next token has a label."""
         self._seen.clear()
-        self._packed = packing.kept(self._model, predicting)
+        kept = packing.kept(self._model, predicting)
+        self._packed = None if kept is None else (kept.shape, kept.flatten().nonzero()[:, 0])
 
     @abstractmethod
     def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
@@ -74,4 +75,4 @@ class Watch(ABC):
         return forward
 
     def _rows(self, states: torch.Tensor) -> torch.Tensor:
-        return states if self._packed is None else packing.unpacked(states, self._packed)
+        return states if self._packed is None else packing.unpacked(states, *self._packed)
