@@ -203,13 +203,16 @@ def test_bases_of_lower_precision(load, adapter, examples, settings, structure):
 
 
 @pytest.mark.parametrize("quantization", ["4bit", "8bit"])
-def test_a_pass_without_gradients_leaves_those_of_a_quantised_base_as_they_are(load, adapter, examples, quantization):
-    loaded = load(adapter, model={"quantization": quantization})
-    ids = torch.tensor([examples[0]["input_ids"]])
-    before = gradients(loaded.model, loaded.model(input_ids=ids, labels=ids).loss)
-    with torch.no_grad():
-        loaded.model(input_ids=ids)
-    assert_close(gradients(loaded.model, loaded.model(input_ids=ids, labels=ids).loss), before, rel=1e-5)
+def test_gradients_over_a_quantised_base_after_a_pass_without_them(load, adapter, examples, quantization):
+    """The order of training with kto, which asks the parent first."""
+    ids, found = torch.tensor([examples[0]["input_ids"]]), []
+    for settings in ({}, {"quantization": quantization, "attention": "eager"}):
+        loaded = load(adapter, model=settings)
+        with torch.no_grad():
+            loaded.model(input_ids=ids)
+        of_each = gradients(loaded.model, loaded.model(input_ids=ids, labels=ids).loss)
+        found.append(torch.cat([gradient.flatten() for gradient in of_each.values()]))
+    assert functional.cosine_similarity(*found, dim=0) > 0.9
 
 
 def test_nothing_supervised(load, examples):
