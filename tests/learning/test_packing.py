@@ -76,6 +76,12 @@ def test_nothing_runs_that_no_label_hangs_on(twins, examples):
     assert widths == [(1, sum(last) - last[2])]
 
 
+def test_a_batch_of_which_one_token_is_needed(twins):
+    ids, labels = torch.tensor([[5, 6], [7, 8]]), torch.tensor([[-100, 6], [-100, -100]])
+    ours, theirs = (supervised_logits(loaded.model, ids, labels)[0] for loaded in twins)
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_a_batch_without_labels(twins, examples):
     rows = Rows(examples)
     batch = collate([rows[index] for index in range(3)])

@@ -93,8 +93,9 @@ def _attend(
     Raises ModelError where a model's own layers do not hand on what tells the two apart, or narrow attention further:
     a token would see what it must not.
     """
-    packed = attention_mask is not None and attention_mask.shape[2:] == (1, 1) and key.shape[2] > 1
-    if packed != (row_lengths is not None) or (packed and options.get("sliding_window") is not None):
+    marked = attention_mask is not None and attention_mask.shape[2:] == (1, 1)
+    lost = marked and row_lengths is None and key.shape[2] > 1
+    if lost or (row_lengths and (not marked or options.get("sliding_window") is not None)):
         raise ModelError(
             f"Expected {type(module).__name__} to attend to whole packed rows as they are, found a mask of its own or "
             "none of the rows' lengths: set model.attention to eager"
