@@ -108,4 +108,4 @@ def test_a_person_is_named_where_airflow_knows_one() -> None:
 
 def test_settings_are_those_of_the_run() -> None:
     assert glue.settings_of({"params": {"ewc_lambda": 7.0, "window_start": None, "force": "none"}}).ewc.lambda_ == 7
-    assert glue.settings_of({"params": {}}).ewc.lambda_ == 300
+    assert glue.settings_of({"params": {}}).ewc.lambda_ == 100
