@@ -129,7 +129,7 @@ def publish(
     device, full = getattr(arguments, "device", "cpu"), getattr(arguments, "full", False)
     console = Console()
     if not console.is_terminal:  # a log file has no width of its own
-        console = Console(width=140)
+        console = Console(width=170)
     console.print(table(title or benchmark, rows, columns))
     if targets:
         shown = [
