@@ -147,4 +147,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(report.arguments(__doc__))
+    main(report.arguments(__doc__, gpu=False))

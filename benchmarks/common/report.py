@@ -63,19 +63,21 @@ class Target:
         }
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """--device, --full and --seed; a script adds its own."""
+def parser(description: str | None, *, gpu: bool = True) -> argparse.ArgumentParser:
+    """--device, --full and --seed; a script adds its own, and says whether it has anything to show on a GPU."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda") if gpu else ("cpu",), default="cpu")
     parser.add_argument("--full", action="store_true", help="more seeds and larger shapes than the five-minute default")
     parser.add_argument("--seed", type=int, default=0, help="the first seed; the others follow it")
     parser.add_argument("--results", default=str(RESULTS), help="the directory that the JSON is written to")
     return parser
 
 
-def arguments(description: str | None, argv: Sequence[str] | None = None, *, tiny: bool = False) -> argparse.Namespace:
+def arguments(
+    description: str | None, argv: Sequence[str] | None = None, *, tiny: bool = False, gpu: bool = True
+) -> argparse.Namespace:
     """The arguments in `argv` or on the command line; with `tiny` for a script that also runs in seconds, for tests."""
-    options = parser(description)
+    options = parser(description, gpu=gpu)
     if tiny:
         options.add_argument("--tiny", action="store_true", help="seconds, to see that it runs: figures mean nothing")
     return options.parse_args(argv)

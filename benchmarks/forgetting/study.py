@@ -50,7 +50,7 @@ class Study:
 
 def main(study: Study, targets: Callable[[list[dict[str, Any]]], list[report.Target]], description: str | None) -> None:
     """Run the study from the command line; table, targets, JSON and the plot beside it."""
-    parser = report.parser(description)
+    parser = report.parser(description, gpu=False)
     parser.add_argument("--quick", action="store_true", help="a smaller world and one seed, to see that it runs")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
     options = parser.parse_args()
