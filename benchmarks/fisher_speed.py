@@ -56,7 +56,7 @@ def contestants(
     }
     for structure in OURS:
         for labels in ("observed", "sampled"):
-            settings = sections.Fisher(structure=structure, labels=labels, batch_size=batch)
+            settings = sections.Fisher(structure=structure, labels=labels, draws=1, batch_size=batch)
             found[f"ours, labels {labels}", structure] = functools.partial(ours, packed, examples, settings, seed)
     found["batch-of-one loop", "diagonal"] = functools.partial(peers.one_by_one, loaded.model, flat)
     found["batch-of-one loop", "kfac"] = functools.partial(peers.factors, loaded.model, flat)

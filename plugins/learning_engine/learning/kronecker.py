@@ -58,7 +58,7 @@ class KroneckerSums(Watch):
 
     def _add(self, key: str, left: torch.Tensor, right: torch.Tensor) -> None:
         """Add Σ_n left_nᵀ right_n, as one product over all positions of the batch."""
-        left, right, total = left.flatten(0, 1), right.flatten(0, 1), self._sums[key]
+        left, right, total = self.tokens(left), self.tokens(right), self._sums[key]
         if total.device == left.device:
             total.addmm_(left.mT, right)
         else:

@@ -74,5 +74,10 @@ class Watch(ABC):
 
         return forward
 
+    def tokens(self, states: torch.Tensor) -> torch.Tensor:
+        """(n, t, d) as (n · t, d), or without the padding of rows that ran packed as (Σ t, d)."""
+        flat = states.flatten(0, 1)
+        return flat if self._packed is None else flat.index_select(0, self._packed[1])
+
     def _rows(self, states: torch.Tensor) -> torch.Tensor:
         return states if self._packed is None else packing.unpacked(states, *self._packed)
