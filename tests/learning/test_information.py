@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from learning_engine import sections
+from learning_engine.contracts import LoraShape
+from learning_engine.errors import FisherMismatch
+from learning_engine.learning import fisher
+from learning_engine.learning import information as information_file
+from learning_engine.learning.information import FisherInformation
+
+SHAPE = LoraShape(16, 32.0, ("k_proj", "o_proj", "q_proj", "v_proj"))
+
+
+def information(**changes) -> FisherInformation:
+    generator = torch.Generator().manual_seed(0)
+    diagonal = {f"layer.{index}.weight": torch.rand(3, 2, generator=generator) for index in range(5)}
+    plain = FisherInformation(
+        diagonal,
+        "diagonal",
+        "sampled",
+        "per_supervised_token",
+        3,
+        20,
+        "llama",
+        "abc",
+        SHAPE,
+        "v1.1",
+        ("base",),
+        0.5,
+        0.1,
+    )
+    return replace(plain, **changes)
+
+
+def ask(path, **changes):
+    asked = {"base_model": "llama", "base_revision": "abc", "lora": SHAPE, "kind": "diagonal"}
+    return information_file.load(path, **{**asked, "labels": "sampled", "smoothing": 0.1, **changes})
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    information_file.save(information(), tmp_path / "a")
+    found = ask(tmp_path / "a", lora=replace(SHAPE, target_modules=SHAPE.target_modules[::-1]))
+    assert replace(found, tensors={}) == replace(information(), tensors={})
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in information().tensors.items())
+    for _ in range(5):
+        information_file.save(found, tmp_path / "b")
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", "kfac"),
+        ("labels", "observed"),
+        ("smoothing", 0.0),
+        ("base_model", "mistral"),
+        ("base_revision", "def"),
+        ("lora", replace(SHAPE, rank=8)),
+    ],
+)
+def test_another_kind_is_never_read_or_mixed(tmp_path, field, value):
+    information_file.save(information(), tmp_path / "f")
+    with pytest.raises(FisherMismatch, match=field) as caught:
+        ask(tmp_path / "f", **{field: value})
+    for named in (getattr(information(), field), value):
+        assert str(named.rank if field == "lora" else named) in str(caught.value)
+    with pytest.raises(FisherMismatch, match=field):
+        fisher.accumulate(information(**{field: value}), information(), sections.Fisher())
+
+
+def test_a_file_that_is_no_fisher_information(tmp_path, adapter):
+    (tmp_path / "short").write_bytes(b"12")
+    for path in (tmp_path / "none", tmp_path / "short", adapter / "adapter_model.safetensors"):
+        with pytest.raises(FisherMismatch, match=path.name):
+            ask(path)
+
+
+def test_weeks_add_up():
+    old = information(guards="v1.0", accumulated=("base",), n_tokens=7)
+    new = information(accumulated=(), tensors={name: 2 * tensor for name, tensor in information().tensors.items()})
+    both = fisher.accumulate(new, old, sections.Fisher(decay=0.25))
+    assert (both.guards, both.accumulated, both.decay, both.n_tokens) == ("v1.1", ("base", "v1.0"), 0.25, 20)
+    for name, tensor in both.tensors.items():
+        torch.testing.assert_close(tensor, 2.25 * old.tensors[name])
