@@ -6,8 +6,8 @@ this is the sum of its tokens' Fishers), never of a batch's sum or mean. In nats
 Labels sampled from the model give the true Fisher, observed labels the empirical one; the two are never mixed.
 Where a model is certain of every token its true Fisher vanishes, and with it all that would guard what the model is
 most sure of. So sampled labels may be smoothed: labels y are drawn from q = (1 − ε) p + ε / V over the V tokens, and
-the score is taken at the same q, ∂ℓ/∂logits = q − e_y. Its mean stays zero, and F is in expectation Σ_t Jᵀ(diag q − q
-qᵀ)J with the logits' Jacobian J: the Fisher information of a model with these logits' slopes that predicts q.
+the score is taken at the same q, ∂ℓ/∂logits = q − e_y. Its mean stays zero, and with the logits' Jacobian J the
+expectation of F is Σ_t Jᵀ(diag q − q qᵀ)J: the Fisher information of a model with these logits' slopes that predicts q.
 Which part of F is kept is the structure: `diagonal` or `kronecker`.
 Sources: Kirkpatrick et al. 2017; van de Ven 2025, "On the Computation of the Fisher Information in Continual Learning".
 """
