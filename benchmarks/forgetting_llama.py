@@ -35,7 +35,7 @@ METHODS = (
     Method(DIAGONALS[2], "delta", lambdas=(100.0, 200.0, 400.0)),
     Method(KFAC, "kfac", lambdas=(50.0, 100.0, 200.0)),
     Method(f"{KFAC}, weeks apart", "kfac_list", lambdas=(100.0,)),
-    Method(f"{KFAC}, labels not smoothed", "kfac_as_sure", lambdas=(100.0, 1e3, 1e4)),
+    Method(f"{KFAC}, labels not smoothed", "kfac_unsmoothed", lambdas=(100.0, 1e3, 1e4)),
     Method(REPLAY, replay=16, lambdas=(0.0,)),
     Method(f"{KFAC} + {REPLAY}", "kfac", replay=16, lambdas=(50.0, 100.0, 200.0)),
     Method(f"{KFAC} + 64 anchors", "kfac", anchors=64, lambdas=(50.0, 100.0, 200.0)),
