@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from demo.airflow import RunState, TaskState
+from demo.rest import RunState, TaskState
 
 ENDED = {
     "success": ("✓", "green"),

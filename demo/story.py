@@ -12,6 +12,7 @@ from demo.console import Screen
 from demo.lessons import Week
 from demo.processes import Program, Running, Stack, StackError
 from demo.report import Outcome
+from demo.rest import Rest, wait_for_runs
 from demo.stack import HOME, MODEL, Place, python
 from learning_engine import config
 from learning_engine.contracts import AdapterVersion
@@ -65,14 +66,12 @@ def _start_comparison(stack: Stack, place: Place, weeks: Sequence[Week]) -> tupl
 
 def _backfill(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week]) -> None:
     """The runs are made before the DAG is unpaused: then the scheduler finds the last week's run and makes none."""
-    rest = airflow.Rest(place.airflow)
+    rest = Rest(place.airflow)
     rest.wait_for_dag(DAG)
     first, last = weeks[0].window.start, weeks[-1].window.start
     airflow.backfill(place.airflow, stack, DAG, first=first, last=last, max_active_runs=1)
     rest.unpause(DAG)
-    airflow.wait_for_runs(
-        rest, DAG, expected=len(weeks), seconds=MINUTES * 60, check=stack.check, show=screen.show_runs
-    )
+    wait_for_runs(rest, DAG, expected=len(weeks), seconds=MINUTES * 60, check=stack.check, show=screen.show_runs)
 
 
 def _look(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week], compared: "Future[str]") -> Outcome:

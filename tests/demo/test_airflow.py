@@ -10,6 +10,7 @@ from demo import airflow, postgres
 from demo.kin import marked
 from demo.ports import free_port
 from demo.processes import Stack, StackError
+from demo.rest import Rest, wait_for_runs
 
 DAGS = """
 import pendulum
@@ -75,7 +76,7 @@ def running(tmp_path_factory: pytest.TempPathFactory):
         started = [(program, stack.start(program)) for program in airflow.services(made)]
         for program, process in started:
             stack.wait(program, process)
-        yield stack, made, airflow.Rest(made)
+        yield stack, made, Rest(made)
     finally:
         stack.stop()
         postgres.remove(directory / "postgres")
@@ -88,7 +89,7 @@ def test_a_backfill_runs_through_the_scheduler(running):
     airflow.backfill(made, stack, "steady", first=FIRST, last=SECOND, max_active_runs=1)
     rest.unpause("steady")
     seen: list[int] = []
-    runs = airflow.wait_for_runs(
+    runs = wait_for_runs(
         rest, "steady", expected=2, seconds=150, check=stack.check, show=lambda runs: seen.append(len(runs))
     )
     assert [run.start for run in runs] == [FIRST, SECOND]
@@ -106,7 +107,7 @@ def test_a_failed_run_is_told_with_its_tasks_log(running):
     airflow.backfill(made, stack, "clumsy", first=FIRST, last=FIRST, max_active_runs=1)
     rest.unpause("clumsy")
     with pytest.raises(StackError, match=r"(?s)run backfill__2026-10-26.* failed.*task stumble.*over a stone"):
-        airflow.wait_for_runs(rest, "clumsy", expected=1, seconds=150, check=stack.check)
+        wait_for_runs(rest, "clumsy", expected=1, seconds=150, check=stack.check)
 
 
 def test_strangers_are_refused(running):

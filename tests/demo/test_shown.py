@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from demo import picture, report
-from demo.airflow import RunState, TaskState
 from demo.console import Screen
 from demo.lessons import weeks
 from demo.report import Outcome
+from demo.rest import RunState, TaskState
 from learning_engine.contracts import (
     AdapterVersion,
     Dataset,
