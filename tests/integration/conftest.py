@@ -1,7 +1,6 @@
 """One whole stack for all tests of this folder: PostgreSQL, an S3 store, the model server, Airflow's own services."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -9,20 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import requests
 
-from demo import airflow, object_store, postgres
-from demo.ports import free_port
+from demo import postgres
+from demo.airflow import Airflow
 from demo.processes import Program, Stack
+from demo.rest import Rest, TaskState
 from learning_engine.contracts import Window
 from learning_engine.resources import Resources
-from tests import tiny
-from tests.conftest import ROOT
+from tests.integration import assembly
 from tests.road.conftest import SMALL, feedback_rows
 
 WEEKS = 5
@@ -46,12 +43,12 @@ def week(number: int) -> Window:
     return Window(start, start + timedelta(weeks=1))
 
 
-def until(what: str, condition: Callable[[], Any], seconds: float = 300) -> Any:
-    """What `condition` returns as soon as it is true."""
+def until(what: str, condition: Callable[[], Any], seconds: float = 300, pause: float = 0.5) -> Any:
+    """What `condition` returns as soon as it is true; it is asked again after `pause` seconds."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        time.sleep(0.5)
+        time.sleep(pause)
     return result
 
 
@@ -60,8 +57,8 @@ class Live:
     """The running stack: REST in, rows in, records out."""
 
     stack: Stack
-    airflow: airflow.Airflow
-    rest: airflow.Rest
+    airflow: Airflow
+    rest: Rest
     database: postgres.Postgres
     resources: Resources
     model_server: Program
@@ -91,7 +88,7 @@ class Live:
 
     def log(self, run: str, task: str, dag_id: str = "learning_engine_weekly") -> str:
         tries = max(self.tasks(run, dag_id)[task]["try_number"], 1)
-        return self.rest.log(dag_id, run, airflow.TaskState(task, None, None, tries))
+        return self.rest.log(dag_id, run, TaskState(task, None, None, tries))
 
     def explain(self, run: str, dag_id: str = "learning_engine_weekly") -> str:
         """The logs of the failed tasks, for an assertion's message."""
@@ -177,123 +174,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     directory = tmp_path_factory.mktemp("stack")
     stack = Stack(directory)
     try:
-        yield _start(stack, directory)
+        yield Live(stack, *assembly.start(stack, directory, settings=SETTINGS))
     finally:
         stack.stop()
         postgres.remove(directory / "postgres")
-
-
-def _start(stack: Stack, directory: Path) -> Live:
-    ports: set[int] = set()
-    base = tiny.make_base(directory / "base")
-    database = postgres.prepare(directory / "postgres", port=free_port(taken=ports))
-    stack.up(database.program())
-    database.create("airflow", "feedback")
-    with psycopg.connect(database.uri("feedback")) as connection:
-        connection.execute(
-            "CREATE TABLE feedback (request_data jsonb, response_data jsonb, feedback_type varchar,"
-            " created_at timestamp, user_id text, conversation_id text)"
-        )
-    store, server = _store(directory, free_port(taken=ports)), _model_server(base, free_port(taken=ports))
-    adapters = directory / "adapters"
-    adapters.mkdir()
-    environment = _environment(base, directory, adapters, database=database, store=store, server=server)
-    settings = airflow.configure(
-        directory / "airflow",
-        dags=ROOT / "dags",
-        plugins=ROOT / "plugins",
-        database=database.uri("airflow", "psycopg2"),
-        port=free_port(taken=ports),
-        env=environment,
-        ports=ports,
-    )
-    programs = [store, server]
-    started = [stack.start(program) for program in programs]
-    stack.run(airflow.migrate(settings))
-    for program, running in zip(programs, started, strict=True):
-        stack.wait(program, running)
-    stack.run(
-        Program(
-            "init",
-            (sys.executable, "-m", "learning_engine.init"),
-            env={**settings.env, "PYTHONPATH": str(ROOT / "plugins")},
-            patience=120,
-        )
-    )
-    programs = airflow.services(settings)
-    started = [stack.start(program) for program in programs]
-    for program, running in zip(programs, started, strict=True):
-        stack.wait(program, running)
-    rest = airflow.Rest(settings)
-    for name in ("weekly", "deploy", "fisher", "maintenance"):
-        rest.wait_for_dag(f"learning_engine_{name}")
-    resources = _resources({**os.environ, **environment})
-    return Live(stack, settings, rest, database, resources, server)
-
-
-def _store(directory: Path, port: int) -> Program:
-    def healthy() -> bool:
-        return requests.get(f"http://127.0.0.1:{port}/healthcheck", timeout=2).status_code < 500
-
-    command = object_store.command(directory / "store", port=port)
-    return Program(
-        "object-store", tuple(command), env=dict(os.environ), cwd=ROOT, healthy=healthy, patience=60, port=port
-    )
-
-
-def _model_server(base: Path, port: int) -> Program:
-    def healthy() -> bool:
-        return requests.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200
-
-    command = (sys.executable, "-m", "demo.model_server", "--model", str(base), "--name", "tiny", "--port", str(port))
-    return Program("model-server", command, env=dict(os.environ), cwd=ROOT, healthy=healthy, patience=90, port=port)
-
-
-def _environment(
-    base: Path, directory: Path, adapters: Path, *, database: postgres.Postgres, store: Program, server: Program
-) -> dict[str, str]:
-    def port(program: Program) -> str:
-        return program.command[program.command.index("--port") + 1]
-
-    connections = {
-        "FEEDBACK": {
-            "conn_type": "postgres",
-            "host": "127.0.0.1",
-            "port": database.port,
-            "schema": "feedback",
-            "login": postgres.USER,
-            "password": database.password,
-        },
-        "STORE": {
-            "conn_type": "aws",
-            "login": "test:tester",
-            "password": "testing",
-            "extra": {"endpoint_url": f"http://127.0.0.1:{port(store)}", "region_name": "us-east-1"},
-        },
-        "SERVING": {
-            "conn_type": "http",
-            "host": "127.0.0.1",
-            "port": int(port(server)),
-            "extra": {"replicas": [f"http://127.0.0.1:{port(server)}"], "adapter_dir": str(adapters)},
-        },
-    }
-    own = {"MODEL__BASE": str(base), "STORE__SPOOL": str(directory / "spool")}
-    return {
-        **{f"AIRFLOW_CONN_LEARNING_ENGINE_{name}": json.dumps(value) for name, value in connections.items()},
-        **{f"LEARNING_ENGINE__{name}": value for name, value in {**SETTINGS, **own}.items()},
-    }
-
-
-def _resources(environment: dict[str, str]) -> Resources:
-    """The stack's resources as a task sees them, for what tests look up in the bucket."""
-    from learning_engine import config, connections
-
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        opened = connections.connect(config.load())
-        store, feedback, serving = opened.store, opened.open_feedback(), opened.serving
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    return Resources(opened.settings, lambda: store, lambda: feedback, lambda: serving)
