@@ -6,19 +6,24 @@
 |----------------|-------------------|----------------------------------------------|
 | MAX Serve      | .cache/max-venv   | the model server's contract, on the real one |
 | docker-compose | the system (apt)  | the production file, by its own reader       |
+| Redis          | the system (apt)  | CeleryExecutor, and workers that are killed  |
 """
 
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from include.setup.packages import ROOT, SetupError, create_beside, run, step
 
 MAX = "modular==26.7.0"
 MAX_ENVIRONMENT = ROOT / ".cache" / "max-venv"
+POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,29 @@ def max_serve() -> None:
     complete.touch()
 
 
-def docker_compose() -> None:
-    """The reader of compose files; it needs no engine. Installed in CI, asked for elsewhere."""
-    if shutil.which("docker-compose"):
+def system_package(program: str, package: str) -> None:
+    """A program of the system's packages. Installed in CI, asked for elsewhere."""
+    if shutil.which(program):
         return
     if not (in_ci() and os.geteuid() == 0 and shutil.which("apt-get")):
-        raise SetupError("docker-compose is missing: `apt-get install docker-compose`, or your system's way")
-    with step("docker-compose from the system's packages"):
+        raise SetupError(f"{program} is missing: `apt-get install {package}`, or your system's way")
+    with step(f"{package} from the system's packages"), no_service(POLICY):
         run(["apt-get", "update"])
-        run(
-            ["apt-get", "install", "--yes", "--no-install-recommends", "docker-compose"],
-            DEBIAN_FRONTEND="noninteractive",
-        )
+        run(["apt-get", "install", "--yes", "--no-install-recommends", package], DEBIAN_FRONTEND="noninteractive")
+
+
+@contextmanager
+def no_service(policy: Path) -> Iterator[None]:
+    """While the block runs no package starts its service: Debian's packages ask the program `policy`, where it is."""
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
 
 
 def in_ci() -> bool:
@@ -65,7 +81,12 @@ def in_ci() -> bool:
 
 PARTS = (
     Part("MAX Serve", "its tests are skipped, the stand-in server stays tested", max_serve),
-    Part("docker-compose", "docker-compose.airflow.yaml is checked by our own rules only", docker_compose),
+    Part(
+        "docker-compose",
+        "docker-compose.airflow.yaml is checked by our own rules only",
+        partial(system_package, "docker-compose", "docker-compose"),
+    ),
+    Part("Redis", "CeleryExecutor is not tested", partial(system_package, "redis-server", "redis-server")),
 )
 
 
