@@ -1,0 +1,30 @@
+"""The local model server under load while versions are swapped, as tests/integration/max_serve does to the real one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.road.conftest import Road
+from tests.serving import swaps
+from tests.serving.conftest import ModelServer, model_servers
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return swaps.make_base(tmp_path_factory.mktemp("load") / "base")
+
+
+@pytest.fixture(scope="module")
+def server(base: Path) -> Iterator[ModelServer]:
+    with model_servers(base, ["--max-loras", "3"]) as (only,):
+        yield only
+
+
+def test_swaps_under_load_lose_no_request_and_answer_none_wrong(
+    road: Road, base: Path, tmp_path: Path, record_property
+) -> None:
+    figures = swaps.under_load(road, swaps.make_world(base, tmp_path / "world"), swaps=5)
+    record_property("swaps_under_load", json.dumps(figures))
+    print(json.dumps(figures))

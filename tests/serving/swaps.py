@@ -1,0 +1,168 @@
+"""Versions swapped on a server under load: a base that speaks, two adapters that answer unlike it, and the swaps."""
+
+import dataclasses
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from learning_engine import archive, probe, release
+from learning_engine.contracts import AdapterVersion, Deployment, LoraShape
+from learning_engine.probe import Probe
+from learning_engine.registry import manifest
+from learning_engine.registry.store import Store
+from learning_engine.report import Probes
+from learning_engine.resources import workspace
+from tests import tiny
+from tests.registry import work
+from tests.road.conftest import Road
+from tests.serving.traffic import Traffic, capacity, in_turn
+
+TOKENS, PROBES = 16, 3
+# In nats: a first choice that the rounding of another implementation cannot turn over.
+SURE = 0.005
+QUESTIONS = [
+    [{"role": "user", "content": f"Where is the {colour} {thing}?"}]
+    for colour in tiny.COLOURS[:5]
+    for thing in tiny.THINGS
+]
+# How often a client looks at the pointer, and the drain, which must outlast that and the longest request. In seconds.
+POINTER_SECONDS = 0.5
+DRAIN_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class World:
+    """A base model and its adapters by name; `answers` to the same questions by name, the base's under ""."""
+
+    base: Path
+    adapters: Mapping[str, Path]
+    answers: Mapping[str, Sequence[Probe]]
+
+
+def publish(road: Road, number: int, base: Path, adapter: Path, probes: Sequence[Probe]) -> AdapterVersion:
+    """Week `number` of a chain on `base`, as if training had made `adapter` of it, proven by `probes`."""
+    store, key = road.resources.store, f"week-{number}"
+    parents = road.resources.registry.numbers()
+    with workspace() as place:
+        packed = archive.pack(adapter, place / "adapter.tar.gz")
+        shape = LoraShape(16, 32.0, tiny.TARGETS)
+        staged = work.stage(
+            store, key, work.week(number), parents[-1] if parents else None,
+            base_model=str(base), base_revision="", lora=shape, sha256=packed.sha256, size=packed.size,
+        )  # fmt: skip
+        store.put_file(manifest.run_key(key, "adapter.tar.gz"), place / "adapter.tar.gz")
+    uri = store.uri(manifest.run_key(key, "probes.json"))
+    digest = store.put_bytes(store.key(uri), probe.dump(list(probes)))
+    report = dataclasses.replace(staged.draft.report, probes=Probes(uri, digest, len(probes), SURE))
+    draft = dataclasses.replace(staged.draft, report=report)
+    return dataclasses.replace(staged, draft=draft).publish(road.resources.registry)
+
+
+def server_name(road: Road, version: AdapterVersion) -> str:
+    return manifest.server_name(version.version, version.sha256, road.resources.settings.serving.adapter_prefix)
+
+
+def make_base(directory: Path) -> Path:
+    """A random base that hardly ever chooses a token which is no whole text of its own: servers cut a stream of half
+    characters each in another way."""
+    base = tiny.make_base(directory)
+    tokenizer, weights = AutoTokenizer.from_pretrained(base), load_file(base / "model.safetensors")
+    for token in range(len(tokenizer)):
+        text = tokenizer.decode([token])
+        if token in tokenizer.all_special_ids or not text.isascii() or not text.isprintable():
+            weights["lm_head.weight"][token] = 0
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    return base
+
+
+def make_world(base: Path, directory: Path) -> World:
+    """Of all questions those that everybody answers in words of their own, and surely."""
+    adapters = {name: tiny.make_adapter(base, directory / name, seed=seed) for seed, name in ((1, "one"), (2, "two"))}
+    spoken = {name: _answers(base, path) for name, path in {"": None, **adapters}.items()}
+    clear = [
+        row for row in range(len(QUESTIONS))
+        if all(answers[row].margin >= SURE and answers[row].text.isascii() for answers in spoken.values())
+        and len({answers[row].text.strip() for answers in spoken.values()}) == len(spoken)
+    ]  # fmt: skip
+    assert len(clear) >= 8, f"only {len(clear)} questions tell base and adapters apart"
+    return World(base, adapters, {name: [answers[row] for row in clear] for name, answers in spoken.items()})
+
+
+def _answers(base: Path, adapter: Path | None) -> list[Probe]:
+    """The greedy answers by transformers and peft alone; `margin` is that of the least sure token."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter).eval()
+    found = []
+    for messages in QUESTIONS:
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+        output = model.generate(
+            **prompt, max_new_tokens=TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
+        best = torch.stack(output.logits).topk(2, dim=-1).values
+        tokens = output.sequences[0, prompt["input_ids"].shape[1] :].tolist()
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        found.append(Probe(messages, tokens, text, float((best[..., 0] - best[..., 1]).min())))
+    return found
+
+
+class Pointer:
+    """The live adapter's name as a client knows it, who reads the pointer again after POINTER_SECONDS."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._lock = store, threading.Lock()
+        self._name, self._read_at = "", -POINTER_SECONDS
+
+    def name(self) -> str:
+        with self._lock:
+            if time.monotonic() - self._read_at >= POINTER_SECONDS:
+                self._name = Deployment.from_json(self._store.get_json(manifest.CURRENT)).adapter_name
+                self._read_at = time.monotonic()
+            return self._name
+
+
+def under_load(road: Road, world: World, *, swaps: int) -> dict[str, Any]:
+    """`swaps` swaps and a rollback under half of the load that the server can carry; returns the figures.
+
+    Asserts that every answer was the one of the version that was asked, and that each version was asked.
+    """
+    road = road.with_settings(serving={"drain_seconds": DRAIN_SECONDS})
+    url = road.resources.serving.replicas[0]
+    made = [("one", "two")[number % 2] for number in range(swaps + 1)]
+    versions = [
+        publish(road, number, world.base, world.adapters[name], world.answers[name][:PROBES])
+        for number, name in enumerate(made)
+    ]
+    books = {server_name(road, version): world.answers[name] for version, name in zip(versions, made, strict=True)}
+    first = road.serve(versions[0], run_id="first")
+    most = capacity(url, in_turn(*((str(first.adapter_name), answer) for answer in books[str(first.adapter_name)])))
+    pointer, chance = Pointer(road.resources.store), random.Random(0)  # noqa: S311
+
+    def choose() -> tuple[str, Probe]:
+        name = pointer.name()
+        return name, chance.choice(books[name])
+
+    durations = []
+    with Traffic(url, choose, rate=most / 2) as traffic:
+        for number, version in enumerate(versions[1:]):
+            began = time.monotonic()
+            road.serve(version, run_id=str(number))
+            durations.append(round(time.monotonic() - began, 2))
+        target = release.choose(road.resources, action="rollback", version=None)
+        back = road.serve(target, run_id="back", action="rollback", by_hand=True)
+    figures = {**traffic.figures(), "capacity": round(most, 1), "swaps": swaps, "swap_seconds": durations}
+    assert not traffic.faults(), (figures, traffic.faults()[:3])
+    assert figures["longest_seconds"] + POINTER_SECONDS < DRAIN_SECONDS, figures
+    assert {reply.model for reply in traffic.replies} == set(books), figures
+    assert (back.version, road.resources.ledger.current()) == (versions[-2].version, back)
+    return figures
