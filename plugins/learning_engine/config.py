@@ -58,9 +58,11 @@ class Settings(BaseSettings):
     training: sections.Training = sections.Training()
     evaluation: sections.Evaluation = sections.Evaluation()
     gate: sections.Gate = sections.Gate()
+    worker: sections.Worker = sections.Worker()
     store: sections.Store = sections.Store()
     retention: sections.Retention = sections.Retention()
     serving: sections.Serving = sections.Serving()
+    watch: sections.Watch = sections.Watch()
     deploy: Literal["auto", "approve", "never"] = "auto"
 
     @classmethod

@@ -40,6 +40,20 @@ class TrainingError(LearningEngineError):
     """Training cannot go on: a loss that is not finite, or weights trainable that must not be."""
 
 
+class OutOfMemory(TrainingError):
+    """Not even one row at a time fits into the device's memory."""
+
+    # What else runs on the device may have ended by then.
+    retryable = True
+
+
+class NoRoom(LearningEngineError):
+    """A worker's disk has too little room for what a step is going to write."""
+
+    # The next try may come to another worker.
+    retryable = True
+
+
 class StoreError(LearningEngineError):
     """The object store failed; nothing was published."""
 

@@ -80,8 +80,9 @@ def _measure(
     resources: Resources, version: AdapterVersion | None, work: Path, window: Window | None
 ) -> tuple["FisherInformation", str]:
     from learning_engine.feedback.dataset import encode
-    from learning_engine.learning import fisher, model
+    from learning_engine.learning import fisher, memory, model
 
+    memory.limit(resources.settings.worker.gpu_memory_fraction)
     settings, snapshot = resources.settings, work / "guarded.parquet"
     note = ""
     if version is None:

@@ -1,6 +1,7 @@
 """The evaluate step: the candidate against its parent, its base and every earlier window. Called by `pipeline`."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,10 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
     from learning_engine.evaluation import evaluate, integrity, matrix, prompts, views
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
+    from learning_engine.learning import memory
 
     settings, store = resources.settings, resources.store
+    memory.limit(settings.worker.gpu_memory_fraction)
     path, heldout = work / "dataset.parquet", work / "heldout.parquet"
     store.get_file(store.key(dataset.uri), path, dataset.sha256)
     heldout_rows.split(path, heldout)
@@ -42,7 +45,8 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
         return encode(file, view.tokenizer, settings.dataset, heldout=None).examples
 
     earlier, missing = _earlier(resources, ancestors, work)
-    evaluation = evaluate.evaluate(
+    measured = partial(
+        evaluate.evaluate,
         views=view,
         heldout=encoded(heldout),
         conversations=_column(heldout, "conversation"),
@@ -52,12 +56,17 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
         history=matrix.rows_of(ancestors),
         prompts=prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts),
         probe_candidates=_prompts(heldout),
-        evaluation=settings.evaluation,
         gate=settings.gate,
         broken_weights=integrity.broken_weights(adapter, resources.shape),
         unservable=_unservable(resources),
         run_key=candidate.run_key,
         seed=settings.training.seed,
+    )
+    evaluation = memory.shrinking(
+        lambda at_once: measured(evaluation=settings.evaluation.model_copy(update={"batch_size": at_once})),
+        batch_size=settings.evaluation.batch_size,
+        what="judge the candidate",
+        advice="Lower dataset.max_tokens or evaluation.answer_tokens, or set model.quantization.",
     )
     report = evaluation.report
     return dataclasses.replace(

@@ -35,6 +35,7 @@ class Dag(Section):
     train_timeout_minutes: float = Field(720, gt=0, le=10_080)
     turn_poll_seconds: float = Field(30, ge=1, le=3600)
     turn_timeout_hours: float = Field(72, gt=0, le=720)
+    reconcile_minutes: float = Field(5, gt=0, le=1440)
     queue: Name = "default"
     train_queue: Name = "gpu"
     deploy_queue: Name = "default"
@@ -204,6 +205,10 @@ class Gate(Section):
     min_users: int = Field(1, ge=1, le=1_000_000)
 
 
+class Worker(Section):
+    gpu_memory_fraction: float = Field(1.0, gt=0, le=1)
+
+
 class Store(Section):
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "lora-adapters"
     prefix: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*/?)*$")] = ""
@@ -217,6 +222,12 @@ class Retention(Section):
     text_days: float = Field(90, ge=0, le=36_500)
     runs_days: float = Field(30, ge=1, le=36_500)
     rejected_days: float = Field(180, ge=0, le=36_500)
+
+
+class Watch(Section):
+    max_rise: float | None = Field(None, gt=0, le=1)
+    min_votes: int = Field(100, ge=1, le=1_000_000)
+    hours: float = Field(72, gt=0, le=8760)
 
 
 class Serving(Section):

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from learning_engine import archive, guarding, telemetry
+from learning_engine import archive, guarding, room, telemetry
 from learning_engine.contracts import Candidate, Dataset, FisherRecord, TrainingMetrics
 from learning_engine.errors import IntegrityError, StoreError
 from learning_engine.registry import card
@@ -22,9 +22,10 @@ ARCHIVE = "adapter.tar.gz"
 
 def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candidate:
     """Train, pack and stage. Where the store takes nothing, the candidate stays in a local directory that is named."""
-    from learning_engine.learning import model
+    from learning_engine.learning import memory, model
 
     settings = resources.settings
+    memory.limit(settings.worker.gpu_memory_fraction)
     parent = resources.registry.get(dataset.parent) if dataset.parent else None
     with workspace() as work:
         snapshot = work / "dataset.parquet"
@@ -39,6 +40,7 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
             seed=settings.training.seed,
         )
         guarding.same_base(resources, parent, loaded.revision)
+        _require_room(resources, loaded, fisher, snapshot)
         metrics = _fit(resources, loaded, dataset, fisher, snapshot, earlier)
         files = work / "candidate"
         model.save_adapter(loaded, files)
@@ -61,6 +63,18 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
         )
         _stage(resources, candidate, work / ARCHIVE)
         return candidate
+
+
+def _require_room(resources: Resources, loaded: "Loaded", fisher: FisherRecord, snapshot: Path) -> None:
+    """Raise NoRoom unless the disk takes what training writes beside the snapshot."""
+    from learning_engine.learning.model import lora_weights
+
+    weights = sum(weight.numel() * weight.element_size() for weight in lora_weights(loaded.model).values())
+    guarded = resources.store.head(resources.store.key(fisher.uri)).size if fisher.uri else 0
+    # A checkpoint holds the weights and AdamW's two moments of each: the last one, the next and its archive at once.
+    checkpoints, candidate = 3 * 3 * weights, 2 * weights
+    needed = checkpoints + candidate + guarded + 2 * snapshot.stat().st_size
+    room.require(snapshot.parent, needed, what="checkpoints, Fisher information and the candidate of this training")
 
 
 def spooled(resources: Resources, run_key: str) -> Candidate | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import BatchSampler, Dataset, Sampler
 
 IGNORED = -100
 # Batches are sorted by length within this many batches, so that an epoch stays shuffled.
@@ -82,6 +82,25 @@ class ByLength(Sampler[int]):
         batches = generator.permutation(order[:whole].reshape(-1, size))
         # The short batch goes last: the loader cuts the epoch at every `batch_size` rows.
         return iter(np.concatenate([batches.reshape(-1), order[whole:]]).tolist())
+
+
+class Parts(BatchSampler):
+    """The batches of `rows`, each as `parts` micro-batches of nearly equal size that follow each other.
+
+    The gradient of a step then comes from the same rows however many of them fit into memory at once.
+    """
+
+    def __init__(self, rows: ByLength, *, batch_size: int, parts: int) -> None:
+        super().__init__(rows, batch_size, drop_last=False)
+        self._rows, self._parts = len(rows), parts
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self._rows, self.batch_size)
+        return whole * min(self._parts, self.batch_size) + min(self._parts, rest)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield from (part.tolist() for part in np.array_split(batch, min(self._parts, len(batch))))
 
 
 def longest_first(lengths: np.ndarray, chosen: np.ndarray, *, batch_size: int) -> Iterator[list[int]]:

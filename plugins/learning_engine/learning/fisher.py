@@ -22,7 +22,7 @@ import torch.distributed
 
 from learning_engine import sections
 from learning_engine.errors import DatasetError
-from learning_engine.learning import diagonal, kronecker, sketch
+from learning_engine.learning import diagonal, kronecker, memory, sketch
 from learning_engine.learning.batches import IGNORED, Row, Rows, collate, longest_first
 from learning_engine.learning.diagonal import DiagonalSums
 from learning_engine.learning.forward import supervised_logits
@@ -38,9 +38,23 @@ def compute(loaded: Loaded, examples: Any, settings: sections.Fisher, *, seed: i
     """Fisher information of `loaded`'s adapter on `examples`, or on `max_sequences` of them chosen by `seed`.
 
     Equal seeds give equal results whatever the batch size, up to rounding; in a data-parallel run each process takes
-    its share of the batches and all get the same result. Raises DatasetError where nothing is supervised, ModelError
-    where an adapted layer runs twice in a forward pass.
+    its share of the batches and all get the same result. Where memory runs out, the batches are halved, in one process;
+    raises OutOfMemory where one row is too many, DatasetError where nothing is supervised, ModelError where an adapted
+    layer runs twice in a forward pass.
     """
+    if torch.distributed.is_initialized():
+        return _compute(loaded, examples, settings, settings.batch_size, seed, guards)
+    return memory.shrinking(
+        lambda at_once: _compute(loaded, examples, settings, at_once, seed, guards),
+        batch_size=settings.batch_size,
+        what=f"measure the Fisher information of {guards}",
+        advice="Lower dataset.max_tokens, set model.quantization, or measure fisher.structure diagonal.",
+    )
+
+
+def _compute(
+    loaded: Loaded, examples: Any, settings: sections.Fisher, batch_size: int, seed: int, guards: str
+) -> FisherInformation:
     rows = Rows(examples)
     chosen = np.arange(len(rows))
     if len(rows) > settings.max_sequences:
@@ -52,7 +66,7 @@ def compute(loaded: Loaded, examples: Any, settings: sections.Fisher, *, seed: i
     loaded.model.eval()
     try:
         with torch.enable_grad(), sums.watching():
-            for indices in _share(longest_first(rows.lengths, chosen, batch_size=settings.batch_size)):
+            for indices in _share(longest_first(rows.lengths, chosen, batch_size=batch_size)):
                 n_tokens += _backward(loaded, [rows[index] for index in indices], sums, settings, seed)
     finally:
         loaded.model.train(was_training)

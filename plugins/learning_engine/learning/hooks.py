@@ -18,7 +18,7 @@ from learning_engine.learning.progress import Progress
 class Hooks(TrainerCallback):  # type: ignore[misc]
     """Stops before a step that would harm the weights; logs and saves at the right steps."""
 
-    def __init__(self, loaded: Loaded, progress: Progress, on_checkpoint: Callable[[Path], None] | None) -> None:
+    def __init__(self, loaded: Loaded, progress: Progress, on_checkpoint: Callable[[Path], None]) -> None:
         self._weights = list(lora_weights(loaded.model).values())
         self._progress, self._on_checkpoint = progress, on_checkpoint
 
@@ -45,5 +45,4 @@ class Hooks(TrainerCallback):  # type: ignore[misc]
         control.should_log = control.should_log or control.should_save
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        if self._on_checkpoint is not None:
-            self._on_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        self._on_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -67,8 +67,8 @@ class WeightedSft:
         return (weights * losses).sum()
 
 
-def choose(training: sections.Training) -> Objective:
-    """The objective that `training` names."""
+def choose(training: sections.Training, *, rows_at_once: int) -> Objective:
+    """The objective that `training` names; what it measures beforehand it measures on `rows_at_once` rows at a time."""
     if training.objective == "kto":
-        return Kto(beta=training.kto_beta, seed=training.seed, batch_size=training.batch_size)
+        return Kto(beta=training.kto_beta, seed=training.seed, batch_size=rows_at_once)
     return WeightedSft()

@@ -8,6 +8,7 @@ with, whatever checkpoint training goes on from.
 
 # ruff: noqa: ARG002 (the arguments are those of transformers.Trainer)
 
+import dataclasses
 import itertools
 import json
 import math
@@ -23,8 +24,9 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from learning_engine import sections, telemetry
 from learning_engine.contracts import TrainingMetrics
 from learning_engine.errors import TrainingError
-from learning_engine.learning import checkpoint
-from learning_engine.learning.batches import ByLength, Row, Rows, collate
+from learning_engine.learning import checkpoint, memory
+from learning_engine.learning.arguments import arguments_of, precision_of
+from learning_engine.learning.batches import ByLength, Parts, Row, Rows, collate
 from learning_engine.learning.ewc import Regulariser
 from learning_engine.learning.hooks import Hooks
 from learning_engine.learning.model import Loaded, check_trainable, lora_weights, save_adapter
@@ -51,10 +53,61 @@ def train(
     no checkpoint: what follows it is the candidate. Tokens, seconds and peak memory are those of this call; task_loss
     is the mean over the last logged interval. The same seed gives the same losses.
 
+    Where memory runs out, training goes on from its last checkpoint with each batch in twice as many parts: the rows
+    of a step stay the same, and `notes` says what to set.
+
     Raises TrainingError where nothing is supervised, a loss or gradient is not finite, or `resume` does not fit;
-    ModelError where other weights than the adapter's are trainable.
+    OutOfMemory where a single row is too many; ModelError where other weights than the adapter's are trainable.
     """
-    check_trainable(loaded.model, expected=set(lora_weights(loaded.model)))
+    weights = lora_weights(loaded.model)
+    check_trainable(loaded.model, expected=set(weights))
+    begun, strength = (
+        {name: weight.detach().cpu().clone() for name, weight in weights.items()},
+        penalty.strength.state(),
+    )
+    saved: list[Path] = []
+
+    def keep(directory: Path) -> None:
+        saved[:] = [directory]
+        if on_checkpoint is not None:
+            on_checkpoint(directory)
+
+    def attempt(at_once: int) -> TrainingMetrics:
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(begun[name])
+        penalty.strength.restore(strength)
+        parts, goes_on = math.ceil(training.batch_size / at_once), saved[0] if saved else resume
+        metrics = _attempt(loaded, examples, penalty, training, parts, workdir, goes_on, keep, on_log)
+        return (
+            metrics if parts == 1 else dataclasses.replace(metrics, notes=[*metrics.notes, _in_parts(training, parts)])
+        )
+
+    longest = max((len(tokens) for tokens in examples["input_ids"]), default=0)
+    return memory.shrinking(
+        attempt,
+        batch_size=training.batch_size,
+        what=f"train on rows of up to {longest} tokens",
+        advice=(
+            f"Set training.batch_size to 1 and training.gradient_accumulation to "
+            f"{training.batch_size * training.gradient_accumulation}, with training.gradient_checkpointing; or lower "
+            "dataset.max_tokens, or set model.quantization."
+        ),
+    )
+
+
+def _attempt(
+    loaded: Loaded,
+    examples: Any,
+    penalty: Regulariser,
+    training: sections.Training,
+    parts: int,
+    workdir: Path,
+    resume: Path | None,
+    on_checkpoint: Callable[[Path], None],
+    on_log: Callable[[dict[str, Any]], None],
+) -> TrainingMetrics:
+    """One training of `train`, each batch as `parts` micro-batches."""
     rows = Rows(examples)
     useful = np.flatnonzero(rows.weights * rows.supervised > 0)
     if not len(useful):
@@ -65,18 +118,23 @@ def train(
     if resume is not None:
         checkpoint.check(resume, steps=steps)
         penalty.strength.restore(checkpoint.strength(resume))
-    precision = _precision(training, loaded.device)
-    objective, progress = choose(training), Progress(loaded.device, steps=steps, on_log=on_log)
+    precision = precision_of(training, loaded.device)
+    objective = choose(training, rows_at_once=math.ceil(training.batch_size / parts))
+    progress = Progress(loaded.device, steps=steps, on_log=on_log)
     with torch.random.fork_rng(devices=[loaded.device] if loaded.device.type == "cuda" else []):
         trainer = AdapterTrainer(
             loaded,
             Subset(rows, useful.tolist()),
-            ByLength(rows.lengths[useful], batch_size=training.batch_size, seed=training.seed),
+            Parts(
+                ByLength(rows.lengths[useful], batch_size=training.batch_size, seed=training.seed),
+                batch_size=training.batch_size,
+                parts=parts,
+            ),
             objective,
             penalty,
             progress,
             training=training,
-            args=_arguments(training, loaded.device, precision, steps=steps, workdir=workdir),
+            args=arguments_of(training, loaded.device, precision, steps=steps, parts=parts, workdir=workdir),
             on_checkpoint=on_checkpoint,
         )
         with trainer.accelerator.autocast():
@@ -110,6 +168,14 @@ def train(
     )
 
 
+def _in_parts(training: sections.Training, parts: int) -> str:
+    at_once, accumulation = math.ceil(training.batch_size / parts), training.gradient_accumulation * parts
+    return (
+        f"Out of memory at training.batch_size {training.batch_size}: each batch ran in {parts} parts, the same rows a "
+        f"step. With training.batch_size {at_once} and gradient_accumulation {accumulation} it fits at once."
+    )
+
+
 class AdapterTrainer(Trainer):  # type: ignore[misc]
     """The Trainer with our objective, batches by length, and checkpoints that hold the adapter alone."""
 
@@ -117,16 +183,16 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
         self,
         loaded: Loaded,
         rows: Subset[Row],
-        sampler: ByLength,
+        batches: Parts,
         objective: Objective,
         penalty: Regulariser,
         progress: Progress,
         *,
         training: sections.Training,
         args: TrainingArguments,
-        on_checkpoint: Callable[[Path], None] | None,
+        on_checkpoint: Callable[[Path], None],
     ) -> None:
-        self._loaded, self._sampler, self._progress = loaded, sampler, progress
+        self._loaded, self._batches, self._progress = loaded, batches, progress
         self._objective, self._penalty = objective, penalty
         self._checkpointing = training.gradient_checkpointing
         hooks = Hooks(loaded, progress, on_checkpoint)
@@ -138,8 +204,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Row]:
         loader = DataLoader(
             self.train_dataset,
-            batch_size=self.args.train_batch_size,
-            sampler=self._sampler,
+            batch_sampler=self._batches,
             collate_fn=collate,
             pin_memory=self.args.device.type == "cuda",
         )
@@ -184,50 +249,3 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
             model.gradient_checkpointing_disable()
         model.zero_grad()
         model.eval()
-
-
-def _precision(training: sections.Training, device: torch.device) -> str:
-    if training.precision != "auto":
-        if training.precision == "fp16" and device.type != "cuda":
-            raise TrainingError(
-                "training.precision 'fp16' needs a CUDA device: use 'auto', 'bf16' or 'fp32' on this worker"
-            )
-        return training.precision
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def _arguments(
-    training: sections.Training, device: torch.device, precision: str, *, steps: int, workdir: Path
-) -> TrainingArguments:
-    checkpointing: dict[str, Any] = {}
-    if training.gradient_checkpointing:
-        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-    arguments = TrainingArguments(
-        output_dir=str(workdir),
-        max_steps=steps,
-        learning_rate=training.learning_rate,
-        per_device_train_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation,
-        lr_scheduler_type=training.scheduler,
-        warmup_steps=training.warmup_ratio,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        seed=training.seed,
-        logging_steps=training.log_steps,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=training.checkpoint_steps,
-        save_total_limit=1,
-        eval_strategy="no",
-        report_to=list(training.report_to) or "none",
-        disable_tqdm=True,
-        use_cpu=device.type == "cpu",
-        **checkpointing,
-    )
-    # One process trains on one device; with several visible the Trainer would wrap the model in DataParallel.
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments

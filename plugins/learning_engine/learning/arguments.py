@@ -1,0 +1,59 @@
+"""The configuration's training section as transformers.TrainingArguments. Called by the trainer."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from learning_engine import sections
+from learning_engine.errors import TrainingError
+
+
+def precision_of(training: sections.Training, device: torch.device) -> str:
+    """fp32, bf16 or fp16. Raises TrainingError where the device cannot do what is asked for."""
+    if training.precision != "auto":
+        if training.precision == "fp16" and device.type != "cuda":
+            raise TrainingError(
+                "training.precision 'fp16' needs a CUDA device: use 'auto', 'bf16' or 'fp32' on this worker"
+            )
+        return training.precision
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def arguments_of(
+    training: sections.Training, device: torch.device, precision: str, *, steps: int, parts: int, workdir: Path
+) -> TrainingArguments:
+    """The library's arguments; `parts` micro-batches make up one batch of `training.batch_size` rows."""
+    checkpointing: dict[str, Any] = {}
+    if training.gradient_checkpointing:
+        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    arguments = TrainingArguments(
+        output_dir=str(workdir),
+        max_steps=steps,
+        learning_rate=training.learning_rate,
+        per_device_train_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation * parts,
+        lr_scheduler_type=training.scheduler,
+        warmup_steps=training.warmup_ratio,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        seed=training.seed,
+        logging_steps=training.log_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=training.checkpoint_steps,
+        save_total_limit=1,
+        eval_strategy="no",
+        report_to=list(training.report_to) or "none",
+        disable_tqdm=True,
+        use_cpu=device.type == "cpu",
+        **checkpointing,
+    )
+    # One process trains on one device; with several visible the Trainer would wrap the model in DataParallel.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
