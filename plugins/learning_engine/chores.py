@@ -1,13 +1,14 @@
-"""The tasks of the DAGs that are run by hand or by day: Fisher of a version, deploy or roll back, upkeep."""
+"""The tasks of the other DAGs: Fisher of a version, deploy or roll back, reconcile and watch, upkeep."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import get_current_context
 
-from learning_engine import pipeline, release, windows
+from learning_engine import pipeline, reconciling, release, watching, windows
 from learning_engine.contracts import AdapterVersion
 from learning_engine.glue import permanent_errors_fail, person, resources_of, run_info
+from learning_engine.telemetry import event
 
 Json = dict[str, Any]
 
@@ -44,6 +45,39 @@ def deploy_by_hand(choice: Json) -> Json:
         run=run_info(context),
         decided_by=person(context),
         action=context["params"]["action"],
+        by_hand=True,
+    ).to_json()
+
+
+@permanent_errors_fail
+def reconcile() -> Json:
+    """Every replica serves the live version, or is made to; fails naming one that does not."""
+    result: Json = reconciling.reconcile(resources_of(get_current_context()))
+    return result
+
+
+@permanent_errors_fail
+def watch() -> bool:
+    """Short-circuits unless users like the live version less than the one before; the XCom `verdict` says why."""
+    context = get_current_context()
+    verdict = watching.look(resources_of(context))
+    event("watch", roll_back=verdict.roll_back, why=verdict.why)
+    context["ti"].xcom_push(key="verdict", value={"roll_back": verdict.roll_back, "why": verdict.why})
+    return verdict.roll_back
+
+
+@permanent_errors_fail
+def roll_back() -> Json:
+    """As `deploy`, for the version before the live one; decided by the watch."""
+    context = get_current_context()
+    resources = resources_of(context)
+    verdict = context["ti"].xcom_pull(task_ids="watch", key="verdict")
+    return release.deploy(
+        resources,
+        release.choose(resources, action="rollback", version=None),
+        run=run_info(context),
+        decided_by=f"the watch: {verdict['why']}",
+        action="rollback",
         by_hand=True,
     ).to_json()
 

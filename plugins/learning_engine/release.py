@@ -4,19 +4,16 @@ Knows no Airflow. `deploy` leaves the pointer alone; only `verify` moves it, aft
 """
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from learning_engine import probe, telemetry
+from learning_engine import placing, telemetry
 from learning_engine.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.errors import IntegrityError, ProofError, RegistryError
-from learning_engine.registry import manifest, upkeep
-from learning_engine.registry.store import NotFound
-from learning_engine.resources import Resources, workspace
-from learning_engine.serving import preflight, rollout
+from learning_engine.registry import upkeep
+from learning_engine.resources import Resources
+from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
 
 
@@ -77,21 +74,11 @@ def deploy(
     again = live is not None and live.version == version.version
     if not (by_hand or again) and not (decision := may_deploy(resources, version, force=force)).deploy:
         raise RegistryError(f"{version.version} may not go live by itself any more: {decision.why}")
-    place, settings = resources.serving, resources.settings
-    name = manifest.server_name(version.version, version.sha256, settings.serving.adapter_prefix)
-    with telemetry.step("deploy", version=version.version, adapter=name) as result, workspace() as work:
-        packed = work / "adapter.tar.gz"
-        resources.store.get_file(resources.store.key(version.uri), packed, version.sha256)
-        rollout.place(
-            packed,
-            version.sha256,
-            name=name,
-            adapter_dir=place.adapter_dir,
-            check=_preflight(resources, version),
-            max_bytes=settings.serving.max_adapter_bytes,
-        )
-        probes = _probes(resources, version)
-        proofs = rollout.swap(_replicas(resources), name, f"{place.server_adapter_dir.rstrip('/')}/{name}", probes)
+    name = placing.server_name(resources, version)
+    with telemetry.step("deploy", version=version.version, adapter=name) as result:
+        path = placing.place(resources, version)
+        probes = placing.probes(resources, version)
+        proofs = rollout.swap(placing.replicas(resources), name, path, probes)
         before = _before(live, version.version)
         result.update(replicas=len(proofs), probes=len(probes))
         return Deployment(
@@ -112,8 +99,8 @@ def verify(resources: Resources, deployment: Deployment) -> Deployment:
     """Every replica proves itself once more; then ledger, pointer, revocation, drain and unload."""
     version = resources.registry.get(str(deployment.version))
     with telemetry.step("verify", version=version.version) as result:
-        probes = _probes(resources, version)
-        replicas = _replicas(resources)
+        probes = placing.probes(resources, version)
+        replicas = placing.replicas(resources)
         _still_next(resources, deployment)
         for replica in replicas:
             if deployment.adapter_name not in replica.models():
@@ -179,44 +166,9 @@ def _before(live: Deployment | None, version: str) -> tuple[str | None, str | No
     return live.version, live.adapter_name
 
 
-def _replicas(resources: Resources) -> list[Replica]:
-    return [Replica(url, resources.settings.serving) for url in resources.serving.replicas]
-
-
-def _probes(resources: Resources, version: AdapterVersion) -> list[probe.Probe]:
-    """The prompts that prove `version`; none where there were none, or where their retention is over."""
-    found = version.report.probes
-    if found is None:
-        return []
-    try:
-        data = resources.store.get_bytes(resources.store.key(found.uri), sha256=found.sha256)
-    except NotFound:
-        telemetry.event("deploy.unproven", version=version.version, reason="its probes are past retention.text_days")
-        return []
-    return probe.load(data)
-
-
-def _preflight(resources: Resources, version: AdapterVersion) -> Callable[[Path], None]:
-    # On a worker that has the base model too, shapes are held against it and not only against each other.
-    described = Path(version.base_model) / "config.json"
-
-    def check(directory: Path) -> None:
-        preflight.check(
-            directory,
-            base_model=version.base_model,
-            base_revision=version.base_revision,
-            lora=version.lora,
-            max_lora_rank=resources.settings.serving.max_lora_rank,
-            base_config=described if described.is_file() else None,
-        )
-
-    return check
-
-
 def _retire(resources: Resources, recorded: Deployment, replicas: list[Replica]) -> list[str]:
     """Unload and remove what is older than the previous version, once nobody can be using it any more."""
-    prefix = resources.settings.serving.adapter_prefix
-    ours = {manifest.server_name(v.version, v.sha256, prefix) for v in resources.registry.versions()}
+    ours = {placing.server_name(resources, version) for version in resources.registry.versions()}
     keep = {name for name in (recorded.adapter_name, recorded.previous_adapter_name) if name}
     unloaded = rollout.retire(replicas, keep, ours.__contains__, drain_seconds=_drain_seconds(resources, keep))
     rollout.forget(resources.serving.adapter_dir, keep, ours.__contains__)

@@ -72,7 +72,8 @@ print(json.dumps([names, errors, from_here, sorted({HEAVY!r} & set(sys.modules))
 
 
 def test_every_dag_is_documented_tagged_and_owned(dagbag):
-    assert {f"learning_engine_{name}" for name in ("weekly", "fisher", "deploy", "maintenance")} <= set(dagbag.dags)
+    names = ("weekly", "fisher", "deploy", "reconcile", "maintenance")
+    assert {f"learning_engine_{name}" for name in names} <= set(dagbag.dags)
     for dag in dagbag.dags.values():
         assert dag.doc_md, dag.dag_id
         assert "learning-engine" in dag.tags, dag.dag_id
@@ -98,6 +99,10 @@ def test_who_runs_where(dagbag):
         assert weekly.get_task(name).pool == "learning_engine_registry"
     for name in ("turn", "extract", "enough", "accepted"):
         assert weekly.get_task(name).queue == "default"
+    reconcile = dagbag.dags["learning_engine_reconcile"]
+    pools = {task.task_id: task.pool for task in reconcile.topological_sort()}
+    registry = "learning_engine_registry"
+    assert pools == {"reconcile": registry, "watch": "default_pool", "roll_back": registry, "verify": registry}
 
 
 def test_queues_and_schedule_come_from_the_configuration():

@@ -121,10 +121,11 @@ def test_a_weekly_run_has_the_interval_since_the_one_before(configured: dict[str
     ]
 
 
-def test_only_weekly_and_maintenance_start_by_themselves(default: dict[str, Any]) -> None:
+def test_what_nobody_starts_by_hand_starts_by_itself(default: dict[str, Any]) -> None:
     scheduled = {name: dag["timetable"][0] for name, dag in default.items() if dag["timetable"][0] != "NullTimetable"}
     assert scheduled == {
         "learning_engine_weekly": "CronDataIntervalTimetable",
+        "learning_engine_reconcile": "DeltaTriggerTimetable",
         "learning_engine_maintenance": "CronTriggerTimetable",
     }
 

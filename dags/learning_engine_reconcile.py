@@ -1,0 +1,50 @@
+"""
+### Keep the model server's replicas at what is live
+
+Every few minutes (`dag.reconcile_minutes`): each replica proves the live adapter, and is given it back where it has
+restarted without it; likewise the one that a rollback returns to. With `watch.max_rise` set, thumbs on the live version
+are then held against those on the version before; where users like it less, it is rolled back.
+
+| task | does |
+|---|---|
+| `reconcile` | every replica proves the live adapter, and gets it back where it is missing; names one that fails |
+| `watch` | skips the rest unless thumbs down have risen beyond the bound; its XCom `verdict` says why |
+| `roll_back` | the version before, proven on every replica |
+| `verify` | proof, ledger, pointer, drain, unload |
+"""
+
+from datetime import datetime, timedelta
+
+import pendulum
+from airflow.sdk import DeltaTriggerTimetable, dag, task
+
+from learning_engine import chores, config, options, tasks
+
+settings = config.load()
+
+
+@dag(  # type: ignore[untyped-decorator]
+    dag_id=f"{settings.dag.id_prefix}_reconcile",
+    dag_display_name="Learning Engine: reconcile",
+    doc_md=__doc__,
+    schedule=DeltaTriggerTimetable(timedelta(minutes=settings.dag.reconcile_minutes)),
+    start_date=pendulum.instance(
+        datetime.combine(settings.dag.start_date, datetime.min.time()), tz=settings.dag.timezone
+    ),
+    catchup=False,
+    max_active_runs=1,
+    default_args=options.default_args(settings),
+    tags=list(settings.dag.tags),
+)
+def learning_engine_reconcile() -> None:
+    serving = options.serving(settings)
+
+    reconciled = task(**serving)(chores.reconcile)()
+    watched = task.short_circuit(chores.watch)()
+    deployment = task(**serving)(chores.roll_back)()
+
+    reconciled >> watched >> deployment
+    task(**serving)(tasks.verify)(deployment)
+
+
+learning_engine_reconcile()

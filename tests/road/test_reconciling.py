@@ -1,0 +1,150 @@
+"""Replicas that restart, serve something else or are gone, and what becomes of them."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from learning_engine import placing, reconciling, release
+from learning_engine.contracts import AdapterVersion
+from learning_engine.errors import ProofError, ServingError
+from learning_engine.resources import ServingPlace
+from learning_engine.serving import rollout
+from tests.road.conftest import Road, week
+from tests.serving.conftest import ModelServer, model_servers
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Two replicas that serve v1.1, and v1.0 for a rollback; each may be restarted without adapters."""
+
+    road: Road
+    servers: list[ModelServer]
+    versions: list[AdapterVersion]
+
+    def names(self) -> list[str]:
+        return [placing.server_name(self.road.resources, version) for version in self.versions]
+
+    def forgets(self, number: int) -> None:
+        """As after a restart: no adapter is loaded any more."""
+        replica = self.servers[number].replica
+        for name in dict.fromkeys(replica.models()[1:]):
+            replica.unload(name)
+        assert len(replica.models()) == 1
+
+
+@pytest.fixture(scope="module")
+def servers(base: Path) -> Iterator[list[ModelServer]]:
+    # A name loaded again with the same weights is no hazard here, and a restart takes seconds.
+    with model_servers(base, ["--hazards", "none"], ["--hazards", "none"]) as both:
+        yield both
+
+
+@pytest.fixture
+def fleet(road: Road, servers: list[ModelServer]) -> Fleet:
+    for server in servers:
+        for name in dict.fromkeys(server.replica.models()[1:]):
+            server.replica.unload(name)
+    road.teach(0, 1)
+    disk = road.resources.serving.adapter_dir
+    place = ServingPlace(tuple(server.url for server in servers), disk, str(disk))
+    both = replace(road, resources=replace(road.resources, open_serving=lambda: place))
+    versions = [both.learn(week(0)), both.learn(week(1))]
+    for number, version in enumerate(versions):
+        both.serve(version, run_id=f"r{number}")
+    return Fleet(both, servers, versions)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [json.loads(record.getMessage()) for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_before_the_first_deployment_there_is_nothing_to_do(road: Road) -> None:
+    assert reconciling.reconcile(road.resources) == {"live": None, "replicas": {}}
+
+
+def test_replicas_that_are_well_are_proven_and_left_alone(fleet: Fleet) -> None:
+    before = [server.replica.models() for server in fleet.servers]
+    found = reconciling.reconcile(fleet.road.resources)
+    assert found == {"live": "v1.1", "replicas": {server.url: "proven" for server in fleet.servers}}
+    assert [server.replica.models() for server in fleet.servers] == before
+
+
+def test_a_replica_that_restarted_gets_both_adapters_back(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    fleet.forgets(1)
+    pointer = fleet.road.resources.ledger.current()
+    found = reconciling.reconcile(fleet.road.resources)
+    assert list(found["replicas"].values()) == ["proven", "restored"]
+    assert sorted(fleet.servers[1].replica.models()[1:]) == sorted(fleet.names())
+    live, previous = placing.probes(fleet.road.resources, fleet.versions[1]), fleet.versions[0]
+    assert rollout.prove(fleet.servers[1].replica, fleet.names()[1], live) == len(live) > 0
+    assert rollout.prove(fleet.servers[1].replica, fleet.names()[0], placing.probes(fleet.road.resources, previous))
+    assert [one["adapter"] for one in warnings(caplog) if one["event"] == "serving.restored"] == fleet.names()[::-1]
+    assert fleet.road.resources.ledger.current() == pointer
+    assert set(reconciling.reconcile(fleet.road.resources)["replicas"].values()) == {"proven"}
+
+
+def test_a_disk_that_was_lost_with_the_server_is_written_again(fleet: Fleet) -> None:
+    fleet.forgets(0)
+    shutil.rmtree(fleet.road.resources.serving.adapter_dir)
+    assert reconciling.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
+
+
+def test_where_the_archive_is_lost_what_was_placed_from_it_serves_on(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = fleet.road.resources.store
+    fleet.forgets(0)
+    store.put_bytes(store.key(fleet.versions[1].uri), b"altered at rest")
+    assert reconciling.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
+    (lost,) = [one for one in warnings(caplog) if one["event"] == "reconcile.archive_lost"]
+    assert (lost["version"], store.uri("adapters/v1.1/adapter.tar.gz") in lost["message"]) == ("v1.1", True)
+
+
+def test_a_replica_with_other_weights_under_the_live_name_is_named(fleet: Fleet) -> None:
+    """Nothing can be mended there from outside: the other one is seen to all the same."""
+    replica, live, other = fleet.servers[0].replica, fleet.names()[1], fleet.names()[0]
+    fleet.forgets(1)
+    replica.unload(live)
+    replica.load(live, placing.server_path(fleet.road.resources, other))
+    with pytest.raises(ProofError, match=f"{fleet.servers[0].url}: expected the tokens of {live}"):
+        reconciling.reconcile(fleet.road.resources)
+    assert live in fleet.servers[1].replica.models()
+
+
+def test_a_replica_that_is_down_is_named_and_the_other_one_repaired(fleet: Fleet) -> None:
+    fleet.forgets(1)
+    down, disk = "http://127.0.0.1:9", fleet.road.resources.serving.adapter_dir
+    place = ServingPlace((down, fleet.servers[1].url), disk, str(disk))
+    resources = replace(fleet.road.resources, open_serving=lambda: place)
+    with pytest.raises(ServingError, match=r"127\.0\.0\.1:9: expected an answer to GET /v1/models") as caught:
+        reconciling.reconcile(resources)
+    assert caught.value.retryable
+    assert fleet.names()[1] in fleet.servers[1].replica.models()
+
+
+def test_a_rollback_target_that_is_lost_does_not_fail_the_live_version(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = fleet.road.resources.store
+    fleet.forgets(0)
+    store.put_bytes(store.key(fleet.versions[0].uri), b"altered at rest")
+    shutil.rmtree(fleet.road.resources.serving.adapter_dir / fleet.names()[0])
+    assert reconciling.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
+    (lost,) = [one for one in warnings(caplog) if one["event"] == "reconcile.no_way_back"]
+    assert lost["version"] == "v1.0"
+
+
+def test_after_a_rollback_it_is_the_older_one_that_must_serve(fleet: Fleet) -> None:
+    resources = fleet.road.resources
+    fleet.road.serve(
+        release.choose(resources, action="rollback", version=None), run_id="back", action="rollback", by_hand=True
+    )
+    fleet.forgets(0)
+    assert reconciling.reconcile(resources)["live"] == "v1.0"
+    assert fleet.names()[0] in fleet.servers[0].replica.models()

@@ -1,0 +1,146 @@
+"""What users think of a version that has gone live, and when it is taken back for it."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from learning_engine import watching
+from learning_engine.contracts import Deployment
+from learning_engine.watching import Verdict, Votes
+from tests.road.conftest import RUN, Road
+
+NOW = datetime.now(UTC)
+DEPLOYED, BEFORE = NOW - timedelta(hours=10), NOW - timedelta(hours=30)
+OLD, NEW = "v1.0-aaaaaaaa", "v1.1-bbbbbbbb"
+
+
+def entry(version: str, name: str, at: datetime, **changes: Any) -> Deployment:
+    plain: dict[str, Any] = {"previous": None, "previous_adapter_name": None, "action": "deploy"}
+    return Deployment(
+        version=version,
+        adapter_name=name,
+        replicas=[],
+        proven=True,
+        decided_by="the gate",
+        run=replace(RUN, run_id=f"{version}-{at.isoformat()}"),
+        at=at,
+        **{**plain, **changes},
+    )
+
+
+@pytest.fixture
+def watched(road: Road) -> Road:
+    """v1.1 has been live for ten hours, v1.0 was for twenty before it; ten points more thumbs down are too many."""
+    road.resources.ledger.record(entry("v1.0", OLD, BEFORE))
+    road.resources.ledger.record(entry("v1.1", NEW, DEPLOYED, previous="v1.0", previous_adapter_name=OLD))
+    return road.with_settings(watch={"max_rise": 0.1, "min_votes": 100})
+
+
+def vote(road: Road, since: datetime, up: int, down: int, *, model: str | None = None, user: str | None = None) -> None:
+    """Thumbs on answers of their own, a second apart from `since` on, by a user each or all by `user`."""
+    with road.feedback.open("a", encoding="utf-8") as file:
+        for number in range(up + down):
+            row = {
+                "request_data": {"messages": [{"role": "user", "content": f"{since} {model} {user} {number}"}]},
+                "response_data": {"model": model, "choices": [{"message": {"content": f"answer {number}"}}]},
+                "feedback_type": "thumbs_up" if number < up else "thumbs_down",
+                "created_at": (since + timedelta(seconds=number)).isoformat(),
+                "user_id": user or f"{since} {model} {number}",
+                "conversation_id": f"{since} {model} {user} {number}",
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def look(road: Road) -> Verdict:
+    return watching.look(road.resources, now=NOW)
+
+
+def test_nobody_watches_unless_asked_to(watched: Road) -> None:
+    vote(watched, BEFORE, 200, 0)
+    vote(watched, DEPLOYED, 0, 200)
+    verdict = look(watched.with_settings(watch={"max_rise": None}))
+    assert verdict == Verdict(False, "watch.max_rise is not set")
+
+
+def test_a_version_that_users_like_much_less_is_taken_back(watched: Road) -> None:
+    vote(watched, BEFORE, 180, 20)
+    vote(watched, DEPLOYED, 120, 80)
+    verdict = look(watched)
+    assert verdict.roll_back
+    assert verdict.why == (
+        "thumbs down rose from 10.0% of 200 votes on v1.0 to 40.0% of 200 on v1.1, by +23.2% at least (95 %); "
+        "watch.max_rise is 10.0%"
+    )
+
+
+def test_a_rise_that_may_be_chance_is_not_enough(watched: Road) -> None:
+    vote(watched, BEFORE, 180, 20)
+    vote(watched, DEPLOYED, 166, 34)
+    verdict = look(watched.with_settings(watch={"max_rise": 0.05}))
+    assert not verdict.roll_back
+    assert "to 17.0% of 200 on v1.1, by +1.4% at least" in verdict.why
+
+
+def test_too_few_votes_decide_nothing(watched: Road) -> None:
+    vote(watched, BEFORE, 200, 0)
+    vote(watched, DEPLOYED, 0, 99)
+    assert look(watched) == Verdict(False, "fewer than 100 votes each: 200 on v1.0 and 99 on v1.1")
+
+
+def test_rows_that_name_their_version_count_for_it_whenever_they_were_written(
+    watched: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that still ask the old version after the swap do not speak for the new one."""
+    monkeypatch.setattr(watching.placing, "server_name", lambda _, name: name)
+    monkeypatch.setattr(type(watched.resources.registry), "versions", lambda _: [OLD, NEW])
+    vote(watched, BEFORE, 180, 20, model=OLD)
+    vote(watched, DEPLOYED, 20, 180, model=OLD)
+    vote(watched, DEPLOYED + timedelta(hours=1), 120, 0, model=NEW)
+    vote(watched, DEPLOYED + timedelta(hours=2), 60, 0, model="the application's own name")
+    verdict = look(watched)
+    assert not verdict.roll_back
+    assert "to 0.0% of 180 on v1.1" in verdict.why
+
+
+def test_one_user_cannot_take_a_version_back(watched: Road) -> None:
+    vote(watched, BEFORE, 200, 0)
+    vote(watched, DEPLOYED, 150, 0)
+    vote(watched, DEPLOYED + timedelta(hours=1), 0, 400, user="the same")
+    verdict = look(watched)
+    assert not verdict.roll_back
+    assert "to 0.0% of 150 on v1.1" in verdict.why
+
+
+def test_what_has_been_live_for_long_is_left_to_the_next_week(watched: Road) -> None:
+    verdict = look(watched.with_settings(watch={"hours": 9}))
+    assert verdict == Verdict(False, "v1.1 has been live for longer than watch.hours")
+
+
+def test_a_rollback_is_not_watched(watched: Road) -> None:
+    back = entry("v1.0", OLD, NOW - timedelta(hours=1), previous="v1.1", previous_adapter_name=NEW, action="rollback")
+    watched.resources.ledger.record(back)
+    assert look(watched) == Verdict(False, "nothing was deployed over another version")
+
+
+def test_the_first_version_has_nothing_to_be_held_against(road: Road) -> None:
+    road.resources.ledger.record(entry("v1.0", OLD, BEFORE))
+    assert not look(road.with_settings(watch={"max_rise": 0.1})).roll_back
+
+
+def test_only_the_time_before_the_deployment_is_held_against_it(watched: Road) -> None:
+    """As long before as after: an outage of last month says nothing."""
+    vote(watched, BEFORE, 0, 150)
+    vote(watched, DEPLOYED - timedelta(hours=8), 150, 0)
+    vote(watched, DEPLOYED, 100, 50)
+    verdict = look(watched.with_settings(watch={"hours": 11}))
+    assert verdict.roll_back
+    assert "from 0.0% of 150 votes on v1.0" in verdict.why
+
+
+def test_the_bound_is_newcombes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """His example (a), 56 of 70 against 48 of 80: two-sided at 95 % by method 10 it begins at 0.0524."""
+    monkeypatch.setattr(watching, "Z", 1.959964)
+    assert watching.least_rise(Votes(up=32, down=48), Votes(up=14, down=56)) == pytest.approx(0.0524, abs=5e-5)
