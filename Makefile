@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV := .venv/bin
+# What serves in `make demo` and `make up`: local, or max, the real MAX Serve on the CPU.
+SERVER ?= local
 PYTEST := $(VENV)/python -m pytest
 # pytest leaves with 5 where no test was selected.
 OR_NO_TESTS := || { status=$$?; if [ $$status -eq 5 ]; then echo "no tests of this kind"; else exit $$status; fi; }
@@ -23,11 +25,11 @@ install: .venv/.installed .swift-venv/.installed  ## set up .venv and .swift-ven
 	@$(PYTHON) -m include.setup.install swift
 	@if [ -d .swift-venv ]; then touch $@; fi
 
-demo: install  ## the whole loop on this machine: four weeks of feedback, four versions, a report
-	@$(VENV)/python -m demo
+demo: install  ## the whole loop on this machine, in a few minutes; SERVER=max serves with the real MAX Serve
+	@$(VENV)/python -m demo demo --server $(SERVER)
 
 up: install  ## the same stack, left running; prints the address and the login
-	@$(VENV)/python -m demo up
+	@$(VENV)/python -m demo up --server $(SERVER)
 
 down:  ## end what `make up` started
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m demo down; fi

@@ -1,8 +1,10 @@
 """The demo: `python -m demo` runs the whole loop and ends; `up` leaves it running; `down` ends it.
 
-`make demo`, `make up` and `make down` call it with the Python of .venv.
+`make demo`, `make up` and `make down` call it with the Python of .venv. With `--server max`, as `make demo SERVER=max`
+does, the real MAX Serve takes the place of the local server.
 """
 
+import argparse
 import fcntl
 import signal
 import sys
@@ -17,6 +19,8 @@ from demo.airflow import USER
 from demo.console import Screen
 from demo.ports import NoRoom
 from demo.processes import Stack, StackError
+from include.setup import counterparts
+from include.setup.packages import SetupError
 from learning_engine.errors import LearningEngineError
 
 COMMANDS = ("demo", "up", "down")
@@ -27,39 +31,41 @@ class Busy(Exception):
 
 
 def main() -> int:
-    command = sys.argv[1] if len(sys.argv) > 1 else "demo"
-    if command not in COMMANDS or len(sys.argv) > 2:
-        print(f"Usage: python -m demo [{' | '.join(COMMANDS)}]", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.split("\n")[0])
+    parser.add_argument("command", nargs="?", choices=COMMANDS, default="demo")
+    parser.add_argument("--server", choices=stack.SERVERS, default="local", help="what serves: default %(default)s")
+    options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     screen = Screen()
     try:
         with _alone():
-            return {"demo": demo, "up": up, "down": down}[command](screen)
+            if options.command == "down":
+                return down(screen)
+            return {"demo": demo, "up": up}[options.command](screen, options.server)
     except KeyboardInterrupt:
         screen.say("Interrupted: everything that was started has been ended.", "yellow")
         return 130
-    except (StackError, NoRoom, Busy, LearningEngineError, OSError) as error:
+    except (StackError, NoRoom, Busy, SetupError, LearningEngineError, OSError) as error:
         screen.say(str(error), "red")
         return 1
 
 
-def demo(screen: Screen) -> int:
+def demo(screen: Screen, server: str) -> int:
     """The whole loop; nothing is left running."""
     processes = Stack(stack.HOME)
     try:
-        _play(processes, screen)
+        _play(processes, screen, server)
     finally:
         _end(processes, screen)
     return 0
 
 
-def up(screen: Screen) -> int:
+def up(screen: Screen, server: str) -> int:
     """The same, left running; what fails on the way is ended."""
     processes = Stack(stack.HOME)
     try:
-        place = _play(processes, screen)
+        place = _play(processes, screen, server)
     except BaseException:
         _end(processes, screen)
         raise
@@ -76,13 +82,15 @@ def down(screen: Screen) -> int:
     return 0
 
 
-def _play(processes: Stack, screen: Screen) -> stack.Place:
+def _play(processes: Stack, screen: Screen, server: str) -> stack.Place:
     """Bring the stack up, tell the story, and print what came out of it."""
+    if server == "max":
+        counterparts.max_serve()
     began = time.monotonic()
     stack.clear(Stack(stack.HOME), screen)
     weeks = lessons.weeks(lessons.first_monday(datetime.now(UTC)))
     with screen:
-        place = stack.bring_up(processes, screen, weeks)
+        place = stack.bring_up(processes, screen, weeks, server)
         outcome = story.tell(processes, screen, place, weeks)
         body = story.finish(screen, outcome)
     report.show(screen, body)

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import requests
 
-from demo import airflow, base, lessons, postgres
+from demo import airflow, base, lessons, max_server, postgres
 from demo.airflow import Airflow
 from demo.console import Screen
 from demo.object_store import ObjectStore, why_not_swift
@@ -28,6 +28,7 @@ HOME = ROOT / ".demo"
 CACHE = ROOT / ".cache" / "demo"
 MODEL = "town"
 GIGABYTES = 2.0
+SERVERS = ("local", "max")
 FEEDBACK_COLUMNS = "ALTER TABLE feedback ADD COLUMN user_id text, ADD COLUMN conversation_id text"
 
 
@@ -74,8 +75,11 @@ def clear(stack: Stack, screen: Screen) -> None:
     require_disk(HOME, gigabytes=GIGABYTES)
 
 
-def bring_up(stack: Stack, screen: Screen, taught: list[lessons.Week]) -> Place:
-    """Start everything and fill the feedback table. Raises StackError where a part does not come up."""
+def bring_up(stack: Stack, screen: Screen, taught: list[lessons.Week], server: str) -> Place:
+    """Start everything, with the one of SERVERS that is named, and fill the feedback table.
+
+    Raises StackError where a part does not come up.
+    """
     ports = choose_ports(screen)
     model = base.cached(CACHE)
     settings = _settings(model)
@@ -84,7 +88,7 @@ def bring_up(stack: Stack, screen: Screen, taught: list[lessons.Week]) -> Place:
     pool = ThreadPoolExecutor(8)
     try:
         store = pool.submit(_store, stack, screen, ports)
-        served = pool.submit(_model, stack, screen, model, ports)
+        served = pool.submit(_model, stack, screen, model, ports, server)
         database = _postgres(stack, screen, ports)
         filled = pool.submit(_feedback, screen, database, taught)
         connected = partial(_connections, database, ports, store)
@@ -155,25 +159,34 @@ def _store(stack: Stack, screen: Screen, ports: Ports) -> ObjectStore:
     return found[0]
 
 
-def _model(stack: Stack, screen: Screen, model: Path, ports: Ports) -> None:
+def _model(stack: Stack, screen: Screen, model: Path, ports: Ports, server: str) -> None:
     """The base model, then the server that serves it."""
     with screen.stage("Base model") as stage:
         stage.note = "cached" if model.exists() else "trained from nothing"
         if not model.exists():
             stack.run(python("base-model", "-m", "demo.base", str(model), patience=600))
     with screen.stage("Model server") as stage:
-        arguments = ("--model", str(model), "--name", MODEL, "--port", str(ports.server), "--max-loras", "2")
-        health = f"http://{LOOPBACK}:{ports.server}/health"
-        program = python(
-            "model-server",
-            "-m",
-            "demo.model_server",
-            *arguments,
-            healthy=lambda: requests.get(health, timeout=5).ok,
-            port=ports.server,
-        )
-        stack.up(program)
-        stage.note = "MAX Serve's LoRA contract, on the CPU"
+        if server == "max":
+            # Shown while it compiles, which takes three minutes the first time.
+            stage.note = max_server.NOTE
+            stack.up(max_server.program(model, MODEL, port=ports.server))
+            max_server.warm_up(f"http://{LOOPBACK}:{ports.server}", MODEL)
+        else:
+            stack.up(_local_server(model, ports.server))
+            stage.note = "MAX Serve's LoRA contract, on the CPU"
+
+
+def _local_server(model: Path, port: int) -> Program:
+    arguments = ("--model", str(model), "--name", MODEL, "--port", str(port), "--max-loras", "2")
+    health = f"http://{LOOPBACK}:{port}/health"
+    return python(
+        "model-server",
+        "-m",
+        "demo.model_server",
+        *arguments,
+        healthy=lambda: requests.get(health, timeout=5).ok,
+        port=port,
+    )
 
 
 def _airflow(

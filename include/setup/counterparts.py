@@ -2,11 +2,13 @@
 
     python3 -m include.setup.counterparts
 
-| part           | where it goes     | tests                                        |
-|----------------|-------------------|----------------------------------------------|
-| MAX Serve      | .cache/max-venv   | the model server's contract, on the real one |
-| docker-compose | the system (apt)  | the production file, by its own reader       |
-| Redis          | the system (apt)  | CeleryExecutor, and workers that are killed  |
+| part           | where it goes     | tests                                                         |
+|----------------|-------------------|---------------------------------------------------------------|
+| MAX Serve      | .cache/max-venv   | the model server's contract; swaps under load; `SERVER=max`   |
+| docker-compose | the system (apt)  | the production file, by its own reader                        |
+| Redis          | the system (apt)  | CeleryExecutor, and workers that are killed                   |
+
+MAX Serve compiles a model at its first start, for three minutes, and keeps the outcome in .cache/max-cache.
 """
 
 import os

@@ -1,0 +1,41 @@
+"""Which server the demo starts, and how the real one. That it serves is tested in tests/integration/max_serve."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from demo import max_server, stack
+from demo.ports import LOOPBACK
+from tests.conftest import ROOT
+
+
+def option(command: tuple[str, ...], name: str) -> str:
+    return command[command.index(name) + 1]
+
+
+def test_it_listens_on_loopback_and_keeps_what_it_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SECRET", "x")
+    program = max_server.program(tmp_path, "town", port=8299)
+    assert (option(program.command, "--host"), option(program.command, "--port")) == (LOOPBACK, "8299")
+    assert program.env["MODULAR_CACHE_DIR"] == str(ROOT / ".cache" / "max-cache")
+    assert program.env["MAX_SERVE_DISABLE_TELEMETRY"] == "1"
+    assert program.env["MAX_SERVE_METRICS_ENDPOINT_PORT"] != "8299"
+    assert "AIRFLOW_CONN_SECRET" not in program.env
+
+
+def test_the_real_server_loads_as_many_adapters_as_in_production() -> None:
+    compose = (ROOT / "docker-compose.airflow.yaml").read_text()
+    command = max_server.program(Path(), "town", port=8299).command
+    assert f'--max-num-loras\n      - "{option(command, "--max-num-loras")}"' in compose
+    for flag in max_server.FLAGS:
+        assert flag in compose
+
+
+def test_a_server_that_does_not_exist_is_named_with_those_that_do() -> None:
+    command = [sys.executable, "-m", "demo", "demo", "--server", "vllm"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "vllm" in done.stderr
+    assert all(server in done.stderr for server in stack.SERVERS)
