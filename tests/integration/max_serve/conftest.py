@@ -1,31 +1,37 @@
-"""MAX Serve in an environment of its own: it pins other versions than Airflow. 1.8 GB, made once, kept in .cache."""
+"""MAX Serve in an environment of its own: it pins other versions than Airflow. 1.8 GB, made once, kept in .cache.
 
+Two servers: its routes alone, which are there in seconds, and all of it on the CPU, which takes half a minute to start
+and three where .cache/max-cache is empty.
+"""
+
+import contextlib
 import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
+from demo import kin, max_server
 from demo.ports import free_port
+from demo.processes import Running, Stack
+from include.setup import counterparts
+from include.setup.packages import SetupError
 from learning_engine.sections import Serving
 from learning_engine.serving.client import Replica
-from tests import tiny
-from tests.serving import contract
+from tests.road.conftest import road, s3  # noqa: F401 (fixtures)
+from tests.serving import contract, swaps
 
 HERE = Path(__file__).parent
-ENVIRONMENT = HERE.parents[2] / ".cache" / "max-venv"
-PACKAGE = "modular==26.7.0"
 QUIET = {"MAX_SERVE_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def unavailable(reason: str) -> None:
     """Fail where CI must have everything, else skip with the reason."""
-    if os.environ.get("CI") == "true":
+    if counterparts.in_ci():
         pytest.fail(reason)
     pytest.skip(reason)
 
@@ -33,30 +39,18 @@ def unavailable(reason: str) -> None:
 @pytest.fixture(scope="session")
 def max_python() -> Path:
     """The interpreter of MAX's environment, which is installed here where it is missing."""
-    python = ENVIRONMENT / "bin" / "python"
-    complete = ENVIRONMENT / PACKAGE
-    if complete.exists():
-        return python
-    beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.exists() else shutil.which("uv")
-    if uv is None:
-        unavailable(f"{PACKAGE} needs uv to be installed into {ENVIRONMENT}: pip install uv")
-    for command in (
-        [uv, "venv", "--clear", "--python", sys.executable, str(ENVIRONMENT)],
-        [uv, "pip", "install", "--python", str(python), PACKAGE],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-        if done.returncode:
-            unavailable(f"{PACKAGE} could not be installed: {done.stderr.strip()[-500:]}")
-    complete.touch()
-    return python
+    try:
+        counterparts.max_serve()
+    except SetupError as error:
+        unavailable(f"{counterparts.MAX} is missing: {error}")
+    return max_server.PYTHON
 
 
 @contextmanager
 def running(command: list[str], *, url: str, log: Path, seconds: float) -> Iterator[None]:
     """A server that is up, /health answering, until the block ends."""
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=HERE, env={**os.environ, **QUIET}, stdout=output, stderr=output)
+        process = Popen(command, cwd=HERE, env={**os.environ, **QUIET}, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + seconds
         while not Replica(url, Serving()).healthy():
@@ -79,7 +73,79 @@ def real_routes(max_python: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield url
 
 
+@dataclass
+class WholeServer:
+    """MAX Serve with the base model in `base`; `start` and `kill` may alternate, the address stays."""
+
+    stack: Stack
+    base: Path
+    port: int
+    seconds: list[float] = field(default_factory=list)
+    _running: Running | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def replica(self) -> Replica:
+        return Replica(self.url, Serving())
+
+    def start(self) -> None:
+        """Up, and past its first request. `seconds` tells how long that took, each time."""
+        began = time.monotonic()
+        self._running = self.stack.up(max_server.program(self.base, contract.BASE, port=self.port))
+        max_server.warm_up(self.url, contract.BASE)
+        self.seconds.append(round(time.monotonic() - began, 1))
+
+    def kill(self) -> None:
+        """SIGKILL to each of its processes, as when the machine's memory has run out."""
+        family = self._running.family() if self._running else []
+        for process in family:
+            process.kill()
+        deadline = time.monotonic() + 30
+        while any(kin.alive(process) for process in family):
+            assert time.monotonic() < deadline, "MAX Serve survives SIGKILL"
+            time.sleep(0.05)
+
+
 @pytest.fixture(scope="session")
-def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("max_adapters")
-    return contract.write_adapters(tiny.make_base(directory / "base"), directory)
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return swaps.make_base(tmp_path_factory.mktemp("max_base") / "base")
+
+
+@pytest.fixture(scope="session")
+def whole(max_python: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeServer]:
+    """The whole server, for all tests: each gives its adapters names of its own."""
+    stack = Stack(tmp_path_factory.mktemp("whole"))
+    try:
+        server = WholeServer(stack, base, free_port())
+        server.start()
+        yield server
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def server(whole: WholeServer) -> Iterator[WholeServer]:
+    """The whole server with no adapter that a test before could have left."""
+    yield whole
+    with contextlib.suppress(Exception):
+        for name in set(whole.replica.models()) - {contract.BASE}:
+            whole.replica.unload(name)
+
+
+@pytest.fixture(autouse=True)
+def names_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAX goes on with the old weights of a name that it had before: no test may use another one's."""
+    monkeypatch.setenv("LEARNING_ENGINE__SERVING__ADAPTER_PREFIX", f"{tmp_path.name}-"[-64:])
+
+
+@pytest.fixture(scope="session")
+def world(base: Path, tmp_path_factory: pytest.TempPathFactory) -> swaps.World:
+    return swaps.make_world(base, tmp_path_factory.mktemp("max_world"))
+
+
+@pytest.fixture(scope="session")
+def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return contract.write_adapters(base, tmp_path_factory.mktemp("max_adapters"))

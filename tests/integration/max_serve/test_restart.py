@@ -1,0 +1,36 @@
+"""MAX Serve dies and comes back without adapters: nothing is recorded that is not so, and a deployment repairs it."""
+
+import pytest
+
+from learning_engine import release
+from learning_engine.errors import ProofError, ServingError
+from tests.integration.max_serve.conftest import WholeServer
+from tests.road.conftest import RUN, Road
+from tests.serving import contract, swaps
+from tests.serving.traffic import stream
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+
+
+def test_a_server_that_was_killed_between_deploy_and_verify_gets_its_adapters_back(
+    road: Road, server: WholeServer, world: swaps.World
+) -> None:
+    first, second = (
+        swaps.publish(road, number, world.base, world.adapters[name], world.answers[name][:3])
+        for number, name in enumerate(("one", "two"))
+    )
+    served = road.serve(first)
+    deployment = release.deploy(road.resources, second, run=RUN, decided_by="the gate")
+    server.kill()
+    with pytest.raises(ServingError, match="found none"):
+        release.verify(road.resources, deployment)
+    server.start()
+    assert server.replica.models() == [contract.BASE]
+    with pytest.raises(ProofError, match="found it gone"):
+        release.verify(road.resources, deployment)
+    assert road.resources.ledger.current() == served
+    again = road.serve(second, run_id="again")
+    assert (again.version, again.previous, again.proven) == (second.version, first.version, True)
+    assert again.adapter_name in server.replica.models()
+    for probe in world.answers["two"]:
+        assert stream(server.url, str(again.adapter_name), probe).strip() == probe.text.strip()
