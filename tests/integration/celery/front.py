@@ -1,0 +1,78 @@
+"""A proxy before the model server, so that a worker can be killed between a request and its answer."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import requests
+
+from demo.ports import LOOPBACK
+
+SECONDS = 120
+
+
+class Front(ThreadingHTTPServer):
+    """Passes everything on to the server at `port`, and keeps back the answers to the path that is held.
+
+    `asked` has path and body of every request.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__((LOOPBACK, 0), Passing)
+        self.behind = f"http://{LOOPBACK}:{port}"
+        self.held: str | None = None
+        self.asked: list[tuple[str, str]] = []
+        self.answered, self.let_go = threading.Event(), threading.Event()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @contextmanager
+    def hold(self, path: str) -> Iterator[threading.Event]:
+        """The block gets an event that is set as soon as the server has answered a request to `path`."""
+        self.answered.clear()
+        self.let_go.clear()
+        self.held = path
+        try:
+            yield self.answered
+        finally:
+            self.held = None
+            self.let_go.set()
+
+
+class Passing(BaseHTTPRequestHandler):
+    """One request, passed on."""
+
+    server: Front
+
+    def do_GET(self) -> None:
+        self._pass(b"")
+
+    def do_POST(self) -> None:
+        self._pass(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def _pass(self, body: bytes) -> None:
+        self.server.asked.append((self.path, body.decode()))
+        kind = {"Content-Type": self.headers.get("Content-Type", "application/json")}
+        answer = requests.request(
+            self.command, f"{self.server.behind}{self.path}", data=body, headers=kind, timeout=SECONDS
+        )
+        if self.path == self.server.held:
+            self.server.answered.set()
+            self.server.let_go.wait(SECONDS)
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def handle(self) -> None:
+        """A worker that was killed meanwhile reads no answer."""
+        try:
+            super().handle()
+        except ConnectionError:
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""

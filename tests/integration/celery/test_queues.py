@@ -1,0 +1,56 @@
+"""A week under CeleryExecutor: what needs a GPU runs where one is, and all else on the other worker."""
+
+from typing import Any
+
+import pytest
+
+from tests.integration.celery import production
+from tests.integration.celery.conftest import Plant
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+HEAVY = {"fisher", "train", "evaluate"}
+SERVING = {"deploy", "verify"}
+
+
+@pytest.fixture(scope="module")
+def tasks(plant: Plant, first_week: str) -> dict[str, Any]:
+    return plant.live.tasks(first_week)
+
+
+def test_the_scheduled_week_is_learned_and_goes_live(plant: Plant, first_week: str):
+    (version,) = plant.live.resources.registry.versions()
+    assert plant.live.resources.ledger.current().version == version.version == "v1.0"
+    assert plant.live.states(first_week) == dict.fromkeys(plant.live.states(first_week), "success")
+
+
+def test_fisher_train_and_evaluate_run_on_the_gpu_worker_and_nothing_else_does(
+    plant: Plant, first_week: str, tasks: dict[str, Any]
+):
+    assert plant.gpu.took(first_week) == [("fisher", 1), ("train", 1), ("evaluate", 1)]
+    assert sorted(plant.worker.took(first_week)) == sorted((name, 1) for name in tasks.keys() - HEAVY)
+
+
+def test_queues_are_the_configured_ones(tasks: dict[str, Any]):
+    expected = dict.fromkeys(HEAVY, production.QUEUE) | dict.fromkeys(SERVING, "deploy")
+    assert {name: task["queue"] for name, task in tasks.items()} == {
+        name: expected.get(name, "default") for name in tasks
+    }
+
+
+def test_pools_are_the_configured_ones_and_of_one_slot(plant: Plant, tasks: dict[str, Any]):
+    expected = dict.fromkeys(HEAVY, production.POOL) | dict.fromkeys(SERVING | {"publish"}, "learning_engine_registry")
+    assert {name: task["pool"] for name, task in tasks.items()} == {
+        name: expected.get(name, "default_pool") for name in tasks
+    }
+    for name in set(expected.values()):
+        assert plant.live.rest.call("GET", f"pools/{name}")["slots"] == 1
+
+
+def test_each_worker_listens_to_its_own_queues(plant: Plant):
+    for worker, queues in ((plant.worker, {"default", "deploy"}), (plant.gpu, {production.QUEUE})):
+        (found,) = plant.crew.inspect(worker.name).active_queues().values()
+        assert {queue["name"] for queue in found} == queues
+
+
+def test_nothing_of_the_week_is_left_on_the_workers(plant: Plant, first_week: str):
+    assert [path for path in (*plant.gpu.files(), *plant.worker.files()) if "learning" in path.name] == []
