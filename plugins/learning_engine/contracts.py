@@ -40,7 +40,8 @@ class Dataset(Record):
 
     `asked` is the run's own window where carry-over made `window` start earlier: it decides who the parent is.
     `read` = `rows` + `dropped` + `quarantined`, both by reason; `quarantine_uri` names the file of the rows that would
-    have steered the model and were set aside, None where there are none.
+    have steered the model and were set aside, None where there are none. `passed_over` names the versions that would
+    have been the parent, had their archives not been lost or altered, the right one first.
     """
 
     run_key: str
@@ -59,6 +60,7 @@ class Dataset(Record):
     asked: Window | None = None
     quarantined: dict[str, int] = field(default_factory=dict)
     quarantine_uri: str | None = None
+    passed_over: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

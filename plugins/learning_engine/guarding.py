@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from learning_engine import archive
+from learning_engine import archive, telemetry
 from learning_engine.config import digest
 from learning_engine.contracts import AdapterVersion, FisherRecord, Window
-from learning_engine.errors import ModelError
+from learning_engine.errors import IntegrityError, ModelError
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.resources import Resources, adapter_of, read_window, snapshot_of, workspace
@@ -92,7 +92,7 @@ def _measure(
         read_window(resources, window, snapshot)
         note = f"measured on {window}"
     elif not snapshot_of(resources, version, snapshot):
-        note = "the snapshot was gone; its window was read again from the source"
+        note = "the snapshot was gone or altered; its window was read again from the source"
     loaded = model.load(
         settings.model,
         settings.lora,
@@ -169,15 +169,20 @@ def _keep(resources: Resources, folder: str, information: "FisherInformation", n
 def _known(resources: Resources, folder: str) -> FisherRecord | None:
     try:
         record = FisherRecord.from_json(resources.store.get_json(manifest.fisher_key(folder, manifest.FISHER_RECORD)))
+        found = resources.store.digest(resources.store.key(str(record.uri)))
     except NotFound:
+        return None
+    except IntegrityError as error:
+        telemetry.warning("fisher.record_altered", guards=folder, message=str(error))
         return None
     wanted = resources.settings.fisher
     asked = (wanted.structure, wanted.labels, wanted.smoothing_of_labels)
     if (record.kind, record.labels, record.smoothing) != asked:
         return None
-    key = resources.store.key(str(record.uri))
-    whole = resources.store.exists(key) and resources.store.head(key).sha256 == record.sha256
-    return record if whole else None
+    if found != record.sha256:
+        telemetry.warning("fisher.altered", uri=record.uri, expected=record.sha256, found=found)
+        return None
+    return record
 
 
 def _base_folder(resources: Resources, anchor: Path) -> str:

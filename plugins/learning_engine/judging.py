@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learning_engine import archive, probe
+from learning_engine import archive, probe, telemetry
 from learning_engine.contracts import AdapterVersion, Candidate, Dataset
+from learning_engine.errors import IntegrityError
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.report import Probes, Report
@@ -33,6 +34,8 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
     store.put_file(candidate_key(candidate.run_key, "heldout.parquet"), heldout)
 
     ancestors = resources.registry.lineage(candidate.parent)
+    # What is live may be a version that could not be continued: its window counts as theirs do.
+    judged = resources.registry.lineage(next(iter(dataset.passed_over), candidate.parent))
     adapter = _candidate(resources, candidate, work)
     view = views.load_views(
         settings.model,
@@ -44,7 +47,7 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
     def encoded(file: Path) -> Any:
         return encode(file, view.tokenizer, settings.dataset, heldout=None).examples
 
-    earlier, missing = _earlier(resources, ancestors, work)
+    earlier, missing = _earlier(resources, judged, work)
     measured = partial(
         evaluate.evaluate,
         views=view,
@@ -53,7 +56,7 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
         users=dataset.users,
         earlier={version: encoded(file) for version, file in earlier.items()},
         missing=missing,
-        history=matrix.rows_of(ancestors),
+        history=matrix.rows_of(judged),
         prompts=prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts),
         probe_candidates=_prompts(heldout),
         gate=settings.gate,
@@ -72,8 +75,23 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
     return dataclasses.replace(
         report,
         probes=_keep_probes(resources, candidate, evaluation.probes),
-        notes=[*candidate.training.notes, *_prediction(candidate, report), *report.notes],
+        notes=[
+            *_passed_over(dataset, candidate),
+            *candidate.training.notes,
+            *_prediction(candidate, report),
+            *report.notes,
+        ],
     )
+
+
+def _passed_over(dataset: Dataset, candidate: Candidate) -> list[str]:
+    if not dataset.passed_over:
+        return []
+    names, parent = ", ".join(dataset.passed_over), candidate.parent or "the base model"
+    return [
+        f"The archive of {names} is lost or altered: this version continues {parent}, and is judged all the same on "
+        f"what {names} had learned."
+    ]
 
 
 def _prediction(candidate: Candidate, report: Report) -> list[str]:
@@ -95,7 +113,7 @@ def _candidate(resources: Resources, candidate: Candidate, work: Path) -> Path:
 
 
 def _earlier(resources: Resources, ancestors: list[AdapterVersion], work: Path) -> tuple[dict[str, Path], list[str]]:
-    """The held-out sets of earlier windows by version, oldest first, and the versions whose set is gone."""
+    """The held-out sets of earlier windows by version, oldest first, and the versions whose set is gone or altered."""
     found: dict[str, Path] = {}
     missing: list[str] = []
     for version in reversed(ancestors):
@@ -103,7 +121,8 @@ def _earlier(resources: Resources, ancestors: list[AdapterVersion], work: Path) 
         try:
             resources.store.get_file(manifest.heldout_key(version.version), path)
             found[version.version] = path
-        except NotFound:
+        except (NotFound, IntegrityError) as error:
+            telemetry.event("evaluate.heldout_missing", version=version.version, message=str(error))
             missing.append(version.version)
     return found, missing
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from learning_engine import archive, guarding, judging, staging, telemetry
 from learning_engine.config import digest
 from learning_engine.contracts import AdapterVersion, Candidate, Dataset, FisherRecord, RunInfo, Window
+from learning_engine.errors import IntegrityError
 from learning_engine.registry.registry import Draft
 from learning_engine.registry.store import NotFound
 from learning_engine.report import Report
@@ -24,11 +25,13 @@ def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
     """
     settings, asked = resources.settings, window
     with telemetry.step("extract", window=str(window)) as result, workspace() as work:
-        parent = resources.registry.parent_for(
-            window,
-            base_model=settings.model.base,
-            base_revision=settings.model.revision,
-            lora=resources.shape,
+        parent, passed_over = resources.registry.continuable(
+            resources.registry.parent_for(
+                window,
+                base_model=settings.model.base,
+                base_revision=settings.model.revision,
+                lora=resources.shape,
+            )
         )
         carries = widen and settings.window.carry_over
         earliest = window.start - timedelta(days=settings.window.max_days)
@@ -53,9 +56,10 @@ def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
             sha256=sha256,
             asked=asked,
             quarantine_uri=resources.store.uri(aside) if counts.quarantined else None,
+            passed_over=passed_over,
             **dataclasses.asdict(counts),
         )
-        result.update(window=str(window), parent=dataset.parent, rows=counts.rows)
+        result.update(window=str(window), parent=dataset.parent, rows=counts.rows, passed_over=passed_over)
         result.update(dropped=counts.dropped, quarantined=counts.quarantined)
         return dataset
 
@@ -102,16 +106,30 @@ def fisher_of(resources: Resources, version: str, *, window: Window | None) -> F
 
 def train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candidate:
     """The candidate adapter, staged under the run key; continues from the newest checkpoint in the bucket."""
-    staged = candidate_key(dataset.run_key, "candidate.json")
-    try:
-        return Candidate.from_json(resources.store.get_json(staged))
-    except NotFound:
-        pass
+    if candidate := _staged(resources, dataset.run_key):
+        return candidate
     with telemetry.step("train", run_key=dataset.run_key, parent=dataset.parent) as result:
         candidate = staging.spooled(resources, dataset.run_key) or staging.train_candidate(resources, dataset, fisher)
         metrics = candidate.training
         result.update(task_loss=metrics.task_loss, ewc_loss=metrics.ewc_loss, steps=metrics.steps)
         return candidate
+
+
+def _staged(resources: Resources, run_key: str) -> Candidate | None:
+    """The candidate that an earlier try has staged; None where there is none, or what is there is not whole."""
+    store = resources.store
+    try:
+        candidate = Candidate.from_json(store.get_json(candidate_key(run_key, "candidate.json")))
+        found = store.digest(store.key(candidate.uri))
+    except NotFound:
+        return None
+    except IntegrityError as error:
+        telemetry.warning("train.candidate_altered", run_key=run_key, message=str(error))
+        return None
+    if found != candidate.sha256:
+        telemetry.warning("train.candidate_altered", run_key=run_key, expected=candidate.sha256, found=found)
+        return None
+    return candidate
 
 
 def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Report:

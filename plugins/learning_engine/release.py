@@ -26,7 +26,8 @@ class Decision:
 
 
 def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) -> Decision:
-    """Only an accepted descendant of the live version with a later window goes live by itself."""
+    """Only an accepted descendant of the live version with a later window goes live by itself, or one that would be,
+    could the live version's archive be read."""
     if resources.settings.deploy == "never":
         return Decision(False, "deploy is set to never: deploy it by hand when you want it")
     line = [ancestor.version for ancestor in resources.registry.lineage(version.version)]
@@ -40,6 +41,8 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
         return Decision(True, "nothing is live yet")
     if live.version == version.version:
         return Decision(False, f"{version.version} is live already")
+    if live.version in version.dataset.passed_over:
+        return Decision(True, f"it takes the place of the live version {live.version}, whose archive cannot be read")
     if live.version not in line:
         return Decision(False, f"it does not descend from the live version {live.version}; deploy it by hand")
     return Decision(True, f"it continues the live version {live.version}")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learning_engine import archive
+from learning_engine import archive, telemetry
 from learning_engine.config import Settings
 from learning_engine.contracts import AdapterVersion, LoraShape, Window
+from learning_engine.errors import IntegrityError
 from learning_engine.registry import manifest
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
@@ -91,13 +92,14 @@ def read_window(resources: Resources, window: Window, path: Path, *, quarantine:
 
 
 def snapshot_of(resources: Resources, version: AdapterVersion, path: Path) -> bool:
-    """The snapshot that `version` was trained on, from the bucket; read again from the source where it is gone.
+    """The snapshot that `version` was trained on, from the bucket; read from the source where it is gone or altered.
 
     Returns whether it came from the bucket.
     """
     try:
         resources.store.get_file(resources.store.key(version.dataset.uri), path, version.dataset.sha256)
-    except NotFound:
+    except (NotFound, IntegrityError) as error:
+        telemetry.event("snapshot.missing", version=version.version, message=str(error))
         read_window(resources, version.window, path)
         return False
     return True

@@ -116,9 +116,9 @@ def _with_replayed(resources: Resources, snapshot: Path, earlier: list[Path]) ->
 
 
 def _reservoirs(resources: Resources, parent: str | None, work: Path) -> list[Path]:
-    """What retention has left of the reservoirs of `parent` and its ancestors, oldest first."""
+    """What is left, and whole, of the reservoirs of `parent` and its ancestors, oldest first."""
     found: list[Path] = []
-    swept: list[str] = []
+    missing: list[str] = []
     for version in reversed(resources.registry.lineage(parent)):
         if version.replay_uri is None:
             continue
@@ -126,9 +126,9 @@ def _reservoirs(resources: Resources, parent: str | None, work: Path) -> list[Pa
         try:
             resources.store.get_file(resources.store.key(version.replay_uri), path)
             found.append(path)
-        except NotFound:
-            swept.append(version.version)
-    telemetry.event("train.replay", reservoirs=len(found), swept=swept)
+        except (NotFound, IntegrityError):
+            missing.append(version.version)
+    telemetry.event("train.replay", reservoirs=len(found), missing=missing)
     return found
 
 

@@ -32,6 +32,9 @@ SETTINGS = {
     "DAG__TURN_POLL_SECONDS": "1",
     "DAG__RETRIES": "1",
     "DAG__RETRY_DELAY_SECONDS": "1",
+    "DAG__RECONCILE_MINUTES": "0.1",
+    "WATCH__MAX_RISE": "0.2",
+    "WATCH__MIN_VOTES": "20",
     "STORE__PREFIX": "stack",
 }
 ENDED = {"success", "failed"}

@@ -1,0 +1,92 @@
+"""What happens by itself between two weeks: a restarted replica is repaired, a version that users dislike goes."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from learning_engine import placing
+from learning_engine.contracts import AdapterVersion, Deployment
+from learning_engine.serving import rollout
+from learning_engine.serving.client import Replica
+from tests.integration.conftest import Live, rows_of, until
+from tests.integration.test_hand import DEPLOY, learned
+
+RECONCILE = "learning_engine_reconcile"
+VOTES = 30
+
+
+@pytest.fixture(scope="module")
+def pair(live: Live) -> Iterator[tuple[AdapterVersion, AdapterVersion]]:
+    """Two versions that are not revoked; the second one is live, deployed over the first. Reconcile runs meanwhile."""
+    live.rest.unpause(DEPLOY)
+    registry = live.resources.registry
+    for number in range(4):
+        usable = [version for version in registry.versions() if not registry.revoked(version.version)]
+        if len(usable) >= 2:
+            break
+        live.add_feedback(rows_of(number))
+        run = learned(live, number)
+        assert live.state(run) == "success", live.explain(run)
+    first, second = usable[-2:]
+    deploy(live, first)
+    deploy(live, second)
+    live.rest.unpause(RECONCILE)
+    yield first, second
+    live.rest.call("PATCH", f"dags/{RECONCILE}", json={"is_paused": True})
+
+
+def deploy(live: Live, version: AdapterVersion) -> None:
+    run = live.trigger(DEPLOY, conf={"action": "deploy", "version": version.version})
+    assert live.ended(run, DEPLOY) == "success", live.explain(run, DEPLOY)
+
+
+def current(live: Live) -> Deployment:
+    found = live.resources.ledger.current()
+    assert found is not None
+    return found
+
+
+def test_a_replica_that_restarted_has_its_adapters_back(live: Live, pair: tuple[AdapterVersion, AdapterVersion]):
+    replica = Replica(live.resources.serving.replicas[0], live.resources.settings.serving)
+    before = current(live)
+    names = [placing.server_name(live.resources, version) for version in pair]
+    assert set(names) <= set(replica.models())
+    live.restart_model_server()
+    until("both adapters to be back", lambda: set(names) <= set(replica.models()), 90)
+    assert sorted(replica.models()[1:]) == sorted(names)
+    probes = placing.probes(live.resources, pair[1])
+    assert rollout.prove(replica, names[1], probes) == len(probes) > 0
+    assert current(live) == before
+
+
+def test_a_version_that_users_like_less_is_rolled_back(live: Live, pair: tuple[AdapterVersion, AdapterVersion]):
+    first, second = pair
+    entries = live.resources.ledger.entries()
+    now, earlier = entries[0], next(entry for entry in entries[1:] if entry.version == first.version)
+    voted(live, "before", earlier.at, now.at, "thumbs_up")
+    voted(live, "after", now.at, datetime.now(UTC), "thumbs_down")
+    until("the rollback", lambda: current(live).version == first.version, 120)
+    entry = current(live)
+    assert (entry.action, entry.previous, entry.proven) == ("rollback", second.version, True)
+    assert entry.decided_by.startswith("the watch: thumbs down rose from 0.0% of 30 votes")
+    assert entry.run.dag_id == RECONCILE
+    assert live.resources.registry.revoked(second.version).by == entry.decided_by
+
+
+def voted(live: Live, name: str, start: datetime, end: datetime, thumb: str) -> None:
+    """Votes of as many users, evenly within (start, end)."""
+    step: timedelta = (end - start) / (VOTES + 1)
+    live.add_feedback(
+        [
+            {
+                **row,
+                "feedback_type": thumb,
+                "created_at": (start + (index + 1) * step).isoformat(),
+                "request_data": {"messages": [{"role": "user", "content": f"{name} {index}"}]},
+                "user_id": f"{name} {index}",
+                "conversation_id": f"{name}-{index}",
+            }
+            for index, row in enumerate(rows_of(0, VOTES))
+        ]
+    )

@@ -1,0 +1,147 @@
+"""Objects of the bucket that are lost or altered behind our back: found before use, named, and gone round."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from learning_engine import pipeline, release
+from learning_engine.contracts import Window
+from learning_engine.errors import IntegrityError, ParentMoved
+from learning_engine.registry import manifest
+from learning_engine.resources import candidate_key
+from tests.road.conftest import RUN, Road, week
+
+
+@pytest.fixture
+def live(road: Road) -> Road:
+    """v1.0 and v1.1, which is live, and the feedback of a third week."""
+    road.teach(0, 1, 2)
+    for number in (0, 1):
+        road.serve(road.learn(week(number)), run_id=f"r{number}")
+    return road
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Any:
+    """The names of the warnings so far."""
+    return lambda: [json.loads(one.getMessage())["event"] for one in caplog.records if one.levelno == logging.WARNING]
+
+
+def alter(road: Road, key: str, *, lost: bool = False) -> bytes:
+    """Other bytes under `key` with the digest that they should have, or none at all; returns what was there."""
+    store = road.resources.store
+    before, described = store.get_bytes(key), store.head(key)
+    if lost:
+        store.delete([key])
+    else:
+        at = {"Bucket": store.bucket, "Key": store.prefix + key}
+        cut = before[: len(before) // 2]
+        store.client.put_object(**at, Body=cut, Metadata={"sha256": described.sha256})
+    return before
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["altered", "lost"])
+def test_the_nearest_readable_ancestor_is_continued_and_the_lost_week_learned_again(
+    live: Road, warned: Any, lost: bool
+) -> None:
+    alter(live, "adapters/v1.1/adapter.tar.gz", lost=lost)
+    version = live.learn(week(2))
+    assert (version.parent, version.dataset.passed_over) == ("v1.0", ["v1.1"])
+    assert version.window == Window(week(1).start, week(2).end), "what v1.1 had learned"
+    assert warned().count("registry.unreadable") == 2, "when it was extracted, and when it was published"
+    assert version.report.notes[0] == (
+        "The archive of v1.1 is lost or altered: this version continues v1.0, and is judged all the same on what v1.1 "
+        "had learned."
+    )
+    assert {"v1.0", "v1.1"} == set(version.report.scores) == set(version.report.matrix)
+    decision = release.may_deploy(live.resources, version, force=False)
+    assert (decision.deploy, decision.why) == (
+        True,
+        "it takes the place of the live version v1.1, whose archive cannot be read",
+    )
+    deployed = live.serve(version, run_id="r2")
+    assert (deployed.version, deployed.previous, deployed.proven) == ("v1.2", "v1.1", True)
+
+
+def test_a_candidate_that_falls_behind_the_live_version_is_rejected(live: Road) -> None:
+    """It continues an older one, but the gate holds it against what the live one had learned."""
+    alter(live, "adapters/v1.1/adapter.tar.gz")
+    strict = live.with_settings(gate={"min_retained": 0.999}, training={"epochs": 1.0, "learning_rate": 1e-6})
+    version = strict.learn(week(2), widen=False)
+    (rule,) = [rule for rule in version.report.rules if rule.name == "retained"]
+    assert not rule.passed
+    assert version.report.retained["v1.1"] < 0.999
+    assert not release.may_deploy(live.resources, version, force=False).deploy
+
+
+def test_without_any_readable_ancestor_it_begins_at_the_base(live: Road) -> None:
+    for name in ("v1.0", "v1.1"):
+        alter(live, f"adapters/{name}/adapter.tar.gz")
+    dataset = pipeline.extract(live.resources, week(2), widen=False)
+    assert (dataset.parent, dataset.passed_over) == (None, ["v1.1", "v1.0"])
+
+
+def test_an_archive_that_comes_back_meanwhile_is_the_parent_after_all(live: Road) -> None:
+    key = "adapters/v1.1/adapter.tar.gz"
+    whole, r = alter(live, key), live.resources
+    dataset = pipeline.extract(r, week(2), widen=True)
+    candidate = pipeline.train(r, dataset, pipeline.fisher(r, dataset))
+    report = pipeline.evaluate(r, dataset, candidate)
+    r.store.put_bytes(key, whole)
+    with pytest.raises(ParentMoved, match=r"Expected v1\.1 as the parent"):
+        pipeline.publish(r, dataset, candidate, report, run=RUN)
+    assert pipeline.extract(r, week(2), widen=True).parent == "v1.1"
+
+
+def test_what_is_live_is_never_served_from_an_altered_archive(live: Road) -> None:
+    version = live.resources.registry.get("v1.1")
+    alter(live, "adapters/v1.1/adapter.tar.gz")
+    with pytest.raises(IntegrityError, match=r"adapters/v1\.1/adapter\.tar\.gz: expected sha256"):
+        live.serve(version, run_id="again", by_hand=True)
+    with pytest.raises(IntegrityError, match=r"adapters/v1\.1/adapter\.tar\.gz"):
+        release.audit(live.resources)
+
+
+def test_an_altered_candidate_is_trained_again(live: Road, warned: Any) -> None:
+    r = live.resources
+    dataset = pipeline.extract(r, week(2), widen=False)
+    fisher = pipeline.fisher(r, dataset)
+    first = pipeline.train(r, dataset, fisher)
+    for name in ("adapter.tar.gz", "candidate.json"):
+        alter(live, candidate_key(dataset.run_key, name))
+        again = pipeline.train(r, dataset, fisher)
+        assert again.sha256 == first.sha256
+        assert r.store.digest(r.store.key(again.uri)) == again.sha256
+    assert warned().count("train.candidate_altered") == 2
+
+
+def test_altered_fisher_information_is_measured_again(live: Road, warned: Any) -> None:
+    r = live.resources
+    dataset = pipeline.extract(r, week(2), widen=False)
+    first = pipeline.fisher(r, dataset)
+    alter(live, r.store.key(str(first.uri)))
+    assert pipeline.fisher(r, dataset) == first
+    alter(live, manifest.fisher_key("v1.1", manifest.FISHER_RECORD))
+    assert pipeline.fisher(r, dataset) == first
+    assert r.store.digest(r.store.key(str(first.uri))) == first.sha256
+    assert (warned().count("fisher.altered"), warned().count("fisher.record_altered")) == (1, 1)
+
+
+def test_an_altered_heldout_set_is_named_in_the_report(live: Road) -> None:
+    alter(live, "heldout/v1.0/heldout.parquet")
+    version = live.learn(week(2))
+    assert "The held-out set of v1.0 is gone: its window is not judged." in version.report.notes
+    assert set(version.report.scores) == {"v1.1"}
+
+
+def test_an_altered_snapshot_is_read_again_from_the_source(live: Road) -> None:
+    r = live.resources
+    first = pipeline.fisher_of(r, "v1.0", window=None)
+    alter(live, r.store.key(r.registry.get("v1.0").dataset.uri))
+    again = pipeline.fisher_of(r, "v1.0", window=None)
+    assert (again.sha256, again.note) == (
+        first.sha256,
+        "the snapshot was gone or altered; its window was read again from the source",
+    )
