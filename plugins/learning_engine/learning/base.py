@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from learning_engine import sections
-from learning_engine.errors import ModelError
-from learning_engine.learning import packing
+from learning_engine.errors import ModelError, OutOfMemory
+from learning_engine.learning import memory, packing
 
 MIB = 1024**2
 WHOLE_FILES_BELOW = 2 * 1024**3
@@ -97,7 +98,12 @@ def _quantization(model: sections.Model, device: torch.device) -> BitsAndBytesCo
 def _loading(model: sections.Model, what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        if memory.ran_out(error):
+            raise OutOfMemory(
+                f"Expected room for the {what} {model.base!r}, found too little: {error}. Set model.quantization or "
+                "model.dtype, or give the worker more (worker.gpu_memory_fraction)."
+            ) from error
         raise ModelError(
             f"Expected the {what} of {model.base!r} (revision {model.revision or 'default'}), a directory or a name on "
             f"the model hub, and could not load it: {error}"

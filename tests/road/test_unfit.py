@@ -1,0 +1,135 @@
+"""A base model that cannot be read, and feedback that cannot be learned: said clearly, and what is live stays live."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaModel
+
+from learning_engine import pipeline, placing
+from learning_engine.contracts import AdapterVersion
+from learning_engine.errors import ModelError, OutOfMemory, TrainingError
+from learning_engine.learning import base as bases
+from learning_engine.serving import rollout
+from tests.road.conftest import Road, week
+
+WEIGHTS = "model.safetensors"
+
+
+def lose_all(base: Path) -> None:
+    shutil.rmtree(base)
+
+
+def lose_configuration(base: Path) -> None:
+    (base / "config.json").unlink()
+
+
+def lose_tokenizer(base: Path) -> None:
+    (base / "tokenizer.json").unlink()
+
+
+def cut_weights(base: Path) -> None:
+    whole = (base / WEIGHTS).read_bytes()
+    (base / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+
+
+def cut_header(base: Path) -> None:
+    (base / WEIGHTS).write_bytes(b"\x00\x01")
+
+
+@pytest.fixture
+def own(road: Road, base: Path, tmp_path: Path) -> Road:
+    """v1.0 is live, of a base model that the test may harm; a second week is to be learned."""
+    copy = tmp_path / "base model"
+    shutil.copytree(base, copy)
+    mine = road.with_settings(model={"base": str(copy)})
+    mine.teach(0, 1)
+    mine.serve(mine.learn(week(0)), run_id="r0")
+    return mine
+
+
+def live(road: Road) -> AdapterVersion:
+    """What is live, having proven itself."""
+    (version,) = road.resources.registry.versions()
+    current = road.resources.ledger.current()
+    assert current is not None
+    assert current.version == version.version
+    (replica,) = placing.replicas(road.resources)
+    probes = placing.probes(road.resources, version)
+    assert rollout.prove(replica, current.adapter_name, probes) == len(probes) > 0
+    return version
+
+
+@pytest.mark.parametrize("harm", [lose_all, lose_configuration, lose_tokenizer, cut_weights, cut_header])
+def test_a_base_model_that_cannot_be_read_is_named_and_nothing_changes(own: Road, harm: Callable[[Path], None]) -> None:
+    place = Path(own.resources.settings.model.base)
+    dataset = pipeline.extract(own.resources, week(1), widen=False)
+    fisher = pipeline.fisher(own.resources, dataset)
+    before = live(own)
+    harm(place)
+    with pytest.raises(ModelError) as caught:
+        pipeline.train(own.resources, dataset, fisher)
+    assert str(place) in str(caught.value)
+    assert not caught.value.retryable
+    assert live(own) == before
+
+
+def test_a_base_model_that_no_longer_is_the_one_of_the_chain_is_not_continued(own: Road) -> None:
+    dataset = pipeline.extract(own.resources, week(1), widen=False)
+    fisher = pipeline.fisher(own.resources, dataset)
+    weights = Path(own.resources.settings.model.base) / WEIGHTS
+    changed = {name: tensor + 0.01 for name, tensor in load_file(weights).items()}
+    save_file(changed, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"base model of v1\.0"):
+        pipeline.train(own.resources, dataset, fisher)
+    live(own)
+
+
+def test_a_base_model_that_does_not_fit_says_so_and_may_be_tried_again(
+    own: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 14.00 GiB.")
+
+    dataset = pipeline.extract(own.resources, week(1), widen=False)
+    fisher = pipeline.fisher(own.resources, dataset)
+    monkeypatch.setattr(bases.AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(OutOfMemory, match=r"base model.*model\.quantization") as caught:
+        pipeline.train(own.resources, dataset, fisher)
+    assert caught.value.retryable
+    live(own)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_training_and_publishes_nothing(own: Road) -> None:
+    weights = Path(own.resources.settings.model.base) / WEIGHTS
+    dataset = pipeline.extract(own.resources, week(1), widen=False)
+    fisher = pipeline.fisher(own.resources, dataset)
+    before = live(own)
+    tensors = load_file(weights)
+    tensors["model.norm.weight"][:] = torch.nan
+    save_file(tensors, weights, metadata={"format": "pt"})
+    # As a first version, which no parent's revision protects from a base model that computes nonsense.
+    with pytest.raises(TrainingError, match="Expected a finite loss"):
+        pipeline.train(own.resources, replace(dataset, parent=None), replace(fisher, uri=None))
+    assert live(own) == before
+
+
+def test_a_training_in_smaller_parts_is_said_in_the_report(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = LlamaModel.forward
+
+    def small(self: LlamaModel, input_ids: torch.Tensor, **named: object) -> object:
+        # Gradients take most of it.
+        if input_ids.numel() > (100 if torch.is_grad_enabled() else 400):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(self, input_ids, **named)
+
+    road.teach(0)
+    monkeypatch.setattr(LlamaModel, "forward", small)
+    version = road.learn(week(0))
+    (note,) = [note for note in version.report.notes if note.startswith("Out of memory at training.batch_size 8")]
+    assert "the same rows a step" in note
+    assert version.report.loss is not None
