@@ -23,7 +23,7 @@ def test_what_was_trained_is_deployed_proven_and_rolled_back(road: Road, server:
     assert first.report.probes is not None
     for number, version in enumerate((first, second)):
         served = road.serve(version, run_id=str(number))
-        assert (served.proven, served.replicas[0].probes) == (True, version.report.probes.count)
+        assert (served.proven, served.replicas[0].probes_passed) == (True, version.report.probes.count)
         assert road.resources.ledger.current() == served
     # A retry of both steps loads nothing again: MAX would list the name once more, and could never unload it.
     assert road.serve(second, run_id="1") == served
