@@ -86,4 +86,4 @@ def test_the_parent_moved(store: Store, registry: Registry) -> None:
     with pytest.raises(ParentMoved, match="Expected the base model"):
         late.publish(registry)
     assert registry.numbers() == ["v1.0", "v1.1"]
-    assert not store.exists("adapters/v1.2/claim.json")
+    assert not list(store.list("adapters/v1.2/"))

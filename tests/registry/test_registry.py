@@ -106,14 +106,14 @@ def test_a_crash_before_any_write(moto: ObjectStore, connect: Connect) -> None:
             work.publish(Registry(store, settle_seconds=0))
             break
         assert Registry(store).versions() == []
-        assert store.exists("adapters/v1.0/claim.json") == (writes > 0)
+        assert store.exists("adapters/v1.0/claim-run0.json") == (writes > 0)
         assert work.publish(Registry(store, settle_seconds=0)).version == "v1.0"
         assert upkeep.audit(store, Registry(store)) == []
     assert writes == 6
 
 
 def test_a_lost_answer_is_no_lost_number(mock_store: Store, mock_registry: Registry) -> None:
-    """The store took the claim, the answer got lost, and the client's own retry is told that it exists."""
+    """The store took the object, the answer got lost, and the client tries again by itself."""
     work = stage(mock_store, "run0", week(0))
     tries: list[int] = []
 
@@ -131,7 +131,7 @@ def test_another_runs_claim_is_left_alone(store: Store, registry: Registry) -> N
     stopped = stage(store, "stopped", week(0))
     with crash_after(store.client, 2):
         stopped.publish(registry)
-    assert store.exists("adapters/v1.0/claim.json")
+    assert store.exists("adapters/v1.0/claim-stopped.json")
     assert stage(store, "other", week(0)).publish(registry).version == "v1.1"
     assert stopped.publish(registry).version == "v1.0"
     assert upkeep.audit(store, registry) == []
@@ -153,35 +153,47 @@ def race(connect: Connect, server: ObjectStore, store: Store, settle_seconds: fl
 def test_racing_publishers_on_an_atomic_store(moto: ObjectStore, connect: Connect) -> None:
     store = fresh(connect(moto))
     made = race(connect, moto, store, 0, runs=4)
-    assert sorted(v.version for v in made) == ["v1.0", "v1.1", "v1.2", "v1.3"]
+    assert len({v.version for v in made}) == 4
     assert {v.run_key: v for v in Registry(store).versions()} == {v.run_key: v for v in made}
     assert upkeep.audit(store, Registry(store)) == []
 
 
 def test_racing_publishers_on_a_store_that_is_not_atomic(swift: ObjectStore, connect: Connect) -> None:
-    """Several may win the claim there; reading it back after a while leaves one."""
     store = fresh(connect(swift))
-    made = race(connect, swift, store, 2, runs=2)
-    assert len({v.version for v in made}) == 2
-    assert sorted(v.run_key for v in Registry(store).versions()) == ["run0", "run1"]
+    made = race(connect, swift, store, 0, runs=4)
+    assert len({v.version for v in made}) == 4
+    assert sorted(v.run_key for v in Registry(store).versions()) == ["run0", "run1", "run2", "run3"]
     assert upkeep.audit(store, Registry(store)) == []
 
 
-def test_a_claim_that_was_written_over_is_lost(mock_store: Store) -> None:
-    """What a store without atomic conditions does: this one's put succeeds, and then another's stands there."""
+def marked(store: Store, number: str, run_key: str, base_model: str = "tiny-llama") -> None:
+    claim = Claim(run_key, base_model, "abc", SHAPE)
+    store.put_json(f"adapters/{number}/{manifest.claim_name(run_key)}", claim.to_json())
+
+
+@pytest.mark.parametrize(("rival", "expected"), [("theirs", "v1.1"), ("a-rival", "v1.2")])
+def test_a_number_that_another_wants_too_stays_empty(mock_store: Store, rival: str, expected: str) -> None:
+    """Both skip as many numbers as there are rivals before them, so that they do not meet again."""
+    marked(mock_store, "v1.0", "ours")
+    marked(mock_store, "v1.0", rival)
     registry = Registry(mock_store, settle_seconds=0)
-    work = stage(mock_store, "ours", week(0))
-    put = mock_store.put_if_absent
+    assert stage(mock_store, "ours", week(0)).publish(registry).version == expected
+    assert registry.numbers() == [expected]
 
-    def overwritten(key: str, data: bytes) -> bool:
-        won = put(key, data)
-        if key == "adapters/v1.0/claim.json":
-            mock_store.put_json(key, Claim("theirs", "tiny-llama", "abc", SHAPE).to_json())
-        return won
 
-    mock_store.put_if_absent = overwritten  # type: ignore[method-assign]
-    assert work.publish(registry).version == "v1.1"
-    assert registry.numbers() == ["v1.1"]
+def test_a_number_that_two_families_want_is_of_neither(mock_store: Store, mock_registry: Registry) -> None:
+    marked(mock_store, "v1.0", "ours")
+    marked(mock_store, "v1.0", "theirs", base_model="another")
+    assert stage(mock_store, "ours", week(0)).publish(mock_registry).version == "v2.0"
+
+
+@pytest.mark.parametrize("harm", [b"{", b'{"record": "Claim", "schema": 9}'])
+def test_a_claim_that_cannot_be_read_costs_its_number_alone(
+    mock_store: Store, mock_registry: Registry, harm: bytes
+) -> None:
+    stage(mock_store, "run0", week(0)).publish(mock_registry)
+    mock_store.put_bytes("adapters/v1.1/claim-stopped.json", harm)
+    assert stage(mock_store, "run1", week(1), "v1.0").publish(mock_registry).version == "v1.2"
 
 
 def test_metadata_of_another_run_are_never_written_over(mock_store: Store, mock_registry: Registry) -> None:

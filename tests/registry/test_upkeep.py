@@ -170,7 +170,7 @@ def test_orphans_of_crashed_runs_go(mock_store: Store, mock_registry: Registry) 
     work = with_reservoir(mock_store, stage(mock_store, "crashed", week(1), "v1.0"))
     with crash_after(mock_store.client, 5):
         work.publish(mock_registry)
-    orphans = {f"adapters/v1.1/{name}" for name in ("claim.json", "adapter.tar.gz", "probes.json")}
+    orphans = {f"adapters/v1.1/{name}" for name in ("claim-crashed.json", "adapter.tar.gz", "probes.json")}
     orphans |= {"heldout/v1.1/heldout.parquet", "replay/v1.1/replay.parquet"}
     assert orphans <= keys(mock_store)
     assert "claims" not in sweep(mock_store, 29).objects

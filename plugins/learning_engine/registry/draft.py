@@ -6,7 +6,6 @@ from typing import Any
 
 from learning_engine.contracts import Dataset, FisherRecord, LoraShape, RunInfo, TrainingMetrics, Window
 from learning_engine.records import Record
-from learning_engine.registry.manifest import Family
 from learning_engine.report import Report
 
 
@@ -31,14 +30,10 @@ class Draft:
     config: dict[str, Any]
     run: RunInfo
 
-    @property
-    def family(self) -> Family:
-        return Family(self.base_model, self.base_revision, self.lora)
-
 
 @dataclass(frozen=True)
 class Claim(Record):
-    """Reserves a number for one run key."""
+    """The mark by which one run key asks for a number."""
 
     run_key: str
     base_model: str

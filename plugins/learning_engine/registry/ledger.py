@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from learning_engine.contracts import Deployment
-from learning_engine.errors import RegistryError
+from learning_engine.errors import IntegrityError, RegistryError
 from learning_engine.records import RecordError
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound, Store, encode
@@ -88,13 +88,13 @@ class Ledger:
         return sorted(stored.key for stored in self.store.list(manifest.LEDGER))
 
     def _read(self, key: str) -> Deployment:
-        return Deployment.from_json(self.store.get_json(key))
+        return self.store.get_record(key, Deployment)
 
     def _lags(self, newest: Deployment) -> bool:
-        """Never true of a pointer that somebody has moved on meanwhile."""
+        """Never true of a pointer that somebody has moved on meanwhile. One that cannot be read is written anew."""
         try:
-            return Deployment.from_json(self.store.get_json(manifest.CURRENT)).at < newest.at
-        except (NotFound, RecordError):
+            return self.store.get_record(manifest.CURRENT, Deployment).at < newest.at
+        except (NotFound, IntegrityError, RecordError):
             return True
 
 

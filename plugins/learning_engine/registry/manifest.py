@@ -8,15 +8,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self
 
 from learning_engine.contracts import LoraShape
 from learning_engine.errors import RegistryError
 
 ADAPTERS, FISHER, HELDOUT, REPLAY, RUNS = "adapters/", "fisher/", "heldout/", "replay/", "runs/"
 LEDGER, CURRENT = "deployments/ledger/", "deployments/current.json"
-# The objects of one version below adapters/<version>/; metadata is written last, and its presence is the version.
-ARCHIVE, CARD, CLAIM, PROBES = "adapter.tar.gz", "README.md", "claim.json", "probes.json"
+# The objects of one version below adapters/<version>/; metadata is written last, and its presence is the version. The
+# name of a claim goes on with the run key.
+ARCHIVE, CARD, CLAIM, PROBES = "adapter.tar.gz", "README.md", "claim-", "probes.json"
 METADATA, REVOKED, SWEPT, VOUCHED = "metadata.json", "revoked.json", "swept.json", "vouched.json"
 # Below fisher/<version>/: names the newest measurement among the files beside it.
 FISHER_RECORD = "fisher.json"
@@ -51,9 +52,14 @@ class Family:
     base_revision: str
     lora: LoraShape
 
+    @classmethod
+    def of(cls, record: Any) -> Self:
+        """That of a version or a claim."""
+        return cls(record.base_model, record.base_revision, record.lora)
 
-def next_number(taken: Mapping[VersionNumber, Family], family: Family) -> VersionNumber:
-    """The next number of `family`, given all numbers that are published or claimed; the first is v1.0."""
+
+def next_number(taken: Mapping[VersionNumber, Family | None], family: Family) -> VersionNumber:
+    """The next number of `family`, given all that are published or claimed (None: nobody's); the first is v1.0."""
     own = [number for number, other in taken.items() if other == family]
     if not own:
         return VersionNumber(max((number.major for number in taken), default=0) + 1, 0)
@@ -68,6 +74,10 @@ def server_name(version: str, sha256: str, prefix: str = "") -> str:
 
 def adapter_key(version: str, name: str) -> str:
     return f"{ADAPTERS}{_name(version)}/{_name(name)}"
+
+
+def claim_name(run: str) -> str:
+    return f"{CLAIM}{_name(run)}.json"
 
 
 def fisher_key(guards: str, name: str) -> str:

@@ -1,17 +1,11 @@
 """The versions of one served model: which there are, which continues which, and how a new one is published.
 
 A version is immutable and exists once its metadata.json does. Publishing writes that last and only if absent, so a
-crash between any two writes leaves no version, and the retry completes it under the same number.
-
-Two that publish at once: on a store whose "only if absent" is atomic they get two numbers. Where it is not (OpenStack
-Swift let up to nine of sixteen racing writers win), each reads its claim back after `settle_seconds` and goes on only
-if it stands; a writer that is slower than that may still write its archive over the other's. Then one of them is
-published, digests tell that its archive is not its own, and nothing wrong is ever served. That is why publishing runs
-in an Airflow pool of one slot, where none of this can happen.
+crash between any two writes leaves no version, and the retry completes it under the same number. Two that publish at
+once get two numbers (`claims`), so that neither writes to where the other does.
 """
 
 import dataclasses
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,7 +13,7 @@ from datetime import UTC, datetime
 from learning_engine import telemetry
 from learning_engine.contracts import AdapterVersion, LoraShape, Window
 from learning_engine.errors import IntegrityError, ParentMoved, RegistryError
-from learning_engine.registry import card, manifest
+from learning_engine.registry import card, claims, manifest
 from learning_engine.registry.draft import Claim, Draft, Revocation, Vouch
 from learning_engine.registry.manifest import Family, VersionNumber
 from learning_engine.registry.store import NotFound, Store, encode
@@ -29,7 +23,6 @@ __all__ = ["Claim", "Draft", "Registry", "Revocation", "Vouch"]
 
 THREADS = 8
 CLAIM_TRIES = 16
-_OBJECT = re.compile(rf"{manifest.ADAPTERS}(?P<version>v[0-9]+\.[0-9]+)/(?P<name>[^/]+)")
 
 
 class Registry:
@@ -42,7 +35,7 @@ class Registry:
 
     def versions(self) -> list[AdapterVersion]:
         """The metadata of every published version, lowest number first."""
-        return self._read_all(self._listing())
+        return self._read_all(claims.listing_of(self.store))
 
     def get(self, version: str) -> AdapterVersion:
         """Raises RegistryError where there is no such version."""
@@ -50,17 +43,17 @@ class Registry:
         if version not in self._read:
             VersionNumber.parse(version)
             try:
-                data = self.store.get_json(manifest.adapter_key(version, manifest.METADATA))
+                found = self.store.get_record(manifest.adapter_key(version, manifest.METADATA), AdapterVersion)
             except NotFound as error:
                 raise RegistryError(
                     f"Expected a published version, found no {version} in {self.store.uri(manifest.ADAPTERS)}"
                 ) from error
-            self._read[version] = AdapterVersion.from_json(data)
+            self._read[version] = found
         return self._read[version]
 
     def numbers(self) -> list[str]:
         """Every published version by name, lowest number first; reads no metadata."""
-        return [str(number) for number in _published(self._listing())]
+        return [str(number) for number in claims.published(claims.listing_of(self.store))]
 
     def find(self, run_key: str) -> AdapterVersion | None:
         """The version that this work made, if it has been published."""
@@ -83,7 +76,7 @@ class Registry:
 
         `base_revision` None takes any revision.
         """
-        listing = self._listing()
+        listing = claims.listing_of(self.store)
         fitting = [
             version
             for version in self._read_all(listing)
@@ -94,6 +87,29 @@ class Registry:
             and not any(manifest.REVOKED in listing[_number(ancestor)] for ancestor in self.lineage(version.version))
         ]
         return max(fitting, key=lambda version: (version.window.end, _number(version)), default=None)
+
+    def continuable(self, version: AdapterVersion | None) -> tuple[AdapterVersion | None, list[str]]:
+        """`version`, or the nearest of its ancestors whose archive is whole, None for the base model; and the versions
+        that were passed over because theirs is lost or altered.
+
+        Every version on the way was accepted or vouched for: others are nobody's parent.
+        """
+        passed_over: list[str] = []
+        for candidate in self.lineage(version.version if version else None):
+            if self.readable(candidate):
+                return candidate, passed_over
+            passed_over.append(candidate.version)
+        return None, passed_over
+
+    def readable(self, version: AdapterVersion) -> bool:
+        """Whether the archive's bytes are those that were published; reads all of them."""
+        try:
+            found: str | None = self.store.digest(self.store.key(version.uri))
+        except NotFound:
+            found = None
+        if found != version.sha256:
+            telemetry.warning("registry.unreadable", archive=version.uri, expected=version.sha256, found=found)
+        return found == version.sha256
 
     def revoke(self, version: str, *, by: str, reason: str) -> Revocation:
         """Nobody's parent from now on, and never deployed by itself. The first revocation stands."""
@@ -109,7 +125,7 @@ class Registry:
 
     def revoked(self, version: str) -> Revocation | None:
         try:
-            return Revocation.from_json(self.store.get_json(manifest.adapter_key(version, manifest.REVOKED)))
+            return self.store.get_record(manifest.adapter_key(version, manifest.REVOKED), Revocation)
         except NotFound:
             return None
 
@@ -136,60 +152,36 @@ class Registry:
             if published.run_key == draft.run_key:
                 return published
             telemetry.event("publish.number_lost", version=number, run_key=draft.run_key)
-        raise RegistryError(
-            f"Expected a free version number, lost {CLAIM_TRIES} to other runs: check the registry pool."
-        )
+        raise _no_number()
 
     def _check_parent(self, draft: Draft) -> None:
-        right = self.parent_for(
-            draft.dataset.asked or draft.window,
-            base_model=draft.base_model,
-            base_revision=draft.base_revision,
-            lora=draft.lora,
+        right, _ = self.continuable(
+            self.parent_for(
+                draft.dataset.asked or draft.window,
+                base_model=draft.base_model,
+                base_revision=draft.base_revision,
+                lora=draft.lora,
+            )
         )
         expected = right.version if right else None
         if expected != draft.parent:
             raise ParentMoved(
                 f"Expected {expected or 'the base model'} as the parent of the window {draft.window}, found a "
-                f"candidate that continues {draft.parent or 'the base model'}: another run has published or revoked a "
-                "version since; clear this run from its first task."
+                f"candidate that continues {draft.parent or 'the base model'}: a version was published, revoked or "
+                "lost since; clear this run from its first task."
             )
 
     def _claim(self, draft: Draft) -> VersionNumber:
         """Reserve a number; the one that an earlier try of the same work reserved comes first."""
         claim = Claim(draft.run_key, draft.base_model, draft.base_revision, draft.lora)
         for _ in range(CLAIM_TRIES):
-            taken, own = self._taken(draft.run_key)
-            if own:
-                return min(own)
-            number = manifest.next_number(taken, draft.family)
-            if self.store.put_if_absent(manifest.adapter_key(str(number), manifest.CLAIM), encode(claim.to_json())):
-                time.sleep(self.settle_seconds)
-            if (standing := self._claim_on(number)) and standing.run_key == draft.run_key:
-                return number
-        raise RegistryError(
-            f"Expected a free version number, lost {CLAIM_TRIES} to other runs: check the registry pool."
-        )
-
-    def _taken(self, run_key: str) -> tuple[dict[VersionNumber, Family], list[VersionNumber]]:
-        """Every number that is published or claimed, with its family; and those that `run_key` only claimed."""
-        listing = self._listing()
-        taken = {
-            VersionNumber.parse(v.version): Family(v.base_model, v.base_revision, v.lora)
-            for v in self._read_all(listing)
-        }
-        own = []
-        for number in sorted(set(listing) - set(taken)):
-            if claim := self._claim_on(number):
-                taken[number] = Family(claim.base_model, claim.base_revision, claim.lora)
-                own += [number] * (claim.run_key == run_key)
-        return taken, own
-
-    def _claim_on(self, number: VersionNumber) -> Claim | None:
-        try:
-            return Claim.from_json(self.store.get_json(manifest.adapter_key(str(number), manifest.CLAIM)))
-        except NotFound:
-            return None
+            listing = claims.listing_of(self.store)
+            if own := claims.own_number(listing, draft.run_key):
+                return own
+            versions = {_number(version): Family.of(version) for version in self._read_all(listing)}
+            claims.mark(self.store, listing, versions, claim)
+            time.sleep(self.settle_seconds)
+        raise _no_number()
 
     def _complete(
         self, draft: Draft, number: str, *, archive: str, heldout: str | None, replay: str | None
@@ -228,21 +220,13 @@ class Registry:
         if expected and expected != found:
             raise IntegrityError(f"{staged}: expected sha256 {expected}, found {found}; clear the run from train on.")
 
-    def _read_all(self, listing: dict[VersionNumber, set[str]]) -> list[AdapterVersion]:
+    def _read_all(self, listing: claims.Listing) -> list[AdapterVersion]:
         with ThreadPoolExecutor(THREADS) as pool:
-            return list(pool.map(self.get, map(str, _published(listing))))
-
-    def _listing(self) -> dict[VersionNumber, set[str]]:
-        """The names of the objects of each number, published or not."""
-        listing: dict[VersionNumber, set[str]] = {}
-        for stored in self.store.list(manifest.ADAPTERS):
-            if match := _OBJECT.fullmatch(stored.key):
-                listing.setdefault(VersionNumber.parse(match["version"]), set()).add(match["name"])
-        return listing
+            return list(pool.map(self.get, map(str, claims.published(listing))))
 
 
-def _published(listing: dict[VersionNumber, set[str]]) -> list[VersionNumber]:
-    return sorted(number for number, names in listing.items() if manifest.METADATA in names)
+def _no_number() -> RegistryError:
+    return RegistryError(f"Expected a free version number, lost {CLAIM_TRIES} to other runs: check the registry pool.")
 
 
 def _number(version: AdapterVersion) -> VersionNumber:

@@ -9,33 +9,23 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from learning_engine import sections, telemetry
 from learning_engine.archive import CHUNK, sha256_file
-from learning_engine.errors import ConfigError, IntegrityError, StoreError
+from learning_engine.errors import ConfigError, IntegrityError
+from learning_engine.records import Record, RecordError
+from learning_engine.registry.failures import NotFound, StoreRefused, status_of, translated
 
 if TYPE_CHECKING:
     from botocore.config import Config
 
-ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
-REFUSED = frozenset({401, 403, 404})
-
-
-class NotFound(StoreError):
-    """No object lies under this key."""
-
-    retryable = False
-
-
-class StoreRefused(StoreError):
-    """The store answers, but will not do this: wrong credentials, or no such bucket."""
-
-    retryable = False
+R = TypeVar("R", bound=Record)
+__all__ = ["NotFound", "Store", "StoreRefused", "Stored", "client_config", "encode"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +110,7 @@ class Store:
             try:
                 self.client.put_object(**self._at(key), Body=data, Metadata={"sha256": digest}, IfNoneMatch="*")
             except ClientError as error:
-                status = _status(error)
+                status = status_of(error)
                 if status in (409, 412):
                     return False
                 if status != 501:
@@ -150,6 +140,14 @@ class Store:
             return json.loads(self.get_bytes(key))
         except ValueError as error:
             raise IntegrityError(f"Expected JSON in {self.uri(key)}, found something else: {error}") from error
+
+    def get_record(self, key: str, kind: type[R]) -> R:
+        """Raises RecordError where it is JSON, and no such record."""
+        data = self.get_json(key)
+        try:
+            return kind.from_json(data if isinstance(data, dict) else {})
+        except RecordError as error:
+            raise RecordError(f"{self.uri(key)}: {error}") from error
 
     def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
         """Download to `path`, which appears only once its digest is `sha256`, or else the one it was written with."""
@@ -213,37 +211,10 @@ class Store:
                 f"{self.uri(key)}: expected sha256 {expected}, found {found}; its bytes have changed, do not use it."
             )
 
-    @contextmanager
-    def _errors(self, operation: str, key: str) -> Iterator[None]:
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        what = f"Cannot {operation} {self.uri(key)}"
-        try:
-            yield
-        except ClientError as error:
-            raise _translated(error, what) from error
-        except (BotoCoreError, Boto3Error) as error:
-            # str(error) of a proxy or a parameter error may hold credentials; the chained exception keeps it.
-            raise StoreError(
-                f"{what}: {type(error).__name__}; check that the store of the connection can be reached."
-            ) from error
+    def _errors(self, operation: str, key: str) -> AbstractContextManager[None]:
+        return translated(f"Cannot {operation} {self.uri(key)}")
 
 
 def encode(value: Any) -> bytes:
     """JSON as it lies in the bucket: readable, keys in the order of the record."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _status(error: Any) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _translated(error: Any, what: str) -> StoreError:
-    code, status = str(error.response.get("Error", {}).get("Code", "")), _status(error)
-    message = f"{what}: the store answers {code} (HTTP {status})"
-    if code in ABSENT:
-        return NotFound(f"{message}; there is no such object.")
-    if status in REFUSED:
-        return StoreRefused(f"{message}; check the connection's credentials and that the bucket exists.")
-    return StoreError(f"{message}.")
