@@ -1,0 +1,271 @@
+"""A store that fails on demand: an HTTP proxy on loopback in front of a real one.
+
+    with proxy.under(answers(503, "SlowDown"), method="PUT", key="adapter.tar.gz", times=1):
+        ...
+
+The faults are functions of one exchange; they end with the block. Without one the proxy passes everything on.
+"""
+
+import http.client
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from demo.ports import LOOPBACK, free_port
+
+# Seconds after which a silent or held exchange ends by itself, so that no test waits for ever.
+PATIENCE = 60.0
+HOP_BY_HOP = frozenset({"connection", "keep-alive", "expect", "transfer-encoding"})
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One request and what becomes of it."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: "Listener"
+
+    @property
+    def key(self) -> str:
+        """Bucket and key, or the bucket and what is asked of it."""
+        return unquote(self.path)
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def forward(self, *, without: str = "") -> Answer:
+        """The store's own answer, to the request but for the header `without`."""
+        return self._ask(self.command, self.body(), HOP_BY_HOP | {without.lower()})
+
+    def exists(self) -> bool:
+        """Whether the store has an object under the request's key."""
+        return self._ask("HEAD", b"", HOP_BY_HOP | {"if-none-match", "content-length"}).status == 200
+
+    def _ask(self, method: str, data: bytes, left_out: frozenset[str]) -> Answer:
+        store = http.client.HTTPConnection(self.server.store, timeout=PATIENCE)
+        try:
+            store.putrequest(method, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in left_out:
+                    store.putheader(name, value)
+            store.endheaders(data)
+            found = store.getresponse()
+            return Answer(found.status, found.getheaders(), found.read())
+        finally:
+            store.close()
+
+    def reply(self, answer: Answer, *, cut_after: int | None = None) -> None:
+        """Send `answer`, of its body the first `cut_after` bytes only and then the end of the connection."""
+        self.send_response_only(answer.status)
+        for name, value in answer.headers:
+            if name.lower() not in HOP_BY_HOP:
+                self.send_header(name, value)
+        if not any(name.lower() == "content-length" for name, _ in answer.headers):
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body[:cut_after])
+        if cut_after is not None and len(answer.body) > cut_after:
+            self.wfile.flush()
+            self.drop()
+
+    def drop(self) -> None:
+        """End the connection at once, with nothing more said."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def _exchange(self) -> None:
+        try:
+            self.server.proxy.choose(self)(self)
+        except (OSError, ValueError, http.client.HTTPException):
+            self.close_connection = True  # the client has gone, or the proxy is ending
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _exchange
+
+    def finish(self) -> None:
+        with suppress(OSError, ValueError):  # dropped
+            super().finish()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+Fault = Callable[[Exchange], None]
+
+
+def passes(exchange: Exchange) -> None:
+    exchange.reply(exchange.forward())
+
+
+def silent(exchange: Exchange) -> None:
+    """Takes the request and never answers."""
+    exchange.server.proxy.lifted.wait(PATIENCE)
+    exchange.drop()
+
+
+def slow(seconds: float) -> Fault:
+    def fault(exchange: Exchange) -> None:
+        exchange.server.proxy.lifted.wait(seconds)
+        passes(exchange)
+
+    return fault
+
+
+def answers(status: int, code: str) -> Fault:
+    """Does nothing and answers with an error of S3."""
+
+    def fault(exchange: Exchange) -> None:
+        exchange.body()
+        text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as asked</Message></Error>"
+        body = b"" if exchange.command == "HEAD" else text.encode()
+        exchange.reply(Answer(status, [("Content-Type", "application/xml")], body))
+
+    return fault
+
+
+def cut_upload(after: int) -> Fault:
+    """Reads so many bytes of the body, then ends the connection."""
+
+    def fault(exchange: Exchange) -> None:
+        exchange.rfile.read(min(after, int(exchange.headers.get("Content-Length", 0))))
+        exchange.drop()
+
+    return fault
+
+
+def cut_answer(after: int) -> Fault:
+    def fault(exchange: Exchange) -> None:
+        exchange.reply(exchange.forward(), cut_after=after)
+
+    return fault
+
+
+def loses_answer(exchange: Exchange) -> None:
+    """The store does it, and nobody hears of it."""
+    exchange.forward()
+    exchange.drop()
+
+
+def unconditional(exchange: Exchange) -> None:
+    """A store that knows no conditions."""
+    fault = answers(501, "NotImplemented") if "If-None-Match" in exchange.headers else passes
+    fault(exchange)
+
+
+@dataclass
+class Rule:
+    fault: Fault
+    method: re.Pattern[str]
+    key: re.Pattern[str]
+    times: int | None
+    met: int = 0
+
+    def fits(self, exchange: Exchange) -> bool:
+        if self.times is not None and self.met >= self.times:
+            return False
+        return bool(self.method.fullmatch(exchange.command) and self.key.search(exchange.key))
+
+
+class Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, proxy: "Proxy") -> None:
+        super().__init__((LOOPBACK, proxy.port), Exchange)
+        self.proxy, self.store = proxy, proxy.store
+        self.open: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a connection that was dropped
+
+
+@dataclass
+class Proxy:
+    """`store` is host:port of the real one."""
+
+    store: str
+    port: int = field(default_factory=free_port)
+    rules: list[Rule] = field(default_factory=list)
+    lifted: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def choose(self, exchange: Exchange) -> Fault:
+        with self.lock:
+            for rule in self.rules:
+                if rule.fits(exchange):
+                    rule.met += 1
+                    return rule.fault
+        return passes
+
+    @contextmanager
+    def under(self, fault: Fault, *, method: str = ".*", key: str = "", times: int | None = None) -> Iterator[Rule]:
+        """The fault meets each request whose method is `method` and in whose key `key` is found (both patterns), the
+        first `times` of them only if given."""
+        rule = Rule(fault, re.compile(method), re.compile(key), times)
+        self.lifted.clear()
+        self.rules.append(rule)
+        try:
+            yield rule
+        finally:
+            self.rules.remove(rule)
+            self.lifted.set()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        self._start()
+        try:
+            yield
+        finally:
+            self._stop()
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Nothing listens here while the block runs."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
+
+    def _start(self) -> None:
+        self._listener = Listener(self)
+        threading.Thread(target=self._listener.serve_forever, args=(0.02,), daemon=True).start()
+
+    def _stop(self) -> None:
+        self._listener.shutdown()
+        self._listener.server_close()
+        for connection in list(self._listener.open):
+            with suppress(OSError):  # its client was quicker
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def front(endpoint: str) -> Proxy:
+    """A proxy, not yet listening, in front of the store at `endpoint`."""
+    return Proxy(urlsplit(endpoint).netloc)

@@ -1,0 +1,205 @@
+"""Objects that were changed in the bucket behind our back: found and named before anything is made of them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from learning_engine import release
+from learning_engine.errors import IntegrityError, LearningEngineError
+from learning_engine.records import RecordError
+from learning_engine.registry import manifest
+from learning_engine.resources import candidate_key
+from tests.faults.weeks import RUN_OF_WEEK, STEPS, Weeks
+
+Harm = Callable[[bytes], bytes]
+
+
+def one_bit(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def cut_short(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def another_schema(data: bytes) -> bytes:
+    return json.dumps(json.loads(data) | {"schema": 99}).encode()
+
+
+def alter(weeks: Weeks, key: str, harm: Harm, *, forget: bool = False) -> None:
+    """Rewrite an object; its metadata stay, or are lost as by a program that knows nothing of them."""
+    at = {"Bucket": weeks.store.bucket, "Key": weeks.store.prefix + key}
+    answer = weeks.client.get_object(**at)
+    data = answer["Body"].read()
+    assert harm(data) != data
+    weeks.client.put_object(**at, Body=harm(data), Metadata={} if forget else answer["Metadata"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is altered, and the step that reads it."""
+
+    name: str
+    step: str
+    key: Callable[[Weeks], str]
+    # Its digest stands in a record elsewhere, and not in its own metadata alone.
+    recorded: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.step}"
+
+
+def of_run(name: str) -> Callable[[Weeks], str]:
+    return lambda weeks: candidate_key(weeks.dataset.run_key, name)
+
+
+def always(key: str) -> Callable[[Weeks], str]:
+    return lambda weeks: key
+
+
+def fisher_file(weeks: Weeks) -> str:
+    return weeks.store.key(str(weeks.fisher.uri))
+
+
+CASES = [
+    Case("the parent's archive", "fisher", always("adapters/v1.1/adapter.tar.gz")),
+    Case("the parent's archive", "train", always("adapters/v1.1/adapter.tar.gz")),
+    Case("the parent's archive", "evaluate", always("adapters/v1.1/adapter.tar.gz")),
+    Case("the snapshot", "train", of_run("dataset.parquet")),
+    Case("the snapshot", "evaluate", of_run("dataset.parquet")),
+    Case("the Fisher information", "train", fisher_file),
+    Case("the candidate", "evaluate", of_run("adapter.tar.gz")),
+    Case("the candidate", "publish", of_run("adapter.tar.gz")),
+    Case("the staged held-out rows", "publish", of_run("heldout.parquet"), recorded=False),
+    Case("the staged probes", "publish", of_run("probes.json")),
+    Case("an earlier window's held-out rows", "evaluate", always("heldout/v1.0/heldout.parquet"), recorded=False),
+    Case("the archive", "deploy", always("adapters/v1.2/adapter.tar.gz")),
+    Case("the probes", "deploy", always("adapters/v1.2/probes.json")),
+    Case("the probes", "verify", always("adapters/v1.2/probes.json")),
+]
+
+
+def refused(weeks: Weeks, step: str, *named: str) -> LearningEngineError:
+    """The step fails for good, says where, and neither publishes nor deploys anything."""
+    resources = weeks.road().resources
+    with pytest.raises((IntegrityError, RecordError)) as caught:
+        STEPS[step](weeks, resources)
+    assert not caught.value.retryable
+    for part in named:
+        assert part in str(caught.value)
+    listing = {stored.key for stored in weeks.store.list()}
+    assert ("adapters/v1.2/metadata.json" in listing) == (step in ("deploy", "verify"))
+    assert sum(key.startswith(manifest.LEDGER) for key in listing) == 2
+    loaded = weeks.server.replica.models()
+    assert loaded.count(weeks.name) == (step == "verify")
+    if step == "deploy":
+        assert not (weeks.adapters / weeks.name).exists()
+    return caught.value
+
+
+@pytest.mark.parametrize("harm", [one_bit, cut_short])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_altered_bytes_are_found_before_they_are_used(weeks: Weeks, case: Case, harm: Harm) -> None:
+    weeks.back_to(weeks.before[case.step])
+    key = case.key(weeks)
+    alter(weeks, key, harm)
+    error = refused(weeks, case.step, "expected sha256", key.rpartition("/")[2])
+    assert isinstance(error, IntegrityError)
+    if case.recorded:
+        weeks.back_to(weeks.before[case.step])
+        alter(weeks, key, harm, forget=True)
+        refused(weeks, case.step, "expected sha256", key.rpartition("/")[2])
+
+
+NEWEST = "the newest ledger entry"
+RECORDS = [
+    ("adapters/v1.1/metadata.json", "extract"),
+    ("adapters/v1.1/metadata.json", "publish"),
+    ("adapters/v1.2/metadata.json", "verify"),
+    (NEWEST, "deploy"),
+    (NEWEST, "verify"),
+    ("fisher/v1.1/fisher.json", "fisher"),
+]
+
+
+@pytest.mark.parametrize(("key", "step"), RECORDS)
+def test_a_record_that_is_not_what_was_written_stops_the_step(weeks: Weeks, key: str, step: str) -> None:
+    """By its digest, and where that is lost, by what it says."""
+    weeks.back_to(weeks.before["train" if step == "fisher" else step])
+    if key == NEWEST:
+        key = max(stored.key for stored in weeks.store.list(manifest.LEDGER))
+    original = weeks.store.get_bytes(key)
+    for harm, forget, named in (
+        (one_bit, False, ("expected sha256", key)),
+        (cut_short, False, ("expected sha256", key)),
+        (cut_short, True, ("Expected JSON", key)),
+        (another_schema, True, ("of schema 99", *([] if step == "fisher" else [key]))),
+    ):
+        alter(weeks, key, harm, forget=forget)
+        refused(weeks, step, *named)
+        weeks.store.put_bytes(key, original)
+
+
+@pytest.mark.parametrize("harm", [one_bit, cut_short, another_schema])
+@pytest.mark.parametrize("forget", [False, True])
+def test_a_pointer_that_cannot_be_read_is_written_anew(weeks: Weeks, harm: Harm, forget: bool) -> None:
+    """The ledger is the truth."""
+    weeks.back_to(weeks.before["deploy"])
+    whole = weeks.store.get_bytes(manifest.CURRENT)
+    alter(weeks, manifest.CURRENT, cut_short if (harm, forget) == (one_bit, True) else harm, forget=forget)
+    made = STEPS["deploy"](weeks, weeks.road().resources)
+    assert made.version == "v1.2"
+    assert weeks.store.get_bytes(manifest.CURRENT) == whole
+
+
+def test_an_altered_checkpoint_costs_the_steps_and_not_the_run(weeks: Weeks) -> None:
+    weeks.back_to(weeks.before["evaluate"])
+    key = max(stored.key for stored in weeks.store.list(candidate_key(weeks.dataset.run_key, "checkpoints/")))
+    weeks.store.delete([candidate_key(weeks.dataset.run_key, "candidate.json")])
+    alter(weeks, key, one_bit)
+    made = STEPS["train"](weeks, weeks.road().resources)
+    assert (made.training.resumed_at_step, made.sha256) == (0, weeks.candidate.sha256)
+
+
+def test_an_altered_claim_costs_its_number_alone(weeks: Weeks) -> None:
+    weeks.back_to(weeks.before["publish"])
+    claim = manifest.adapter_key("v1.2", manifest.claim_name("stopped"))
+    weeks.store.put_json(claim, {"record": "Claim"})
+    alter(weeks, claim, one_bit)
+    assert STEPS["publish"](weeks, weeks.road().resources).version == "v1.3"
+
+
+def test_the_audit_names_all_that_is_altered(weeks: Weeks) -> None:
+    weeks.back_to(weeks.before["verify"])
+    keys = [
+        "adapters/v1.0/adapter.tar.gz",
+        "adapters/v1.2/README.md",
+        "adapters/v1.2/probes.json",
+        "heldout/v1.0/heldout.parquet",
+        fisher_file(weeks),
+    ]
+    for key in keys:
+        alter(weeks, key, one_bit)
+    with pytest.raises(IntegrityError, match="found 5 that are not") as caught:
+        release.audit(weeks.road().resources)
+    assert all(key in str(caught.value) for key in keys)
+
+
+def test_a_rollback_target_that_is_altered_leaves_the_live_version(weeks: Weeks) -> None:
+    weeks.back_to(weeks.before["extract"])
+    alter(weeks, "adapters/v1.0/adapter.tar.gz", one_bit)
+    resources = weeks.road().resources
+    before = resources.ledger.current()
+    with pytest.raises(IntegrityError, match=r"adapters/v1\.0/adapter\.tar\.gz: expected sha256"):
+        release.deploy(
+            resources,
+            resources.registry.get("v1.0"),
+            run=RUN_OF_WEEK,
+            decided_by="ada",
+            action="rollback",
+            by_hand=True,
+        )
+    assert weeks.road().resources.ledger.current() == before

@@ -1,0 +1,138 @@
+"""Two that publish at the same moment, one paused at any of its requests while the other goes on: two versions, two
+numbers, both whole, whether the store's conditions are atomic, are not, or do not exist."""
+
+import itertools
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from demo.object_store import ObjectStore
+from learning_engine.contracts import AdapterVersion
+from learning_engine.registry import upkeep
+from learning_engine.registry.registry import Registry
+from learning_engine.registry.store import Store
+from tests.faults.proxy import PATIENCE, Exchange, Proxy, answers, passes
+from tests.faults.stores import client_of, new_bucket
+from tests.registry.work import Work, stage, week
+
+RACER = "x-racer"
+NEVER = 10_000
+ATOMIC, RACY, NONE = "atomic conditions", "conditions that are not atomic", "no conditions"
+
+
+class Track:
+    """The requests of one racer, in which it is held before the one of the number `hold_at`."""
+
+    def __init__(self, hold_at: int) -> None:
+        self.hold_at, self.count = hold_at, 0
+        self.held, self.free = threading.Event(), threading.Event()
+
+    def pass_point(self) -> None:
+        self.count += 1
+        if self.count == self.hold_at:
+            self.held.set()
+            assert self.free.wait(PATIENCE)
+
+
+class Gates:
+    """A fault of the proxy: holds racers, and decides conditions as the store in question does."""
+
+    def __init__(self, kind: str, tracks: dict[str, Track]) -> None:
+        self.kind, self.tracks = kind, tracks
+
+    def __call__(self, exchange: Exchange) -> None:
+        track = self.tracks[exchange.headers[RACER]]
+        track.pass_point()
+        if "If-None-Match" not in exchange.headers or self.kind == ATOMIC:
+            passes(exchange)
+        elif self.kind == NONE:
+            answers(501, "NotImplemented")(exchange)
+        elif exchange.exists():
+            answers(412, "PreconditionFailed")(exchange)
+        else:
+            track.pass_point()
+            exchange.reply(exchange.forward(without="If-None-Match"))
+
+
+def signing(client: Any, name: str) -> Any:
+    """The client, whose requests now say whose they are."""
+
+    def sign(request: Any, **_: Any) -> None:
+        request.headers[RACER] = name
+
+    client.meta.events.register("before-send.s3", sign)
+    return client
+
+
+class Race:
+    """Two racers `a` and `b`, over an empty part of the bucket each time."""
+
+    def __init__(self, server: ObjectStore, proxy: Proxy, kind: str) -> None:
+        self.proxy, self.kind, self.whole = proxy, kind, new_bucket(server)
+        self.clients = {name: signing(client_of(server, proxy.endpoint), name) for name in "ab"}
+        self.parts = itertools.count()
+
+    def run(self, hold_a: int = NEVER, hold_b: int = NEVER) -> tuple[dict[str, Track], str]:
+        """a until it is held, b until it is held or done, a to its end, b to its end; what is wrong, or ""."""
+        staged = Store(self.whole.client, self.whole.bucket, f"race{next(self.parts)}")
+        works = {name: stage(staged, f"run-{name}", week(0)) for name in "ab"}
+        tracks = {"a": Track(hold_a), "b": Track(hold_b)}
+
+        def publish(name: str, work: Work) -> AdapterVersion:
+            store = Store(self.clients[name], staged.bucket, staged.prefix)
+            return work.publish(Registry(store, settle_seconds=0))
+
+        with self.proxy.under(Gates(self.kind, tracks)), ThreadPoolExecutor(2) as pool:
+            runs = {}
+            for name in "ab":
+                runs[name] = pool.submit(publish, name, works[name])
+                until_held(tracks[name], runs[name])
+            for name in "ab":
+                tracks[name].free.set()
+                wait(runs[name])
+        return tracks, wrong(staged, runs)
+
+
+def until_held(track: Track, run: Any) -> None:
+    while not track.held.wait(0.002) and not run.done():
+        pass
+
+
+def wait(run: Any) -> None:
+    run.exception(timeout=PATIENCE)
+
+
+def wrong(store: Store, runs: dict[str, Any]) -> str:
+    """What is wrong with the bucket after a race, "" where it holds one whole version a racer."""
+    for name, run in runs.items():
+        if error := run.exception():
+            return f"{name}: {type(error).__name__}: {error}"
+    versions = Registry(store).versions()
+    if sorted(version.run_key for version in versions) != [f"run-{name}" for name in runs]:
+        return f"published: {[(version.version, version.run_key) for version in versions]}"
+    if {version.version for version in versions} != {run.result().version for run in runs.values()}:
+        return "a racer was told another number than it has"
+    return "; ".join(map(str, upkeep.audit(store, Registry(store))))
+
+
+@pytest.mark.parametrize("kind", [ATOMIC, RACY, NONE])
+def test_one_that_is_paused_anywhere_while_the_other_publishes(moto: ObjectStore, proxy: Proxy, kind: str) -> None:
+    race = Race(moto, proxy, kind)
+    tracks, problem = race.run()
+    assert not problem
+    points = tracks["a"].count
+    assert points > 10
+    found = {hold: race.run(hold)[1] for hold in range(1, points + 1)}
+    assert not any(found.values()), found
+
+
+def test_both_paused(moto: ObjectStore, proxy: Proxy) -> None:
+    """a stands at one request while b comes to another, then a ends, then b; a sample of all such pairs."""
+    race = Race(moto, proxy, RACY)
+    points = race.run()[0]["a"].count
+    pairs = [(a, b) for a in range(1, points + 1) for b in range(1, points + 4)]
+    found = {pair: race.run(*pair)[1] for pair in random.Random(5).sample(pairs, 12)}  # noqa: S311
+    assert not any(found.values()), found

@@ -1,0 +1,129 @@
+"""The store fails in every way that it can, under every step of the third week: the step says so in bounded time, no
+half version is ever listed, and when the fault is over the same step again makes what it makes without any fault."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from learning_engine import release
+from learning_engine.errors import StoreError
+from tests.faults import proxy as faults
+from tests.faults.proxy import Fault, Proxy
+from tests.faults.stores import client_of
+from tests.faults.weeks import MAKES, STEPS, TIMEOUTS, Weeks
+
+WRITES = "PUT|POST|DELETE"
+# `deploy` reads only.
+WRITERS = tuple(name for name in STEPS if name != "deploy")
+# Of what a step makes, that which is the same in every try.
+SAME: dict[str, Callable[[Any], Any]] = {
+    "extract": lambda made: made,
+    "fisher": lambda made: made,
+    "train": lambda made: made.sha256,
+    "evaluate": lambda made: (made.accepted, made.loss, made.probes),
+    "publish": lambda made: (made.version, made.run_key, made.sha256),
+    "deploy": lambda made: (made.version, made.adapter_name, made.proven),
+    "verify": lambda made: (made.version, made.adapter_name, made.proven),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault that lasts; `says` is found in the error."""
+
+    name: str
+    begin: Callable[[Proxy], AbstractContextManager[Any]]
+    says: str
+    steps: tuple[str, ...] = tuple(STEPS)
+    client: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def lasting(fault: Fault, method: str = ".*") -> Callable[[Proxy], AbstractContextManager[Any]]:
+    return lambda proxy: proxy.under(fault, method=method)
+
+
+HASTY = {"read_timeout_seconds": 1}
+CASES = [
+    Case("down", Proxy.down, "EndpointConnectionError; check that the store of the connection can be reached"),
+    Case("silent", lasting(faults.silent), "ReadTimeoutError; check that the store", client=HASTY),
+    Case("takes no writes", lasting(faults.silent, WRITES), "ReadTimeoutError; check that", WRITERS, HASTY),
+    Case("overloaded", lasting(faults.answers(503, "SlowDown")), r"SlowDown \(HTTP 503\); .* try again"),
+    Case("full", lasting(faults.answers(507, "XMinioStorageFull"), WRITES), "is full .* make room", WRITERS),
+    Case("over its quota", lasting(faults.answers(403, "QuotaExceeded"), WRITES), "is full .* make room", WRITERS),
+    Case("uploads break off", lasting(faults.cut_upload(50), WRITES), "; check that the store", WRITERS),
+    Case("answers break off", lasting(faults.cut_answer(20), "GET"), "; check that the store"),
+    Case("answers to writes are lost", lasting(faults.loses_answer, WRITES), "; check that the store", WRITERS),
+]
+
+
+def attempt(weeks: Weeks, step: str, client: Any) -> Any:
+    """By a worker that knows nothing yet."""
+    return STEPS[step](weeks, weeks.road(client).resources)
+
+
+def numbers(weeks: Weeks) -> list[str]:
+    """The published versions, each of which can be read; past the fault."""
+    return [version.version for version in weeks.road().resources.registry.versions()]
+
+
+def is_made(weeks: Weeks, step: str, made: Any) -> None:
+    """What the step makes is what it made without a fault, once, and every version is whole."""
+    assert SAME[step](made) == SAME[step](getattr(weeks, MAKES[step]))
+    resources = weeks.road().resources
+    assert numbers(weeks) == (["v1.0", "v1.1", "v1.2"] if step in AFTER_PUBLISH else ["v1.0", "v1.1"])
+    assert [entry.version for entry in resources.ledger.entries()] == ["v1.2"] * (step == "verify") + ["v1.1", "v1.0"]
+    assert release.audit(resources)["findings"] == []
+    names = weeks.server.replica.models()
+    assert len(names) == len(set(names))
+
+
+AFTER_PUBLISH = ("publish", "deploy", "verify")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_step_fails_and_the_next_try_makes_it(weeks: Weeks, proxy: Proxy, case: Case) -> None:
+    client = client_of(weeks.s3, proxy.endpoint, **{**TIMEOUTS, **case.client})
+    for step in case.steps:
+        weeks.back_to(weeks.before[step])
+        versions, began = numbers(weeks), time.monotonic()
+        with case.begin(proxy):
+            with pytest.raises(StoreError, match=case.says) as caught:
+                attempt(weeks, step, client)
+            assert caught.value.retryable, step
+            assert "s3://faults/models/a/" in str(caught.value)
+            assert time.monotonic() - began < 60, step
+            # The answer to the last write of `publish` may be what was lost.
+            lost = ["v1.2"] if (step, case.name) == ("publish", "answers to writes are lost") else []
+            assert numbers(weeks) in (versions, versions + lost)
+        is_made(weeks, step, attempt(weeks, step, client_of(weeks.s3)))
+
+
+ONCE = {
+    "overloaded": faults.answers(503, "SlowDown"),
+    "an error of its own": faults.answers(500, "InternalError"),
+    "breaks off": lambda exchange: exchange.drop(),
+    "an answer is lost": faults.loses_answer,
+    "slow": faults.slow(0.3),
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_what_passes_at_once_is_tried_again_by_the_client(weeks: Weeks, proxy: Proxy, name: str) -> None:
+    """The first read and the first write of the step meet the fault."""
+    client = client_of(weeks.s3, proxy.endpoint, **TIMEOUTS)
+    for step in STEPS:
+        weeks.back_to(weeks.before[step])
+        with (
+            proxy.under(ONCE[name], method="GET|HEAD", times=1) as read,
+            proxy.under(ONCE[name], method=WRITES, times=1) as write,
+        ):
+            made = attempt(weeks, step, client)
+        assert (read.met, write.met) == (1, int(step in WRITERS)), step
+        is_made(weeks, step, made)

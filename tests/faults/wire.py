@@ -1,0 +1,73 @@
+"""A wire on loopback to a database, which breaks off, falls silent or waits after so many bytes of the answer."""
+
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from demo.ports import LOOPBACK
+
+CHUNK = 1 << 14
+PATIENCE = 60.0
+
+
+@dataclass
+class Wire:
+    """To the server at `port`. Once `after` bytes of an answer have come, `then` is called, with this wire; None passes
+    everything on."""
+
+    port: int
+    after: int = 0
+    then: "Callable[[Wire], None] | None" = None
+    # Set when the block of `wire` ends.
+    over: threading.Event = field(default_factory=threading.Event)
+    reached: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def serve(self, listener: socket.socket) -> None:
+        while not self.over.is_set():
+            with suppress(OSError):
+                client, _ = listener.accept()
+                threading.Thread(target=self._join, args=(client,), daemon=True).start()
+
+    def _join(self, client: socket.socket) -> None:
+        came = 0
+        with client, socket.create_connection((LOOPBACK, self.port)) as server, suppress(OSError, Broken):
+            while ready := select.select([client, server], [], [], PATIENCE)[0]:
+                for end in ready:
+                    if not (data := end.recv(CHUNK)):
+                        return
+                    came += len(data) if end is server else 0
+                    if self.then and came >= self.after and not self.reached.is_set():
+                        self.reached.set()
+                        self.then(self)
+                    (client if end is server else server).sendall(data)
+
+
+class Broken(Exception):
+    """The wire ends here."""
+
+
+def breaks(_: Wire) -> None:
+    raise Broken
+
+
+def waits(wire: Wire) -> None:
+    """Until somebody releases it."""
+    wire.released.wait(PATIENCE)
+
+
+@contextmanager
+def wire(port: int, after: int = 0, then: Callable[[Wire], None] | None = None) -> Iterator[tuple[Wire, int]]:
+    """The wire and its own port."""
+    made = Wire(port, after, then)
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        listener.settimeout(0.1)
+        threading.Thread(target=made.serve, args=(listener,), daemon=True).start()
+        try:
+            yield made, listener.getsockname()[1]
+        finally:
+            made.over.set()
+            made.released.set()
