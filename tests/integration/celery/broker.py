@@ -53,7 +53,7 @@ class Broker:
         with Redis.from_url(self.url, socket_timeout=2) as client:
             return bool(client.ping())
 
-    def waiting(self, queue: str) -> int:
-        """How many messages no worker has taken yet."""
+    def unacknowledged(self) -> int:
+        """How many messages workers have taken and not ended, those of dead workers among them."""
         with Redis.from_url(self.url, socket_timeout=2) as client:
-            return int(client.llen(queue))
+            return int(client.hlen("unacked"))
