@@ -1,7 +1,8 @@
 """Two that publish at the same moment, one paused at any of its requests while the other goes on: two versions, two
-numbers, both whole, whether the store's conditions are atomic, are not, or do not exist."""
+numbers, both whole, whether the store's conditions are atomic, are not, or do not exist. And some that really race."""
 
 import itertools
+import multiprocessing
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -136,3 +137,38 @@ def test_both_paused(moto: ObjectStore, proxy: Proxy) -> None:
     pairs = [(a, b) for a in range(1, points + 1) for b in range(1, points + 4)]
     found = {pair: race.run(*pair)[1] for pair in random.Random(5).sample(pairs, 12)}  # noqa: S311
     assert not any(found.values()), found
+
+
+PROCESSES, ROUNDS = 3, 5
+
+
+def racing(server: ObjectStore, bucket: str, works: list[Work], start: Any) -> None:
+    """One process: a work of its own in each round, begun together with the others."""
+    for number, work in enumerate(works):
+        store = Store(client_of(server), bucket, f"round{number}")
+        start.wait(PATIENCE)
+        work.publish(Registry(store, settle_seconds=0))
+
+
+@pytest.mark.parametrize("kind", ["swift", "moto"])
+def test_processes_that_publish_at_the_same_moment(request: pytest.FixtureRequest, kind: str) -> None:
+    server: ObjectStore = request.getfixturevalue(kind)
+    bucket = new_bucket(server)
+    rounds = [Store(bucket.client, bucket.bucket, f"round{number}") for number in range(ROUNDS)]
+    works = [[stage(store, f"run{racer}", week(0)) for store in rounds] for racer in range(PROCESSES)]
+    spawn = multiprocessing.get_context("spawn")
+    start = spawn.Barrier(PROCESSES)
+    processes = [spawn.Process(target=racing, args=(server, bucket.bucket, own, start)) for own in works]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(PATIENCE)
+        assert [process.exitcode for process in processes] == [0] * PROCESSES
+    finally:
+        for process in processes:
+            process.kill()
+    for store in rounds:
+        versions = Registry(store).versions()
+        assert sorted(version.run_key for version in versions) == ["run0", "run1", "run2"]
+        assert upkeep.audit(store, Registry(store)) == []

@@ -54,7 +54,7 @@ CASES = [
     Case("down", Proxy.down, "EndpointConnectionError; check that the store of the connection can be reached"),
     Case("silent", lasting(faults.silent), "ReadTimeoutError; check that the store", client=HASTY),
     Case("takes no writes", lasting(faults.silent, WRITES), "ReadTimeoutError; check that", WRITERS, HASTY),
-    Case("overloaded", lasting(faults.answers(503, "SlowDown")), r"SlowDown \(HTTP 503\); .* try again"),
+    Case("overloaded", lasting(faults.answers(503, "SlowDown")), r"\(HTTP 503\); .* try again"),
     Case("full", lasting(faults.answers(507, "XMinioStorageFull"), WRITES), "is full .* make room", WRITERS),
     Case("over its quota", lasting(faults.answers(403, "QuotaExceeded"), WRITES), "is full .* make room", WRITERS),
     Case("uploads break off", lasting(faults.cut_upload(50), WRITES), "; check that the store", WRITERS),

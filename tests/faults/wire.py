@@ -34,7 +34,10 @@ class Wire:
 
     def _join(self, client: socket.socket) -> None:
         came = 0
-        with client, socket.create_connection((LOOPBACK, self.port)) as server, suppress(OSError, Broken):
+        with client, socket.socket() as server, suppress(OSError, Broken):
+            # Little is on its way, so that the server is still sending when something happens.
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * CHUNK)
+            server.connect((LOOPBACK, self.port))
             while ready := select.select([client, server], [], [], PATIENCE)[0]:
                 for end in ready:
                     if not (data := end.recv(CHUNK)):
