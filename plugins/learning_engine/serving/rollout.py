@@ -25,6 +25,8 @@ from learning_engine.telemetry import event
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Between a directory's name and a random part while it is written or removed; no name of a server holds it.
 UNFINISHED = "~"
+# A load that was held up on its way came after its retry: unloaded once, the name would answer as the base model.
+LISTED_TWICE = "loaded twice, so left as it is: restart this replica to be rid of it"
 # An unfinished directory of this age, in seconds, belongs to a worker that died.
 ABANDONED = 24 * 3600
 
@@ -110,8 +112,8 @@ def retire(
     """Unload the adapters that this configuration made, `owned`, and no longer needs; gives (replica, name) pairs.
 
     Waits `drain_seconds` before the first one, since MAX Serve goes on with the base model where an adapter is
-    unloaded under a running request. The base model, which servers list first, and names of others stay. A replica
-    that does not obey keeps its adapters until the next time.
+    unloaded under a running request. The base model, which servers list first, and names of others stay, and so does
+    what is listed twice. A replica that does not obey keeps its adapters until the next time.
     """
     surplus = [(replica, name) for replica in replicas for name in _surplus(replica, keep, owned)]
     if surplus:
@@ -144,7 +146,11 @@ def _surplus(replica: Replica, keep: Collection[str], owned: Callable[[str], boo
     except ServingError as error:
         event("serving.unreachable", replica=str(replica), message=str(error))
         return []
-    return [name for name in dict.fromkeys(names[1:]) if name != names[0] and owned(name) and name not in keep]
+    surplus = [name for name in dict.fromkeys(names[1:]) if name != names[0] and owned(name) and name not in keep]
+    for name in surplus:
+        if names.count(name) > 1:
+            event("serving.phantom", replica=str(replica), adapter=name, message=LISTED_TWICE)
+    return [name for name in surplus if names.count(name) == 1]
 
 
 def _unload(replica: Replica, name: str) -> bool:

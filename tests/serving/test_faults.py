@@ -1,0 +1,254 @@
+"""A model server that fails at each call of a deployment: what is live stays live, and the same deployment again works.
+
+The calls go through a proxy to the local server, which has every hazard on.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+
+from demo import object_store
+from learning_engine import config, sections
+from learning_engine.errors import ConfigError, IntegrityError, LearningEngineError, ProofError
+from learning_engine.registry.store import Store, client_config
+from learning_engine.resources import Resources, ServingPlace
+from learning_engine.serving import rollout
+from learning_engine.serving.client import NoAnswer
+from tests.faults.proxy import Exchange, Fault, front, loses_answer, passes, silent
+from tests.serving.conftest import ModelServer, model_servers
+from tests.serving.contract import CHAT, LOAD, MODELS, UNLOAD
+from tests.serving.served import HURRIED, LIMITS, Chain, Served
+
+# What a deployment asks of the server where two probes prove a version, and an older one is unloaded at its end.
+DEPLOY = [("GET", MODELS), ("GET", MODELS), ("POST", LOAD), ("POST", CHAT), ("POST", CHAT)]
+VERIFY = [("GET", MODELS), ("POST", CHAT), ("POST", CHAT), ("GET", MODELS), ("POST", UNLOAD), ("GET", MODELS)]
+CALLS = DEPLOY + VERIFY
+# The pointer has moved before these: what fails is left for the next deployment.
+MOVED = len(DEPLOY) + 3
+NAMES = [f"{index} {method} {path.rpartition('/')[2]}" for index, (method, path) in enumerate(CALLS)]
+
+
+@pytest.fixture(scope="module")
+def chain(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    return Chain(base, tmp_path_factory.mktemp("chain"), versions=3, probes=2)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as running:
+        found = boto3.client(
+            "s3",
+            endpoint_url=running.endpoint,
+            aws_access_key_id=running.access_key,
+            aws_secret_access_key=running.secret_key,
+            region_name=running.region,
+            config=client_config(sections.Store()),
+        )
+        found.create_bucket(Bucket="faults")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def sturdy(base: Path) -> Iterator[ModelServer]:
+    """A server that no test kills; each test leaves it without adapters."""
+    with model_servers(base, []) as (server,):
+        yield server
+
+
+Serve = Callable[[ModelServer], Served]
+
+
+@pytest.fixture
+def serve(chain: Chain, client: Any, tmp_path: Path) -> Iterator[Serve]:
+    """Puts what a test needs behind a server: a prefix of the bucket, a directory of adapters, a proxy."""
+    store = Store(client, "faults", uuid.uuid4().hex)
+    settings = config.load().model_copy(update={"serving": LIMITS})
+    started: list[Served] = []
+
+    def start(server: ModelServer) -> Served:
+        proxy = front(server.url)
+        proxy._start()
+        place = ServingPlace((proxy.endpoint,), tmp_path / "adapters", str(tmp_path / "adapters"))
+        resources = Resources(settings, lambda: store, lambda: None, lambda: place)
+        served = Served(resources, chain.publish(store), chain, proxy, server)
+        started.append(served)
+        for number in (0, 1):
+            served.deploy(number)
+        return served
+
+    try:
+        yield start
+    finally:
+        for served in started:
+            served.proxy._stop()
+            if served.replica.healthy():
+                for name in served.replica.models()[1:]:
+                    served.replica.unload(name)
+
+
+def again(served: Served) -> None:
+    """The same deployment once more: it works, with the adapter listed once and one decision."""
+    decisions, _ = served.live()
+    known = any(entry.version == served.versions[2].version for entry in served.resources.ledger.entries())
+    deployed = served.deploy(2)
+    assert served.proven(2)
+    assert served.live() == (decisions + (not known), deployed)
+    assert deployed.previous == served.versions[1].version
+    assert served.name(0) not in served.replica.models()
+
+
+def cut(exchange: Exchange) -> None:
+    """The request never reaches the server."""
+    exchange.drop()
+
+
+FAULTS = {"the connection is cut": cut, "its answer is lost": loses_answer, "it is not answered in time": silent}
+
+
+def fails(served: Served, fault: Fault, at: int) -> None:
+    """One deployment of the third version with a fault; the pointer has moved if all that counts was done."""
+    before = served.live()
+    done = at >= MOVED or (fault is loses_answer and CALLS[at] == ("POST", LOAD))
+    if fault is silent:
+        served.limit(HURRIED)
+    with served.under(fault, at=at):
+        if done:
+            assert served.deploy(2) == served.live()[1]
+        else:
+            with pytest.raises(LearningEngineError) as raised:
+                served.deploy(2)
+            assert isinstance(raised.value, NoAnswer)
+            assert raised.value.retryable
+    assert served.calls[: at + 1] == CALLS[: at + 1]
+    if not done:
+        assert served.live() == before
+
+
+def test_these_are_the_calls_of_a_deployment(serve: Serve, sturdy: ModelServer) -> None:
+    served = serve(sturdy)
+    with served.under(passes, at=0):
+        served.deploy(2)
+    assert served.calls == CALLS
+    assert served.proven(1)
+    assert served.proven(2)
+    assert served.name(0) not in served.replica.models()
+
+
+@pytest.mark.parametrize("at", range(len(CALLS)), ids=NAMES)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_call_that_breaks_off_leaves_what_is_live_and_the_same_deployment_works_again(
+    serve: Serve, sturdy: ModelServer, fault: Fault, at: int
+) -> None:
+    served = serve(sturdy)
+    fails(served, fault, at)
+    served.limit(LIMITS)
+    assert served.proven(1), "what was live answers as before, and stays for the rollback"
+    again(served)
+
+
+@pytest.mark.parametrize(
+    ("at", "done"),
+    [
+        *(pytest.param(at, False, id=f"{name}, not done") for at, name in enumerate(NAMES)),
+        *(pytest.param(CALLS.index(("POST", path)), True, id=f"POST {path}, done") for path in (LOAD, UNLOAD)),
+    ],
+)
+def test_a_server_that_dies_at_a_call_leaves_the_pointer_and_takes_the_same_deployment_once_it_is_back(
+    serve: Serve, base: Path, at: int, done: bool
+) -> None:
+    with model_servers(base, []) as (mortal,):
+        served = serve(mortal)
+
+        def dies(exchange: Exchange) -> None:
+            if done:
+                exchange.forward()
+            mortal.process.kill()
+            mortal.process.join(10)
+            exchange.drop()
+
+        decisions, live = served.live()
+        with served.under(dies, at=at):
+            if at < MOVED:
+                with pytest.raises(NoAnswer):
+                    served.deploy(2)
+                assert served.live() == (decisions, live)
+            else:
+                assert served.deploy(2) == served.live()[1]
+        assert not served.replica.healthy()
+        with pytest.raises(NoAnswer):
+            served.deploy(2)
+        with model_servers(base, []) as (back,):
+            served.restarted(back)
+            again(served)
+
+
+def test_a_load_that_arrives_after_its_retry_is_served_rightly_and_never_half_unloaded(
+    serve: Serve, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one way to be listed twice that no client can prevent: the first call was held up on its way."""
+    held: list[dict[str, Any]] = []
+    with model_servers(base, []) as (server,):
+        served = serve(server)
+
+        def hold(exchange: Exchange) -> None:
+            held.append(json.loads(exchange.body()))
+            exchange.drop()
+
+        with served.under(hold, at=CALLS.index(("POST", LOAD))), pytest.raises(NoAnswer):
+            served.deploy(2)
+        deployed = served.deploy(2)
+        (body,) = held
+        requests.post(server.url + LOAD, json=body, timeout=20).raise_for_status()
+        assert served.replica.models().count(served.name(2)) == 2
+        assert rollout.prove(served.replica, served.name(2), served.chain.probes[2]) == 2
+        assert served.deploy(2) == deployed, "and the same deployment again adds no third"
+        assert served.replica.models().count(served.name(2)) == 2
+        assert served.live()[1] == deployed
+        with caplog.at_level("INFO", logger="learning_engine"):
+            assert rollout.retire([served.replica], set(), served.name(2).__eq__, drain_seconds=0) == []
+        assert "serving.phantom" in caplog.text
+        assert rollout.prove(served.replica, served.name(2), served.chain.probes[2]) == 2, "no phantom is made of it"
+
+
+@pytest.mark.parametrize("name", ["v1=0", "", "..", "v1.0/..", "v1.0\n", "v1.٣", "\u202ev1.0"])
+def test_a_name_that_the_server_would_misread_is_never_sent(serve: Serve, sturdy: ModelServer, name: str) -> None:
+    served = serve(sturdy)
+    before = served.live()
+    served.versions[2] = replace(served.versions[2], version=name)
+    with served.under(passes, at=0), pytest.raises(LearningEngineError) as raised:
+        served.deploy(2, by_hand=True)
+    assert not raised.value.retryable
+    assert ("POST", LOAD) not in served.calls
+    assert served.live() == before
+    assert len(served.replica.models()) == 3
+
+
+@pytest.mark.parametrize("prefix", ["a=b", "a/b", "a b", "prä", "x" * 65])
+def test_a_prefix_that_the_server_would_misread_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEARNING_ENGINE__SERVING__ADAPTER_PREFIX", prefix)
+    with pytest.raises(ConfigError, match=r"serving\.adapter_prefix"):
+        config.load()
+
+
+@pytest.mark.parametrize("prefix", [".", "..", "-", "_"])
+def test_a_prefix_that_begins_with_a_sign_reaches_no_server(serve: Serve, sturdy: ModelServer, prefix: str) -> None:
+    served = serve(sturdy)
+    served.limit(LIMITS.model_copy(update={"adapter_prefix": prefix}))
+    with served.under(passes, at=0), pytest.raises(IntegrityError, match="Expected a server name"):
+        served.deploy(2)
+    assert served.calls == []
+
+
+def test_the_base_models_own_name_is_never_loaded(serve: Serve, sturdy: ModelServer) -> None:
+    served = serve(sturdy)
+    listed = served.replica.models()
+    with pytest.raises(ProofError):
+        rollout.swap([served.replica], listed[0], "/anywhere", served.chain.probes[2])
+    assert served.replica.models() == listed
