@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="learning-engine-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -23,3 +25,17 @@ os.environ |= {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes: one of them has the whole stack, first; the others have a file each."""
+    stack = ROOT / "tests" / "integration"
+
+    def on_the_stack(item: pytest.Item) -> bool:
+        return stack in item.path.parents
+
+    items.sort(key=lambda item: not on_the_stack(item))
+    for item in items:
+        group = stack if on_the_stack(item) else item.path
+        item.add_marker(pytest.mark.xdist_group(group.relative_to(ROOT).as_posix().replace("/", ".")))
