@@ -35,8 +35,8 @@ TABLE = (
 ROWS = 2000
 BULK = (
     "INSERT INTO feedback SELECT jsonb_build_object('prompt', 'question ' || i || repeat(md5(i::text), 100)), "
-    "jsonb_build_object('response', 'answer ' || i), CASE i %% 20 WHEN 0 THEN 'up' ELSE 'no thumb' END, %s::timestamptz + i * interval '1 second', "
-    "'user ' || i %% 50, i::text FROM generate_series(1, %s) i"
+    "jsonb_build_object('response', 'answer ' || i), CASE i %% 20 WHEN 0 THEN 'up' ELSE 'no thumb' END, "
+    "%s::timestamptz + i * interval '1 second', 'user ' || i %% 50, i::text FROM generate_series(1, %s) i"
 )
 LATE = (
     "INSERT INTO feedback SELECT request_data || '{\"late\": 1}', response_data, feedback_type, "

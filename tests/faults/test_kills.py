@@ -117,7 +117,7 @@ def third(weeks: Weeks, worker: Worker) -> Serving:
 
 
 def test_at_any_point_of_deploy(third: Serving) -> None:
-    assert {"os.rename .v1.2", "sent POST v1/load_lora_adapter", "after POST v1/chat/completions"} <= {
+    assert {"os.rename .v1.2", "sent POST v1/load_lora_adapter", "before POST v1/chat/completions"} <= {
         point.partition("-")[0] if point.startswith("os") else point for point in third.points
     }
     for number in range(1, len(third.points) + 1):
@@ -129,7 +129,7 @@ def test_at_any_point_of_verify(third: Serving, worker: Worker) -> None:
     points = points_of(worker, "verify", deployment=third.deployment)
     changes = [point.split()[2].partition("deployments/")[2][:6] for point in points if point.startswith("before PUT")]
     assert changes == ["ledger", "curren"]
-    assert "after POST v1/unload_lora_adapter" in points
+    assert "sent POST v1/unload_lora_adapter" in points
     for number in range(1, len(points) + 1):
         third.kill_verify(number)
 
@@ -140,6 +140,7 @@ def test_at_any_point_of_a_rollback(weeks: Weeks, worker: Worker) -> None:
     weeks.back_to(back.loaded)
     points = points_of(worker, "verify", deployment=back.deployment)
     assert "before PUT models/a/adapters/v1.1/revoked.json" in points
-    for number in [index for index, point in enumerate(points, 1) if "PUT" in point or "PutObject" in point]:
+    writes = {index for index, point in enumerate(points, 1) if "PUT" in point}
+    for number in sorted(writes | {index + 1 for index in writes}):
         back.kill_verify(number)
         assert weeks.road().resources.registry.revoked("v1.1") is not None

@@ -3,8 +3,9 @@
     python -m tests.faults.worker
 
 reads one order as a line of JSON, forks, does it in the child, and answers with a line of JSON; until end of input.
-Points, numbered from 1, are: before and after each call that changes the bucket; before and after each call to a model
-server, and when the request is out; before each change in the directory of adapters.
+Points, numbered from 1, are: before each call that changes the bucket, before each call to a model server, when a
+request that changes it is out, before each change in the directory of adapters, and the end. So one lies between any
+two changes.
 """
 
 import json
@@ -27,7 +28,7 @@ from learning_engine.report import Report
 from learning_engine.resources import Resources, ServingPlace
 
 CHANGES = ("PutObject", "CopyObject", "UploadPart", "CompleteMultipartUpload", "DeleteObject")
-ON_DISK = ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.chmod", "open")
+ON_DISK = ("os.rename", "os.mkdir", "os.rmdir", "open")
 
 
 class Points:
@@ -49,7 +50,6 @@ def resources(order: dict[str, Any], point: Points) -> Resources:
     client = boto3.client("s3", config=client_config(settings.store), **store)
     for change in CHANGES:
         client.meta.events.register(f"before-call.s3.{change}", lambda params, **_: point(f"before {_said(params)}"))
-        client.meta.events.register(f"after-call.s3.{change}", lambda model, **_: point(f"after {model.name}"))
     watch_server(point)
     watch_disk(serving["adapter_dir"], point)
     return Resources(
@@ -72,12 +72,13 @@ def watch_server(point: Points) -> None:
     def request(method: str, url: str, **more: Any) -> requests.Response:
         asked.append(f"{method} {url.split('/', 3)[-1]}")
         point(f"before {asked[-1]}")
-        answer = ask(method, url, **more)
-        point(f"after {asked.pop()}")
-        return answer
+        try:
+            return ask(method, url, **more)
+        finally:
+            asked.pop()
 
     def getresponse(connection: HTTPConnection) -> Any:
-        if asked:
+        if asked and asked[-1].endswith("_adapter"):
             point(f"sent {asked[-1]}")
         return hear(connection)
 
@@ -121,6 +122,7 @@ def child(order: dict[str, Any], pipe: int) -> None:
     point = Points(order["die_at"])
     try:
         made = STEPS[order["step"]](resources(order, point), **order["arguments"])
+        point("end")
         answer = {"made": made.to_json(), "points": point.names}
     except Exception as error:  # noqa: BLE001 - whatever it is, the test is told
         answer = {"error": f"{type(error).__name__}: {error}", "stack": traceback.format_exc()}
