@@ -22,7 +22,7 @@ LAUNCHER = Path(__file__).with_name("cpu_lora.py")
 CACHE = ROOT / ".cache" / "max-cache"
 PYTHON = counterparts.MAX_ENVIRONMENT / "bin" / "python"
 # Compiling on two cores that others use too.
-PATIENCE = 900.0
+PATIENCE = 1800.0
 FIRST_REQUEST = 300.0
 MAX_TOKENS = 256
 # Without the first and the last of these flags it exits, and without the interpreter the first request kills it.

@@ -61,6 +61,13 @@ class Traffic:
             thread.join(2 * TIMEOUT)
             assert not thread.is_alive(), "a client is still waiting for its answer"
 
+    def wait_for(self, model: str) -> None:
+        """Until `model` has answered."""
+        deadline = time.monotonic() + 2 * TIMEOUT
+        while not any(reply.model == model for reply in self.replies):
+            assert time.monotonic() < deadline, f"nobody asked {model}"
+            time.sleep(0.05)
+
     def faults(self) -> list[Reply]:
         return [reply for reply in self.replies if reply.fault]
 
