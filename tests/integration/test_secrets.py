@@ -1,0 +1,251 @@
+"""Secrets stand nowhere, and users' words only where they belong, after runs that succeed and runs that fail.
+
+Looked through: every log, every table of Airflow's database (XComs, rendered fields, audit log, task notes), every
+object of the bucket with its name and metadata, and what lies on the worker's disk.
+"""
+
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow.parquet
+import pytest
+from psycopg import sql
+
+from demo import airflow
+from demo.ports import free_port
+from learning_engine.contracts import AdapterVersion
+from tests.integration.conftest import Live, until, week
+from tests.integration.test_decisions import DAG
+from tests.integration.test_hand import DEPLOY
+
+COUNT = 40
+# Which of a version's and a run's objects hold what users wrote.
+TEXTS = ("dataset.parquet", "heldout.parquet", "quarantine.parquet", "replay.parquet", "probes.json")
+WORDS = {name: f"zq{name}9f81c4" for name in ("prompt", "answer", "user", "conversation", "unreadable", "contested")}
+PLANTED = {name: f"planted-{name}-5d0b7e" for name in ("option", "key", "replica", "password", "database", "store")}
+Texts = Iterator[tuple[str, str]]
+
+
+@dataclass
+class Told:
+    """What the runs left behind that a restart would overwrite, and what the tests look for."""
+
+    secrets: dict[str, str]
+    logs: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    version: AdapterVersion | None = None
+
+
+def rows(live: Live) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """A minute of feedback whose every part is marked, with a row that cannot be read and a contested answer."""
+    start = max([week(4).end, *(version.window.end for version in live.resources.registry.versions())])
+
+    def row(index: int, question: str, answer: str, kind: str = "thumbs_up") -> dict[str, Any]:
+        return {
+            "request_data": {"messages": [{"role": "user", "content": question}]},
+            "response_data": {"choices": [{"message": {"content": answer}}]},
+            "feedback_type": kind,
+            "created_at": (start + timedelta(seconds=index)).isoformat(),
+            "user_id": f"{WORDS['user']} {index % 7}",
+            "conversation_id": f"{WORDS['conversation']}-{index}",
+        }
+
+    found = [
+        row(index, f"what is {WORDS['prompt']} number {index}", f"{WORDS['answer']} it is") for index in range(COUNT)
+    ]
+    unreadable = row(COUNT, "", "") | {"request_data": {WORDS["unreadable"]: WORDS["unreadable"]}}
+    contested = [
+        row(COUNT + 1 + index, WORDS["contested"], WORDS["contested"], f"thumbs_{kind}")
+        for index, kind in enumerate(("up", "down"))
+    ]
+    window = {"window_start": start.isoformat(), "window_end": (start + timedelta(minutes=1)).isoformat()}
+    return [*found, unreadable, *contested], window
+
+
+def connections(live: Live) -> dict[str, dict[str, Any]]:
+    """The stack's own, with a secret in every place that takes one."""
+    prefix = "AIRFLOW_CONN_LEARNING_ENGINE_"
+    found = {
+        name.removeprefix(prefix): json.loads(value)
+        for name, value in live.airflow.env.items()
+        if name.startswith(prefix)
+    }
+    found["FEEDBACK"]["extra"] = {
+        "sslpassword": PLANTED["key"],
+        "options": f"-c learning_engine.planted={PLANTED['option']}",
+    }
+    serving = found["SERVING"]
+    serving["password"] = PLANTED["password"]
+    serving["extra"]["replicas"] = [f"http://ada:{PLANTED['replica']}@127.0.0.1:{serving['port']}"]
+    return found
+
+
+def restart_scheduler(live: Live, told: Told, given: dict[str, dict[str, Any]]) -> None:
+    """Every task from now on has the connections `given`; what the scheduler has said so far is kept."""
+    (program,) = [one for one in airflow.services(live.airflow) if one.name == "scheduler"]
+    for running in live.stack.running():
+        if running.name == program.name and (leader := running.leader()):
+            leader.terminate()
+            until("the scheduler to end", lambda running=running: running.leader() is None, 60)
+    told.logs[f"scheduler {len(told.logs)}"] = (live.stack.logs / "scheduler.log").read_text(errors="replace")
+    variables = {f"AIRFLOW_CONN_LEARNING_ENGINE_{name}": json.dumps(value) for name, value in given.items()}
+    live.stack.up(replace(program, env={**live.airflow.env, **variables}))
+
+
+def run(live: Live, told: Told, what: str, dag_id: str, **conf: Any) -> str:
+    live.rest.unpause(dag_id)
+    started = live.trigger(dag_id, conf=conf)
+    told.runs[what] = (started, dag_id)
+    return live.ended(started, dag_id)
+
+
+@contextmanager
+def refusing(live: Live) -> Iterator[None]:
+    live.restart_model_server("--max-loras", "0")
+    try:
+        yield
+    finally:
+        live.restart_model_server()
+
+
+@pytest.fixture(scope="module")
+def told(live: Live) -> Iterator[Told]:
+    """One weekly run that succeeds and one of each kind that fails."""
+    found = Told({**PLANTED, "feedback": live.database.password, "swift": "testing"})
+    given, dead = connections(live), free_port()
+    marked, window = rows(live)
+    live.add_feedback(marked)
+    try:
+        restart_scheduler(live, found, given)
+        assert run(live, found, "it succeeds", DAG, **window, force="quality") == "success"
+        version = live.resources.registry.get(live.xcom(found.runs["it succeeds"][0], "publish")["version"])
+        found.version = version
+        choice = {"action": "deploy", "version": version.version}
+        with refusing(live):
+            run(live, found, "the server refuses", DEPLOY, **choice)
+
+        wrong = {**given, "FEEDBACK": {**given["FEEDBACK"], "password": PLANTED["database"]}}
+        replicas = [f"http://ada:{PLANTED['replica']}@127.0.0.1:{dead}"]
+        wrong["SERVING"] = {**given["SERVING"], "extra": {**given["SERVING"]["extra"], "replicas": replicas}}
+        restart_scheduler(live, found, wrong)
+        run(live, found, "the database refuses", DAG, **window, min_samples=1)
+        run(live, found, "the server is down", DEPLOY, **choice)
+
+        restart_scheduler(live, found, {**given, "STORE": {**given["STORE"], "password": PLANTED["store"]}})
+        run(live, found, "the store refuses", DEPLOY, **choice)
+
+        nowhere = {**given["STORE"]["extra"], "endpoint_url": f"http://127.0.0.1:{dead}"}
+        restart_scheduler(live, found, {**given, "STORE": {**given["STORE"], "extra": nowhere}})
+        run(live, found, "the store is down", DEPLOY, **choice)
+        yield found
+    finally:
+        restart_scheduler(live, found, {})
+
+
+def logs(live: Live, told: Told) -> Texts:
+    yield from told.logs.items()
+    for place in (live.stack.logs, live.airflow.home / "logs"):
+        for path in filter(Path.is_file, place.rglob("*")):
+            if path.name != "object-store.log":  # the local store says its key at its start, to who started it
+                yield str(path), path.read_text(errors="replace")
+
+
+def tables(live: Live) -> Texts:
+    """Every row of Airflow's database."""
+    names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1"
+    with psycopg.connect(live.database.uri("airflow")) as connection:
+        for (name,) in connection.execute(names).fetchall():
+            for row in connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(name))):
+                cells = (cell.decode("latin-1") if isinstance(cell, bytes) else str(cell) for cell in row)
+                yield f"a row of {name}", "\n".join(cells)
+
+
+def content(name: str, data: bytes) -> Texts:
+    """An object as text, unpacked where it is packed."""
+    if name.endswith(".parquet"):
+        yield name, str(pyarrow.parquet.read_table(BytesIO(data)).to_pylist())
+    elif name.endswith(".tar.gz"):
+        with tarfile.open(fileobj=BytesIO(data)) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                yield f"{name}: {member.name}", file.read().decode("latin-1") if file else ""
+    else:
+        yield name, data.decode("latin-1")
+
+
+def objects(live: Live) -> Texts:
+    store = live.resources.store
+    for stored in store.list():
+        head = store.client.head_object(Bucket=store.bucket, Key=store.prefix + stored.key)
+        yield f"the head of {stored.key}", f"{stored.key} {head['Metadata']} {head['ResponseMetadata']['HTTPHeaders']}"
+        yield from content(stored.key, store.get_bytes(stored.key))
+
+
+def disk(live: Live) -> Texts:
+    for place in (live.resources.serving.adapter_dir, Path(live.resources.settings.store.spool)):
+        for path in filter(Path.is_file, place.rglob("*")):
+            yield str(path), path.read_bytes().decode("latin-1")
+
+
+def found(texts: Texts, needles: dict[str, str]) -> set[tuple[str, str]]:
+    """(where, what) for each text that holds a needle."""
+    return {(where, what) for where, text in texts for what, needle in needles.items() if needle in text}
+
+
+@pytest.mark.timeout(900)
+def test_the_runs_ended_as_planned(live: Live, told: Told):
+    states = {what: live.state(*one) for what, one in told.runs.items()}
+    assert states == dict.fromkeys(states, "failed") | {"it succeeds": "success"}
+    assert set(live.states(told.runs["it succeeds"][0]).values()) == {"success"}
+
+
+@pytest.mark.parametrize(
+    ("what", "task", "says"),
+    [
+        ("the database refuses", "extract", "password authentication failed"),
+        ("the store refuses", "choose", "StoreRefused"),
+        ("the store is down", "choose", "StoreError"),
+        ("the server refuses", "deploy", "found 501"),
+        ("the server is down", "deploy", "NoAnswer"),
+    ],
+)
+def test_an_error_says_what_is_wrong_and_with_which_server(live: Live, told: Told, what: str, task: str, says: str):
+    run, dag_id = told.runs[what]
+    assert says in live.log(run, task, dag_id)
+
+
+def test_the_log_holds_no_secret_and_no_word(live: Live, told: Told):
+    assert found(logs(live, told), {**told.secrets, **WORDS}) == set()
+
+
+def test_airflows_database_holds_no_secret_and_no_word(live: Live, told: Told):
+    seen = {where for where, _ in tables(live)}
+    assert {f"a row of {name}" for name in ("xcom", "rendered_task_instance_fields", "log", "task_instance")} <= seen
+    assert found(tables(live), {**told.secrets, **WORDS}) == set()
+
+
+def test_the_bucket_holds_no_secret(live: Live, told: Told):
+    assert found(objects(live), told.secrets) == set()
+
+
+def test_the_bucket_holds_words_where_they_belong_and_nowhere_else(live: Live, told: Told):
+    places = found(objects(live), WORDS)
+    assert {where for where, _ in places if not where.endswith(TEXTS)} == set()
+    holders = {where.rpartition("/")[2]: set[str]() for where, _ in places}
+    for where, what in places:
+        holders[where.rpartition("/")[2]].add(what)
+    assert holders["dataset.parquet"] == {"prompt", "answer"}, "of users and conversations only digests are kept"
+    assert holders["quarantine.parquet"] == {"contested"}
+
+
+def test_the_workers_disk_holds_no_secret_and_no_word(live: Live, told: Told):
+    assert any(disk(live))
+    assert found(disk(live), {**told.secrets, **WORDS}) == set()
