@@ -37,9 +37,11 @@ def translated(what: str) -> Iterator[None]:
     except ClientError as error:
         raise _answered(error, what) from error
     except (BotoCoreError, Boto3Error, ResponseParserError) as error:
-        # str(error) of a proxy or a parameter error may hold credentials; the chained exception keeps it.
+        # A download that was tried again says what happened last. str(error) of a proxy or a parameter error may hold
+        # credentials; the chained exception keeps it.
+        last = getattr(error, "last_exception", error)
         raise StoreError(
-            f"{what}: {type(error).__name__}; check that the store of the connection can be reached."
+            f"{what}: {type(last).__name__}; check that the store of the connection can be reached."
         ) from error
 
 

@@ -151,11 +151,15 @@ class Store:
 
     def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
         """Download to `path`, which appears only once its digest is `sha256`, or else the one it was written with."""
+        from boto3.s3.transfer import TransferConfig
+
+        # Each of these tries is as many of the client's: a silent store would be waited for 25 times.
+        config = TransferConfig(num_download_attempts=2)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         try:
             with self._errors("read", key):
-                self.client.download_file(self.bucket, self.prefix + key, str(part))
+                self.client.download_file(self.bucket, self.prefix + key, str(part), Config=config)
             self._check(key, sha256 or self.head(key).sha256, sha256_file(part))
             part.replace(path)
         finally:
