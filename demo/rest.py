@@ -12,6 +12,9 @@ import requests
 from demo.airflow import USER, Airflow
 from demo.processes import StackError
 
+# A busy machine's first answers take half a minute.
+SECONDS = 120
+
 
 @dataclass(frozen=True)
 class TaskState:
@@ -46,7 +49,7 @@ class Rest:
         with self._lock:
             if self._token is None:
                 login = {"username": USER, "password": self.airflow.password}
-                answer = requests.post(f"{self.airflow.url}/auth/token", json=login, timeout=30)
+                answer = requests.post(f"{self.airflow.url}/auth/token", json=login, timeout=SECONDS)
                 answer.raise_for_status()
                 self._token = str(answer.json()["access_token"])
             return self._token
@@ -55,7 +58,7 @@ class Rest:
         """JSON of `/api/v2/…`. Raises requests.HTTPError on 4xx and 5xx."""
         headers = {"Authorization": f"Bearer {self.token()}", "Accept": "application/json"}
         url = f"{self.airflow.url}/api/v2/{path}"
-        answer = requests.request(method, url, headers=headers, timeout=30, **options)
+        answer = requests.request(method, url, headers=headers, timeout=SECONDS, **options)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
