@@ -31,12 +31,14 @@ def translated(what: str) -> Iterator[None]:
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ClientError as error:
         raise _answered(error, what) from error
-    except (BotoCoreError, Boto3Error, ResponseParserError) as error:
+    # botocore lets through urllib3's own error where an answer's body breaks off, and its parser's for half an answer.
+    except (BotoCoreError, Boto3Error, ResponseParserError, HTTPError) as error:
         # A download that was tried again says what happened last. str(error) of a proxy or a parameter error may hold
         # credentials; the chained exception keeps it.
         last = getattr(error, "last_exception", error)
