@@ -31,6 +31,8 @@ COUNT = 40
 TEXTS = ("dataset.parquet", "heldout.parquet", "quarantine.parquet", "replay.parquet", "probes.json")
 WORDS = {name: f"zq{name}9f81c4" for name in ("prompt", "answer", "user", "conversation", "unreadable", "contested")}
 PLANTED = {name: f"planted-{name}-5d0b7e" for name in ("option", "key", "replica", "password", "database", "store")}
+# Whichever test comes first brings the runs about.
+pytestmark = pytest.mark.timeout(900)
 Texts = Iterator[tuple[str, str]]
 
 
@@ -200,7 +202,6 @@ def found(texts: Texts, needles: dict[str, str]) -> set[tuple[str, str]]:
     return {(where, what) for where, text in texts for what, needle in needles.items() if needle in text}
 
 
-@pytest.mark.timeout(900)
 def test_the_runs_ended_as_planned(live: Live, told: Told):
     states = {what: live.state(*one) for what, one in told.runs.items()}
     assert states == dict.fromkeys(states, "failed") | {"it succeeds": "success"}
