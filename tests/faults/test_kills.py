@@ -139,7 +139,7 @@ def test_at_any_point_of_a_rollback(weeks: Weeks, worker: Worker) -> None:
     back = Serving(weeks, worker, weeks.before["extract"], "v1.0", run, action="rollback", by_hand=True)
     weeks.back_to(back.loaded)
     points = points_of(worker, "verify", deployment=back.deployment)
-    assert "before PUT models/a/adapters/v1.1/revoked.json" in points
+    assert any(point.endswith("adapters/v1.1/revoked.json") for point in points)
     writes = {index for index, point in enumerate(points, 1) if "PUT" in point}
     for number in sorted(writes | {index + 1 for index in writes}):
         back.kill_verify(number)
