@@ -139,7 +139,7 @@ def test_both_paused(moto: ObjectStore, proxy: Proxy) -> None:
     assert not any(found.values()), found
 
 
-PROCESSES, ROUNDS = 3, 5
+PROCESSES, ROUNDS = 3, 3
 
 
 def racing(server: ObjectStore, bucket: str, works: list[Work], start: Any) -> None:
@@ -163,7 +163,7 @@ def test_processes_that_publish_at_the_same_moment(request: pytest.FixtureReques
         for process in processes:
             process.start()
         for process in processes:
-            process.join(PATIENCE)
+            process.join(2 * PATIENCE)
         assert [process.exitcode for process in processes] == [0] * PROCESSES
     finally:
         for process in processes:
