@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from learning_engine import placing, telemetry
 from learning_engine.contracts import AdapterVersion, Deployment, RunInfo
-from learning_engine.errors import IntegrityError, ProofError, RegistryError
+from learning_engine.errors import IntegrityError, RegistryError
 from learning_engine.registry import upkeep
 from learning_engine.resources import Resources
 from learning_engine.serving import rollout
@@ -99,16 +99,14 @@ def deploy(
 
 
 def verify(resources: Resources, deployment: Deployment) -> Deployment:
-    """Every replica proves itself once more; then ledger, pointer, revocation, drain and unload."""
+    """Every replica proves itself once more, one that restarted since `deploy` after it has loaded the adapter again;
+    then ledger, pointer, revocation, drain and unload."""
     version = resources.registry.get(str(deployment.version))
     with telemetry.step("verify", version=version.version) as result:
         probes = placing.probes(resources, version)
         replicas = placing.replicas(resources)
         _still_next(resources, deployment)
-        for replica in replicas:
-            if deployment.adapter_name not in replica.models():
-                raise ProofError(f"{replica}: expected {deployment.adapter_name}, found it gone; clear from deploy.")
-            rollout.prove(replica, deployment.adapter_name, probes)
+        rollout.swap(replicas, deployment.adapter_name, placing.place(resources, version), probes)
         recorded = resources.ledger.record(dataclasses.replace(deployment, at=datetime.now(UTC)))
         if recorded.action == "rollback" and recorded.previous:
             resources.registry.revoke(

@@ -231,7 +231,7 @@ class Watch(Section):
 
 
 class Serving(Section):
-    adapter_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    adapter_prefix: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")] = ""
     max_lora_rank: int = Field(16, ge=1, le=1024)
     max_adapter_bytes: int = Field(4 * 1024**3, ge=1024)
     connect_timeout_seconds: float = Field(5, gt=0, le=600)

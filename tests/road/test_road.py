@@ -1,5 +1,6 @@
 """Weeks of feedback in, versions and deployments out."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -220,12 +221,14 @@ def test_verify_refuses_when_another_deployment_came_between(road: Road):
     assert live.version == second.version
 
 
-def test_verify_moves_no_pointer_where_the_adapter_is_gone_even_without_probes(road: Road):
+def test_verify_loads_again_what_a_server_has_lost_meanwhile(road: Road):
     road.teach(0)
-    version = road.learn(week(0))
-    unproven = replace(version, report=replace(version.report, probes=None))
-    loaded = release.deploy(road.resources, unproven, run=RUN, decided_by="ada", by_hand=True)
-    Replica(road.resources.serving.replicas[0], road.resources.settings.serving).unload(loaded.adapter_name)
-    with pytest.raises(ProofError, match="found it gone"):
-        release.verify(road.resources, loaded)
-    assert road.resources.ledger.current() is None
+    loaded = release.deploy(road.resources, road.learn(week(0)), run=RUN, decided_by="the gate")
+    replica = Replica(road.resources.serving.replicas[0], road.resources.settings.serving)
+    replica.unload(loaded.adapter_name)
+    shutil.rmtree(road.resources.serving.adapter_dir / loaded.adapter_name)
+    release.verify(road.resources, loaded)
+    assert replica.models().count(loaded.adapter_name) == 1
+    live = road.resources.ledger.current()
+    assert live is not None
+    assert live.adapter_name == loaded.adapter_name

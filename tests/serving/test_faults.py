@@ -230,7 +230,7 @@ def test_a_name_that_the_server_would_misread_is_never_sent(serve: Serve, sturdy
     assert len(served.replica.models()) == 3
 
 
-@pytest.mark.parametrize("prefix", ["a=b", "a/b", "a b", "prä", "x" * 65])
+@pytest.mark.parametrize("prefix", ["a=b", "a/b", "a b", "prä", "x" * 65, ".", "..", "-", "_"])
 def test_a_prefix_that_the_server_would_misread_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEARNING_ENGINE__SERVING__ADAPTER_PREFIX", prefix)
     with pytest.raises(ConfigError, match=r"serving\.adapter_prefix"):
