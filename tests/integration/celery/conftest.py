@@ -105,12 +105,20 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         postgres.remove(directory / "postgres")
 
 
+@dataclass(frozen=True)
+class FirstWeek:
+    """The run that the scheduler itself started over the last complete week, and the workers that were there."""
+
+    run: str
+    worker: Worker
+    gpu: Worker
+
+
 @pytest.fixture(scope="session")
-def first_week(plant: Plant) -> str:
-    """The id of the run that the scheduler itself starts over the last complete week, once it has ended well."""
+def first_week(plant: Plant) -> FirstWeek:
     live = plant.live
     live.add_feedback(rows_of(WEEKS - 1))
     live.rest.unpause(WEEKLY)
     (run,) = until("the scheduled run", lambda: dag_runs(live), 60)
     assert live.ended(run) == "success", live.explain(run)
-    return run
+    return FirstWeek(run, plant.worker, plant.gpu)

@@ -5,29 +5,32 @@ from typing import Any
 import pytest
 
 from tests.integration.celery import production
-from tests.integration.celery.conftest import Plant
+from tests.integration.celery.conftest import FirstWeek, Plant
+from tests.integration.conftest import WEEKS, week
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 HEAVY = {"fisher", "train", "evaluate"}
 SERVING = {"deploy", "verify"}
 
 
 @pytest.fixture(scope="module")
-def tasks(plant: Plant, first_week: str) -> dict[str, Any]:
-    return plant.live.tasks(first_week)
+def tasks(plant: Plant, first_week: FirstWeek) -> dict[str, Any]:
+    return plant.live.tasks(first_week.run)
 
 
-def test_the_scheduled_week_is_learned_and_goes_live(plant: Plant, first_week: str):
-    (version,) = plant.live.resources.registry.versions()
-    assert plant.live.resources.ledger.current().version == version.version == "v1.0"
-    assert plant.live.states(first_week) == dict.fromkeys(plant.live.states(first_week), "success")
+def test_the_scheduled_week_is_learned_and_goes_live(plant: Plant, first_week: FirstWeek):
+    (version,) = [one for one in plant.live.resources.registry.versions() if one.window == week(WEEKS - 1)]
+    (entry,) = [one for one in plant.live.resources.ledger.entries() if one.version == version.version]
+    assert (version.version, version.run.run_id, entry.run.run_id) == ("v1.0", first_week.run, first_week.run)
+    states = plant.live.states(first_week.run)
+    assert states == dict.fromkeys(states, "success")
 
 
 def test_fisher_train_and_evaluate_run_on_the_gpu_worker_and_nothing_else_does(
-    plant: Plant, first_week: str, tasks: dict[str, Any]
+    first_week: FirstWeek, tasks: dict[str, Any]
 ):
-    assert plant.gpu.took(first_week) == [("fisher", 1), ("train", 1), ("evaluate", 1)]
-    assert sorted(plant.worker.took(first_week)) == sorted((name, 1) for name in tasks.keys() - HEAVY)
+    assert first_week.gpu.took(first_week.run) == [("fisher", 1), ("train", 1), ("evaluate", 1)]
+    assert sorted(first_week.worker.took(first_week.run)) == sorted((name, 1) for name in tasks.keys() - HEAVY)
 
 
 def test_queues_are_the_configured_ones(tasks: dict[str, Any]):
@@ -52,5 +55,5 @@ def test_each_worker_listens_to_its_own_queues(plant: Plant):
         assert {queue["name"] for queue in found} == queues
 
 
-def test_nothing_of_the_week_is_left_on_the_workers(plant: Plant, first_week: str):
-    assert [path for path in (*plant.gpu.files(), *plant.worker.files()) if "learning" in path.name] == []
+def test_nothing_of_the_week_is_left_on_the_workers(first_week: FirstWeek):
+    assert [path for path in (*first_week.gpu.files(), *first_week.worker.files()) if "learning" in path.name] == []

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from demo import kin
-from tests.integration.celery.conftest import Plant
+from tests.integration.celery.conftest import FirstWeek, Plant
 from tests.integration.conftest import until
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 FISHER, TASK = "learning_engine_fisher", "fisher_of_version"
 
 
@@ -25,7 +25,7 @@ def ended(plant: Plant, run: str) -> dict[str, Any]:
     return dict(plant.live.tasks(run, FISHER)[TASK])
 
 
-def test_a_worker_that_is_stopped_ends_its_task_first_and_takes_no_other(plant: Plant, first_week: str):
+def test_a_worker_that_is_stopped_ends_its_task_first_and_takes_no_other(plant: Plant, first_week: FirstWeek):
     run = measure(plant)
     plant.begun(run, TASK, "fisher.start", FISHER)
     stopped = plant.gpu
@@ -41,7 +41,7 @@ def test_a_worker_that_is_stopped_ends_its_task_first_and_takes_no_other(plant: 
     assert stopped.took(following) == []
 
 
-def test_a_task_that_went_down_with_a_worker_before_it_began_is_sent_again(plant: Plant, first_week: str):
+def test_a_task_that_went_down_with_a_worker_before_it_began_is_sent_again(plant: Plant, first_week: FirstWeek):
     broker, family = plant.crew.broker, plant.gpu.running.family()
     before = broker.unacknowledged()
     run = measure(plant)
