@@ -13,7 +13,7 @@ KEPT = ("AIRFLOW__CORE__EXECUTOR", "AIRFLOW__CELERY", "AIRFLOW__SCHEDULER")
 QUEUE, POOL = "cuda", "cuda"
 # In seconds; in brackets what the compose file or Airflow has.
 SHORT = {
-    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",  # (900) without a sign of life, and the try has failed
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",  # (300) without a sign of life, and the try has failed
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",  # (10) between two looks for such tries
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # (5) between two signs of life
     "SCHEDULER__TASK_QUEUED_TIMEOUT": "20",  # (86400) until a message that nobody took is sent again
