@@ -27,15 +27,15 @@ os.environ |= {
 }
 
 
-@pytest.hookimpl(tryfirst=True)
+STACK = ROOT / "tests" / "integration"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Where tests run in several processes, one of them has the whole stack; the others have a file each."""
+    group = STACK if STACK in item.path.parents else item.path
+    item.add_marker(pytest.mark.xdist_group(group.relative_to(ROOT).as_posix()))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes: one of them has the whole stack, first; the others have a file each."""
-    stack = ROOT / "tests" / "integration"
-
-    def on_the_stack(item: pytest.Item) -> bool:
-        return stack in item.path.parents
-
-    items.sort(key=lambda item: not on_the_stack(item))
-    for item in items:
-        group = stack if on_the_stack(item) else item.path
-        item.add_marker(pytest.mark.xdist_group(group.relative_to(ROOT).as_posix().replace("/", ".")))
+    """The stack's tests take longest, so they begin first."""
+    items.sort(key=lambda item: STACK not in item.path.parents)
