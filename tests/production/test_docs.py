@@ -46,6 +46,13 @@ def test_settings_variables_and_targets_exist(page: str) -> None:
         assert name in example()
 
 
+def test_every_fault_names_a_test_that_exists() -> None:
+    named = re.findall(r"`([a-z_/]+\.py)::(test_[a-z0-9_]+)`", text("reliability.md"))
+    assert len(named) > 50
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
+
+
 @pytest.mark.parametrize("page", HANDWRITTEN)
 def test_airflow_variables_are_options(page: str) -> None:
     from airflow.configuration import retrieve_configuration_description

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from base64 import b64encode
+from hashlib import md5
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from demo import object_store
 from demo.object_store import ROOT, ObjectStore
@@ -69,6 +72,14 @@ def test_swift_ends_with_its_process(swift: ObjectStore, tmp_path: Path, number:
     while left := members(tmp_path):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+def test_a_real_store_refuses_bytes_that_are_not_those_of_their_digest(swift: ObjectStore, connect: Connect) -> None:
+    client, other = connect(swift), b64encode(md5(b"other", usedforsecurity=False).digest()).decode()
+    client.create_bucket(Bucket="digests")
+    with pytest.raises(ClientError, match="BadDigest"):
+        client.put_object(Bucket="digests", Key="a", Body=b"bytes", ContentMD5=other)
+    assert "Contents" not in client.list_objects_v2(Bucket="digests")
 
 
 def test_swift_keeps_its_objects_over_a_restart(swift: ObjectStore, tmp_path: Path, connect: Connect) -> None:
