@@ -38,7 +38,7 @@ init: $(if $(AIRFLOW_PYTHON),,install)  ## pools, connections and bucket in an A
 	@PYTHONPATH=plugins $(or $(AIRFLOW_PYTHON),$(VENV)/python) -m learning_engine.init
 
 test: install  ## every test that the Python environment alone can carry
-	@$(PYTEST) -m "not real" --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(OR_NO_TESTS)
+	@$(PYTEST) -m "not real" --numprocesses 2 --dist loadscope --no-loadscope-reorder $(OR_NO_TESTS)
 
 test-real: install  ## the tests against real counterparts; installs them in .cache/, names what is missing
 	@$(PYTHON) -m include.setup.counterparts

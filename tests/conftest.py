@@ -5,8 +5,10 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="learning-engine-tests-"))
@@ -27,15 +29,20 @@ os.environ |= {
 }
 
 
-STACK = ROOT / "tests" / "integration"
+STACK = "tests/integration/"
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+class OneStack(LoadScopeScheduling):  # type: ignore[misc]
     """Where tests run in several processes, one of them has the whole stack; the others have a file each."""
-    group = STACK if STACK in item.path.parents else item.path
-    item.add_marker(pytest.mark.xdist_group(group.relative_to(ROOT).as_posix()))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return STACK if nodeid.startswith(STACK) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStack:
+    return OneStack(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The stack's tests take longest, so they begin first."""
-    items.sort(key=lambda item: STACK not in item.path.parents)
+    items.sort(key=lambda item: not item.nodeid.startswith(STACK))
