@@ -17,7 +17,7 @@ def replicas(resources: Resources) -> list[Replica]:
 
 
 def server_name(resources: Resources, version: AdapterVersion) -> str:
-    """The name under which the model server holds `version`."""
+    """The name under which a model server is to hold `version`; what it does hold, the ledger says."""
     return manifest.server_name(version.version, version.sha256, resources.settings.serving.adapter_prefix)
 
 
@@ -26,12 +26,12 @@ def server_path(resources: Resources, name: str) -> str:
     return f"{resources.serving.server_adapter_dir.rstrip('/')}/{name}"
 
 
-def place(resources: Resources, version: AdapterVersion) -> str:
-    """Fetch, check and write the adapter of `version`; gives its directory as the model server sees it.
+def place(resources: Resources, version: AdapterVersion, name: str) -> str:
+    """Fetch, check and write the adapter of `version` as `name`; gives its directory as the model server sees it.
 
     Raises IntegrityError, PreflightError, NoRoom, StoreError; the server has seen nothing then.
     """
-    name, settings = server_name(resources, version), resources.settings.serving
+    settings = resources.settings.serving
     # The archive is compressed, but weights hardly shrink.
     room.require(resources.serving.adapter_dir, 2 * version.size, what=f"{name} on the model server's disk")
     with workspace() as work:

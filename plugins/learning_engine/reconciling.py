@@ -40,30 +40,30 @@ def reconcile(resources: Resources) -> dict[str, Any]:
 def _mend(resources: Resources, replica: Replica, live: Deployment, failures: list[LearningEngineError]) -> str:
     """What became of one replica; a failure of the live adapter is put into `failures`."""
     try:
-        state = _serve(resources, replica, resources.registry.get(str(live.version)))
+        state = _serve(resources, replica, str(live.version), live.adapter_name)
     except LearningEngineError as error:
         telemetry.warning("reconcile.failed", replica=str(replica), adapter=live.adapter_name, message=str(error))
         failures.append(error)
         return f"failed: {type(error).__name__}"
-    if live.previous is not None:
+    if live.previous is not None and live.previous_adapter_name is not None:
         try:
-            _serve(resources, replica, resources.registry.get(live.previous))
+            _serve(resources, replica, live.previous, live.previous_adapter_name)
         except LearningEngineError as error:
             # Nobody asks for it now, and a rollback would load and prove it first.
             telemetry.warning("reconcile.no_way_back", replica=str(replica), version=live.previous, message=str(error))
     return state
 
 
-def _serve(resources: Resources, replica: Replica, version: AdapterVersion) -> str:
-    """Raises ServingError, or what placing raises, where `replica` cannot be made to serve `version`."""
-    name, listed = placing.server_name(resources, version), replica.models()
+def _serve(resources: Resources, replica: Replica, number: str, name: str) -> str:
+    """Raises ServingError, or what placing raises, where `replica` cannot be made to serve the version as `name`."""
+    version, listed = resources.registry.get(number), replica.models()
     probes = placing.probes(resources, version)
     if listed.count(name) > 1:
         telemetry.warning("serving.phantom", replica=str(replica), adapter=name, message="loaded twice: restart it")
     if name in listed:
         rollout.prove(replica, name, probes)
         return PROVEN
-    replica.load(name, _directory(resources, version))
+    replica.load(name, _directory(resources, version, name))
     try:
         rollout.prove(replica, name, probes)
     except ServingError as error:
@@ -74,15 +74,14 @@ def _serve(resources: Resources, replica: Replica, version: AdapterVersion) -> s
     return RESTORED
 
 
-def _directory(resources: Resources, version: AdapterVersion) -> str:
+def _directory(resources: Resources, version: AdapterVersion, name: str) -> str:
     """The placed adapter as the server sees it, written again where it is gone.
 
     Where the bucket's archive is lost, what was placed from it stands: it appeared whole, and preflight sees it again.
     """
     try:
-        return placing.place(resources, version)
+        return placing.place(resources, version, name)
     except (NotFound, IntegrityError) as error:
-        name = placing.server_name(resources, version)
         placed: Path = resources.serving.adapter_dir / name
         if not placed.is_dir():
             raise

@@ -79,7 +79,7 @@ def deploy(
         raise RegistryError(f"{version.version} may not go live by itself any more: {decision.why}")
     name = placing.server_name(resources, version)
     with telemetry.step("deploy", version=version.version, adapter=name) as result:
-        path = placing.place(resources, version)
+        path = placing.place(resources, version, name)
         probes = placing.probes(resources, version)
         proofs = rollout.swap(placing.replicas(resources), name, path, probes)
         before = _before(live, version.version)
@@ -106,7 +106,8 @@ def verify(resources: Resources, deployment: Deployment) -> Deployment:
         probes = placing.probes(resources, version)
         replicas = placing.replicas(resources)
         _still_next(resources, deployment)
-        rollout.swap(replicas, deployment.adapter_name, placing.place(resources, version), probes)
+        path = placing.place(resources, version, deployment.adapter_name)
+        rollout.swap(replicas, deployment.adapter_name, path, probes)
         recorded = resources.ledger.record(dataclasses.replace(deployment, at=datetime.now(UTC)))
         if recorded.action == "rollback" and recorded.previous:
             resources.registry.revoke(

@@ -148,3 +148,9 @@ def test_after_a_rollback_it_is_the_older_one_that_must_serve(fleet: Fleet) -> N
     fleet.forgets(0)
     assert reconciling.reconcile(resources)["live"] == "v1.0"
     assert fleet.names()[0] in fleet.servers[0].replica.models()
+
+
+def test_the_names_are_those_of_the_ledger_whatever_the_configuration_says_by_now(fleet: Fleet) -> None:
+    fleet.forgets(0)
+    reconciling.reconcile(fleet.road.with_settings(serving={"adapter_prefix": "other-"}).resources)
+    assert sorted(fleet.servers[0].replica.models()[1:]) == sorted(fleet.names())
