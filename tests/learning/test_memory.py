@@ -73,15 +73,18 @@ def test_the_same_rows_a_step_in_smaller_parts(load: Any, adapter: Path, example
     assert not any("Out of memory" in note for note in whole.notes)
 
 
-def test_what_was_learned_before_memory_ran_out_is_kept(load: Any, examples: Any, tmp_path: Path):
+@pytest.mark.parametrize(("every", "resumed"), [(4, 4), (200, 0)], ids=["from a checkpoint", "from the beginning"])
+def test_what_was_learned_before_memory_ran_out_is_kept(
+    load: Any, examples: Any, tmp_path: Path, every: int, resumed: int
+):
     loaded = load(lora={"dropout": 0.0})
-    whole = train(loaded, examples, tmp_path / "whole", checkpoint_steps=4)
+    whole = train(loaded, examples, tmp_path / "whole", checkpoint_steps=every)
     short = load(lora={"dropout": 0.0})
-    # One forward pass a step: the seventh fails, the last checkpoint is that of the fourth.
+    # One forward pass a step: the seventh fails.
     with room(short, 2 * max(map(len, examples["input_ids"])), after=6) as failed:
-        metrics = train(short, examples, tmp_path / "short", checkpoint_steps=4)
+        metrics = train(short, examples, tmp_path / "short", checkpoint_steps=every)
     assert failed
-    assert (metrics.resumed_at_step, metrics.steps) == (4, whole.steps)
+    assert (metrics.resumed_at_step, metrics.steps) == (resumed, whole.steps)
     assert [loss for _, loss, _ in metrics.curve] == pytest.approx([loss for _, loss, _ in whole.curve], abs=1e-5)
 
 
