@@ -61,6 +61,7 @@ def train(
     """
     weights = lora_weights(loaded.model)
     check_trainable(loaded.model, expected=set(weights))
+    rows = Rows(examples)
     begun, strength = (
         {name: weight.detach().cpu().clone() for name, weight in weights.items()},
         penalty.strength.state(),
@@ -78,16 +79,15 @@ def train(
                 weight.copy_(begun[name])
         penalty.strength.restore(strength)
         parts, goes_on = math.ceil(training.batch_size / at_once), saved[0] if saved else resume
-        metrics = _attempt(loaded, examples, penalty, training, parts, workdir, goes_on, keep, on_log)
+        metrics = _attempt(loaded, rows, penalty, training, parts, workdir, goes_on, keep, on_log)
         return (
             metrics if parts == 1 else dataclasses.replace(metrics, notes=[*metrics.notes, _in_parts(training, parts)])
         )
 
-    longest = max((len(tokens) for tokens in examples["input_ids"]), default=0)
     return memory.shrinking(
         attempt,
         batch_size=training.batch_size,
-        what=f"train on rows of up to {longest} tokens",
+        what=f"train on rows of up to {rows.lengths.max(initial=0)} tokens",
         advice=(
             f"Set training.batch_size to 1 and training.gradient_accumulation to "
             f"{training.batch_size * training.gradient_accumulation}, with training.gradient_checkpointing; or lower "
@@ -98,7 +98,7 @@ def train(
 
 def _attempt(
     loaded: Loaded,
-    examples: Any,
+    rows: Rows,
     penalty: Regulariser,
     training: sections.Training,
     parts: int,
@@ -108,7 +108,6 @@ def _attempt(
     on_log: Callable[[dict[str, Any]], None],
 ) -> TrainingMetrics:
     """One training of `train`, each batch as `parts` micro-batches."""
-    rows = Rows(examples)
     useful = np.flatnonzero(rows.weights * rows.supervised > 0)
     if not len(useful):
         raise TrainingError(f"Expected examples with supervised tokens and a weight, found none among {len(rows)}")
