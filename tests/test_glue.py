@@ -47,6 +47,8 @@ def test_the_errors_that_a_retry_can_mend_are_these() -> None:
     declared = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
     assert {name for name, kind in declared.items() if kind.retryable} == {
         "FeedbackUnavailable",
+        "NoRoom",
+        "OutOfMemory",
         "StoreError",
         "ServingError",
     }

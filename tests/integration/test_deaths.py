@@ -121,7 +121,7 @@ def parent(live: Live) -> AdapterVersion:
     """A version that is live, so that there is something to guard."""
     live.rest.unpause(DAG)
     if (current := live.resources.ledger.current()) is None:
-        ended = learned(live, taught(live, "before the deaths", count=40))
+        ended = learned(live, taught(live, "before the deaths", count=40, lessons=13))
         current = live.resources.ledger.current()
         assert current is not None, live.states(ended.run)
     return live.resources.registry.get(current.version)
@@ -149,7 +149,7 @@ def survivor(live: Live, parent: AdapterVersion) -> Survivor:
     def begun() -> bool:
         return any(one.key not in known for one in store.list(manifest.ADAPTERS))
 
-    conf = {**taught(live, "deaths", count=40), "deploy": "approve", "epochs": EPOCHS}
+    conf = {**taught(live, "deaths", count=40, lessons=14), "deploy": "approve", "epochs": EPOCHS}
     with table_locked(live) as somebody_waits:
         run = live.trigger(conf=conf)
         kill(live, run, "turn")

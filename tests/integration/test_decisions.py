@@ -25,8 +25,8 @@ class Ended:
     before: Deployment | None
 
 
-def taught(live: Live, name: str, *, count: int, **changes: Any) -> dict[str, str]:
-    """`count` rows in a minute of their own; that minute as params."""
+def taught(live: Live, name: str, *, count: int, lessons: int, **changes: Any) -> dict[str, str]:
+    """`count` rows in a minute of their own, lessons that no other has; that minute as params."""
     start = max([week(4).end, *(version.window.end for version in live.resources.registry.versions())])
     live.add_feedback(
         [
@@ -36,7 +36,7 @@ def taught(live: Live, name: str, *, count: int, **changes: Any) -> dict[str, st
                 "conversation_id": f"{name}-{index}",
                 **changes,
             }
-            for index, row in enumerate(rows_of(3, count))
+            for index, row in enumerate(rows_of(lessons, count))
         ]
     )
     return {"window_start": start.isoformat(), "window_end": (start + timedelta(minutes=1)).isoformat()}
@@ -62,13 +62,13 @@ def published(live: Live, ended: Ended) -> AdapterVersion:
 @pytest.fixture(scope="module")
 def unasked(live: Live) -> Ended:
     """A good week with `deploy: never`."""
-    return learned(live, taught(live, "unasked", count=40), deploy="never")
+    return learned(live, taught(live, "unasked", count=40, lessons=11), deploy="never")
 
 
 @pytest.fixture(scope="module")
 def disliked(live: Live, unasked: Ended) -> Ended:
     """A week that is thin by its own measure, and without one answer that was liked: the gate cannot judge it."""
-    window = taught(live, "disliked", count=24, feedback_type="thumbs_down")
+    window = taught(live, "disliked", count=24, lessons=12, feedback_type="thumbs_down")
     return learned(live, window, min_samples=50, force="count")
 
 
@@ -125,13 +125,18 @@ def test_what_the_gate_rejects_is_published_and_not_deployed(live: Live, dislike
 
 
 def test_force_quality_deploys_it_and_the_ledger_says_who(live: Live, disliked: Ended):
-    forced = learned(live, disliked.window, force="quality")
+    proven = published(live, disliked).report.probes is not None
+    forced = started(live, disliked.window, force="quality")
+    if not proven:
+        live.asked(forced.run)
+        live.answer(forced.run, "Approve")
+    assert live.ended(forced.run) == "success", live.explain(forced.run)
     version, now = published(live, forced), live.resources.ledger.current()
     assert version == published(live, disliked)
     assert (now.version, now.run.run_id) == (version.version, forced.run)
-    assert now.decided_by == "admin, by hand, against the gate"
+    assert now.decided_by == ("admin, by hand, against the gate" if proven else "admin, by approval")
     assert now.previous == (forced.before.version if forced.before else None)
-    assert now.proven
+    assert now.proven == proven
     next_week = Window(version.window.end, version.window.end + timedelta(weeks=1))
     parent = live.resources.registry.parent_for(
         next_week, base_model=version.base_model, base_revision=None, lora=version.lora

@@ -18,11 +18,15 @@ VOTES = 30
 
 @pytest.fixture(scope="module")
 def pair(live: Live) -> Iterator[tuple[AdapterVersion, AdapterVersion]]:
-    """Two versions that are not revoked; the second one is live, deployed over the first. Reconcile runs meanwhile."""
+    """Two versions that can be proven and are not revoked; the second is live, deployed over the first.
+
+    Reconcile runs meanwhile.
+    """
     live.rest.unpause(DEPLOY)
     registry = live.resources.registry
     for number in range(4):
-        usable = [version for version in registry.versions() if not registry.revoked(version.version)]
+        versions = [version for version in registry.versions() if version.report.probes is not None]
+        usable = [version for version in versions if not registry.revoked(version.version)]
         if len(usable) >= 2:
             break
         live.add_feedback(rows_of(number))
