@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from psycopg import sql
 
 from demo import airflow
 from demo.ports import free_port
-from learning_engine.contracts import AdapterVersion
+from learning_engine.contracts import AdapterVersion, Window
 from tests.integration.conftest import Live, until, week
 from tests.integration.test_decisions import DAG
 from tests.integration.test_hand import DEPLOY
+from tests.integration.test_reconcile import deploy
 
 COUNT = 40
 # Which of a version's and a run's objects hold what users wrote.
@@ -109,6 +110,15 @@ def run(live: Live, told: Told, what: str, dag_id: str, **conf: Any) -> str:
     return live.ended(started, dag_id)
 
 
+def make_live_what_is_continued(live: Live, window: Window) -> None:
+    """Else the run's version would not descend from what earlier tests left live, and would not be deployed."""
+    registry, settings, now = live.resources.registry, live.resources.settings, live.resources.ledger.current()
+    parent = registry.parent_for(window, base_model=settings.model.base, base_revision=None, lora=live.resources.shape)
+    if parent is not None and (now is None or now.version != parent.version):
+        live.rest.unpause(DEPLOY)
+        deploy(live, parent)
+
+
 @contextmanager
 def refusing(live: Live) -> Iterator[None]:
     live.restart_model_server("--max-loras", "0")
@@ -125,6 +135,7 @@ def told(live: Live) -> Iterator[Told]:
     given, dead = connections(live), free_port()
     marked, window = rows(live)
     live.add_feedback(marked)
+    make_live_what_is_continued(live, Window(*map(datetime.fromisoformat, window.values())))
     try:
         restart_scheduler(live, found, given)
         assert run(live, found, "it succeeds", DAG, **window, force="quality") == "success"

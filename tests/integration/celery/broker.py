@@ -53,7 +53,7 @@ class Broker:
         with Redis.from_url(self.url, socket_timeout=2) as client:
             return bool(client.ping())
 
-    def unacknowledged(self) -> int:
-        """How many messages workers have taken and not ended, those of dead workers among them."""
+    def unacknowledged(self) -> set[bytes]:
+        """The messages that workers have taken and not ended, those of dead workers among them."""
         with Redis.from_url(self.url, socket_timeout=2) as client:
-            return int(client.hlen("unacked"))
+            return set(client.hkeys("unacked"))

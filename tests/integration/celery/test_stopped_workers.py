@@ -45,7 +45,7 @@ def test_a_task_that_went_down_with_a_worker_before_it_began_is_sent_again(plant
     broker, family = plant.crew.broker, plant.gpu.running.family()
     before = broker.unacknowledged()
     run = measure(plant)
-    until("the worker to take the task", lambda: broker.unacknowledged() > before, 60, pause=0.001)
+    until("the worker to take the task", lambda: broker.unacknowledged() - before, 60, pause=0.001)
     kin.signal_all(family, signal.SIGSTOP)
     plant.gpu.freeze()
     assert plant.live.states(run, FISHER) == {TASK: "queued"}
