@@ -110,9 +110,7 @@ def verify(resources: Resources, deployment: Deployment) -> Deployment:
         rollout.swap(replicas, deployment.adapter_name, path, probes)
         recorded = resources.ledger.record(dataclasses.replace(deployment, at=datetime.now(UTC)))
         if recorded.action == "rollback" and recorded.previous:
-            resources.registry.revoke(
-                recorded.previous, by=recorded.decided_by, reason=f"rolled back to {recorded.version}"
-            )
+            _revoke_left(resources, recorded, recorded.previous)
         if not version.accepted:
             # The next weeks continue what is live.
             resources.registry.vouch(version.version, by=recorded.decided_by, reason="put live against the gate")
@@ -157,6 +155,12 @@ def _still_next(resources: Resources, deployment: Deployment) -> None:
             f"Expected {deployment.previous or 'nothing'} to be live, as when {deployment.version} was loaded, found "
             f"{found}: another deployment came between; clear this run from deploy if it is still wanted."
         )
+
+
+def _revoke_left(resources: Resources, recorded: Deployment, left: str) -> None:
+    """Revoke what a rollback leaves, unless the version that it returns to continues it and has its lessons in it."""
+    if left not in [ancestor.version for ancestor in resources.registry.lineage(recorded.version)]:
+        resources.registry.revoke(left, by=recorded.decided_by, reason=f"rolled back to {recorded.version}")
 
 
 def _before(live: Deployment | None, version: str) -> tuple[str | None, str | None]:

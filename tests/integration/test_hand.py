@@ -42,7 +42,8 @@ def test_deploy_by_hand_then_roll_back(live: Live):
     assert live.ended(run, DEPLOY) == "success", live.explain(run, DEPLOY)
     assert ledger.current().version == before.version
     assert ledger.current().action == "rollback"
-    assert registry.revoked(first) is not None
+    assert [version.version for version in registry.lineage(before.version)][-1] == first
+    assert registry.revoked(first) is None, "what is live again continues it"
 
 
 def test_an_unknown_version_fails_at_once(live: Live):

@@ -141,6 +141,19 @@ def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(ro
         release.choose(road.resources, action="rollback", version=None)
 
 
+def test_a_rollback_from_an_ancestor_leaves_the_chain_whole(road: Road):
+    road.teach(0, 1, 2)
+    first, second = (road.serve(road.learn(week(number)), run_id=str(number)).version for number in range(2))
+    road.serve(road.resources.registry.get(str(first)), run_id="a look back", by_hand=True)
+    target = release.choose(road.resources, action="rollback", version=None)
+    done = road.serve(target, run_id="back", action="rollback", by_hand=True)
+    assert (done.version, done.previous) == (second, first)
+    assert road.resources.registry.revoked(str(first)) is None, "what is live again continues it"
+    after = road.learn(week(2))
+    assert after.parent == second
+    assert release.may_deploy(road.resources, after, force=False).deploy
+
+
 def test_deploying_the_live_version_again_gives_a_restarted_replica_its_adapter_back(road: Road):
     road.teach(0, 1)
     for number in range(2):
