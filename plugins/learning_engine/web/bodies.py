@@ -1,0 +1,58 @@
+"""What the REST API takes: bodies and queries with their bounds. An unknown field is refused."""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+# As `registry.manifest` reads them.
+Version = Annotated[str, Field(pattern=r"^v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$", examples=["v1.3"])]
+Note = Annotated[str, Field(max_length=500, description="Shown with the DAG run in Airflow.")]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WindowBody(Body):
+    """A half-open interval [start, end) of feedback; both with a time zone."""
+
+    start: AwareDatetime = Field(examples=["2026-11-09T02:00:00Z"])
+    end: AwareDatetime = Field(examples=["2026-11-16T02:00:00Z"])
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "WindowBody":
+        if self.start >= self.end:
+            raise ValueError("expected start before end")
+        return self
+
+
+class TrainBody(Body):
+    """One run of the weekly DAG. What is left out is as configured; without a window it is the last complete interval."""
+
+    window: WindowBody | None = None
+    min_samples: int | None = Field(None, ge=1, le=100_000_000, description="Fewer rows than this: nothing is trained.")
+    ewc_lambda: float | None = Field(None, ge=0, le=1e9, description="How firmly earlier lessons are held; 0: no EWC.")
+    epochs: float | None = Field(None, gt=0, le=1000, description="Passes over the window's rows.")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="Peak learning rate of AdamW.")
+    base_model: str | None = Field(None, min_length=1, max_length=500, description="Another one: a new major version.")
+    deploy: Literal["auto", "approve", "never"] | None = Field(
+        None, description="auto: what the gate accepts goes live. approve: a person decides. never: publish only."
+    )
+    force: Literal["none", "count", "quality"] = Field(
+        "none", description="count: train however few samples there are. quality: deploy what the gate rejects, too."
+    )
+    note: Note | None = None
+
+
+class FisherBody(Body):
+    """Fisher information of a version, measured anew; without a window on the version's own."""
+
+    version: Version
+    window: WindowBody | None = None
+    note: Note | None = None
+
+
+class ActBody(Body):
+    """Why somebody deploys or rolls back."""
+
+    note: Note | None = None
