@@ -118,6 +118,25 @@ class TrainingMetrics(Record):
     predicted_kl: float | None = None
     notes: list[str] = field(default_factory=list)
     replayed: int = 0
+    device_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingProgress(Record):
+    """What a training tells of itself while it runs. Losses as in `TrainingMetrics`, means since the point before;
+    `curve` has (step, task loss, EWC loss)."""
+
+    step: int
+    of: int
+    task_loss: float
+    ewc_loss: float
+    learning_rate: float
+    tokens_per_second: float
+    eta_seconds: float
+    gpu_utilisation: float | None
+    peak_memory_bytes: int
+    curve: list[tuple[int, float, float]]
+    updated_at: datetime
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from learning_engine.contracts import AdapterVersion, Deployment, Window
+from learning_engine.contracts import AdapterVersion, Deployment, TrainingProgress, Window
 from learning_engine.registry.draft import Revocation, Vouch
 
 
@@ -127,22 +127,6 @@ class DeploymentAt(Answer):
     time: datetime
     version: str | None
     deployment: Deployment | None
-
-
-class TrainingProgress(Answer):
-    """What a training tells of itself, a few seconds old at most while it runs. `curve`: step, task loss, EWC loss."""
-
-    step: int
-    of: int
-    share: float = Field(ge=0, le=1)
-    task_loss: float
-    ewc_loss: float
-    learning_rate: float
-    tokens_per_second: float
-    eta_seconds: float
-    gpu_utilisation: float | None
-    curve: list[tuple[int, float, float]]
-    updated_at: datetime
 
 
 class TaskState(Answer):
