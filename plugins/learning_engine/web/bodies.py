@@ -27,7 +27,7 @@ class WindowBody(Body):
 
 
 class TrainBody(Body):
-    """One run of the weekly DAG. What is left out is as configured; without a window it is the last complete interval."""
+    """One run of the weekly DAG. What is left out is as configured; no window is the last complete interval."""
 
     window: WindowBody | None = None
     min_samples: int | None = Field(None, ge=1, le=100_000_000, description="Fewer rows than this: nothing is trained.")
