@@ -97,6 +97,7 @@ class TrainingMetrics(Record):
     `replayed` of the `examples` come from earlier windows' reservoirs.
     `ewc_loss` is the penalty at the last step, λ included, and `ewc_lambda` its λ; `predicted_kl` is what the penalty
     says of the KL from a guarded version to the candidate, the mean over the guarded ones, in nats per token.
+    `device_memory_bytes` is what the training may take of the GPU's memory, None on a CPU.
     """
 
     task_loss: float

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from learning_engine import archive, guarding, room, telemetry
+from learning_engine import archive, guarding, reporting, room, telemetry
 from learning_engine.contracts import Candidate, Dataset, FisherRecord, TrainingMetrics
 from learning_engine.errors import IntegrityError, StoreError
-from learning_engine.registry import card
+from learning_engine.registry import card, manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.resources import Resources, adapter_of, candidate_key, workspace
 
@@ -80,7 +80,7 @@ def _require_room(resources: Resources, loaded: "Loaded", fisher: FisherRecord, 
 def spooled(resources: Resources, run_key: str) -> Candidate | None:
     """The candidate that an earlier try could only keep on this worker's disk, now staged; None where there is none."""
     directory = _spool(resources, run_key)
-    record = directory / "candidate.json"
+    record = directory / manifest.CANDIDATE
     if not record.is_file():
         return None
     candidate = Candidate.from_json(json.loads(record.read_text()))
@@ -141,7 +141,7 @@ def _fit(
     earlier: list[Path],
 ) -> TrainingMetrics:
     from learning_engine.feedback.dataset import encode
-    from learning_engine.learning import ewc, trainer
+    from learning_engine.learning import checkpoint, ewc, memory, trainer
 
     settings, work = resources.settings, snapshot.parent
     rows = _with_replayed(resources, snapshot, earlier)
@@ -150,18 +150,25 @@ def _fit(
     # What another try replayed may have been swept since: its checkpoints are of another training.
     checkpoints = f"checkpoints-{archive.sha256_file(rows)[:16]}/" if replays else "checkpoints/"
     guarded = guarding.load(resources, fisher, work / "fisher.safetensors") if fisher.uri else None
-    metrics = trainer.train(
-        loaded,
-        encoded.examples,
-        ewc.around(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
-        settings.training,
-        workdir=work / "trainer",
-        resume=_checkpoint(resources, candidate_key(dataset.run_key, checkpoints), work),
-        on_checkpoint=partial(_keep_checkpoint, resources, candidate_key(dataset.run_key, checkpoints)),
-        on_log=lambda fields: telemetry.event("train.progress", run_key=dataset.run_key, **fields),
+    resume = _checkpoint(resources, candidate_key(dataset.run_key, checkpoints), work)
+    curve = checkpoint.curve(resume) if resume else []
+    with reporting.Reporter(resources.store, dataset.run_key, curve) as reporter:
+        metrics = trainer.train(
+            loaded,
+            encoded.examples,
+            ewc.around(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
+            settings.training,
+            workdir=work / "trainer",
+            resume=resume,
+            on_checkpoint=partial(_keep_checkpoint, resources, candidate_key(dataset.run_key, checkpoints)),
+            on_log=reporter.tell,
+        )
+    return dataclasses.replace(
+        metrics,
+        dropped=encoded.dropped,
+        replayed=sum(row >= dataset.rows for row in encoded.examples["row"]) if replays else 0,
+        device_memory_bytes=memory.share_bytes(loaded.device, settings.worker.gpu_memory_fraction),
     )
-    replayed = sum(row >= dataset.rows for row in encoded.examples["row"]) if replays else 0
-    return dataclasses.replace(metrics, dropped=encoded.dropped, replayed=replayed)
 
 
 def _checkpoint(resources: Resources, prefix: str, work: Path) -> Path | None:
@@ -206,13 +213,13 @@ def _stage(resources: Resources, candidate: Candidate, packed: Path) -> None:
     """Archive, then record: the record is what a retry looks for."""
     try:
         resources.store.put_file(resources.store.key(candidate.uri), packed)
-        resources.store.put_json(candidate_key(candidate.run_key, "candidate.json"), candidate.to_json())
+        resources.store.put_json(candidate_key(candidate.run_key, manifest.CANDIDATE), candidate.to_json())
     except StoreError as error:
         directory = _spool(resources, candidate.run_key)
         if packed.parent != directory:
             directory.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(packed, directory / ARCHIVE)
-            (directory / "candidate.json").write_text(json.dumps(candidate.to_json()))
+            (directory / manifest.CANDIDATE).write_text(json.dumps(candidate.to_json()))
         raise StoreError(
             f"{str(error).rstrip('.')}. The trained candidate is safe in {directory} on this worker; the next try on "
             "it continues there."

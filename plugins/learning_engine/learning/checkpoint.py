@@ -12,6 +12,7 @@ from typing import Any
 
 from learning_engine.errors import TrainingError
 from learning_engine.learning import adapter
+from learning_engine.learning.progress import curve_of
 
 STATE, STRENGTH = "trainer_state.json", "ewc.json"
 FILES = (adapter.WEIGHTS, adapter.CONFIG, STRENGTH, "optimizer.pt", "scheduler.pt", "rng_state.pth", STATE)
@@ -36,6 +37,11 @@ def check(directory: Path, *, steps: int) -> None:
 def strength(directory: Path) -> dict[str, float]:
     """λ, and what it is found from, at the checkpoint."""
     return _read(directory, STRENGTH)
+
+
+def curve(directory: Path) -> list[tuple[int, float, float]]:
+    """The points (step, task loss, EWC loss) of the training up to the checkpoint."""
+    return curve_of(_read(directory, STATE).get("log_history", []))
 
 
 def _read(directory: Path, name: str) -> dict[str, Any]:

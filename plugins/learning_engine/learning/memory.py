@@ -27,6 +27,13 @@ def limit(fraction: float) -> None:
         torch.cuda.set_per_process_memory_fraction(fraction, device)
 
 
+def share_bytes(device: torch.device, fraction: float) -> int | None:
+    """What `limit` leaves to this process of the memory of `device`; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    return int(torch.cuda.get_device_properties(device).total_memory * fraction)
+
+
 def shrinking(attempt: Callable[[int], R], *, batch_size: int, what: str, advice: str) -> R:
     """What `attempt` returns for `batch_size` rows at once, or for half as many each time it runs out of memory.
 

@@ -63,6 +63,8 @@ class Progress:
                 "learning_rate": learning_rate,
                 "tokens_per_second": round(self.tokens / seconds, 1),
                 "eta_seconds": round((self._steps - step) * seconds / max(1, step - self.started_at), 1),
+                "gpu_utilisation": utilisation,
+                "peak_memory_bytes": peak_memory_bytes(self._device),
             }
         )
         return {"task_loss": task, "ewc_loss": penalty}
@@ -75,6 +77,11 @@ class Progress:
 
     def mean_utilisation(self) -> float | None:
         return sum(self._utilisation) / len(self._utilisation) if self._utilisation else None
+
+
+def curve_of(history: list[dict[str, Any]]) -> list[tuple[int, float, float]]:
+    """The points (step, task loss, EWC loss) in the log of a transformers Trainer."""
+    return [(point["step"], point["task_loss"], point["ewc_loss"]) for point in history if "task_loss" in point]
 
 
 def thin(curve: list[tuple[int, float, float]]) -> list[tuple[int, float, float]]:

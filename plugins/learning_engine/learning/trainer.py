@@ -31,7 +31,7 @@ from learning_engine.learning.ewc import Regulariser
 from learning_engine.learning.hooks import Hooks
 from learning_engine.learning.model import Loaded, check_trainable, lora_weights, save_adapter
 from learning_engine.learning.objectives import Objective, choose
-from learning_engine.learning.progress import Progress, peak_memory_bytes, thin
+from learning_engine.learning.progress import Progress, curve_of, peak_memory_bytes, thin
 
 
 def train(
@@ -47,7 +47,7 @@ def train(
 ) -> TrainingMetrics:
     """Train the adapter of `loaded` in place and leave the model in eval mode.
 
-    `on_log` gets step, of, task_loss, ewc_loss, learning_rate, tokens_per_second and eta_seconds every `log_steps`;
+    `on_log` gets the fields of TrainingProgress but curve and updated_at every `log_steps` and at the last step;
     `on_checkpoint` each whole checkpoint's directory, which lies under `workdir` until the next one replaces it.
     `resume` is such a directory, wherever it lies now; training goes on as if it had never stopped. The last step is
     no checkpoint: what follows it is the candidate. Tokens, seconds and peak memory are those of this call; task_loss
@@ -144,7 +144,7 @@ def _attempt(
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         finally:
             trainer.leave_model_as_found()
-    curve = thin([(p["step"], p["task_loss"], p["ewc_loss"]) for p in trainer.state.log_history if "task_loss" in p])
+    curve = thin(curve_of(trainer.state.log_history))
     return TrainingMetrics(
         task_loss=curve[-1][1],
         ewc_loss=progress.last_penalty(),

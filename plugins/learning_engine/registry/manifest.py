@@ -19,6 +19,8 @@ LEDGER, CURRENT = "deployments/ledger/", "deployments/current.json"
 # name of a claim goes on with the run key.
 ARCHIVE, CARD, CLAIM, PROBES = "adapter.tar.gz", "README.md", "claim-", "probes.json"
 METADATA, REVOKED, SWEPT, VOUCHED = "metadata.json", "revoked.json", "swept.json", "vouched.json"
+# Below runs/<run key>/: what makes a training's candidate whole, and what the training tells while it runs.
+CANDIDATE, PROGRESS = "candidate.json", "progress.json"
 # Below fisher/<version>/: names the newest measurement among the files beside it.
 FISHER_RECORD = "fisher.json"
 
