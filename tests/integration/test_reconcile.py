@@ -75,7 +75,9 @@ def test_a_version_that_users_like_less_is_rolled_back(live: Live, pair: tuple[A
     assert (entry.action, entry.previous, entry.proven) == ("rollback", second.version, True)
     assert entry.decided_by.startswith("the watch: thumbs down rose from 0.0% of 30 votes")
     assert entry.run.dag_id == RECONCILE
-    assert live.resources.registry.revoked(second.version).by == entry.decided_by
+    # Written after the ledger's entry.
+    revocation = until("the revocation", lambda: live.resources.registry.revoked(second.version), 60)
+    assert revocation.by == entry.decided_by
 
 
 def voted(live: Live, name: str, start: datetime, end: datetime, thumb: str) -> None:
