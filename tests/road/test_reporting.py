@@ -1,0 +1,153 @@
+"""What a training tells of itself while it runs: in the bucket, at no cost to the training."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from learning_engine import reporting
+from learning_engine.contracts import Dataset, TrainingProgress
+from learning_engine.registry import upkeep
+from learning_engine.resources import candidate_key
+from tests.road import test_retries
+from tests.road.conftest import Road
+from tests.road.test_retries import killed_at, prepare, refused, train
+
+SLOW_SECONDS = 2.0
+small, events = test_retries.small, test_retries.events
+
+
+def progress(road: Road, dataset: Dataset) -> TrainingProgress:
+    return road.resources.store.get_record(candidate_key(dataset.run_key, "progress.json"), TrainingProgress)
+
+
+def fields(step: int) -> dict[str, Any]:
+    """What `trainer.train` hands to `on_log`."""
+    losses = {"task_loss": 1.0 / step, "ewc_loss": 0.1 * step, "learning_rate": 1e-3}
+    pace = {"tokens_per_second": 100.0, "eta_seconds": 5.0, "gpu_utilisation": None, "peak_memory_bytes": 7}
+    return {"step": step, "of": 1000, **losses, **pace}
+
+
+@contextmanager
+def writes(road: Road, *, slowed: float = 0.0) -> Iterator[list[int]]:
+    """The steps of the updates that the store was given, each after `slowed` seconds."""
+    steps: list[int] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        if params["url_path"].endswith("progress.json"):
+            time.sleep(slowed)
+            steps.append(json.loads(params["body"].getvalue())["step"])
+
+    hooks = road.resources.store.client.meta.events
+    hooks.register("before-call.s3.PutObject", note)
+    try:
+        yield steps
+    finally:
+        hooks.unregister("before-call.s3.PutObject", note)
+
+
+def test_the_bucket_says_how_far_a_training_is(small: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "INTERVAL_SECONDS", 0.0)
+    dataset = prepare(small)
+    with writes(small) as steps:
+        candidate = train(small, dataset)
+    found = progress(small, dataset)
+    assert steps[0] == 1
+    assert steps == sorted(set(steps))
+    assert (found.step, found.of, found.eta_seconds) == (8, 8, 0.0)
+    assert found.curve == candidate.training.curve
+    assert (found.task_loss, found.ewc_loss) == found.curve[-1][1:]
+    assert found.peak_memory_bytes > 50 * 1024**2
+    assert timedelta(0) < datetime.now(UTC) - found.updated_at < timedelta(minutes=1)
+    assert candidate.training.device_memory_bytes is None, "there is no GPU"
+
+
+def test_updates_come_every_few_seconds_and_at_the_last_step(small: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "INTERVAL_SECONDS", 600.0)
+    dataset = prepare(small)
+    with writes(small) as steps:
+        train(small, dataset)
+    assert steps == [1, 8]
+
+
+def test_after_a_retry_the_curve_goes_on_from_the_checkpoint(
+    small: Road, events: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "INTERVAL_SECONDS", 0.0)
+    dataset = prepare(small)
+    with killed_at(8):
+        train(small, dataset)
+    assert [step for step, _, _ in progress(small, dataset).curve] == list(range(1, 8))
+    before = progress(small, dataset).curve
+    candidate = train(small, dataset)
+    assert candidate.training.resumed_at_step == 6
+    found = progress(small, dataset).curve
+    assert found == candidate.training.curve
+    assert found[:6] == before[:6]
+    assert [step for step, _, _ in found] == list(range(1, 9))
+
+
+def test_a_training_that_goes_back_to_a_checkpoint_draws_its_curve_anew_from_there(road: Road) -> None:
+    with reporting.Reporter(road.resources.store, "run", [(1, 2.0, 0.0), (2, 1.5, 0.0)]) as reporter:
+        for step in (3, 4, 5, 3, 4):
+            reporter.tell(fields(step))
+    found = road.resources.store.get_record(candidate_key("run", "progress.json"), TrainingProgress)
+    assert [step for step, _, _ in found.curve] == [1, 2, 3, 4]
+
+
+def test_a_long_curve_is_thinned(road: Road) -> None:
+    with reporting.Reporter(road.resources.store, "run", []) as reporter:
+        for step in range(1, 1001):
+            reporter.tell(fields(step))
+    found = road.resources.store.get_record(candidate_key("run", "progress.json"), TrainingProgress)
+    assert (len(found.curve), found.curve[-1][0]) == (200, 1000)
+
+
+def test_a_slow_store_costs_updates_and_no_time(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "INTERVAL_SECONDS", 0.0)
+    with writes(road, slowed=SLOW_SECONDS) as steps:
+        with reporting.Reporter(road.resources.store, "run", []) as reporter:
+            began = time.perf_counter()
+            for step in range(1, 201):
+                reporter.tell(fields(step))
+            told = time.perf_counter() - began
+        ended = time.perf_counter() - began
+    assert told < SLOW_SECONDS / 4, "200 steps did not wait for a single write"
+    assert steps == [1, 200], "while one is under way others are dropped, and the last one is written"
+    assert ended < 2 * SLOW_SECONDS + 1
+
+
+def test_a_store_that_never_answers_is_left_behind(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "PATIENCE_SECONDS", 0.2)
+    answer = threading.Event()
+    monkeypatch.setattr(road.resources.store, "put_json", lambda *_: answer.wait())
+    began = time.perf_counter()
+    with reporting.Reporter(road.resources.store, "run", []) as reporter:
+        reporter.tell(fields(1))
+        reporter.tell(fields(2))
+    assert time.perf_counter() - began < 2
+    answer.set()
+
+
+def test_a_store_that_takes_no_update_costs_the_update_and_not_the_training(small: Road, events: Any) -> None:
+    dataset = prepare(small)
+    with refused(small, "progress.json"):
+        candidate = train(small, dataset)
+    assert events("train.progress_lost") == 2
+    assert candidate.training.steps == 8
+    assert not small.resources.store.exists(candidate_key(dataset.run_key, "progress.json"))
+
+
+def test_retention_takes_it_with_its_run_and_the_audit_does_not_mind_it(small: Road) -> None:
+    dataset, r = prepare(small), small.resources
+    train(small, dataset)
+    assert upkeep.audit(r.store, r.registry) == []
+    later = datetime.now(UTC) + timedelta(days=r.settings.retention.runs_days + 1)
+    upkeep.sweep(r.store, r.registry, r.ledger, r.settings.retention, now=later)
+    assert not r.store.exists(candidate_key(dataset.run_key, "progress.json"))
+    assert upkeep.audit(r.store, r.registry) == []
