@@ -13,6 +13,7 @@ Tries of the same work share one mark and one number: what they write there is t
 """
 
 import re
+from collections.abc import Iterable
 
 from learning_engine import telemetry
 from learning_engine.errors import IntegrityError
@@ -29,9 +30,14 @@ Listing = dict[VersionNumber, set[str]]
 
 
 def listing_of(store: Store) -> Listing:
+    return listed(stored.key for stored in store.list(manifest.ADAPTERS))
+
+
+def listed(keys: Iterable[str]) -> Listing:
+    """The listing that `keys` of the bucket make; those of other objects are passed over."""
     listing: Listing = {}
-    for stored in store.list(manifest.ADAPTERS):
-        if match := _OBJECT.fullmatch(stored.key):
+    for key in keys:
+        if match := _OBJECT.fullmatch(key):
             listing.setdefault(VersionNumber.parse(match["version"]), set()).add(match["name"])
     return listing
 

@@ -20,10 +20,11 @@ TRIES = 16
 
 
 class Ledger:
-    """The deployments in one store."""
+    """The deployments in one store; safe to share among threads."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._read: dict[str, Deployment] = {}
 
     def record(self, deployment: Deployment) -> Deployment:
         """Append a decision and move the pointer; returns the entry as it stands.
@@ -56,12 +57,18 @@ class Ledger:
     def entries(self) -> list[Deployment]:
         """Every decision, newest first."""
         with ThreadPoolExecutor(THREADS) as pool:
-            return list(pool.map(self._read, reversed(self._keys())))
+            return list(pool.map(self.entry, reversed(self._keys())))
+
+    def entry(self, key: str) -> Deployment:
+        """The decision under `key`. Entries never change, so they are read once."""
+        if key not in self._read:
+            self._read[key] = self.store.get_record(key, Deployment)
+        return self._read[key]
 
     def at(self, time: datetime) -> Deployment | None:
         """The decision that was in force at `time`, None before the first."""
         earlier = [key for key in self._keys() if manifest.ledger_time(key) <= time]
-        return self._read(earlier[-1]) if earlier else None
+        return self.entry(earlier[-1]) if earlier else None
 
     def rollback_target(self) -> str | None:
         """The version that was live before the current one and is not revoked; None where only the base model is left.
@@ -82,13 +89,10 @@ class Ledger:
 
     def _newest(self) -> Deployment | None:
         keys = self._keys()
-        return self._read(keys[-1]) if keys else None
+        return self.entry(keys[-1]) if keys else None
 
     def _keys(self) -> list[str]:
         return sorted(stored.key for stored in self.store.list(manifest.LEDGER))
-
-    def _read(self, key: str) -> Deployment:
-        return self.store.get_record(key, Deployment)
 
     def _lags(self, newest: Deployment) -> bool:
         """Never true of a pointer that somebody has moved on meanwhile. One that cannot be read is written anew."""
