@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     retention: sections.Retention = sections.Retention()
     serving: sections.Serving = sections.Serving()
     watch: sections.Watch = sections.Watch()
+    web: sections.Web = sections.Web()
     deploy: Literal["auto", "approve", "never"] = "auto"
 
     @classmethod

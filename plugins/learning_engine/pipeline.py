@@ -5,7 +5,10 @@ and a step that finds its own result there returns it.
 """
 
 import dataclasses
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from learning_engine import archive, guarding, judging, staging, telemetry
 from learning_engine.config import digest
@@ -16,32 +19,17 @@ from learning_engine.registry.store import NotFound
 from learning_engine.report import Report
 from learning_engine.resources import Resources, candidate_key, read_window, workspace
 
+if TYPE_CHECKING:
+    from learning_engine.feedback.snapshot import Counts
+
 
 def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
-    """The window's feedback as a cleaned snapshot in the bucket.
-
-    With `widen` and `window.carry_over` a week that was too thin or rejected is not lost: the window starts where the
-    parent's ended, or before the first version with what was rejected, or as far back as is allowed where it is thin.
-    """
-    settings, asked = resources.settings, window
+    """The window's feedback as a cleaned snapshot in the bucket; `widen` as in `survey`."""
+    asked = window
     with telemetry.step("extract", window=str(window)) as result, workspace() as work:
-        parent, passed_over = resources.registry.continuable(
-            resources.registry.parent_for(
-                window,
-                base_model=settings.model.base,
-                base_revision=settings.model.revision,
-                lora=resources.shape,
-            )
-        )
-        carries = widen and settings.window.carry_over
-        earliest = window.start - timedelta(days=settings.window.max_days)
-        if carries:
-            window = Window(max(_undone(resources, window, parent), earliest), window.end)
         snapshot, quarantine = work / "dataset.parquet", work / "quarantine.parquet"
-        counts = read_window(resources, window, snapshot, quarantine=quarantine)
-        if carries and parent is None and counts.rows < settings.feedback.min_samples:
-            window = Window(earliest, window.end)
-            counts = read_window(resources, window, snapshot, quarantine=quarantine)
+        found = survey(resources, window, snapshot, widen=widen, quarantine=quarantine)
+        parent, window, counts = found.parent, found.window, found.counts
         run_key = _run_key(resources, window, archive.sha256_file(snapshot), parent)
         key = candidate_key(run_key, "dataset.parquet")
         sha256 = resources.store.put_file(key, snapshot)
@@ -56,12 +44,47 @@ def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
             sha256=sha256,
             asked=asked,
             quarantine_uri=resources.store.uri(aside) if counts.quarantined else None,
-            passed_over=passed_over,
+            passed_over=found.passed_over,
             **dataclasses.asdict(counts),
         )
-        result.update(window=str(window), parent=dataset.parent, rows=counts.rows, passed_over=passed_over)
+        result.update(window=str(window), parent=dataset.parent, rows=counts.rows, passed_over=found.passed_over)
         result.update(dropped=counts.dropped, quarantined=counts.quarantined)
         return dataset
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a run over a window starts from. `window` may have been widened; `passed_over` as in `Dataset`."""
+
+    parent: AdapterVersion | None
+    passed_over: list[str]
+    window: Window
+    counts: "Counts"
+
+
+def survey(
+    resources: Resources, window: Window, snapshot: Path, *, widen: bool, quarantine: Path | None = None
+) -> Survey:
+    """Find the parent and read the feedback to the Parquet file `snapshot`; leaves the bucket alone.
+
+    With `widen` and `window.carry_over` a week that was too thin or rejected is not lost: the window starts where the
+    parent's ended, or before the first version with what was rejected, or as far back as is allowed where it is thin.
+    """
+    settings = resources.settings
+    parent, passed_over = resources.registry.continuable(
+        resources.registry.parent_for(
+            window, base_model=settings.model.base, base_revision=settings.model.revision, lora=resources.shape
+        )
+    )
+    carries = widen and settings.window.carry_over
+    earliest = window.start - timedelta(days=settings.window.max_days)
+    if carries:
+        window = Window(max(_undone(resources, window, parent), earliest), window.end)
+    counts = read_window(resources, window, snapshot, quarantine=quarantine)
+    if carries and parent is None and counts.rows < settings.feedback.min_samples:
+        window = Window(earliest, window.end)
+        counts = read_window(resources, window, snapshot, quarantine=quarantine)
+    return Survey(parent, passed_over, window, counts)
 
 
 def _undone(resources: Resources, window: Window, parent: AdapterVersion | None) -> datetime:

@@ -1,4 +1,4 @@
-"""Makes the package known to Airflow: it stands under Admin → Plugins, with its version.
+"""Makes the package known to Airflow: the REST API, the page in the navigation, the version under Admin → Plugins.
 
 The only file below plugins/ that Airflow executes by itself (plugins/.airflowignore): absolute imports, nothing heavy.
 """
@@ -6,7 +6,15 @@ The only file below plugins/ that Airflow executes by itself (plugins/.airflowig
 from airflow.plugins_manager import AirflowPlugin
 
 import learning_engine
+from learning_engine.web.lazy import PREFIX, LazyApp
+
+TITLE = "Learning Engine"
 
 
 class LearningEnginePlugin(AirflowPlugin):  # type: ignore[misc]
     name = f"learning_engine {learning_engine.__version__}"
+    fastapi_apps = [{"app": LazyApp(), "url_prefix": PREFIX, "name": TITLE}]  # noqa: RUF012
+    external_views = [  # noqa: RUF012
+        {"name": TITLE, "href": f"{PREFIX}/page/", "url_route": "learning-engine", "destination": "nav"},
+        {"name": TITLE, "href": f"{PREFIX}/page/", "url_route": "learning-engine-dag", "destination": "dag"},
+    ]

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -238,3 +238,7 @@ class Serving(Section):
     request_timeout_seconds: float = Field(60, gt=0, le=3600)
     load_timeout_seconds: float = Field(120, gt=0, le=3600)
     drain_seconds: float = Field(120, ge=0, le=86_400)
+
+
+class Web(Section):
+    token: Annotated[SecretStr, Field(min_length=16)] | None = None

@@ -1,4 +1,4 @@
-"""Which window a DAG run is about, and whose turn it is. Called by the tasks, and by nothing else.
+"""Which window a DAG run is about, and whose turn it is. Called by the tasks, and by web.preflight.
 
 A run's window is its params', else its data interval, else what the schedule gives for `run_after`: runs started by
 `airflow dags trigger`, by REST with `logical_date: null` or by an asset have no data interval at all.
@@ -59,6 +59,16 @@ def of_run(run: DagRun, params: Mapping[str, Any], dag: Dag) -> RunWindow:
     return RunWindow(window, explicit=True)
 
 
+def last_complete(moment: datetime, dag: Dag) -> Window:
+    """The last interval of the schedule that is over at `moment`."""
+    import pendulum
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+    timetable = CronDataIntervalTimetable(dag.schedule, timezone=pendulum.timezone(dag.timezone))
+    interval = timetable.infer_manual_data_interval(run_after=pendulum.instance(moment))
+    return Window(interval.start, interval.end)
+
+
 def earlier_active_runs(run: DagRun, window: Window, dag_id: str, dag: Dag) -> list[str]:
     """The ids of the active runs of this DAG whose windows end at or before this one's start.
 
@@ -83,12 +93,7 @@ def _scheduled(run: DagRun, dag: Dag) -> Window:
     start, end = run.data_interval_start, run.data_interval_end
     if start is not None and end is not None and start < end:
         return Window(start, end)
-    import pendulum
-    from airflow.timetables.interval import CronDataIntervalTimetable
-
-    timetable = CronDataIntervalTimetable(dag.schedule, timezone=pendulum.timezone(dag.timezone))
-    interval = timetable.infer_manual_data_interval(run_after=pendulum.instance(run.run_after))
-    return Window(interval.start, interval.end)
+    return last_complete(run.run_after, dag)
 
 
 def _instant(value: object) -> datetime:

@@ -54,8 +54,21 @@ class Health(Answer):
     checks: list[Check]
 
 
+class May(Answer):
+    train: bool
+    fisher: bool
+    deploy: bool
+
+
+class Me(Answer):
+    """Who is signed in, and what they may start."""
+
+    name: str
+    may: May
+
+
 class RunAccepted(Answer):
-    """A DAG run that Airflow has taken; `status` is where this API tells how it goes, `airflow` its page there."""
+    """A DAG run that Airflow has taken; `status` is where it is told how it goes, `airflow` its page there."""
 
     dag_id: str
     run_id: str
@@ -97,6 +110,7 @@ class AdapterPage(Answer):
     limit: int
     offset: int
     items: list[AdapterSummary]
+    unreadable: list[str] = Field(description="Versions whose metadata cannot be read: see the daily audit.")
 
 
 class AdapterDetail(Answer):
@@ -119,6 +133,9 @@ class DeploymentPage(Answer):
     limit: int
     offset: int
     items: list[Deployment]
+    rollback_target: str | None = Field(
+        description="The version that a rollback would return to; None where only the base model is left."
+    )
 
 
 class DeploymentAt(Answer):

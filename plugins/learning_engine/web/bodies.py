@@ -1,5 +1,6 @@
 """What the REST API takes: bodies and queries with their bounds. An unknown field is refused."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -23,6 +24,8 @@ class WindowBody(Body):
     def _in_order(self) -> "WindowBody":
         if self.start >= self.end:
             raise ValueError("expected start before end")
+        if self.end > datetime.now(UTC):
+            raise ValueError("expected a window that is over: feedback that comes in later would never be read")
         return self
 
 

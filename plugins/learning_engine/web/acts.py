@@ -1,0 +1,99 @@
+"""What people start: each act is a run of the DAG that does the work."""
+
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from learning_engine.web.adapters import unknown
+from learning_engine.web.airflow import AirflowApi, OpenAirflow
+from learning_engine.web.answers import May, Me, RunAccepted
+from learning_engine.web.auth import Actor, may_run, reader
+from learning_engine.web.backend import Backend, OpenBackend
+from learning_engine.web.bodies import ActBody, FisherBody, TrainBody, Version, WindowBody
+from learning_engine.web.problems import Refused, responses
+
+router = APIRouter(tags=["acts"], responses=responses(401, 403, 409, 422))
+# The settings that a run may have of its own, and `force`.
+PARAMS = ("min_samples", "ewc_lambda", "epochs", "learning_rate", "base_model", "deploy", "force")
+NO_NOTE = ActBody()
+
+
+@router.post("/train", status_code=202, dependencies=[Depends(Actor("weekly"))])
+async def train(request: Request, airflow: OpenAirflow, backend: OpenBackend, body: TrainBody) -> RunAccepted:
+    """Start a run of the weekly DAG over a window, with settings of its own where they are given."""
+    conf = body.model_dump(include=set(PARAMS), exclude_none=True) | _window(body.window)
+    return await _start(request, airflow, backend.dag_id("weekly"), conf, body.note)
+
+
+@router.post("/fisher/calculate", status_code=202, dependencies=[Depends(Actor("fisher"))], responses=responses(404))
+async def calculate_fisher(
+    request: Request, airflow: OpenAirflow, backend: OpenBackend, body: FisherBody
+) -> RunAccepted:
+    """Measure a version's Fisher information anew."""
+    await run_in_threadpool(_require, backend, body.version)
+    conf = {"version": body.version} | _window(body.window)
+    return await _start(request, airflow, backend.dag_id("fisher"), conf, body.note)
+
+
+@router.post(
+    "/adapters/{version}/deploy", status_code=202, dependencies=[Depends(Actor("deploy"))], responses=responses(404)
+)
+async def deploy(
+    request: Request, airflow: OpenAirflow, backend: OpenBackend, version: Version, body: ActBody = NO_NOTE
+) -> RunAccepted:
+    """Put a version live, whatever the gate said of it."""
+    await run_in_threadpool(_require, backend, version)
+    conf = {"action": "deploy", "version": version}
+    return await _start(request, airflow, backend.dag_id("deploy"), conf, body.note)
+
+
+@router.post("/rollback", status_code=202, dependencies=[Depends(Actor("deploy"))])
+async def rollback(
+    request: Request, airflow: OpenAirflow, backend: OpenBackend, body: ActBody = NO_NOTE
+) -> RunAccepted:
+    """Return to the version that was live before, and revoke the one that is."""
+    if await run_in_threadpool(lambda: backend.resources().ledger.rollback_target()) is None:
+        raise Refused(409, "Expected an earlier deployment to roll back to, found none in the ledger.")
+    return await _start(request, airflow, backend.dag_id("deploy"), {"action": "rollback"}, body.note)
+
+
+@router.get("/me", tags=["me"])
+def me(request: Request, backend: OpenBackend, user: Annotated[Any, Depends(reader)]) -> Me:
+    """Who is signed in, and what they may start."""
+    may = {name: may_run(backend.dag_id(name), request, user) for name in ("weekly", "fisher", "deploy")}
+    return Me(name=user.get_name(), may=May(train=may["weekly"], fisher=may["fisher"], deploy=may["deploy"]))
+
+
+def _require(backend: Backend, version: str) -> None:
+    if version not in backend.resources().registry.numbers():
+        raise unknown(version)
+
+
+def _window(window: WindowBody | None) -> dict[str, str]:
+    return {"window_start": window.start.isoformat(), "window_end": window.end.isoformat()} if window else {}
+
+
+async def _start(
+    request: Request, airflow: AirflowApi, dag_id: str, conf: dict[str, Any], note: str | None
+) -> RunAccepted:
+    dag = await airflow.call("GET", f"dags/{dag_id}")
+    if dag["is_paused"]:
+        raise Refused(409, f"Expected {dag_id} to be at work, found it paused: unpause it in Airflow, then try again.")
+    run = await airflow.call("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf, "note": note})
+    run_id = run["dag_run_id"]
+    return RunAccepted(
+        dag_id=dag_id,
+        run_id=run_id,
+        state=run["state"],
+        status=_status(request, airflow, dag_id, run_id),
+        airflow=airflow.page(dag_id, run_id),
+    )
+
+
+def _status(request: Request, airflow: AirflowApi, dag_id: str, run_id: str) -> str:
+    """Where it is told how the run goes: here for a weekly one, by Airflow for the others."""
+    if dag_id == request.app.state.backend.dag_id("weekly"):
+        return f"{request.scope['root_path']}/training/status?{urlencode({'run_id': run_id})}"
+    return f"{airflow.root}/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"

@@ -1,0 +1,60 @@
+"""Airflow's own public REST API, asked in process with the caller's credentials.
+
+So whatever is done here is checked, logged and shown by Airflow as if the caller had done it there. Called by acts,
+training, preflight and health.
+"""
+
+from typing import Annotated, Any
+
+import httpx
+from fastapi import Depends, Request
+
+from learning_engine.web.lazy import PREFIX
+from learning_engine.web.problems import Refused
+
+SECONDS = 60
+# What the caller is known by.
+CREDENTIALS = ("authorization", "cookie")
+
+
+class AirflowApi:
+    """One caller's view of Airflow."""
+
+    def __init__(self, request: Request) -> None:
+        self._app = request.app.state.airflow
+        self._base = str(request.base_url.replace(path="/"))
+        self._headers = {name: request.headers[name] for name in CREDENTIALS if name in request.headers}
+        self.root = str(request.scope.get("root_path", "")).removesuffix(PREFIX)
+
+    async def call(self, method: str, path: str, **options: Any) -> Any:
+        """JSON of `/api/v2/…`. Raises Refused with Airflow's status and reason where it does not answer 2xx."""
+        transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=self._base, timeout=SECONDS) as client:
+            answer = await client.request(method, f"/api/v2/{path}", headers=self._headers, **options)
+        if not answer.is_success:
+            raise Refused(answer.status_code, f"Airflow answered {method} {path}: {_reason(answer)}")
+        return answer.json() if answer.content else None
+
+    async def find(self, path: str, **options: Any) -> Any:
+        """As `call` with GET; None for what is not there or what the caller may not see."""
+        try:
+            return await self.call("GET", path, **options)
+        except Refused as refused:
+            if refused.status in (403, 404):
+                return None
+            raise
+
+    def page(self, dag_id: str, run_id: str) -> str:
+        """Where Airflow shows a run."""
+        return f"{self.root}/dags/{dag_id}/runs/{run_id}"
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.status_code}"
+    return detail if isinstance(detail, str) else f"{answer.status_code}, {detail}"
+
+
+OpenAirflow = Annotated[AirflowApi, Depends(AirflowApi)]

@@ -1,0 +1,83 @@
+"""Who may read and who may act.
+
+The only module that imports Airflow's security, which is internal to Airflow and may change from one version to the
+next. Routes of plugins are open to anyone unless they depend on something of this module.
+"""
+
+import hmac
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, requires_access_dag
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials
+from starlette.concurrency import run_in_threadpool
+
+from learning_engine.web.backend import Backend, backend_of
+from learning_engine.web.problems import Refused
+
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)]
+NOBODY = "Expected a login, found none that counts: POST /auth/token gives a token, sent as `Authorization: Bearer …`."
+
+
+async def reader(request: Request, credentials: Credentials) -> Any:
+    """The signed-in user, by token or by the cookie of Airflow's UI."""
+    try:
+        return await get_user(request, None, credentials)
+    except HTTPException as error:
+        # Airflow calls a token that is not one forbidden; to a caller it is no login, like one that has expired.
+        raise HTTPException(401, NOBODY, {"WWW-Authenticate": "Bearer"}) from error
+
+
+async def reader_or_token(
+    request: Request, credentials: Credentials, backend: Annotated[Backend, Depends(backend_of)]
+) -> None:
+    """A signed-in user, or whoever holds the static token `web.token`: applications and Prometheus do not log in."""
+    token = backend.settings.web.token
+    if token is not None and credentials is not None:
+        offered, expected = credentials.credentials.encode(), token.get_secret_value().encode()
+        if hmac.compare_digest(offered, expected):
+            return
+    await reader(request, credentials)
+
+
+def same_site(request: Request) -> None:
+    """Refuse what another site's page sends with this user's cookie."""
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    foreign = site not in (None, "same-origin", "none")
+    if site is None and origin is not None:
+        foreign = urlsplit(origin).netloc != request.headers.get("host")
+    if foreign:
+        raise Refused(403, "Expected a request of this site's own pages or of a program, found one of another site.")
+
+
+def may_run(dag_id: str, request: Request, user: Any) -> bool:
+    """Whether `user` may start runs of this DAG."""
+    try:
+        requires_access_dag("POST", DagAccessEntity.RUN, dag_id)(request, user)
+    except HTTPException:
+        return False
+    return True
+
+
+class Actor:
+    """A dependency: the signed-in user who may start runs of one of the DAGs, asking from this site."""
+
+    def __init__(self, dag: str) -> None:
+        self.dag = dag
+
+    async def __call__(
+        self,
+        request: Request,
+        user: Annotated[Any, Depends(reader)],
+        backend: Annotated[Backend, Depends(backend_of)],
+    ) -> Any:
+        same_site(request)
+        dag_id = backend.dag_id(self.dag)
+        if not await run_in_threadpool(may_run, dag_id, request, user):
+            raise Refused(
+                403, f"Expected the right to start runs of {dag_id}, found none: ask an Airflow admin for it."
+            )
+        return user

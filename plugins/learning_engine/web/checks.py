@@ -1,0 +1,128 @@
+"""The checks of `health` that block: each asks one part for little, and says what it found."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Literal
+
+from learning_engine import placing
+from learning_engine.contracts import AdapterVersion, Window
+from learning_engine.resources import Resources
+from learning_engine.serving.client import Replica
+
+Kind = Literal["database", "store", "replica", "gpu_workers", "scheduler", "next_parent"]
+# Long enough for any server that is well.
+SECONDS = 5.0
+REREAD_SECONDS = 300.0
+# By bucket and version: when its archive was read, and what was found.
+_parents: dict[tuple[str, str | None], tuple[float, "Finding"]] = {}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`reason` says why a part is not up, and what to do."""
+
+    state: Literal["up", "degraded", "down", "unknown"]
+    reason: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+Part = tuple[str, Kind, Callable[[], Finding]]
+
+
+def of(resources: Resources) -> list[Part]:
+    """Name, kind and check of each part; a replica each."""
+    return [
+        ("feedback database", "database", partial(database, resources)),
+        ("store", "store", partial(store, resources)),
+        ("next parent", "next_parent", partial(next_parent, resources)),
+        ("gpu workers", "gpu_workers", partial(gpu_workers, resources)),
+        *_replicas(resources),
+    ]
+
+
+def database(resources: Resources) -> Finding:
+    """Reads the feedback of one microsecond: the connection, the table and its columns are as they should be."""
+    from learning_engine.feedback import source
+
+    now = datetime.now(UTC)
+    feedback = resources.settings.feedback.model_copy(update={"timeout_seconds": SECONDS})
+    for _ in source.read(resources.open_feedback(), Window(now - timedelta(microseconds=1), now), feedback):
+        pass
+    return Finding("up", detail={"source": feedback.source, "table": f"{feedback.db_schema}.{feedback.table}"})
+
+
+def store(resources: Resources) -> Finding:
+    """Lists the bucket and reads the pointer."""
+    next(resources.store.list(), None)
+    live = resources.ledger.current()
+    return Finding("up", detail={"bucket": resources.store.bucket, "live": live.version if live else None})
+
+
+def next_parent(resources: Resources) -> Finding:
+    """Whether the version that the next run should continue can be read: its archive, whole, and so not each time."""
+    settings, now = resources.settings, datetime.now(UTC)
+    right = resources.registry.parent_for(
+        Window(now, now + timedelta(seconds=1)),
+        base_model=settings.model.base,
+        base_revision=settings.model.revision,
+        lora=resources.shape,
+    )
+    key = (resources.store.uri(""), right.version if right else None)
+    at, found = _parents.get(key, (float("-inf"), Finding("unknown")))
+    if time.monotonic() - at > REREAD_SECONDS:
+        found = _continuable(resources, right)
+        _parents.clear()
+        _parents[key] = time.monotonic(), found
+    return found
+
+
+def _continuable(resources: Resources, right: AdapterVersion | None) -> Finding:
+    parent, passed_over = resources.registry.continuable(right)
+    detail = {"version": parent.version if parent else None, "passed_over": passed_over}
+    if passed_over:
+        lost, instead = ", ".join(passed_over), parent.version if parent else "the base model"
+        return Finding("degraded", f"the archive of {lost} is lost or altered: {instead} is continued instead", detail)
+    return Finding("up", detail=detail)
+
+
+def gpu_workers(resources: Resources) -> Finding:
+    """Whether a worker takes tasks of the training queue; other executors than Celery have no queues to ask."""
+    from airflow.configuration import conf
+
+    executors, queue = conf.get("core", "executor"), resources.settings.dag.train_queue
+    if "Celery" not in executors:
+        return Finding("unknown", f"{executors} has no workers that could be asked", {"executor": executors})
+    from airflow.providers.celery.executors.celery_executor_utils import app
+
+    queues = app.control.inspect(timeout=SECONDS / 2).active_queues() or {}
+    names = sorted(name for name, taken in queues.items() if any(one["name"] == queue for one in taken))
+    detail = {"queue": queue, "workers": names}
+    if not names:
+        return Finding("down", f"no Celery worker takes tasks of the queue {queue}: start one with -q {queue}", detail)
+    return Finding("up", detail=detail)
+
+
+def replica(resources: Resources, server: Replica) -> Finding:
+    """Whether it answers, and lists the adapter that the pointer names."""
+    listed = server.models()
+    live = resources.ledger.current()
+    wanted = live.adapter_name if live and live.version else None
+    detail = {"base": listed[0] if listed else None, "adapters": listed[1:], "live": wanted}
+    if wanted is not None and wanted not in listed:
+        return Finding("degraded", f"it has not loaded {wanted}: the reconcile DAG brings it back", detail)
+    return Finding("up", detail=detail)
+
+
+def _replicas(resources: Resources) -> Iterator[Part]:
+    quick = {"connect_timeout_seconds": SECONDS, "request_timeout_seconds": SECONDS}
+    try:
+        servers = placing.replicas(resources)
+    except Exception as error:  # noqa: BLE001 - a connection that Airflow does not know is an error of its own
+        yield "model server", "replica", partial(Finding, "down", str(error))
+        return
+    for server in servers:
+        asked = Replica(server.url, server.serving.model_copy(update=quick))
+        yield str(server), "replica", partial(replica, resources, asked)

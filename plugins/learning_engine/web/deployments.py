@@ -1,0 +1,57 @@
+"""What is live, and what was live when. Reads the ledger alone."""
+
+from datetime import UTC
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import AwareDatetime
+
+from learning_engine.web.answers import DeploymentAt, DeploymentPage, Live
+from learning_engine.web.auth import reader, reader_or_token
+from learning_engine.web.backend import OpenResources
+from learning_engine.web.problems import responses
+
+# For so long at most an application that asks through a cache follows the pointer late.
+CACHE_SECONDS = 5
+
+router = APIRouter(tags=["deployments"], responses=responses(401))
+
+
+@router.get("/live", dependencies=[Depends(reader_or_token)])
+def live(resources: OpenResources, response: Response) -> Live:
+    """The name that applications ask the model server for."""
+    response.headers["Cache-Control"] = f"private, max-age={CACHE_SECONDS}"
+    base, now = resources.settings.model.base, resources.ledger.current()
+    if now is None or now.version is None:
+        return Live(model=base, version=None, base_model=base, since=now.at if now else None, proven=None)
+    version = resources.registry.get(now.version)
+    return Live(
+        model=now.adapter_name, version=now.version, base_model=version.base_model, since=now.at, proven=now.proven
+    )
+
+
+@router.get("/deployments", dependencies=[Depends(reader)])
+def list_deployments(
+    resources: OpenResources,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+) -> DeploymentPage:
+    """The ledger, newest first: what went live, when, and by whose decision."""
+    entries = resources.ledger.entries()
+    return DeploymentPage(
+        total=len(entries),
+        limit=limit,
+        offset=offset,
+        items=entries[offset : offset + limit],
+        rollback_target=resources.ledger.rollback_target(),
+    )
+
+
+@router.get("/deployments/at", dependencies=[Depends(reader)], responses=responses(422))
+def deployment_at(
+    resources: OpenResources,
+    time: Annotated[AwareDatetime, Query(description="With a time zone.", examples=["2026-11-16T12:00:00Z"])],
+) -> DeploymentAt:
+    """Which version answered at `time`."""
+    entry = resources.ledger.at(time.astimezone(UTC))
+    return DeploymentAt(time=time, version=entry.version if entry else None, deployment=entry)

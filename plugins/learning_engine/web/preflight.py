@@ -1,0 +1,127 @@
+"""What a run over a window would find, without starting one."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime
+from starlette.concurrency import run_in_threadpool
+
+from learning_engine import pipeline, windows
+from learning_engine.config import Settings
+from learning_engine.contracts import AdapterVersion, Window
+from learning_engine.pipeline import Survey
+from learning_engine.resources import Resources, workspace
+from learning_engine.web.adapters import published
+from learning_engine.web.airflow import OpenAirflow
+from learning_engine.web.answers import CountGate, MemoryFit, Preflight, TrainingRun
+from learning_engine.web.auth import reader
+from learning_engine.web.backend import Backend, OpenBackend
+from learning_engine.web.problems import Refused, responses
+from learning_engine.web.training import training_status
+
+# Each reads a whole window of feedback.
+AT_ONCE = asyncio.Semaphore(2)
+GPU_TASKS = ("fisher", "train", "evaluate")
+LAST = 5
+
+router = APIRouter(tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
+Moment = Annotated[AwareDatetime | None, Query(description="With a time zone; give both, or neither.")]
+
+
+@router.get("/preflight", responses=responses(422, 503))
+async def preflight(airflow: OpenAirflow, backend: OpenBackend, start: Moment = None, end: Moment = None) -> Preflight:
+    """Rows, reasons, verdict of the count gate, memory and time; without a window of the last complete interval."""
+    asked, explicit = _window(backend, start, end)
+    async with AT_ONCE:
+        found, versions = await run_in_threadpool(_survey, backend, asked, widen=not explicit)
+    status = await training_status(airflow, backend, recent=LAST)
+    minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
+    counts, needed = found.counts, backend.settings.feedback.min_samples
+    passed = counts.rows >= needed
+    return Preflight(
+        window=found.window,
+        asked=asked,
+        parent=found.parent.version if found.parent else None,
+        read=counts.read,
+        rows=counts.rows,
+        thumbs_up=counts.thumbs_up,
+        thumbs_down=counts.thumbs_down,
+        users=counts.users,
+        conversations=counts.conversations,
+        tokens=counts.tokens,
+        dropped=counts.dropped,
+        quarantined=counts.quarantined,
+        count_gate=CountGate(
+            passed=passed,
+            needed=needed,
+            found=counts.rows,
+            why=f"{counts.rows} rows, {needed} are needed"
+            + ("" if passed else "; a scheduled run carries them into the next window"),
+        ),
+        memory=_memory(backend.settings, versions),
+        gpu_minutes=minutes,
+        gpu_minutes_by=by,
+    )
+
+
+def _window(backend: Backend, start: datetime | None, end: datetime | None) -> tuple[Window, bool]:
+    now = datetime.now(UTC)
+    if start is None and end is None:
+        return windows.last_complete(now, backend.settings.dag), False
+    if start is None or end is None:
+        raise Refused(422, "Expected both start and end, or neither, found one: give the other, too.")
+    if start >= end or end > now:
+        raise Refused(
+            422,
+            f"Expected a start before an end that is over, found {start.isoformat()} and {end.isoformat()}: "
+            "feedback that comes in later would not be seen.",
+        )
+    return Window(start, end), True
+
+
+def _survey(backend: Backend, window: Window, *, widen: bool) -> tuple[Survey, list[AdapterVersion]]:
+    resources: Resources = backend.resources()
+    with workspace() as work:
+        found = pipeline.survey(resources, window, work / "snapshot.parquet", widen=widen)
+    listed, _ = published(resources)
+    return found, [one.version for one in listed]
+
+
+def _memory(settings: Settings, versions: list[AdapterVersion]) -> MemoryFit:
+    """By the newest version that was trained as this one would be."""
+
+    def alike(version: AdapterVersion) -> bool:
+        config = version.config
+        return (
+            version.base_model == settings.model.base
+            and config.get("model", {}).get("quantization") == settings.model.quantization
+            and config.get("training", {}).get("batch_size") == settings.training.batch_size
+            and config.get("dataset", {}).get("max_tokens") == settings.dataset.max_tokens
+        )
+
+    last = next((version for version in versions if alike(version)), None)
+    if last is None:
+        why = "nothing has been trained yet with this base model, batch size and length of rows"
+        return MemoryFit(fits=None, expected_bytes=None, available_bytes=None, why=why)
+    training = last.training
+    expected, available = training.peak_memory_bytes, training.device_memory_bytes
+    if available is None:
+        why = f"{last.version} took {expected / 2**30:.1f} GiB on {training.device}, whose memory is not known"
+        return MemoryFit(fits=None, expected_bytes=expected, available_bytes=None, why=why)
+    why = f"{last.version} took {expected / 2**30:.1f} of {available / 2**30:.1f} GiB on {training.device}"
+    return MemoryFit(fits=expected <= available, expected_bytes=expected, available_bytes=available, why=why)
+
+
+def _minutes(runs: list[TrainingRun], versions: dict[str, AdapterVersion], rows: int) -> tuple[float | None, list[str]]:
+    """By the seconds that fisher, train and evaluate took for a row of the last runs."""
+    seconds, learned, by = 0.0, 0, list[str]()
+    for run in runs:
+        version = versions.get(run.version or "")
+        took = [task.seconds for task in run.tasks if task.task in GPU_TASKS and task.seconds is not None]
+        if version is None or len(took) < len(GPU_TASKS):
+            continue
+        seconds, learned = seconds + sum(took), learned + version.dataset.rows
+        by.append(version.version)
+    return (round(seconds / learned * rows / 60, 2) if learned else None), by

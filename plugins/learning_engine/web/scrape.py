@@ -1,0 +1,26 @@
+"""`GET /metrics`: what `metrics` makes of the bucket, with the durations of the newest tasks."""
+
+from fastapi import APIRouter, Depends, Response
+
+from learning_engine.web import durations
+from learning_engine.web.auth import reader_or_token
+from learning_engine.web.backend import OpenBackend, OpenResources
+from learning_engine.web.problems import responses
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+router = APIRouter(tags=["metrics"], responses=responses(401))
+
+
+@router.get(
+    "/metrics",
+    dependencies=[Depends(reader_or_token)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
+def scrape(resources: OpenResources, backend: OpenBackend) -> Response:
+    """Every figure in Prometheus' text format."""
+    from learning_engine.web import metrics
+
+    body = metrics.render(resources, durations.newest(backend.dag_id("weekly")))
+    return Response(body, media_type=MEDIA_TYPE)

@@ -1,0 +1,34 @@
+/** Moments: the time itself, and how long ago it was, which goes on counting while the page is open. */
+
+import { h } from "./dom.js";
+import { duration, time } from "./format.js";
+
+const SECONDS = 15;
+
+/** 16 Nov 2026, 02:47 UTC */
+export function moment(iso) {
+  return iso ? h("time", { datetime: iso, title: local(iso) }, `${time(iso)} UTC`) : "–";
+}
+
+/** 9 days ago; the time itself on pointing at it. */
+export function ago(iso) {
+  return iso ? h("time", { datetime: iso, title: `${time(iso)} UTC`, "data-ago": true }, since(iso)) : "–";
+}
+
+/** Keep what `ago` has made up to date. */
+export function start() {
+  setInterval(() => {
+    if (document.hidden) return;
+    for (const element of document.querySelectorAll("time[data-ago]")) element.textContent = since(element.dateTime);
+  }, SECONDS * 1000);
+}
+
+function since(iso) {
+  const seconds = (Date.now() - new Date(iso)) / 1000;
+  if (seconds < 45) return seconds < -45 ? `in ${duration(-seconds)}` : "just now";
+  return `${duration(seconds < 600 ? Math.round(seconds / 60) * 60 : seconds).replace(" 0 s", "")} ago`;
+}
+
+function local(iso) {
+  return `${new Date(iso).toLocaleString(undefined, { timeZoneName: "short" })} on this computer's clock`;
+}

@@ -1,0 +1,51 @@
+/** Elements. Whatever is text goes in as a text node or an attribute, never as HTML. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** h("p.muted", {title: "…", onclick: f, "--share": 0.5}, "text", node, …). null and false are left out, lists flattened. */
+export function h(tag, attributes, ...children) {
+  const [name, ...classes] = tag.split(".");
+  const element = document.createElement(name);
+  element.classList.add(...classes);
+  return dress(element, attributes, children);
+}
+
+/** The same for SVG. */
+export function svg(tag, attributes, ...children) {
+  return dress(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** Put `children` in the place of what is there; what is there already is left alone, and so keeps its focus. */
+export function replace(place, ...children) {
+  const nodes = flat(children);
+  if (nodes.length === 1 && place.childNodes.length === 1 && place.firstChild === nodes[0]) return;
+  place.replaceChildren(...nodes);
+}
+
+/** Let screen readers say it, without moving the focus. */
+export function announce(text) {
+  document.getElementById("announcer").textContent = text;
+}
+
+let last = 0;
+
+/** An id that no other element has, for labels and descriptions. */
+export function fresh(prefix) {
+  last += 1;
+  return `${prefix}-${last}`;
+}
+
+function dress(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name.startsWith("--")) element.style.setProperty(name, value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...flat(children));
+  return element;
+}
+
+function flat(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+}

@@ -1,0 +1,94 @@
+/** What became of a window's rows: read, dropped and quarantined by reason, kept. For a Dataset and for a Preflight. */
+
+import { h } from "./dom.js";
+import { count, percent, words } from "./format.js";
+import { facts } from "./table.js";
+
+const REASONS = {
+  superseded: "an earlier vote on the same answer by the same user",
+  bad_json: "request or response is no JSON",
+  bad_time: "no readable time",
+  unknown_thumb: "neither thumbs up nor thumbs down",
+  no_answer: "no answer in the response",
+  no_prompt: "no user's words in the request",
+  answer_in_prompt: "the prompt already ends with an answer",
+  too_long: "longer than feedback.max_characters",
+  null_character: "text with a null character",
+  lone_surrogate: "text that is no valid Unicode",
+  over_user_cap: "beyond a user's share of the window",
+  burst: "many votes of one user within minutes",
+  contradictory: "liked by some and disliked by others",
+};
+
+export function feedback(found) {
+  const { read, rows } = found;
+  return h(
+    "div.stack",
+    null,
+    h("div.flow", null, bars(found)),
+    h(
+      "div.columns",
+      null,
+      reasons("Dropped", found.dropped, read, "Every row that was read could be used."),
+      reasons("Quarantined", found.quarantined, read, "No row would have steered the model."),
+      h(
+        "section.stack.tight",
+        null,
+        h("h3", null, swatch("kept"), "Kept"),
+        facts(
+          [
+            ["Rows", `${count(rows)} of ${count(read)} read (${percent(read ? rows / read : null)})`],
+            ["Thumbs", `${count(found.thumbs_up)} up, ${count(found.thumbs_down)} down`],
+            ["Users", found.users === null ? "unknown" : count(found.users)],
+            ["Conversations", count(found.conversations)],
+            ["Tokens", found.tokens === null ? "unknown" : count(found.tokens)],
+          ],
+          { beside: true },
+        ),
+      ),
+    ),
+  );
+}
+
+/** One bar over all rows that were read. */
+function bars({ read, rows, dropped, quarantined }) {
+  const parts = [
+    ["kept", rows],
+    ["dropped", sum(dropped)],
+    ["quarantined", sum(quarantined)],
+  ];
+  return parts.map(
+    ([name, value]) =>
+      value > 0 &&
+      h(`span.part.${name}`, { "--share": String(value / Math.max(read, 1)), title: `${count(value)} ${name}` }),
+  );
+}
+
+function reasons(title, found, read, none) {
+  const entries = Object.entries(found).sort(([, one], [, other]) => other - one);
+  return h(
+    "section.stack.tight",
+    null,
+    h("h3", null, swatch(title.toLowerCase()), title, " ", h("span.muted.tabular", null, count(sum(found)))),
+    entries.length === 0 && h("p.muted", null, none),
+    facts(
+      entries.map(([reason, value]) => [
+        named(reason),
+        h("span", { title: percent(read ? value / read : null) }, count(value)),
+      ]),
+      { beside: true },
+    ),
+  );
+}
+
+function swatch(name) {
+  return h(`span.swatch.${name}`, { "aria-hidden": "true" });
+}
+
+function named(reason) {
+  return h("span", null, h("span.plain", null, words(reason)), REASONS[reason] && `: ${REASONS[reason]}`);
+}
+
+function sum(found) {
+  return Object.values(found).reduce((total, value) => total + value, 0);
+}

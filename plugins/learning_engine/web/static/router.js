@@ -1,0 +1,42 @@
+/** Views by the address after the #: `#/versions/v1.3?tab=gate`. */
+
+import { h } from "./dom.js";
+
+/** The hash of a path; parameters that are null or empty are left out. */
+export function hash(path, query = {}) {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const search = new URLSearchParams(given).toString();
+  return `#/${path}${search ? `?${search}` : ""}`;
+}
+
+export function link(path, content, query) {
+  return h("a", { href: hash(path, query) }, content);
+}
+
+export function go(path, query) {
+  location.hash = hash(path, query);
+}
+
+/** Change the address of the view that is open, without opening it anew. */
+export function rewrite(path, query) {
+  history.replaceState(null, "", hash(path, query));
+}
+
+/** Calls `show(view, {part, query}, first)` now and at each change. `routes` maps a path's first part to a view. */
+export function start(routes, show) {
+  let first = true;
+  const open = () => {
+    const { name, part, query } = here();
+    show(routes[name], { name, part, query }, first);
+    first = false;
+  };
+  addEventListener("hashchange", open);
+  open();
+  return open;
+}
+
+function here() {
+  const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
+  const [name, part] = path.split("/");
+  return { name, part: part && decodeURIComponent(part), query: new URLSearchParams(search) };
+}

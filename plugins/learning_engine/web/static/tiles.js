@@ -1,0 +1,35 @@
+/** The figures of a version that matter most, side by side. */
+
+import { h } from "./dom.js";
+import { count, nats, percent } from "./format.js";
+
+/** Of an AdapterSummary: what it learned, kept, drifted, and from how much. */
+export function tiles(summary) {
+  const { loss, loss_parent: parent, loss_base: base } = summary;
+  const before = parent ?? base;
+  return h(
+    "dl.tiles",
+    null,
+    tile(
+      "Learned",
+      [before !== null && before !== undefined && h("span.muted", null, `${nats(before)} → `), nats(loss)],
+      learned(summary),
+    ),
+    tile(
+      "Kept",
+      percent(summary.retained),
+      summary.retained === null ? "no earlier window yet" : "the least of all earlier windows",
+    ),
+    tile("Drift", nats(summary.drift_parent), `KL from ${summary.parent ?? "the base model"}, nats a token`),
+    tile("Rows", count(summary.rows), `${count(summary.thumbs_up)} up, ${count(summary.thumbs_down)} down`),
+  );
+}
+
+export function tile(name, value, said) {
+  return h("div.tile", null, h("dt", null, name), h("dd.value", null, value), said && h("dd.muted", null, said));
+}
+
+function learned({ parent, loss_parent: ofParent, loss_base: base }) {
+  const from = ofParent === null ? "base model to this one" : `${parent ?? "base model"} to this one`;
+  return ofParent === null || base === null ? `loss, ${from}` : `loss, ${from}; base ${nats(base)}`;
+}

@@ -1,0 +1,68 @@
+/** The facts of a version's training: what it cost, on what, guarded by what. */
+
+import { h } from "./dom.js";
+import { bytes, count, duration, figure, nats, percent, words } from "./format.js";
+import { facts } from "./table.js";
+
+/** Of an AdapterVersion. */
+export function trained({
+  training,
+  fisher,
+  lora,
+  ewc_lambda: lambda,
+  base_model: base,
+  base_revision: revision,
+  config,
+}) {
+  return [
+    facts([
+      ["Task loss at the end", nats(training.task_loss)],
+      ["EWC loss at the end", nats(training.ewc_loss, 4)],
+      ["EWC λ", figure(training.ewc_lambda ?? lambda)],
+      ["Predicted KL", training.predicted_kl === null ? null : figure(training.predicted_kl)],
+      ["Guarded by", guarded(fisher)],
+      ["Steps", count(training.steps)],
+      [
+        "Examples",
+        `${count(training.examples)}${training.replayed ? `, ${count(training.replayed)} of them replayed` : ""}`,
+      ],
+      ["Tokens", `${count(training.tokens)}, ${count(training.supervised_tokens)} of them supervised`],
+      ["Left out", left(training.dropped)],
+      ["Time", `${duration(training.seconds)}, ${count(training.tokens_per_second)} tokens a second`],
+      ["Device", `${training.device}, ${training.precision}`],
+      ["GPU", percent(training.gpu_utilisation)],
+      [
+        "Peak memory",
+        training.peak_memory_bytes
+          ? `${bytes(training.peak_memory_bytes)}${training.device_memory_bytes ? ` of ${bytes(training.device_memory_bytes)}` : ""}`
+          : null,
+      ],
+      ["Resumed at step", training.resumed_at_step || null],
+      ["LoRA", `rank ${lora.rank}, α ${figure(lora.alpha)}, on ${lora.target_modules.join(", ")}`],
+      ["Base model", h("span.mono", null, `${base} at ${revision}`)],
+    ]),
+    training.notes.length > 0 &&
+      h(
+        "ul.notes",
+        null,
+        training.notes.map((note) => h("li", null, note)),
+      ),
+    h(
+      "details.quiet",
+      null,
+      h("summary", null, "Configuration"),
+      h("pre", { tabindex: 0 }, JSON.stringify(config, null, 2)),
+    ),
+  ];
+}
+
+function guarded(fisher) {
+  if (!fisher.uri) return fisher.note || "nothing";
+  const over = fisher.accumulated.length ? `, accumulated over ${fisher.accumulated.join(", ")}` : "";
+  return `${fisher.guards}: ${fisher.kind}, ${fisher.labels} labels, ${count(fisher.n_sequences)} sequences${over}`;
+}
+
+function left(dropped) {
+  const reasons = Object.entries(dropped).map(([reason, value]) => `${count(value)} ${words(reason)}`);
+  return reasons.join(", ") || "nothing";
+}

@@ -1,0 +1,55 @@
+/** Preflight: what a run over a window would find, before anything is started. */
+
+import { get } from "../api.js";
+import { h } from "../dom.js";
+import { preflight } from "../preflight.js";
+import { acts } from "../rights.js";
+import { go, rewrite } from "../router.js";
+import { fill } from "../states.js";
+import { windowField } from "../window.js";
+
+export function preflightView({ query, signal }) {
+  const found = h("div");
+  const window = windowField({
+    start: query.get("start"),
+    end: query.get("end"),
+    lastLabel: "The last complete interval",
+  });
+  let asked = null;
+  const look = fill(found, {
+    load: () => get("preflight", { query: asked ?? {}, signal }),
+    label: "Reading the window's feedback",
+    signal,
+    render: (answer) =>
+      h(
+        "section.panel",
+        null,
+        h(
+          "div.panel-head",
+          null,
+          h("h2", null, "What a run would find"),
+          acts({ label: "Train on this window…", right: "train", onclick: () => go("train", asked ?? {}) }),
+        ),
+        preflight(answer),
+      ),
+  });
+  function check(event) {
+    event.preventDefault();
+    asked = window.value();
+    rewrite("preflight", asked ?? {});
+    look(true);
+  }
+  asked = window.value();
+  return h(
+    "div.view",
+    null,
+    h("div.headline", null, h("h1", null, "Preflight")),
+    h(
+      "form.panel.form",
+      { onsubmit: check },
+      window,
+      h("div.buttons", null, h("button.button.main", { type: "submit" }, "Check")),
+    ),
+    found,
+  );
+}

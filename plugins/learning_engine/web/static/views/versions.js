@@ -1,0 +1,134 @@
+/** Versions: who continues whom, newest first, each with the gate's verdict and its figures. */
+
+import { get } from "../api.js";
+import { standing, verdict } from "../badges.js";
+import { moment } from "../clock.js";
+import { announce, fresh, h } from "../dom.js";
+import { count, days, nats, percent, plural, words } from "../format.js";
+import { graph } from "../lineage.js";
+import { pager } from "../pager.js";
+import { link, rewrite } from "../router.js";
+import { empty, fill } from "../states.js";
+import { table } from "../table.js";
+
+const LIMIT = 20;
+const GATE = [
+  ["", "All"],
+  ["true", "Accepted"],
+  ["false", "Rejected"],
+];
+const REVOKED = [
+  ["", "All"],
+  ["false", "Not revoked"],
+  ["true", "Revoked"],
+];
+
+export function versions({ query, signal }) {
+  const asked = Object.fromEntries(
+    ["accepted", "revoked", "base_model", "offset"].map((name) => [name, query.get(name) ?? ""]),
+  );
+  const list = h("div.stack");
+  const load = () => get("adapters", { query: { ...asked, limit: LIMIT }, signal });
+  const reload = fill(list, { load, render: (page) => listed(page, turn), label: "Versions", signal });
+  async function change(wanted) {
+    Object.assign(asked, { offset: "", ...wanted });
+    rewrite("versions", asked);
+    await reload();
+    announce(list.querySelector(".pager-said")?.textContent ?? "No version fits");
+  }
+  const turn = (offset) => change({ offset: offset ? String(offset) : "" });
+  return h(
+    "div.view",
+    null,
+    h("div.headline", null, h("h1", null, "Versions")),
+    h(
+      "form.filter",
+      { onsubmit: (event) => event.preventDefault() },
+      choice("Gate", GATE, asked.accepted, (accepted) => change({ accepted })),
+      choice("Revocation", REVOKED, asked.revoked, (revoked) => change({ revoked })),
+      baseModel(asked.base_model, (base_model) => change({ base_model })),
+    ),
+    list,
+  );
+}
+
+function choice(label, options, chosen, onchange) {
+  const id = fresh("filter");
+  const select = h(
+    "select",
+    { id, onchange: (event) => onchange(event.target.value) },
+    options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)),
+  );
+  return h("div.field", null, h("label", { for: id }, label), select);
+}
+
+function baseModel(value, onchange) {
+  const id = fresh("filter");
+  const input = h("input", {
+    id,
+    type: "search",
+    value,
+    placeholder: "Any",
+    maxlength: 500,
+    onchange: (event) => onchange(event.target.value.trim()),
+  });
+  return h("div.field.grow", null, h("label", { for: id }, "Base model"), input);
+}
+
+function listed(page, turn) {
+  const lost =
+    page.unreadable?.length > 0 &&
+    h(
+      "p.note.bad",
+      { role: "alert" },
+      `The metadata of ${page.unreadable.join(", ")} cannot be read: see the daily audit.`,
+    );
+  if (page.total === 0)
+    return [lost, empty("No version fits", "Nothing has been published yet, or the filter leaves nothing.")];
+  return [
+    lost,
+    h("div.panel.flush", null, listOf(page.items, graph(page.items))),
+    pager(page, turn, plural(page.total, "version")),
+  ];
+}
+
+function listOf(items, { lanes, drawings }) {
+  return table(
+    "Versions, newest first",
+    [
+      { title: "", cell: ({ version }) => drawings.get(version) },
+      { title: "Version", cell: name, head: true },
+      { title: "Window", span: true, cell: ({ window }) => h("span.nowrap", null, days(window)) },
+      {
+        title: "Gate",
+        cell: (item) => [
+          verdict(item),
+          item.failed_rules.length > 0 && h("span.muted.block", null, item.failed_rules.map(words).join(", ")),
+        ],
+      },
+      { title: "Learned", cell: learned, number: true },
+      { title: "Kept", cell: ({ retained }) => percent(retained), number: true },
+      { title: "Drift", cell: ({ drift_parent: drift }) => nats(drift), number: true },
+      {
+        title: "Rows",
+        cell: (item) =>
+          h("span", { title: `${count(item.thumbs_up)} up, ${count(item.thumbs_down)} down` }, count(item.rows)),
+        number: true,
+      },
+      { title: "Published", span: true, cell: ({ created_at: at }) => h("span.nowrap.muted", null, moment(at)) },
+    ],
+    items,
+    ({ revoked }) => ({ class: revoked ? "is-revoked" : null, "--lanes": String(lanes) }),
+  );
+}
+
+function name(item) {
+  return [
+    h("span.name", null, link(`versions/${item.version}`, item.version), standing(item)),
+    h("span.muted.block", null, item.parent ? `continues ${item.parent}` : "first of its line"),
+  ];
+}
+
+function learned({ loss, loss_parent: parent, loss_base: base }) {
+  return h("span.nowrap", null, h("span.muted", null, `${nats(parent ?? base)} → `), nats(loss));
+}

@@ -1,0 +1,119 @@
+"""Runs of the weekly DAG: which are under way and how far, how the last ones ended."""
+
+import asyncio
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query
+from starlette.concurrency import run_in_threadpool
+
+from learning_engine.contracts import Dataset, TrainingProgress
+from learning_engine.errors import IntegrityError
+from learning_engine.records import RecordError
+from learning_engine.registry.store import NotFound
+from learning_engine.resources import candidate_key
+from learning_engine.web.airflow import AirflowApi, OpenAirflow
+from learning_engine.web.answers import TaskState, TrainingRun, TrainingStatus
+from learning_engine.web.auth import reader
+from learning_engine.web.backend import Backend, OpenBackend
+from learning_engine.web.problems import responses
+
+PROGRESS = "progress.json"
+ENDED = ("success", "failed")
+# In the order in which a run goes through them.
+ROAD = (
+    "turn",
+    "extract",
+    "enough",
+    "fisher",
+    "train",
+    "evaluate",
+    "publish",
+    "accepted",
+    "approve",
+    "deploy",
+    "verify",
+)
+TASK_ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+router = APIRouter(prefix="/training", tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
+
+
+@router.get("/status", responses=responses(404, 422))
+async def training_status(
+    airflow: OpenAirflow,
+    backend: OpenBackend,
+    recent: Annotated[int, Query(ge=0, le=50, description="How many runs that have ended.")] = 5,
+    run_id: Annotated[str | None, Query(max_length=250, description="Only this run.")] = None,
+) -> TrainingStatus:
+    """The active runs, the one whose turn it is first, and the last that have ended, newest first."""
+    dag_id = backend.dag_id("weekly")
+    if run_id is not None:
+        found = [await airflow.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")]
+    else:
+        active = {"state": ["running", "queued"], "order_by": "run_after", "limit": 50}
+        ended = {"state": ENDED, "order_by": "-end_date", "limit": recent}
+        found = (await _runs(airflow, dag_id, active)) + (await _runs(airflow, dag_id, ended) if recent else [])
+    runs = await asyncio.gather(*(_run(airflow, backend, run) for run in found))
+    current = sorted((run for run in runs if run.state not in ENDED), key=_turn)
+    return TrainingStatus(current=current, recent=[run for run in runs if run.state in ENDED])
+
+
+async def _runs(airflow: AirflowApi, dag_id: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+    found = await airflow.find(f"dags/{dag_id}/dagRuns", params=params)
+    return list(found["dag_runs"]) if found else []
+
+
+async def _run(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> TrainingRun:
+    dag_id, run_id = run["dag_id"], run["dag_run_id"]
+    path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+    listed, extracted, published, verdict = await asyncio.gather(
+        airflow.find(path, params={"limit": 100}),
+        airflow.find(f"{path}/extract/xcomEntries/return_value"),
+        airflow.find(f"{path}/publish/xcomEntries/return_value"),
+        airflow.find(f"{path}/accepted/xcomEntries/verdict"),
+    )
+    tasks = _tasks(listed)
+    dataset = Dataset.from_json(extracted["value"]) if extracted else None
+    running = run["state"] not in ENDED and dataset is not None
+    progress = await run_in_threadpool(_progress, backend, dataset.run_key) if running and dataset else None
+    return TrainingRun(
+        dag_id=dag_id,
+        run_id=run_id,
+        run_type=run["run_type"],
+        state=run["state"],
+        triggered_by=run.get("triggering_user_name"),
+        window=dataset.window if dataset else None,
+        queued_at=run["queued_at"],
+        started_at=run["start_date"],
+        ended_at=run["end_date"],
+        task=next((task.task for task in tasks if task.state not in TASK_ENDED), None),
+        tasks=tasks,
+        progress=progress,
+        version=published["value"]["version"] if published else None,
+        verdict=verdict["value"]["why"] if verdict else None,
+        note=run.get("note"),
+        airflow=airflow.page(dag_id, run_id),
+    )
+
+
+def _tasks(listed: dict[str, Any] | None) -> list[TaskState]:
+    order = {name: place for place, name in enumerate(ROAD)}
+    states = [
+        TaskState(task=task["task_id"], state=task["state"], seconds=task["duration"], tries=task["try_number"])
+        for task in (listed or {}).get("task_instances", ())
+    ]
+    return sorted(states, key=lambda state: order.get(state.task, len(order)))
+
+
+def _progress(backend: Backend, run_key: str) -> TrainingProgress | None:
+    """None before the training's first report, and where it cannot be read."""
+    try:
+        return backend.resources().store.get_record(candidate_key(run_key, PROGRESS), TrainingProgress)
+    except (NotFound, IntegrityError, RecordError):
+        return None
+
+
+def _turn(run: TrainingRun) -> tuple[bool, str]:
+    """Those that have a window go by it; the others have not begun."""
+    return (run.window is None, run.window.end.isoformat() if run.window else run.run_id)

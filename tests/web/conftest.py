@@ -1,0 +1,167 @@
+"""Airflow's own api-server in this process, with the plugin in it, over a bucket with three versions of one chain."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import boto3
+import pytest
+from fastapi.testclient import TestClient
+
+from demo import object_store
+from learning_engine import config
+from learning_engine.feedback.source import FileSource
+from learning_engine.registry.store import Store, client_config
+from learning_engine.resources import Resources, ServingPlace
+from tests import tiny
+from tests.conftest import HOME
+from tests.road.conftest import SMALL, Road, week
+from tests.serving.conftest import model_servers
+
+USERS = {"admin": "admin", "viewer": "viewer"}
+TOKEN = "a static token of the tests"
+WEEKS = 3
+PREFIX = "web"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The app, and what lies behind it."""
+
+    app: Any
+    road: Road
+    adapters: Path
+
+    def client(self, user: str | None = None, **headers: str) -> TestClient:
+        """Signed in by token as one of USERS, or as nobody."""
+        client = TestClient(self.app, base_url="http://airflow.test", headers=headers, raise_server_exceptions=False)
+        if user is not None:
+            answer = client.post("/auth/token", json={"username": user, "password": f"{user}'s password"})
+            client.cookies.clear()
+            client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return client
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("web")
+    base = tiny.make_base(directory / "base")
+    with ExitStack() as stack:
+        s3 = stack.enter_context(object_store.start(directory / "s3", moto=True))
+        (server,) = stack.enter_context(model_servers(base, []))
+        adapters = directory / "adapters"
+        adapters.mkdir()
+        stack.enter_context(mock.patch.dict(os.environ, _environment(directory, base, s3, server.url, adapters)))
+        road = _road(directory, s3, server.url, adapters)
+        _learn(road)
+        for command in (("db", "migrate"), ("dags", "reserialize")):
+            done = subprocess.run([sys.executable, "-m", "airflow", *command], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+        from airflow.api_fastapi.app import create_app
+
+        app = create_app()
+        with TestClient(app):
+            yield Site(app, road, adapters)
+
+
+@pytest.fixture
+def admin(site: Site) -> TestClient:
+    return site.client("admin")
+
+
+@pytest.fixture
+def viewer(site: Site) -> TestClient:
+    return site.client("viewer")
+
+
+@pytest.fixture
+def nobody(site: Site) -> TestClient:
+    return site.client()
+
+
+@pytest.fixture
+def emptied(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes the app look at another part of the bucket, such as one that is empty."""
+
+    def look_at(prefix: str) -> None:
+        backend = _backend(site)
+        resources = backend.resources()
+        other = Store(resources.store.client, resources.store.bucket, prefix)
+        monkeypatch.setattr(backend, "resources", lambda: replace(resources, open_store=lambda: other))
+
+    return look_at
+
+
+def _backend(site: Site) -> Any:
+    """Of the app that is built at the first request."""
+    site.client().get("/learning-engine/live")
+    (mount,) = [route for route in site.app.routes if getattr(route, "path", "") == "/learning-engine"]
+    return mount.app._app.state.backend
+
+
+def _environment(
+    directory: Path, base: Path, s3: object_store.ObjectStore, server: str, adapters: Path
+) -> dict[str, str]:
+    passwords = directory / "passwords.json"
+    passwords.write_text(json.dumps({user: f"{user}'s password" for user in USERS}))
+    extra = {"endpoint_url": s3.endpoint, "region_name": s3.region}
+    connections = {
+        "STORE": {"conn_type": "aws", "login": s3.access_key, "password": s3.secret_key, "extra": extra},
+        "SERVING": {"conn_type": "http", "extra": {"replicas": [server], "adapter_dir": str(adapters)}},
+    }
+    own = {
+        "MODEL__BASE": str(base),
+        "FEEDBACK__PATH": str(directory / "feedback.jsonl"),
+        "STORE__SPOOL": str(directory / "spool"),
+        "STORE__PREFIX": PREFIX,
+        "WEB__TOKEN": TOKEN,
+    }
+    return {
+        **{f"LEARNING_ENGINE__{name}": value for name, value in {**SMALL, **own}.items()},
+        **{f"AIRFLOW_CONN_LEARNING_ENGINE_{name}": json.dumps(value) for name, value in connections.items()},
+        "AIRFLOW_HOME": str(HOME),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of the tests that is long enough for everybody",
+    }
+
+
+def _road(directory: Path, s3: object_store.ObjectStore, server: str, adapters: Path) -> Road:
+    settings = config.load()
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+        region_name=s3.region,
+        config=client_config(settings.store),
+    )
+    client.create_bucket(Bucket=settings.store.bucket)
+    feedback = directory / "feedback.jsonl"
+    feedback.touch()
+    place = ServingPlace((server,), adapters, str(adapters))
+    return Road(
+        Resources(
+            settings=settings,
+            open_store=lambda: Store(client, settings.store.bucket, settings.store.prefix),
+            open_feedback=lambda: FileSource(feedback),
+            open_serving=lambda: place,
+        ),
+        feedback,
+    )
+
+
+def _learn(road: Road) -> None:
+    """v1.0 and v1.1 go live one after the other; v1.2 is rejected."""
+    road.teach(*range(WEEKS))
+    for number in range(2):
+        road.serve(road.learn(week(number)), run_id=f"week {number}")
+    rejected = road.with_settings(gate={"max_kl_parent": 0.0}).learn(week(2))
+    assert not rejected.accepted

@@ -1,0 +1,104 @@
+"""Health: each part is asked in earnest, and what is wrong with one is said of that one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from learning_engine.registry import manifest
+from learning_engine.serving.client import Replica
+from learning_engine.web import checks
+from learning_engine.web.answers import Check
+from learning_engine.web.health import overall
+from tests.web.conftest import Site
+
+ROOT = "/learning-engine"
+
+
+def parts(client: TestClient) -> dict[str, dict[str, Any]]:
+    return {check["kind"]: check for check in client.get(f"{ROOT}/health").json()["checks"]}
+
+
+@pytest.fixture(autouse=True)
+def reread() -> None:
+    checks._parents.clear()
+
+
+def test_each_part_with_its_state_and_latency(viewer: TestClient):
+    answer = viewer.get(f"{ROOT}/health")
+    found = parts(viewer)
+    assert {kind: check["state"] for kind, check in found.items()} == {
+        "database": "up",
+        "store": "up",
+        "replica": "up",
+        "next_parent": "up",
+        "gpu_workers": "unknown",  # LocalExecutor
+        "scheduler": "down",  # none runs beside these tests
+    }
+    assert (answer.status_code, answer.json()["state"]) == (503, "down")
+    assert all(check["latency_ms"] > 0 for check in found.values())
+    assert found["store"]["detail"]["live"] == "v1.1"
+    assert found["next_parent"]["detail"] == {"version": "v1.1", "passed_over": []}
+
+
+def test_a_parent_that_cannot_be_read_is_named_with_what_is_continued_instead(site: Site, viewer: TestClient):
+    store = site.road.resources.store
+    key = manifest.adapter_key("v1.1", manifest.ARCHIVE)
+    whole = store.get_bytes(key)
+    try:
+        store.put_bytes(key, whole[:-1])
+        found = parts(viewer)["next_parent"]
+    finally:
+        store.put_bytes(key, whole)
+    assert (found["state"], found["detail"]) == ("degraded", {"version": "v1.0", "passed_over": ["v1.1"]})
+    assert found["reason"] == "the archive of v1.1 is lost or altered: v1.0 is continued instead"
+
+
+def test_a_replica_that_lost_the_live_adapter(site: Site, viewer: TestClient):
+    live = site.road.resources.ledger.current()
+    assert live is not None
+    replica = Replica(site.road.resources.serving.replicas[0], site.road.resources.settings.serving)
+    replica.unload(live.adapter_name)
+    try:
+        found = parts(viewer)["replica"]
+    finally:
+        replica.load(live.adapter_name, str(site.adapters / live.adapter_name))
+    assert (found["state"], found["detail"]["live"]) == ("degraded", live.adapter_name)
+    assert live.adapter_name in found["reason"]
+
+
+def test_a_feedback_file_that_is_gone(site: Site, viewer: TestClient):
+    aside = site.road.feedback.with_suffix(".aside")
+    site.road.feedback.rename(aside)
+    try:
+        found = parts(viewer)["database"]
+    finally:
+        aside.rename(site.road.feedback)
+    assert found["state"] == "down"
+    assert "feedback.jsonl" in found["reason"]
+
+
+def check(kind: Any, state: Any) -> Check:
+    return Check(name=kind, kind=kind, state=state)
+
+
+@pytest.mark.parametrize(
+    ("found", "state"),
+    [
+        ([check("store", "up"), check("gpu_workers", "unknown")], "up"),
+        ([check("store", "up"), check("next_parent", "degraded")], "degraded"),
+        ([check("gpu_workers", "down"), check("store", "up")], "degraded"),
+        ([check("store", "down"), check("replica", "up")], "down"),
+        ([check("replica", "down"), check("replica", "up")], "degraded"),
+        ([check("replica", "down"), check("replica", "down")], "down"),
+    ],
+)
+def test_the_whole_is_as_well_as_its_vital_parts(found: list[Check], state: str):
+    assert overall(found) == state
+
+
+def test_nothing_published_yet_is_no_fault(viewer: TestClient, emptied: Callable[[str], None]):
+    emptied("empty")
+    found = parts(viewer)
+    assert (found["store"]["state"], found["next_parent"]["state"], found["replica"]["state"]) == ("up",) * 3

@@ -1,0 +1,66 @@
+"""What a run over a window would find."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.road.conftest import week
+from tests.web.conftest import Site
+
+ROOT = "/learning-engine"
+
+
+def asked(client: TestClient, number: int) -> dict[str, Any]:
+    window = week(number)
+    answer = client.get(f"{ROOT}/preflight", params={"start": window.start.isoformat(), "end": window.end.isoformat()})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_it_finds_what_the_run_found(site: Site, viewer: TestClient):
+    dataset = site.road.resources.registry.get("v1.1").dataset
+    found = asked(viewer, 1)
+    same = ("read", "rows", "thumbs_up", "thumbs_down", "users", "conversations", "tokens", "dropped", "quarantined")
+    assert {name: found[name] for name in same} == {name: getattr(dataset, name) for name in same}
+    assert found["parent"] == "v1.0"
+    assert found["count_gate"]["passed"]
+    assert found["count_gate"]["found"] == dataset.rows
+
+
+def test_it_leaves_nothing_behind(site: Site, viewer: TestClient):
+    before = {stored.key for stored in site.road.resources.store.list()}
+    asked(viewer, 1)
+    assert {stored.key for stored in site.road.resources.store.list()} == before
+
+
+def test_a_thin_window_does_not_pass(viewer: TestClient):
+    found = asked(viewer, -3)
+    assert found["rows"] == 0
+    assert found["count_gate"] == {
+        "passed": False,
+        "needed": 10,
+        "found": 0,
+        "why": "0 rows, 10 are needed; a scheduled run carries them into the next window",
+    }
+
+
+def test_the_memory_that_the_last_training_took(site: Site, viewer: TestClient):
+    last = site.road.resources.registry.get("v1.2").training
+    memory = asked(viewer, 1)["memory"]
+    assert (memory["fits"], memory["expected_bytes"]) == (None, last.peak_memory_bytes), "a CPU's is not known"
+    assert "v1.2 took" in memory["why"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"start": "2026-10-05T02:00:00Z"},
+        {"start": "2026-10-12T02:00:00Z", "end": "2026-10-05T02:00:00Z"},
+        {"start": "2026-10-12T02:00:00Z", "end": "2999-01-01T00:00:00Z"},
+        {"start": "2026-10-05", "end": "2026-10-12"},
+    ],
+)
+def test_a_window_that_is_none(viewer: TestClient, params: dict[str, str]):
+    assert viewer.get(f"{ROOT}/preflight", params=params).status_code == 422

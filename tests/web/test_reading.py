@@ -1,0 +1,149 @@
+"""What anyone who is signed in may read: the versions, the ledger, what is live, the storage."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.web.conftest import TOKEN, Site
+
+ROOT = "/learning-engine"
+READ = (
+    "live",
+    "health",
+    "adapters",
+    "adapters/v1.0",
+    "adapters/v1.0/card",
+    "adapters/v1.0/archive",
+    "deployments",
+    "deployments/at?time=2026-11-01T00:00:00Z",
+    "training/status",
+    "preflight",
+    "storage",
+    "metrics",
+    "me",
+    "openapi.json",
+)
+
+
+@pytest.mark.parametrize("path", READ)
+def test_nobody_reads(nobody: TestClient, path: str):
+    answer = nobody.get(f"{ROOT}/{path}")
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "POST /auth/token" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", READ)
+def test_a_viewer_reads_everything(viewer: TestClient, path: str):
+    answer = viewer.get(f"{ROOT}/{path}")
+    # No scheduler runs beside these tests.
+    assert answer.status_code == (503 if path == "health" else 200), answer.text
+
+
+def test_the_versions_newest_first(viewer: TestClient):
+    page = viewer.get(f"{ROOT}/adapters").json()
+    assert [item["version"] for item in page["items"]] == ["v1.2", "v1.1", "v1.0"]
+    assert [(item["accepted"], item["live"]) for item in page["items"]] == [(False, False), (True, True), (True, False)]
+    assert page["items"][0]["failed_rules"] == ["drift"]
+    assert page["total"] == 3
+
+
+def test_the_versions_by_page_and_verdict(viewer: TestClient):
+    def names(**params: object) -> list[str]:
+        return [item["version"] for item in viewer.get(f"{ROOT}/adapters", params=params).json()["items"]]
+
+    assert names(limit=1, offset=1) == ["v1.1"]
+    assert names(accepted=True) == ["v1.1", "v1.0"]
+    assert names(accepted=False) == ["v1.2"]
+    assert names(revoked=True) == []
+    assert names(base_model="another") == []
+
+
+def test_a_version_with_all_that_is_known_of_it(site: Site, viewer: TestClient):
+    found = viewer.get(f"{ROOT}/adapters/v1.1").json()
+    version = site.road.resources.registry.get("v1.1")
+    assert found["lineage"] == ["v1.0"]
+    assert found["children"] == ["v1.2"]
+    assert found["digests"][version.uri] == version.sha256
+    assert [entry["version"] for entry in found["deployments"]] == ["v1.1"]
+    assert found["metadata"]["report"]["rules"][0]["why"]
+    assert found["metadata"]["training"]["curve"]
+
+
+def test_the_model_card_as_markdown_and_as_html(viewer: TestClient):
+    text = viewer.get(f"{ROOT}/adapters/v1.1/card")
+    assert text.headers["content-type"].startswith("text/markdown")
+    assert "# v1.1 · accepted" in text.text
+    html = viewer.get(f"{ROOT}/adapters/v1.1/card", headers={"Accept": "text/html"})
+    assert "<h1>v1.1 · accepted</h1>" in html.text
+    assert "<table>" in html.text
+
+
+def test_the_archive_is_the_one_that_was_published(site: Site, viewer: TestClient):
+    answer = viewer.get(f"{ROOT}/adapters/v1.1/archive")
+    version = site.road.resources.registry.get("v1.1")
+    assert hashlib.sha256(answer.content).hexdigest() == version.sha256 == answer.headers["x-checksum-sha256"]
+    assert answer.headers["content-type"] == "application/gzip"
+
+
+@pytest.mark.parametrize("path", ["adapters/v9.9", "adapters/v9.9/card", "adapters/v9.9/archive"])
+def test_a_version_that_is_not_there(viewer: TestClient, path: str):
+    answer = viewer.get(f"{ROOT}/{path}")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert "no v9.9" in answer.json()["detail"]
+
+
+def test_what_was_live_when(site: Site, viewer: TestClient):
+    second, first = site.road.resources.ledger.entries()
+    moments = {
+        first.at - timedelta(seconds=1): None,
+        first.at: "v1.0",
+        second.at - timedelta(microseconds=1): "v1.0",
+        second.at + timedelta(days=1): "v1.1",
+    }
+    for moment, version in moments.items():
+        found = viewer.get(f"{ROOT}/deployments/at", params={"time": moment.isoformat()}).json()
+        assert found["version"] == version
+
+
+def test_a_time_without_a_zone_is_refused(viewer: TestClient):
+    answer = viewer.get(f"{ROOT}/deployments/at", params={"time": "2026-11-01T00:00:00"})
+    assert answer.status_code == 422
+    assert "timezone" in answer.json()["detail"]
+
+
+def test_applications_ask_for_the_live_name_with_the_static_token(site: Site):
+    client = site.client(Authorization=f"Bearer {TOKEN}")
+    found = client.get(f"{ROOT}/live").json()
+    live = site.road.resources.ledger.current()
+    assert live is not None
+    assert (found["model"], found["version"], found["proven"]) == (live.adapter_name, "v1.1", True)
+    assert client.get(f"{ROOT}/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("path", [path for path in READ if path not in ("live", "metrics")])
+def test_the_static_token_opens_nothing_else(site: Site, path: str):
+    assert site.client(Authorization=f"Bearer {TOKEN}").get(f"{ROOT}/{path}").status_code == 401
+
+
+def test_another_token_is_no_login(site: Site):
+    assert site.client(Authorization=f"Bearer {TOKEN}x").get(f"{ROOT}/live").status_code == 401
+
+
+def test_storage_adds_up(site: Site, viewer: TestClient):
+    found = viewer.get(f"{ROOT}/storage").json()
+    stored = list(site.road.resources.store.list())
+    assert (found["objects"], found["bytes"]) == (len(stored), sum(one.size for one in stored))
+    assert sum(area["bytes"] for area in found["areas"]) == found["bytes"]
+    assert (found["versions"], found["accepted"], found["rejected"]) == (3, 2, 1)
+
+
+def test_a_bucket_without_anything_is_no_error(viewer: TestClient, site: Site, emptied):
+    emptied("empty")
+    assert viewer.get(f"{ROOT}/adapters").json()["items"] == []
+    live = viewer.get(f"{ROOT}/live").json()
+    assert (live["version"], live["model"]) == (None, site.road.resources.settings.model.base)
+    assert viewer.get(f"{ROOT}/deployments").json()["items"] == []
+    assert viewer.get(f"{ROOT}/storage").json()["objects"] == 0
