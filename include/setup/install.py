@@ -10,6 +10,7 @@ PyTorch comes first and by itself: the default build brings gigabytes of CUDA, w
 import json
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,19 @@ def environment() -> None:
     _torch(venv, _locked("torch"), cuda=has_cuda())
     with step(f"{len(_lock_lines())} locked packages"):
         venv.install(*_requirements(venv), "--constraint", LOCK)
+    write_command(venv)
+
+
+def write_command(venv: Environment) -> None:
+    """Put `learning-engine` into the environment.
+
+    A script and no editable install: that would put plugins/ on the path of every program of this environment, and so
+    hide from the tests where Airflow does not find the package.
+    """
+    words = (f"PYTHONPATH={shlex.quote(str(ROOT / 'plugins'))}", "exec", shlex.quote(str(venv.python.absolute())))
+    program = venv.path / "bin" / "learning-engine"
+    program.write_text(f'#!/bin/sh\n# Written by `make install`.\n{" ".join(words)} -P -m learning_engine.cli "$@"\n')
+    program.chmod(0o755)
 
 
 def swift() -> None:

@@ -1,0 +1,81 @@
+"""The commands by name."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import learning_engine
+from learning_engine.cli import access, adapters, deploying, looking, settings, training
+from learning_engine.cli.codes import MEANINGS
+
+EXITS = "\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in MEANINGS.items())
+Command = Callable[..., None]
+COMMANDS: dict[str, Command] = {
+    "login": access.log_in,
+    "logout": access.log_out,
+    "health": looking.health,
+    "live": looking.live,
+    "preflight": looking.preflight,
+    "train": training.train,
+    "status": training.status,
+    "fisher": training.fisher,
+    "rollback": deploying.rollback,
+    "deployments": deploying.deployments,
+    "metrics": looking.metrics,
+    "storage": looking.storage,
+}
+GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
+    "adapters": (
+        "The published versions.",
+        {
+            "list": adapters.list_all,
+            "show": adapters.show,
+            "download": adapters.download,
+            "deploy": deploying.deploy,
+            "rollback": deploying.rollback,
+        },
+    ),
+    "config": ("The settings on this machine.", {"show": settings.show, "check": settings.check}),
+}
+
+
+def _group(help_text: str | None = None) -> typer.Typer:
+    # Plain help: rich would take as long to import as all the rest, and draw frames into pipes.
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=help_text is None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+app = _group()
+for name, function in COMMANDS.items():
+    app.command(name)(function)
+for name, (about, functions) in GROUPS.items():
+    group = _group(about)
+    for inner, function in functions.items():
+        group.command(inner)(function)
+    app.add_typer(group, name=name)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(learning_engine.__version__)
+        raise typer.Exit
+
+
+@app.callback(epilog=EXITS)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Look at Learning Engine and act on it: the REST API from a terminal.
+
+    Log in once with `learning-engine login`; LEARNING_ENGINE_URL and LEARNING_ENGINE_TOKEN win over that. Answers go
+    to stdout, everything else to stderr.
+    """

@@ -1,0 +1,97 @@
+"""Options that several commands have, and how their words are read."""
+
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from learning_engine.cli.codes import CliError
+
+COMPLETION_SECONDS = 2.0
+VERSION = re.compile(r"v\d{1,9}\.\d{1,9}")
+
+
+class Deploy(StrEnum):
+    AUTO = "auto"
+    APPROVE = "approve"
+    NEVER = "never"
+
+
+class Force(StrEnum):
+    NONE = "none"
+    COUNT = "count"
+    QUALITY = "quality"
+
+
+def _moment(text: str) -> str:
+    """ISO 8601 with a time zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"expected a time such as 2026-11-09 or 2026-11-09T02:00:00+01:00, found {text!r}"
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+
+
+def _version(text: str) -> str:
+    if not VERSION.fullmatch(text):
+        raise typer.BadParameter(f"expected a version such as v1.3, found {text!r}")
+    return text
+
+
+def _known(incomplete: str) -> list[str]:
+    """The versions that the shell offers; none where the server does not answer soon."""
+    from learning_engine.cli.client import Client
+
+    try:
+        page = Client.of(None).get("/adapters", {"limit": 100}, seconds=COMPLETION_SECONDS).body
+    except CliError:
+        return []
+    return [item["version"] for item in page["items"] if item["version"].startswith(incomplete)]
+
+
+def window(start: str | None, end: str | None) -> dict[str, str] | None:
+    """Both or neither. Raises typer.BadParameter for half a window."""
+    if (start is None) != (end is None):
+        raise typer.BadParameter("expected --start and --end, found one of them: give both, or neither")
+    return {"start": start, "end": end} if start and end else None
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """What the person said, for a body or a query; what is left out stays as the server has it."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Airflow's address; else LEARNING_ENGINE_URL, else the login's."),
+]
+Json = Annotated[bool, typer.Option("--json", help="The server's JSON on stdout, and nothing else there.")]
+Version = Annotated[
+    str, typer.Argument(metavar="VERSION", callback=_version, autocompletion=_known, help="Such as v1.3.")
+]
+Start = Annotated[
+    str | None,
+    typer.Option("--start", metavar="TIME", parser=_moment, help="First moment of the window; UTC without a zone."),
+]
+End = Annotated[
+    str | None,
+    typer.Option("--end", metavar="TIME", parser=_moment, help="First moment that no longer belongs to it."),
+]
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", parser=_moment, help="Which version was live then; UTC without a zone."),
+]
+Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="Why; shown with the run in Airflow.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Until the run has ended; 1 where it failed.")]
+Timeout = Annotated[
+    int, typer.Option("--timeout", metavar="SECONDS", min=0, help="The longest that --wait or --watch waits.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="How many.")]
+Offset = Annotated[int, typer.Option("--offset", min=0, help="How many of the newest to pass over.")]
+Run = Annotated[str | None, typer.Option("--run", metavar="RUN_ID", help="Only this run.")]
+DAY = 86_400

@@ -1,0 +1,116 @@
+"""How the program starts: soon, without what it does not need, by every name that it has."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+import learning_engine
+from include.setup import install, packages
+from tests.cli.conftest import Run
+from tests.cli.server import Stage
+from tests.conftest import ROOT
+
+HEAVY = {"airflow", "torch", "boto3", "pyarrow", "pydantic_settings", "numpy", "requests", "rich"}
+PACKAGE = ROOT / "plugins" / "learning_engine" / "cli"
+
+
+def modules(*arguments: str, **environment: str) -> set[str]:
+    """The top-level modules that a command imports."""
+    code = (
+        "import json, sys; from learning_engine.cli import main; main(sys.argv[1:]);"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *arguments],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "plugins"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_help_imports_nothing_heavy():
+    assert not modules("--help") & HEAVY
+
+
+def test_an_answer_takes_requests_and_no_part_of_the_package(stage: Stage):
+    taken = modules("health", LEARNING_ENGINE_URL=stage.url, LEARNING_ENGINE_TOKEN="token-of-admin", NO_PROXY="*")
+    assert taken & HEAVY == {"requests", "rich"}
+
+
+def test_of_the_package_it_knows_the_settings_and_the_errors():
+    names: set[str] = set()
+    for file in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("learning_engine"):
+                whole = node.module == "learning_engine"
+                names |= {f"learning_engine.{alias.name}" for alias in node.names} if whole else {node.module or ""}
+    assert {name for name in names if not name.startswith("learning_engine.cli")} == {
+        "learning_engine.config",
+        "learning_engine.errors",
+    }
+
+
+def test_version(anonymous: Run):
+    assert anonymous("--version").out == f"{learning_engine.__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, home: Path):
+    program = [sys.executable, "-P", "-m", "learning_engine.cli"]
+    done = subprocess.run(
+        program,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT / "plugins"),
+            "_LEARNING_ENGINE_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": "learning-engine adapters ",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "COMP_WORDS": "learning-engine adapters ",
+            "COMP_CWORD": "2",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert {"list", "show", "download"} <= set(done.stdout.replace('"', " ").replace(":", " ").split())
+
+
+def test_versions_are_completed_by_the_server(cli: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    from learning_engine.cli.options import _known
+
+    assert _known("v1.") == ["v1.1", "v1.0"]
+    assert _known("v1.0") == ["v1.0"]
+    stage.expired.add("admin")
+    assert _known("v1.") == []
+
+
+def test_the_package_has_the_command():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"learning-engine": "learning_engine.cli:main"}
+
+
+def test_make_install_puts_the_command_into_the_environment(tmp_path: Path):
+    """Also where a directory's name has a space, from any directory, whatever lies there."""
+    place = tmp_path / "an environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    (site,) = (place / "lib").glob("python*/site-packages")
+    (site / "all.pth").write_text(f"{Path(typer.__file__).parents[1]}\n")
+    install.write_command(packages.Environment(place, uv=None))
+    (tmp_path / "typer.py").write_text("raise SystemExit('taken from the working directory')")
+    for program in (place / "bin" / "learning-engine", tmp_path / "linked"):
+        if not program.exists():
+            program.symlink_to(place / "bin" / "learning-engine")
+        done = subprocess.run(
+            [program, "--version"], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout) == (0, f"{learning_engine.__version__}\n"), done.stderr
