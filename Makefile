@@ -55,8 +55,9 @@ bench: install  ## every benchmark: a table each, and JSON under benchmarks/resu
 		if [ -e "$$script" ]; then echo "== $$script"; $(VENV)/python "$$script" || exit 1; else echo "no benchmarks"; fi; \
 	done
 
-docs: install  ## docs/configuration.md anew, from the code and the commented YAML
+docs: install  ## docs/configuration.md and docs/api.md anew, from the code
 	@PYTHONPATH=plugins $(VENV)/python -m include.setup.reference
+	@PYTHONPATH=plugins $(VENV)/python -m include.setup.api
 
 lock:  ## requirements.lock anew: the newest packages within the ranges
 	@$(PYTHON) -m include.setup.install lock

@@ -1,4 +1,4 @@
-"""The API as its own description has it: no request ends in a 5xx, nothing but the static token opens without a login."""
+"""The API as its own description has it: no request ends in a 5xx, and without a login nothing is read."""
 
 from typing import Any
 

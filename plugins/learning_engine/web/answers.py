@@ -16,8 +16,22 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+def _examples(*examples: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
+
+
 class Problem(Answer):
     """RFC 9457: what was expected, what was found and what to do."""
+
+    model_config = _examples(
+        {
+            "type": "about:blank",
+            "title": "Not Found",
+            "status": 404,
+            "detail": "Expected a published version, found no v9.9: GET /adapters lists them.",
+            "errors": [],
+        }
+    )
 
     type: str = "about:blank"
     title: str
@@ -28,6 +42,16 @@ class Problem(Answer):
 
 class Live(Answer):
     """What applications ask the model server for. `model` is the base model's name until a version is live."""
+
+    model_config = _examples(
+        {
+            "model": "v1.3-5e0c81aa",
+            "version": "v1.3",
+            "base_model": "meta-llama/Llama-3.1-8B-Instruct",
+            "since": "2026-11-16T03:12:40Z",
+            "proven": True,
+        }
+    )
 
     model: str
     version: str | None

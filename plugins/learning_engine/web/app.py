@@ -64,7 +64,14 @@ def build(airflow: Any) -> FastAPI:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the problem that errors refer to."""
+    """The OpenAPI document. FastAPI adds its own shape of a 422, which `problems` does not answer."""
     document = app.openapi()
-    document["components"]["schemas"].setdefault("Problem", Problem.model_json_schema())
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Problem"] = Problem.model_json_schema()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "422" in operation["responses"]:
+                operation["responses"] |= {"422": problems.responses(422)[422]}
     return document

@@ -1,7 +1,7 @@
 """What the REST API takes: bodies and queries with their bounds. An unknown field is refused."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +12,10 @@ Note = Annotated[str, Field(max_length=500, description="Shown with the DAG run 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _examples(*examples: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
 
 
 class WindowBody(Body):
@@ -32,6 +36,15 @@ class WindowBody(Body):
 class TrainBody(Body):
     """One run of the weekly DAG. What is left out is as configured; no window is the last complete interval."""
 
+    model_config = _examples(
+        {},
+        {
+            "window": {"start": "2026-11-09T02:00:00Z", "end": "2026-11-16T02:00:00Z"},
+            "ewc_lambda": 200,
+            "deploy": "never",
+        },
+    )
+
     window: WindowBody | None = None
     min_samples: int | None = Field(None, ge=1, le=100_000_000, description="Fewer rows than this: nothing is trained.")
     ewc_lambda: float | None = Field(None, ge=0, le=1e9, description="How firmly earlier lessons are held; 0: no EWC.")
@@ -50,6 +63,8 @@ class TrainBody(Body):
 class FisherBody(Body):
     """Fisher information of a version, measured anew; without a window on the version's own."""
 
+    model_config = _examples({"version": "v1.3", "note": "after a change of fisher.draws"})
+
     version: Version
     window: WindowBody | None = None
     note: Note | None = None
@@ -57,5 +72,7 @@ class FisherBody(Body):
 
 class ActBody(Body):
     """Why somebody deploys or rolls back."""
+
+    model_config = _examples({"note": "users of the shop complain"})
 
     note: Note | None = None

@@ -1,0 +1,89 @@
+"""The REST API of the whole stack: what a person starts through it is done, and can be watched while it is."""
+
+from typing import Any
+
+import psutil
+import requests
+
+from tests.integration.conftest import Live, until
+from tests.integration.test_decisions import DAG, taught
+from tests.integration.test_hand import DEPLOY
+
+
+def api(live: Live, method: str, path: str, **options: Any) -> requests.Response:
+    headers = {"Authorization": f"Bearer {live.rest.token()}"}
+    url = f"{live.airflow.url}/learning-engine/{path}"
+    return requests.request(method, url, headers=headers, timeout=60, **options)
+
+
+def ended(live: Live, run_id: str) -> dict[str, Any]:
+    """The run as the API tells it once it has ended."""
+
+    def recent() -> list[dict[str, Any]]:
+        answer = api(live, "GET", "training/status", params={"run_id": run_id})
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["recent"])
+
+    (run,) = until(f"{run_id} to end", recent)
+    return dict(run)
+
+
+def test_every_part_is_up(live: Live):
+    answer = api(live, "GET", "health")
+    states = {check["name"]: (check["state"], check["reason"]) for check in answer.json()["checks"]}
+    # LocalExecutor has no workers to ask.
+    assert {state for state, _ in states.values()} <= {"up", "unknown"}, states
+    assert (answer.status_code, answer.json()["state"]) == (200, "up")
+
+
+def test_a_training_is_started_watched_and_found_in_the_list(live: Live):
+    window = taught(live, "by the api", count=40, lessons=21)
+    live.rest.unpause(DAG)
+    asked = {"start": window["window_start"], "end": window["window_end"]}
+    preflight = api(live, "GET", "preflight", params=asked).json()
+    assert (preflight["rows"], preflight["count_gate"]["passed"]) == (40, True)
+
+    # Long enough to be seen under way.
+    accepted = api(live, "POST", "train", json={"window": asked, "epochs": 60, "deploy": "never", "note": "by the api"})
+    assert accepted.status_code == 202, accepted.text
+    run_id = accepted.json()["run_id"]
+
+    def progress() -> Any:
+        (run,) = api(live, "GET", "training/status", params={"run_id": run_id}).json()["current"]
+        return run["progress"]
+
+    seen = until("a report of the training", progress, pause=0.2)
+    assert 0 < seen["step"] <= seen["of"]
+    assert seen["curve"][-1][0] == seen["step"]
+    run = ended(live, run_id)
+    assert (run["state"], run["triggered_by"], run["note"]) == ("success", "admin", "by the api")
+    assert "never" in run["verdict"]
+    newest = api(live, "GET", "adapters", params={"limit": 1}).json()["items"][0]
+    assert (newest["version"], newest["rows"]) == (run["version"], 40)
+
+
+def test_a_deployment_and_a_rollback(live: Live):
+    live.rest.unpause(DEPLOY)
+    before = api(live, "GET", "live").json()
+    versions = api(live, "GET", "adapters", params={"limit": 100}).json()["items"]
+    target = next(item["version"] for item in versions if item["version"] != before["version"])
+    for path, now in ((f"adapters/{target}/deploy", target), ("rollback", before["version"])):
+        accepted = api(live, "POST", path)
+        assert accepted.status_code == 202, accepted.text
+        run = accepted.json()["run_id"]
+        assert live.ended(run, DEPLOY) == "success", live.explain(run, DEPLOY)
+        assert api(live, "GET", "live").json()["version"] == now
+    (back, there) = api(live, "GET", "deployments", params={"limit": 2}).json()["items"]
+    assert (back["action"], back["decided_by"], there["version"]) == ("rollback", "admin, by hand", target)
+    at = api(live, "GET", "deployments/at", params={"time": there["at"]}).json()
+    assert at["version"] == target
+
+
+def test_the_api_server_knows_how_long_each_step_took_and_has_no_torch(live: Live):
+    text = api(live, "GET", "metrics").text
+    for task in ("extract", "fisher", "train", "evaluate", "publish", "deploy", "verify"):
+        assert f'task="{task}"' in text
+    (server,) = [running.leader() for running in live.stack.running() if running.name == "api-server"]
+    for process in (server, *server.children(recursive=True)):
+        assert not [lib.path for lib in process.memory_maps() if "libtorch" in lib.path]
+    assert isinstance(server, psutil.Process)
