@@ -61,7 +61,7 @@ def look(resources: Resources, *, now: datetime) -> Inventory:
 
     versions = _read_all(resources.registry.get, map(str, claims.published(listing)))
     deployments = _read_all(resources.ledger.entry, sorted(key for key in found if key.startswith(manifest.LEDGER)))
-    key = _training(found, now)
+    key = newest_training(found, now)
     (training,) = _read_all(lambda at: resources.store.get_record(at, TrainingProgress), [key]) if key else (None,)
     objects, sizes = _sizes(found.values())
     return Inventory(
@@ -94,7 +94,7 @@ def _read_all(read: Callable[[str], R], names: Iterable[str]) -> list[R | None]:
         return list(pool.map(one, names))
 
 
-def _training(found: dict[str, Stored], now: datetime) -> str | None:
+def newest_training(found: dict[str, Stored], now: datetime) -> str | None:
     """The key of the progress that was written last, of those whose candidate is not staged yet."""
     written = [key for key in found if key.startswith(manifest.RUNS) and key.endswith(f"/{manifest.PROGRESS}")]
     unstaged = [key for key in written if key.removesuffix(manifest.PROGRESS) + manifest.CANDIDATE not in found]
