@@ -6,6 +6,7 @@ does, the real MAX Serve takes the place of the local server.
 
 import argparse
 import fcntl
+import json
 import signal
 import sys
 import time
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from demo import lessons, postgres, report, stack, story
-from demo.airflow import USER
+from demo.airflow import USER, Airflow
 from demo.console import Screen
 from demo.ports import NoRoom
 from demo.processes import Stack, StackError
@@ -69,9 +70,19 @@ def up(screen: Screen, server: str) -> int:
     except BaseException:
         _end(processes, screen)
         raise
+    _tell(place.airflow)
     screen.say(f"\nAirflow: {place.airflow.url}  user {USER}, password {place.airflow.password}", "bold")
+    screen.say(f"The page: {place.airflow.url}/plugin/learning-engine")
+    screen.say(f"The command line: .venv/bin/learning-engine login --url {place.airflow.url} --user {USER}")
     screen.say("Everything is left running; `make down` ends it.")
     return 0
+
+
+def _tell(airflow: Airflow) -> None:
+    """Where it is and how to log in, for programs; for the owner's eyes only."""
+    path = stack.HOME / "address.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"url": airflow.url, "user": USER, "password": airflow.password}))
 
 
 def down(screen: Screen) -> int:
