@@ -38,8 +38,7 @@ LOST = {"metadata": "gate_verdicts_total", "ledger": "deployments_total", "progr
 AREA = {"metadata": "adapters", "ledger": "deployments", "progress": "runs"}
 
 
-@pytest.mark.parametrize("harm", ["altered", "no record", "no JSON"])
-@pytest.mark.parametrize("kind", HARMS)
+@pytest.mark.parametrize(("kind", "harm"), zip(HARMS, ("altered", "no record", "no JSON"), strict=True))
 def test_a_record_that_cannot_be_read_is_counted_and_costs_only_what_is_made_of_it(
     mock_house: Store, kind: str, harm: str
 ) -> None:
