@@ -52,7 +52,7 @@ def test_train_wait_follows_the_run_to_its_end(cli: Run, stage: Stage):
     assert "accepted by every rule" in shown.out
     lines = shown.err.splitlines()
     assert lines[:4] == [f"Run {scene.LONG_RUN}", "queued", "extract", "train"]
-    assert lines[4] == "step 4 of 40, loss 0.421, EWC 0.014, 3 min 20 s to go"
+    assert lines[4] == "step 4 of 40, loss 0.421, EWC 0.0137, 3 min 20 s to go"
     assert "deploy" in lines
     assert {question["query"]["run_id"] for question in stage.asked_for("/learning-engine/training/status")} == {
         scene.LONG_RUN
@@ -125,7 +125,7 @@ def test_status_shows_what_runs_and_what_ended(cli: Run, stage: Stage):
     running = scene.training("r1", "running", "train", progress=scene.progress(20))
     stage.trainings = {"r1": [running], "r2": [scene.training("r2", "failed", tasks=[scene.task("train", "failed")])]}
     words = " ".join(cli("status", "--recent", "3").out.split())
-    assert "run r1 state running task train training step 20 of 40, loss 0.421, EWC 0.014" in words
+    assert "run r1 state running task train training step 20 of 40, loss 0.421, EWC 0.0137" in words
     assert "run r2 state failed failed at train" in words
     assert stage.asked[-1]["query"] == {"recent": "3"}
     assert "r1" not in cli("status", "--run", "r2").out

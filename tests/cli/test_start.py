@@ -85,6 +85,21 @@ def test_completion(shell: str, home: Path):
     assert {"list", "show", "download"} <= set(done.stdout.replace('"', " ").replace(":", " ").split())
 
 
+def test_a_half_typed_version_is_no_error(stage: Stage):
+    environment = {
+        "_LEARNING_ENGINE_COMPLETE": "complete_zsh",
+        "_TYPER_COMPLETE_ARGS": "learning-engine adapters show v1.",
+        "LEARNING_ENGINE_URL": stage.url,
+        "LEARNING_ENGINE_TOKEN": "token-of-admin",
+        "PYTHONPATH": str(ROOT / "plugins"),
+        "NO_PROXY": "*",
+    }
+    program = [sys.executable, "-P", "-m", "learning_engine.cli"]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60)
+    assert "v1.1" in done.stdout, done.stderr
+    assert done.stderr == ""
+
+
 def test_versions_are_completed_by_the_server(cli: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch):
     from learning_engine.cli.options import _known
 

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,27 +33,30 @@ def terminal(home: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Termi
             command, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, env=environment | more, start_new_session=True
         ) as process:
             os.close(theirs)
-            written = b""
-            while chunk := _read(ours):
-                written += chunk
-                # What is typed before the question is thrown away where the answer is not shown.
-                if typed and written.endswith((b"[y/N] ", b"Password: ")):
-                    os.write(ours, typed.encode())
-                    typed = ""
-            assert process.stdout
-            out = process.stdout.read().decode()
+            try:
+                seen, out = _talk(ours, typed), process.stdout.read()
+            finally:
+                process.kill()
         os.close(ours)
-        return process.returncode, out, written.decode()
+        return process.returncode, out.decode(), seen
 
     return run
 
 
-def _read(descriptor: int) -> bytes:
-    """b"" once the other side has closed."""
-    try:
-        return os.read(descriptor, 65_536)
-    except OSError:
-        return b""
+def _talk(descriptor: int, typed: str) -> str:
+    """All that the program writes on its terminal; `typed` is the answer to its question."""
+    written = b""
+    while select.select([descriptor], [], [], 60)[0]:
+        try:
+            written += os.read(descriptor, 65_536)
+        except OSError:
+            # The program has closed its side.
+            return written.decode()
+        # What is typed before the question is thrown away where the answer is not shown.
+        if typed and written.endswith((b"[y/N] ", b"Password: ")):
+            os.write(descriptor, typed.encode())
+            typed = ""
+    raise AssertionError(f"the program waits, having written {written!r}")
 
 
 def posts(stage: Stage) -> list[str]:
@@ -92,7 +96,7 @@ def test_watch_draws_a_bar_and_ends_with_the_run(terminal: Terminal, stage: Stag
     assert code == codes.DONE
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
     assert "━" in plain
-    assert "20/40 loss 0.421 EWC 0.014 ETA 3 min 20 s" in plain
+    assert "20/40 loss 0.421 EWC 0.0137 ETA 3 min 20 s" in plain
     assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 80
     assert "v1.2" in out
     assert "\x1b" not in out

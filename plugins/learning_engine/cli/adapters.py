@@ -114,7 +114,10 @@ def _detail(body: Any) -> Iterator[Any]:
             ("kept", ", ".join(f"{name} {words.share(value)}" for name, value in report["retained"].items()) or None),
             ("drift", f"{words.figure(summary['drift_parent'])} from its parent" if summary["parent"] else None),
             ("training", f"{training['steps']} steps in {words.duration(training['seconds'])} on {training['device']}"),
-            ("EWC", f"λ {words.figure(summary['ewc_lambda'], 'g')}, penalty {words.figure(training['ewc_loss'])}"),
+            (
+                "EWC",
+                f"λ {words.figure(summary['ewc_lambda'], 'g')}, penalty {words.figure(training['ewc_loss'], '.3g')}",
+            ),
             ("archive", words.size(summary["size"])),
             ("sha256", summary["sha256"]),
         )

@@ -45,7 +45,7 @@ def told(progress: Any) -> str:
     """`step 40 of 96, loss 0.421, EWC 0.013, 3 min 20 s to go`."""
     return (
         f"step {progress['step']} of {progress['of']}, loss {words.figure(progress['task_loss'])}, "
-        f"EWC {words.figure(progress['ewc_loss'])}, {words.duration(progress['eta_seconds'])} to go"
+        f"EWC {words.figure(progress['ewc_loss'], '.3g')}, {words.duration(progress['eta_seconds'])} to go"
     )
 
 
@@ -82,7 +82,7 @@ def _bar() -> Iterator[Callable[[Look], None]]:
 def _figures(progress: Any) -> str:
     return (
         f"{progress['step']}/{progress['of']} loss {words.figure(progress['task_loss'])} "
-        f"EWC {words.figure(progress['ewc_loss'])} ETA {words.duration(progress['eta_seconds'])}"
+        f"EWC {words.figure(progress['ewc_loss'], '.3g')} ETA {words.duration(progress['eta_seconds'])}"
     )
 
 

@@ -1,0 +1,124 @@
+"""The whole story by command line, through the real api-server and scheduler: look, learn, watch, deploy, roll back."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.airflow import USER
+from learning_engine.cli import codes
+from tests.conftest import ROOT
+from tests.integration.conftest import Live, rows_of, until, week
+from tests.integration.test_hand import scheduled_states
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def command(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Runs `learning-engine` as a shell does, somebody's own login beside it."""
+    home = tmp_path_factory.mktemp("home")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LEARNING_ENGINE", "AIRFLOW"))}
+    environment = {**kept, "XDG_CONFIG_HOME": str(home), "PYTHONPATH": str(ROOT / "plugins"), "NO_PROXY": "*"}
+
+    def run(*words: str, expected: int = codes.DONE, **more: Any) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "learning_engine.cli", *words],
+            env=environment,
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            **more,
+        )
+        assert done.returncode == expected, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def answer(command: Command, *words: str, **more: Any) -> Any:
+    return json.loads(command(*words, "--json", **more).stdout)
+
+
+def interval(number: int) -> tuple[str, ...]:
+    return "--start", week(number).start.isoformat(), "--end", week(number).end.isoformat()
+
+
+@pytest.fixture(scope="module")
+def versions(live: Live, command: Command) -> list[str]:
+    """Two versions, each learned from a week of its own, by a run that the command line started."""
+    command("live", expected=codes.NO_ACCESS)
+    command("login", "--url", live.airflow.url, "--user", USER, "--password-stdin", input=f"{live.airflow.password}\n")
+    refused = command("train", *interval(0), expected=codes.REFUSED) if paused(live) else None
+    assert refused is None or "paused" in refused.stderr
+    for name in ("weekly", "deploy"):
+        live.rest.unpause(f"learning_engine_{name}")
+    # Else last week's scheduled run would take part of the feedback.
+    until("last week's own run to end", lambda: "success" in scheduled_states(live))
+    made = []
+    for number in range(2):
+        live.add_feedback(rows_of(number))
+        found = answer(command, "preflight", *interval(number))
+        assert found["count_gate"]["passed"]
+        words = ("train", *interval(number), "--deploy", "never", "--note", "by the command line")
+        if number == 0:
+            run = answer(command, *words)["run_id"]
+            done = command("status", "--watch", "--run", run)
+            assert done.stderr.startswith(f"Run {run}\n")
+            (ended,) = answer(command, "status", "--run", run)["recent"]
+        else:
+            (ended,) = answer(command, *words, "--wait")["recent"]
+        assert (ended["state"], ended["note"]) == ("success", "by the command line")
+        made.append(ended["version"])
+    return made
+
+
+def paused(live: Live) -> bool:
+    return bool(live.rest.call("GET", "dags/learning_engine_weekly")["is_paused"])
+
+
+def test_looking(live: Live, command: Command, versions: list[str]):
+    health = answer(command, "health")
+    assert {check["name"]: check["state"] for check in health["checks"]}["store"] == "up"
+    listed = answer(command, "adapters", "list", "--limit", "100")["items"]
+    assert {*versions} <= {item["version"] for item in listed}
+    shown = answer(command, "adapters", "show", versions[1])
+    assert shown["metadata"]["run"]["triggered_by"] == USER
+    assert answer(command, "storage")["versions"] == len(listed)
+    assert "learning_engine" in command("metrics").stdout
+    for words in (("health",), ("status",), ("adapters", "list"), ("adapters", "show", versions[1]), ("storage",)):
+        assert max(len(line) for line in command(*words).stdout.splitlines()) <= 80
+    command("adapters", "show", "v99.0", expected=codes.NOT_FOUND)
+    command("train", "--epochs", "-1", expected=codes.REFUSED)
+
+
+def test_an_archive_is_the_one_of_the_bucket(live: Live, command: Command, versions: list[str], tmp_path: Path):
+    file = tmp_path / "adapter.tar.gz"
+    command("adapters", "download", versions[0], "--output", str(file))
+    published = live.resources.registry.get(versions[0])
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == published.sha256
+
+
+def test_deploy_then_roll_back_and_ask_what_was_live_when(live: Live, command: Command, versions: list[str]):
+    first, second = versions
+    command("adapters", "deploy", first, expected=codes.USAGE)
+    moments = []
+    for version in (first, second):
+        command("adapters", "deploy", version, "--yes", "--wait", "--note", "by the command line")
+        assert answer(command, "live")["version"] == version
+        moments.append(datetime.now(UTC).isoformat())
+    assert answer(command, "rollback", "--yes", "--wait")["state"] == "success"
+    assert answer(command, "live")["version"] == first
+    assert [answer(command, "deployments", "--at", moment)["version"] for moment in moments] == [first, second]
+    newest = answer(command, "deployments", "--limit", "1")["items"][0]
+    assert (newest["action"], newest["version"], newest["previous"]) == ("rollback", first, second)
+    assert answer(command, "adapters", "show", second)["revocation"]["by"]
+    assert live.resources.ledger.current().version == first
