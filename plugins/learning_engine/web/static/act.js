@@ -1,9 +1,9 @@
 /** An act: what will happen, said in the page and agreed to there; then the run that does it. */
 
-import { Problem, post } from "./api.js";
+import { post } from "./api.js";
 import { fresh, h, replace } from "./dom.js";
 import { follow } from "./runs.js";
-import { failure } from "./states.js";
+import { failure, problemOf } from "./states.js";
 
 const NOTE = 500;
 
@@ -61,8 +61,7 @@ async function send(event, act, { yes, note, trouble, close }) {
     close();
     follow(act.label, act.weekly ?? false, accepted);
   } catch (error) {
-    if (!(error instanceof Problem)) console.error(error);
-    replace(trouble, failure(error));
+    replace(trouble, failure(problemOf(error)));
     yes.disabled = false;
   }
 }

@@ -1,6 +1,7 @@
 /** The REST API, one level above this page; Airflow's own beside it. The session cookie goes along by itself. */
 
 const SECONDS = 60;
+const SIGNED_OUT = "Your session in Airflow has ended, or there was none.";
 const ROOT = new URL("../", location.href);
 const AIRFLOW = new URL("../api/v2/", ROOT);
 
@@ -77,6 +78,7 @@ function unreached(error) {
 }
 
 async function problem(answer) {
+  if (answer.status === 401) return new Problem({ status: 401, title: "You are not signed in", detail: SIGNED_OUT });
   const said = await answer.json().catch(() => null);
   const detail = typeof said?.detail === "string" ? said.detail : `It answered ${answer.status}.`;
   return new Problem({ status: answer.status, title: said?.title ?? answer.statusText, detail, errors: said?.errors });

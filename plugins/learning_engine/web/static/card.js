@@ -17,10 +17,10 @@ export function modelCard(version, signal) {
   return element;
 }
 
-/** The card's headings below the page's own, and its wide tables in frames that scroll. */
-function lowered(node) {
+/** The card's headings below the page's own; what may be too wide can be scrolled, by keyboard as well. */
+function lowered(node, place) {
   if (/^H[1-4]$/.test(node.tagName)) return h(`h${Number(node.tagName[1]) + 2}`, null, [...node.childNodes]);
-  return node.tagName === "TABLE"
-    ? h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Table of the card" }, node)
-    : node;
+  if (node.tagName === "PRE") node.tabIndex = 0;
+  if (node.tagName !== "TABLE") return node;
+  return h("div.scroll", { tabindex: 0, role: "region", "aria-label": `Table of the card, ${place}` }, node);
 }

@@ -18,8 +18,19 @@ export function svg(tag, attributes, ...children) {
 /** Put `children` in the place of what is there; what is there already is left alone, and so keeps its focus. */
 export function replace(place, ...children) {
   const nodes = flat(children);
-  if (nodes.length === 1 && place.childNodes.length === 1 && place.firstChild === nodes[0]) return;
-  place.replaceChildren(...nodes);
+  const same = nodes.length === place.childNodes.length && nodes.every((node, at) => node === place.childNodes[at]);
+  if (!same) place.replaceChildren(...nodes);
+}
+
+/** `render`, which gives the nodes that it gave before as long as it is given the same, so that their focus stays. */
+export function steady(render) {
+  let said, shown;
+  return (given) => {
+    const text = JSON.stringify(given);
+    if (text !== said) shown = render(given);
+    said = text;
+    return shown;
+  };
 }
 
 /** Let screen readers say it, without moving the focus. */

@@ -5,11 +5,14 @@ import { nats, percent } from "./format.js";
 import { link } from "./router.js";
 import { table } from "./table.js";
 
+// From so many rows on, the table scrolls.
+const LONG = 12;
+
 /** A table of a Report; null for a first version. */
 export function kept(report) {
   const windows = Object.keys(report.scores).filter((name) => name in report.base_scores);
   if (windows.length === 0) return null;
-  return table(
+  const all = table(
     "Kept of each earlier window",
     [
       { title: "Window of", cell: (name) => link(`versions/${name}`, name), head: true },
@@ -21,6 +24,9 @@ export function kept(report) {
     ],
     windows,
   );
+  return windows.length > LONG
+    ? h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Kept of each earlier window" }, all)
+    : all;
 }
 
 /** A share as a number and a length. */

@@ -4,8 +4,8 @@ import * as clock from "./clock.js";
 import { announce, h, replace } from "./dom.js";
 import { me } from "./rights.js";
 import { link, start } from "./router.js";
-import { CHANGED, resume } from "./runs.js";
-import { empty } from "./states.js";
+import { resume } from "./runs.js";
+import { failure } from "./states.js";
 import { ledger } from "./views/ledger.js";
 import { overview } from "./views/overview.js";
 import { preflightView } from "./views/preflight.js";
@@ -37,10 +37,10 @@ function show(view, { name, part, query }, first) {
   leaving = new AbortController();
   const element = view
     ? view({ part, query, signal: leaving.signal })
-    : empty("There is no such view", "Choose one above.");
+    : h("div.view", null, h("h1", null, "There is no such view"), h("p", null, "Choose one above."));
   replace(main, element);
   mark(view ? name : null);
-  document.title = `${element.querySelector("h1")?.textContent ?? TITLE} · ${TITLE}`;
+  document.title = `${element.querySelector("h1").textContent} · ${TITLE}`;
   if (first) return;
   main.focus();
   scrollTo(0, 0);
@@ -57,12 +57,19 @@ function mark(name) {
   replace(document.getElementById("tabs"), tabs);
 }
 
+function signedIn({ name }) {
+  replace(document.getElementById("who"), "Signed in as ", h("span.strong", null, name));
+}
+
+/** One note in the place of one for each part of the view. Other errors are the parts' own to tell. */
+function signedOut(error) {
+  if (error.status !== 401) return;
+  leaving.abort();
+  replace(main, h("div.view", null, h("h1.unseen", null, TITLE), failure(error)));
+}
+
 clock.start();
 document.getElementById("skip").addEventListener("click", () => main.focus());
-me().then(
-  ({ name }) => replace(document.getElementById("who"), "Signed in as ", h("span.strong", null, name)),
-  () => undefined,
-);
-const reopen = start(VIEWS, show);
-addEventListener(CHANGED, reopen);
+start(VIEWS, show);
+me().then(signedIn, signedOut);
 resume();

@@ -5,6 +5,9 @@ import { windowOf } from "./format.js";
 import { link } from "./router.js";
 import { facts } from "./table.js";
 
+// More ancestors than this are counted, not named.
+const FEW = 6;
+
 /** Of an AdapterDetail. */
 export function origin({ metadata, lineage, children, digests }) {
   const { run, dataset } = metadata;
@@ -37,11 +40,14 @@ export function origin({ metadata, lineage, children, digests }) {
 }
 
 function chain(version, lineage) {
+  const shown = lineage.slice(0, FEW);
+  const more = lineage.length - shown.length;
   return h(
-    "span.chain",
+    "span",
     null,
     h("span.strong", null, version),
-    lineage.map((name) => [" ← ", link(`versions/${name}`, name)]),
+    shown.map((name) => [" ← ", link(`versions/${name}`, name)]),
+    more > 0 && ` ← ${more} more`,
     " ← base model",
   );
 }

@@ -3,7 +3,7 @@
 import { confirm } from "./act.js";
 import { get } from "./api.js";
 import { h, replace } from "./dom.js";
-import { empty, failure, loading } from "./states.js";
+import { empty, failure, loading, problemOf } from "./states.js";
 
 /** Asks in `place` whether to leave `live`. */
 export async function askRollback(place, live) {
@@ -26,7 +26,7 @@ export async function askRollback(place, live) {
   } catch (error) {
     replace(
       place,
-      failure(error, () => askRollback(place, live)),
+      failure(problemOf(error), () => askRollback(place, live)),
     );
   }
 }

@@ -32,7 +32,6 @@ export function start(routes, show) {
   };
   addEventListener("hashchange", open);
   open();
-  return open;
 }
 
 function here() {

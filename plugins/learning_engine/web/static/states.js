@@ -1,46 +1,56 @@
 /** What stands in a place until the answer is there, when there is none, and when there is nothing. */
 
 import { Problem } from "./api.js";
-import { h, replace } from "./dom.js";
+import { h, replace, steady } from "./dom.js";
 import { icon } from "./icons.js";
 import { poll } from "./poll.js";
+import { CHANGED } from "./runs.js";
 import { leave } from "./airflow.js";
 
 /**
  * Fills `place` with `render(await load())` and returns a function that does so anew. Until the first answer it says
- * that it loads. An error after an answer leaves that answer where it is, and says that it is old.
+ * that it loads. An error after an answer leaves that answer where it is, and says that it is old. It asks anew when a
+ * run that was started here has ended.
  * With `every`, seconds or a function from the answer to seconds, it goes on by itself. The function returned takes
  * `true` where something else is asked for than before, so that the answer before it must go.
  */
 export function fill(place, { load, render, every, label = "Loading", signal }) {
+  const rendered = steady(render),
+    failed = steady((error) => failure(error, () => once(), `${label} could not be read`)),
+    old = steady(stale);
   let asked = 0,
-    shown = null,
-    said = null;
+    shown = null;
   async function once(anew = false) {
     const mine = (asked += 1);
-    if (anew) shown = said = null;
+    if (anew) shown = null;
     place.setAttribute("aria-busy", "true");
-    if (shown === null) replace(place, loading(label));
+    if (anew || !place.hasChildNodes()) replace(place, loading(label));
     try {
       const answer = await load();
       if (signal.aborted || mine !== asked) return undefined;
-      const text = JSON.stringify(answer);
-      if (text !== said) shown = render(answer);
-      said = text;
+      shown = rendered(answer);
       replace(place, shown);
       return typeof every === "function" ? every(answer) : every;
     } catch (error) {
       if (signal.aborted || mine !== asked) return undefined;
-      if (!(error instanceof Problem)) console.error(error);
-      replace(place, shown === null ? failure(error, () => once()) : [stale(error), shown]);
+      const problem = problemOf(error);
+      replace(place, shown === null ? failed(problem) : [old(problem), shown]);
       return undefined;
     } finally {
       if (mine === asked) place.removeAttribute("aria-busy");
     }
   }
+  addEventListener(CHANGED, () => once(), { signal });
   if (every) poll(() => once(), typeof every === "function" ? 15 : every, signal);
   else once();
   return once;
+}
+
+/** What went wrong, as the server tells it; an error of this page itself goes to the console as well. */
+export function problemOf(error) {
+  if (error instanceof Problem) return error;
+  console.error(error);
+  return new Problem({ status: 0, title: "This page failed", detail: error.message });
 }
 
 export function loading(label) {
@@ -58,8 +68,8 @@ export function empty(title, text, ...more) {
   return h("div.empty", null, h("p.strong", null, title), text && h("p.muted", null, text), more);
 }
 
-export function failure(error, retry) {
-  const known = error instanceof Problem;
+/** Of a Problem. `title` says what it was that failed; without one the problem's own does. */
+export function failure({ status, title: own, detail, errors }, retry, title) {
   return h(
     "div.note.bad",
     { role: "alert" },
@@ -67,26 +77,20 @@ export function failure(error, retry) {
     h(
       "div",
       null,
-      h("p.strong", null, known ? error.title : "This page failed"),
-      h("p", null, error.message),
-      known &&
-        error.errors.length > 0 &&
+      h("p.strong", null, title ?? own),
+      h("p", null, detail),
+      errors.length > 0 &&
         h(
           "ul",
           null,
-          error.errors.map(({ loc, msg }) => h("li", null, `${(loc ?? []).join(" › ")}: ${msg}`)),
+          errors.map(({ loc, msg }) => h("li", null, `${(loc ?? []).join(" › ")}: ${msg}`)),
         ),
-      known && error.status === 401 && h("p", null, leave("/", "Sign in to Airflow")),
+      status === 401 && h("p", null, leave("/", "Sign in to Airflow")),
       retry && h("button.button", { type: "button", onclick: retry }, "Try again"),
     ),
   );
 }
 
-function stale(error) {
-  return h(
-    "p.note.warn",
-    { role: "status" },
-    icon("warn"),
-    h("span", null, `What stands here may be old: ${error.message}`),
-  );
+function stale({ detail }) {
+  return h("p.note.warn", { role: "status" }, icon("warn"), h("span", null, `What stands here may be old: ${detail}`));
 }

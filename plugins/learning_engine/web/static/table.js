@@ -4,7 +4,8 @@ import { h } from "./dom.js";
 
 /**
  * `columns` are {title, cell(row), number, head, span}: `number` sets a column to the right, `head` makes it name its
- * row, `span` gives it a line of its own where a row is a card; there each cell shows its column's title.
+ * row, `span` gives it a line of its own where a row is a card; there each cell shows its column's title. A column
+ * whose title is empty has a `name`.
  */
 export function table(caption, columns, rows, row = () => null) {
   const head = h("tr", { role: "row" }, columns.map(title));
@@ -34,8 +35,12 @@ export function facts(pairs, { beside = false } = {}) {
   );
 }
 
-function title({ title: text, number }) {
-  return h("th", { role: "columnheader", scope: "col", class: number ? "number" : null }, text);
+function title({ title: text, name, number }) {
+  return h(
+    "th",
+    { role: "columnheader", scope: "col", class: number ? "number" : null },
+    text || h("span.unseen", null, name),
+  );
 }
 
 function cell({ title: text, number, head, span, cell: make }, item) {

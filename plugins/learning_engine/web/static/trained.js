@@ -1,8 +1,11 @@
 /** The facts of a version's training: what it cost, on what, guarded by what. */
 
 import { h } from "./dom.js";
-import { bytes, count, duration, figure, nats, percent, words } from "./format.js";
+import { bytes, count, duration, figure, nats, percent, plural, words } from "./format.js";
 import { facts } from "./table.js";
+
+// More than this are counted, not named.
+const FEW = 4;
 
 /** Of an AdapterVersion. */
 export function trained({
@@ -58,7 +61,10 @@ export function trained({
 
 function guarded(fisher) {
   if (!fisher.uri) return fisher.note || "nothing";
-  const over = fisher.accumulated.length ? `, accumulated over ${fisher.accumulated.join(", ")}` : "";
+  const before = fisher.accumulated;
+  const over = before.length
+    ? `, accumulated over ${before.length > FEW ? plural(before.length, "version") : before.join(", ")}`
+    : "";
   return `${fisher.guards}: ${fisher.kind}, ${fisher.labels} labels, ${count(fisher.n_sequences)} sequences${over}`;
 }
 

@@ -4,7 +4,7 @@ import { leave } from "./airflow.js";
 import { sign, state } from "./badges.js";
 import { lossChart } from "./chart.js";
 import { ago } from "./clock.js";
-import { h, replace } from "./dom.js";
+import { h, replace, steady } from "./dom.js";
 import { bytes, count, days, duration, figure, nats, percent } from "./format.js";
 import { tile } from "./tiles.js";
 
@@ -15,10 +15,12 @@ export function trainingPanel(signal) {
     road = h("div"),
     figures = h("div");
   const element = h("section.panel.training", { "aria-label": "Training under way" }, head, road, figures, chart);
+  const headed = steady(heading),
+    passed = steady(roadOf);
   element.update = (run) => {
     const { progress } = run;
-    replace(head, heading(run));
-    replace(road, roadOf(run.tasks));
+    replace(head, headed({ ...run, tasks: null, progress: null }));
+    replace(road, passed(run.tasks));
     replace(figures, run.task === "approve" && waits(run), progress && measured(run));
     chart.hidden = !progress?.curve.length;
     if (!chart.hidden) chart.update(progress.curve);
@@ -42,7 +44,7 @@ function heading(run) {
 }
 
 /** The tasks in order, each with the sign of its state. */
-export function roadOf(tasks) {
+function roadOf(tasks) {
   return h(
     "ol.road",
     { "aria-label": "Tasks" },

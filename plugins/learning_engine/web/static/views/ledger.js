@@ -7,7 +7,7 @@ import { entries } from "../entries.js";
 import { plural } from "../format.js";
 import { pager } from "../pager.js";
 import { link, rewrite } from "../router.js";
-import { empty, failure, fill } from "../states.js";
+import { empty, failure, fill, problemOf } from "../states.js";
 import { strip } from "../strip.js";
 import { iso } from "../window.js";
 
@@ -77,6 +77,6 @@ async function ask(input, answer, signal) {
       ".",
     );
   } catch (error) {
-    if (!signal.aborted) replace(answer, failure(error));
+    if (!signal.aborted) replace(answer, failure(problemOf(error)));
   }
 }

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { standing, verdict } from "../badges.js";
 import { ago, moment } from "../clock.js";
-import { h } from "../dom.js";
+import { h, steady } from "../dom.js";
 import { days } from "../format.js";
 import { healthLine } from "../health.js";
 import { bar } from "../kept.js";
@@ -143,13 +143,14 @@ function keptWindows({ retained }) {
 
 /** A panel for each run under way, which lives as long as its run does, and the table of those that have ended. */
 function trainings(signal) {
-  const panels = new Map();
+  const panels = new Map(),
+    ended = steady(({ recent, busy }) => recentRuns(recent, busy));
   return ({ current, recent }) => {
     for (const id of [...panels.keys()]) if (!current.some(({ run_id: other }) => other === id)) panels.delete(id);
     for (const run of current) {
       if (!panels.has(run.run_id)) panels.set(run.run_id, trainingPanel(signal));
       panels.get(run.run_id).update(run);
     }
-    return [...panels.values(), recentRuns(recent, current.length > 0)];
+    return [...panels.values(), ended({ recent, busy: current.length > 0 })];
   };
 }

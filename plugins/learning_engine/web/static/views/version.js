@@ -23,6 +23,9 @@ import { facts } from "../table.js";
 import { tiles } from "../tiles.js";
 import { trained } from "../trained.js";
 
+// From so many ancestors on, the matrix takes the whole width.
+const WIDE = 7;
+
 export function version({ part: name, signal }) {
   const place = h("div.stack");
   fill(place, {
@@ -107,7 +110,7 @@ function learned(metadata) {
       "Losses in nats per supervised token on feedback that no version was trained on; lower is better.",
     ),
     h(
-      "div.columns.wide",
+      Object.keys(report.matrix).length < WIDE ? "div.columns.wide" : "div.stack",
       null,
       h("section.stack.tight", null, h("h3", null, "Matrix R"), map ?? h("p.muted", null, "Nothing was measured.")),
       h(

@@ -29,7 +29,12 @@ export function versions({ query, signal }) {
   );
   const list = h("div.stack");
   const load = () => get("adapters", { query: { ...asked, limit: LIMIT }, signal });
-  const reload = fill(list, { load, render: (page) => listed(page, turn), label: "Versions", signal });
+  const reload = fill(list, {
+    load,
+    render: (page) => listed(page, turn, asked.accepted || asked.revoked || asked.base_model),
+    label: "Versions",
+    signal,
+  });
   async function change(wanted) {
     Object.assign(asked, { offset: "", ...wanted });
     rewrite("versions", asked);
@@ -75,7 +80,7 @@ function baseModel(value, onchange) {
   return h("div.field.grow", null, h("label", { for: id }, "Base model"), input);
 }
 
-function listed(page, turn) {
+function listed(page, turn, filtered) {
   const lost =
     page.unreadable?.length > 0 &&
     h(
@@ -83,8 +88,7 @@ function listed(page, turn) {
       { role: "alert" },
       `The metadata of ${page.unreadable.join(", ")} cannot be read: see the daily audit.`,
     );
-  if (page.total === 0)
-    return [lost, empty("No version fits", "Nothing has been published yet, or the filter leaves nothing.")];
+  if (page.total === 0) return [lost, nothing(filtered)];
   return [
     lost,
     h("div.panel.flush", null, listOf(page.items, graph(page.items))),
@@ -92,11 +96,20 @@ function listed(page, turn) {
   ];
 }
 
+function nothing(filtered) {
+  return filtered
+    ? empty("No version fits", "The filter leaves nothing.")
+    : empty(
+        "Nothing has been published yet",
+        "The weekly DAG publishes the first version as soon as there is enough feedback.",
+      );
+}
+
 function listOf(items, { lanes, drawings }) {
   return table(
     "Versions, newest first",
     [
-      { title: "", cell: ({ version }) => drawings.get(version) },
+      { title: "", name: "Lineage", cell: ({ version }) => drawings.get(version) },
       { title: "Version", cell: name, head: true },
       { title: "Window", span: true, cell: ({ window }) => h("span.nowrap", null, days(window)) },
       {
