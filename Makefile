@@ -55,9 +55,10 @@ bench: install  ## every benchmark: a table each, and JSON under benchmarks/resu
 		if [ -e "$$script" ]; then echo "== $$script"; $(VENV)/python "$$script" || exit 1; else echo "no benchmarks"; fi; \
 	done
 
-docs: install  ## docs/configuration.md and docs/api.md anew, from the code
+docs: install  ## docs/configuration.md, docs/api.md and docs/metrics.md anew, from the code
 	@PYTHONPATH=plugins $(VENV)/python -m include.setup.reference
 	@PYTHONPATH=plugins $(VENV)/python -m include.setup.api
+	@PYTHONPATH=plugins $(VENV)/python -m include.setup.metrics
 
 lock:  ## requirements.lock anew: the newest packages within the ranges
 	@$(PYTHON) -m include.setup.install lock

@@ -7,6 +7,7 @@
 | MAX Serve      | .cache/max-venv   | the model server's contract; swaps under load; `SERVER=max`   |
 | docker-compose | the system (apt)  | the production file, by its own reader                        |
 | Redis          | the system (apt)  | CeleryExecutor, and workers that are killed                   |
+| Prometheus     | the system (apt)  | the alerts and the dashboard's queries                        |
 
 MAX Serve compiles a model at its first start, for three minutes, and keeps the outcome in .cache/max-cache.
 """
@@ -89,6 +90,11 @@ PARTS = (
         partial(system_package, "docker-compose", "docker-compose"),
     ),
     Part("Redis", "CeleryExecutor is not tested", partial(system_package, "redis-server", "redis-server")),
+    Part(
+        "Prometheus",
+        "the alerts and the dashboard are checked for the names of metrics only",
+        partial(system_package, "prometheus", "prometheus"),
+    ),
 )
 
 

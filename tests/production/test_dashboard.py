@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from include.setup import metrics as setup_metrics
 from learning_engine.web import metrics
 from tests.production.conftest import ROOT
 
@@ -84,6 +85,10 @@ def test_the_dashboard_is_one_that_grafana_11_imports() -> None:
         assert panel["targets"], panel["title"]
         references = [target["refId"] for target in panel["targets"]]
         assert len(set(references)) == len(references), panel["title"]
+
+
+def test_the_page_is_what_make_docs_writes() -> None:
+    assert setup_metrics.PAGE.read_text() == setup_metrics.page(), "stale: run `make docs`"
 
 
 def test_no_panel_lies_over_another_one() -> None:

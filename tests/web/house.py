@@ -78,7 +78,14 @@ def furnish(store: Store) -> Store:
     dataset = dataclasses.replace(
         work.draft.dataset, dropped={"no_answer": 3, "new in this week": 4}, quarantined={"burst": 5}
     )
-    training = dataclasses.replace(work.draft.training, dropped={"special_token": 2, "too_long": 1}, predicted_kl=0.25)
+    training = dataclasses.replace(
+        work.draft.training,
+        dropped={"special_token": 2, "too_long": 1},
+        predicted_kl=0.25,
+        gpu_utilisation=0.75,
+        peak_memory_bytes=60 * 2**30,
+        device_memory_bytes=72 * 2**30,
+    )
     report = dataclasses.replace(
         work.draft.report, drift_windows={"v1.0": 0.5, "v1.1": 0.25}, retained={"v1.0": 0.75, "v1.1": 0.5}
     )

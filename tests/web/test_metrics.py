@@ -77,7 +77,9 @@ def test_the_newest_version(house: Store) -> None:
         "newest_tokens": 9000,
         "newest_training_seconds": 61.0,
         "newest_tokens_per_second": 150.0,
-        "newest_peak_memory_bytes": 1,
+        "newest_peak_memory_bytes": 60 * 2**30,
+        "newest_gpu_memory_bytes": 72 * 2**30,
+        "newest_gpu_utilisation_ratio": 0.75,
     }
     assert {name: value(found, name, version="v1.2") for name in expected} == expected
     assert labelled(found, "newest_heldout_loss") == {("candidate",): 1.1, ("parent",): 1.4, ("base",): 2.2}
