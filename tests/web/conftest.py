@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,10 +61,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         adapters.mkdir()
         stack.enter_context(mock.patch.dict(os.environ, _environment(directory, base, s3, server.url, adapters)))
         road = _road(directory, s3, server.url, adapters)
+        database = stack.enter_context(ThreadPoolExecutor(1)).submit(_migrate)
         _learn(road)
-        for command in (("db", "migrate"), ("dags", "reserialize")):
-            done = subprocess.run([sys.executable, "-m", "airflow", *command], capture_output=True, text=True)
-            assert done.returncode == 0, done.stdout + done.stderr
+        database.result()
         from airflow.api_fastapi.app import create_app
 
         app = create_app()
@@ -97,6 +97,13 @@ def emptied(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
         monkeypatch.setattr(backend, "resources", lambda: replace(resources, open_store=lambda: other))
 
     return look_at
+
+
+def _migrate() -> None:
+    """Airflow's database, with the DAGs in it."""
+    for command in (("db", "migrate"), ("dags", "reserialize")):
+        done = subprocess.run([sys.executable, "-m", "airflow", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _backend(site: Site) -> Any:
