@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends, Response
 
-from learning_engine.web import durations
+from learning_engine.web import durations, metrics
 from learning_engine.web.auth import reader_or_token
 from learning_engine.web.backend import OpenBackend, OpenResources
 from learning_engine.web.problems import responses
@@ -20,7 +20,5 @@ router = APIRouter(tags=["metrics"], responses=responses(401))
 )
 def scrape(resources: OpenResources, backend: OpenBackend) -> Response:
     """Every figure in Prometheus' text format."""
-    from learning_engine.web import metrics
-
     body = metrics.render(resources, durations.newest(backend.dag_id("weekly")))
     return Response(body, media_type=MEDIA_TYPE)

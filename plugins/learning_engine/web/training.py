@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from learning_engine.contracts import Dataset, TrainingProgress
 from learning_engine.errors import IntegrityError
 from learning_engine.records import RecordError
+from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.resources import candidate_key
 from learning_engine.web.airflow import AirflowApi, OpenAirflow
@@ -18,7 +19,6 @@ from learning_engine.web.auth import reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.problems import responses
 
-PROGRESS = "progress.json"
 ENDED = ("success", "failed")
 # In the order in which a run goes through them.
 ROAD = (
@@ -109,7 +109,7 @@ def _tasks(listed: dict[str, Any] | None) -> list[TaskState]:
 def _progress(backend: Backend, run_key: str) -> TrainingProgress | None:
     """None before the training's first report, and where it cannot be read."""
     try:
-        return backend.resources().store.get_record(candidate_key(run_key, PROGRESS), TrainingProgress)
+        return backend.resources().store.get_record(candidate_key(run_key, manifest.PROGRESS), TrainingProgress)
     except (NotFound, IntegrityError, RecordError):
         return None
 

@@ -54,7 +54,9 @@ export function confirm(place, act) {
 
 async function send(event, act, { yes, note, trouble, close }) {
   event.preventDefault();
-  yes.disabled = true;
+  // Not disabled, which would take the focus out of the panel.
+  if (yes.ariaDisabled) return;
+  yes.ariaDisabled = "true";
   replace(trouble);
   try {
     const accepted = await post(act.path, { ...act.body, note: note.value.trim() || null });
@@ -62,6 +64,6 @@ async function send(event, act, { yes, note, trouble, close }) {
     follow(act.label, act.weekly ?? false, accepted);
   } catch (error) {
     replace(trouble, failure(problemOf(error)));
-    yes.disabled = false;
+    yes.ariaDisabled = null;
   }
 }
