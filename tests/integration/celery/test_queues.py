@@ -7,6 +7,7 @@ import pytest
 from tests.integration.celery import production
 from tests.integration.celery.conftest import FirstWeek, Plant
 from tests.integration.conftest import WEEKS, week
+from tests.integration.test_api import api
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 HEAVY = {"fisher", "train", "evaluate"}
@@ -53,6 +54,13 @@ def test_each_worker_listens_to_its_own_queues(plant: Plant):
     for worker, queues in ((plant.worker, {"default", "deploy"}), (plant.gpu, {production.QUEUE})):
         (found,) = plant.crew.inspect(worker.name).active_queues().values()
         assert {queue["name"] for queue in found} == queues
+
+
+def test_health_names_the_worker_that_takes_trainings(plant: Plant):
+    checks = api(plant.live, "GET", "health").json()["checks"]
+    (found,) = [check for check in checks if check["kind"] == "gpu_workers"]
+    names = list(plant.crew.inspect(plant.gpu.name).active_queues())
+    assert (found["state"], found["detail"]) == ("up", {"queue": production.QUEUE, "workers": names})
 
 
 def test_nothing_of_the_week_is_left_on_the_workers(first_week: FirstWeek):
