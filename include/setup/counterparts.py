@@ -8,6 +8,7 @@
 | docker-compose | the system (apt)  | the production file, by its own reader                        |
 | Redis          | the system (apt)  | CeleryExecutor, and workers that are killed                   |
 | Prometheus     | the system (apt)  | the alerts and the dashboard's queries                        |
+| Chromium       | the system (apt)  | the page, in a real browser                                   |
 
 MAX Serve compiles a model at its first start, for three minutes, and keeps the outcome in .cache/max-cache.
 """
@@ -95,6 +96,7 @@ PARTS = (
         "the alerts and the dashboard are checked for the names of metrics only",
         partial(system_package, "prometheus", "prometheus"),
     ),
+    Part("Chromium", "the page is not tested", partial(system_package, "chromium", "chromium")),
 )
 
 
