@@ -4,6 +4,7 @@ So whatever is done here is checked, logged and shown by Airflow as if the calle
 training, preflight and health.
 """
 
+import asyncio
 from typing import Annotated, Any
 
 import httpx
@@ -13,6 +14,9 @@ from learning_engine.web.lazy import PREFIX
 from learning_engine.web.problems import Refused
 
 SECONDS = 60
+# Each of Airflow's routes holds a connection to its database, and a thread to give it back with. Asked for more at once
+# than there are, they wait for each other.
+AT_ONCE = asyncio.Semaphore(6)
 # What the caller is known by.
 CREDENTIALS = ("authorization", "cookie")
 
@@ -29,7 +33,8 @@ class AirflowApi:
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """JSON of `/api/v2/…`. Raises Refused with Airflow's status and reason where it does not answer 2xx."""
         transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url=self._base, timeout=SECONDS) as client:
+        client = httpx.AsyncClient(transport=transport, base_url=self._base, timeout=SECONDS)
+        async with AT_ONCE, client:
             answer = await client.request(method, f"/api/v2/{path}", headers=self._headers, **options)
         if not answer.is_success:
             raise Refused(answer.status_code, f"Airflow answered {method} {path}: {_reason(answer)}")

@@ -36,6 +36,10 @@ ROAD = (
 )
 TASK_ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
+# The runs that have ended, the last KEPT that were asked for.
+KEPT = 200
+_ended: dict[tuple[str, ...], TrainingRun] = {}
+
 router = APIRouter(prefix="/training", tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
 
 
@@ -65,6 +69,19 @@ async def _runs(airflow: AirflowApi, dag_id: str, params: dict[str, Any]) -> lis
 
 
 async def _run(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> TrainingRun:
+    """What Airflow tells of a run, asked once where it has ended; one that is cleared ends at another time."""
+    key = (run["dag_id"], run["dag_run_id"], run["state"], run["end_date"])
+    if (known := _ended.get(key)) is not None:
+        return known
+    found = await _ask(airflow, backend, run)
+    if found.state in ENDED and found.tasks:
+        while len(_ended) >= KEPT:
+            _ended.pop(next(iter(_ended)))
+        _ended[key] = found
+    return found
+
+
+async def _ask(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> TrainingRun:
     dag_id, run_id = run["dag_id"], run["dag_run_id"]
     path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
     listed, extracted, published, verdict = await asyncio.gather(
