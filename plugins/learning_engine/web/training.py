@@ -72,7 +72,7 @@ async def _run(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> Tr
     """What Airflow tells of a run, asked once where it has ended; one that is cleared ends at another time."""
     key = (run["dag_id"], run["dag_run_id"], run["state"], run["end_date"])
     if (known := _ended.get(key)) is not None:
-        return known
+        return known.model_copy(update={"note": run.get("note")})
     found = await _ask(airflow, backend, run)
     if found.state in ENDED and found.tasks:
         while len(_ended) >= KEPT:
