@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psycopg
@@ -38,11 +39,13 @@ def start(
     settings: Mapping[str, str],
     executor: Callable[[Postgres], Mapping[str, str]] = lambda _: airflow.LOCAL,
     front: Callable[[int], int] = lambda port: port,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> Parts:
     """Everything up and healthy, the feedback table empty, the DAGs parsed and paused.
 
     `settings` are the Learning Engine's, as SECTION__NAME; `executor` gives Airflow's options for one on that database.
-    Tasks reach the model server at the port that `front` makes of the server's own.
+    Tasks reach the model server at the port that `front` makes of the server's own. `options` are Airflow's own, as
+    SECTION__KEY.
     """
     ports: set[int] = set()
     base = tiny.make_base(directory / "base")
@@ -62,6 +65,7 @@ def start(
     environment = {
         **{f"AIRFLOW_CONN_LEARNING_ENGINE_{name}": json.dumps(value) for name, value in connections.items()},
         **{f"LEARNING_ENGINE__{name}": value for name, value in {**settings, **own}.items()},
+        **{f"AIRFLOW__{name}": value for name, value in options.items()},
     }
     made = airflow.configure(
         directory / "airflow",

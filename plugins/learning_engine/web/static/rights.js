@@ -21,7 +21,7 @@ export function me() {
 export function acts(...wanted) {
   const row = wanted.map((act) => (act instanceof Element ? { element: act } : { ...act, element: button(act) }));
   const buttons = row.filter(({ right }) => right);
-  const reasons = h("div.reasons", { id: fresh("reasons") });
+  const reasons = h("div.reasons");
   const bar = h(
     "div.acts",
     null,
@@ -48,14 +48,15 @@ function button({ label, main, onclick }) {
   return h(`button.button${main ? ".main" : ""}`, { type: "button", disabled: true, onclick }, label);
 }
 
+/** Each button gets its own reason as its description; one that several have stands there once. */
 function settle(buttons, reasons, missing) {
-  const found = new Set();
+  const ids = new Map();
   for (const button of buttons) {
     const reason = missing(button) ?? button.not;
     button.element.disabled = Boolean(reason);
     if (!reason) continue;
-    button.element.setAttribute("aria-describedby", reasons.id);
-    found.add(reason);
+    if (!ids.has(reason)) ids.set(reason, fresh("reason"));
+    button.element.setAttribute("aria-describedby", ids.get(reason));
   }
-  reasons.replaceChildren(...[...found].map((reason) => h("p.muted", null, reason)));
+  reasons.replaceChildren(...[...ids].map(([reason, id]) => h("p.muted", { id }, reason)));
 }

@@ -15,7 +15,7 @@ export function preflightView({ query, signal }) {
     end: query.get("end"),
     lastLabel: "The last complete interval",
   });
-  let asked = null;
+  let asked = window.value();
   const look = fill(found, {
     load: () => get("preflight", { query: asked ?? {}, signal }),
     label: "Reading the window's feedback",
@@ -39,7 +39,6 @@ export function preflightView({ query, signal }) {
     rewrite("preflight", asked ?? {});
     look(true);
   }
-  asked = window.value();
   return h(
     "div.view",
     null,

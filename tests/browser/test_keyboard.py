@@ -1,0 +1,80 @@
+"""Everything by keyboard: the focus is seen, follows what happens, and is not lost when figures change."""
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.browser.conftest import Opener
+from tests.browser.screen import Screen
+from tests.browser.telling import Story
+
+pytestmark = pytest.mark.real
+TABS = 60
+
+
+def tab_to(screen: Screen, target: Locator) -> None:
+    """Press Tab until `target` has the focus; each stop on the way must be seen to have it."""
+    for _ in range(TABS):
+        screen.page.keyboard.press("Tab")
+        focus = screen.root.locator(":focus")
+        if focus.count() == 0:
+            continue
+        outline = focus.evaluate("(element) => getComputedStyle(element).outlineStyle")
+        assert outline != "none", focus.evaluate("(element) => element.outerHTML.slice(0, 120)")
+        if target.evaluate("(element) => element === document.activeElement"):
+            return
+    raise AssertionError(f"{target} could not be reached with {TABS} tabs")
+
+
+def test_from_the_overview_to_a_confirmation_and_back(opened: Opener, story: Story):
+    screen = opened()
+    screen.open()
+    tab_to(screen, screen.root.get_by_role("link", name="Versions"))
+    screen.page.keyboard.press("Enter")
+    expect(screen.root.get_by_role("heading", name="Versions", level=1)).to_be_visible()
+    expect(screen.root.locator("main")).to_be_focused()
+    screen.settled()
+    tab_to(screen, screen.root.get_by_role("link", name=story.second, exact=True))
+    screen.page.keyboard.press("Enter")
+    screen.settled()
+    deploy = screen.button("Deploy…")
+    tab_to(screen, deploy)
+    screen.page.keyboard.press("Enter")
+    expect(screen.root.get_by_role("heading", name=f"Deploy {story.second} in the place of")).to_be_focused()
+    tab_to(screen, screen.root.get_by_label("Why"))
+    tab_to(screen, screen.button(f"Deploy {story.second}", exact=True))
+    screen.page.keyboard.press("Escape")
+    expect(screen.root.get_by_role("dialog")).to_have_count(0)
+    expect(deploy).to_be_focused()
+
+
+def test_an_act_from_the_first_tab_to_the_end_of_its_run(opened: Opener, story: Story):
+    screen = opened()
+    screen.open(f"versions/{story.first}")
+    tab_to(screen, screen.button("Measure Fisher…"))
+    screen.page.keyboard.press("Enter")
+    tab_to(screen, screen.button(f"Measure {story.first}", exact=True))
+    screen.page.keyboard.press("Enter")
+    line = screen.runs.locator(".run").first
+    expect(line).to_contain_text("success", timeout=240_000)
+    expect(screen.button("Measure Fisher…")).to_be_focused()
+    expect(screen.root.get_by_role("status").last).to_contain_text("done")
+
+
+def test_the_content_can_be_jumped_to(opened: Opener, story: Story):
+    screen = opened()
+    screen.open("ledger")
+    tab_to(screen, screen.button("Skip to the content"))
+    screen.page.keyboard.press("Enter")
+    expect(screen.root.locator("main")).to_be_focused()
+
+
+def test_the_focus_stays_while_the_overview_asks_anew(opened: Opener, story: Story):
+    screen = opened()
+    screen.open()
+    link = screen.root.get_by_role("table", name="Recent runs").get_by_role("link").first
+    link.focus()
+    with screen.page.expect_response("**/training/status**", timeout=60_000):
+        pass
+    with screen.page.expect_response("**/training/status**", timeout=60_000):
+        pass
+    expect(link).to_be_focused()

@@ -1,0 +1,65 @@
+"""What the page does when it gets no answer: it says what is missing, keeps what it has, and goes on by itself."""
+
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Opener, Site
+from tests.browser.telling import Story
+
+pytestmark = pytest.mark.real
+# The browser reports each answer that is none.
+FAILED = ("Failed to load resource",)
+
+
+@pytest.fixture
+def silent_store(site: Site, story: Story) -> Iterator[None]:
+    """The object store takes connections and answers none of them."""
+    (store,) = [running.leader() for running in site.live.stack.running() if running.name == "object-store"]
+    assert isinstance(store, psutil.Process)
+    family = [store, *store.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    yield
+    for process in family:
+        process.resume()
+
+
+@pytest.mark.parametrize("route", ["", "versions", "versions/{}", "ledger"])
+def test_a_store_that_does_not_answer_is_told_with_a_way_to_try_again(
+    opened: Opener, story: Story, silent_store: None, route: str
+):
+    screen = opened(told=FAILED)
+    screen.open(route.format(story.first))
+    alert = screen.root.get_by_role("alert").first
+    expect(alert).to_contain_text("could not be read")
+    expect(alert).to_contain_text("check that the store of the connection can be reached")
+    expect(alert.get_by_role("button", name="Try again")).to_be_visible()
+    assert screen.grave() == []
+
+
+def test_what_was_read_stays_and_is_said_to_be_old(site: Site, opened: Opener, story: Story):
+    screen = opened(told=FAILED)
+    screen.open()
+    screen.page.context.set_offline(True)
+    expect(screen.root.get_by_text("What stands here may be old").first).to_be_visible(timeout=60_000)
+    expect(screen.root.get_by_role("heading", name=f"{story.first} is live")).to_be_visible()
+    screen.page.context.set_offline(False)
+    expect(screen.root.get_by_text("What stands here may be old")).to_have_count(0, timeout=60_000)
+
+
+def test_a_hidden_tab_asks_nothing_and_asks_at_once_when_it_is_shown(opened: Opener, story: Story):
+    screen = opened()
+    screen.page.clock.install()
+    screen.open()
+    hide = "(hidden) => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
+    hide += " document.dispatchEvent(new Event('visibilitychange')); }"
+    asked: list[str] = []
+    screen.page.evaluate(hide, True)
+    screen.page.on("request", lambda request: asked.append(request.url))
+    screen.page.clock.run_for(300_000)
+    assert asked == []
+    with screen.page.expect_request("**/training/status**"):
+        screen.page.evaluate(hide, False)
