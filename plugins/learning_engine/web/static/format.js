@@ -32,6 +32,11 @@ export function percent(share) {
   return share === null || share === undefined ? NONE : minus(`${Math.round(share * 100)} %`);
 }
 
+/** A base model as people call it: of a directory on a server the last part, of a hub's name all. */
+export function modelName(base) {
+  return base.startsWith("/") ? base.replace(/\/+$/, "").split("/").pop() : base;
+}
+
 export function bytes(value) {
   if (value === null || value === undefined) return NONE;
   const step = Math.min(Math.floor(Math.log2(Math.max(value, 1)) / 10), UNITS.length - 1);

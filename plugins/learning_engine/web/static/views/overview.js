@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { standing, verdict } from "../badges.js";
 import { ago, moment } from "../clock.js";
 import { h, steady } from "../dom.js";
-import { days } from "../format.js";
+import { days, modelName } from "../format.js";
 import { healthLine } from "../health.js";
 import { bar } from "../kept.js";
 import { acts } from "../rights.js";
@@ -100,7 +100,7 @@ function livePanel({ live, detail }, asked) {
           "Served as ",
           h("span.mono", null, live.model),
           " on ",
-          h("span.mono", null, live.base_model),
+          h("span.mono", { title: live.base_model }, modelName(live.base_model)),
         ),
       ),
       buttons,
@@ -117,7 +117,7 @@ function proof({ proven }) {
 function nothingYet({ base_model: base }) {
   return empty(
     "No version has been deployed yet",
-    `${base} answers without an adapter. The weekly DAG trains the first one as soon as there is enough feedback.`,
+    `${modelName(base)} answers without an adapter. The weekly DAG trains the first one as soon as there is enough feedback.`,
     h("p", null, link("preflight", "See what the last week would give")),
   );
 }
