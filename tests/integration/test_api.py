@@ -82,7 +82,7 @@ def test_a_deployment_and_a_rollback(live: Live):
 def test_the_api_server_knows_how_long_each_step_took_and_has_no_torch(live: Live):
     text = api(live, "GET", "metrics").text
     for task in ("extract", "fisher", "train", "evaluate", "publish", "deploy", "verify"):
-        assert f'task="{task}"' in text
+        assert f'step="{task}"' in text
     (server,) = [running.leader() for running in live.stack.running() if running.name == "api-server"]
     for process in (server, *server.children(recursive=True)):
         assert not [lib.path for lib in process.memory_maps() if "libtorch" in lib.path]
