@@ -7,7 +7,7 @@ import pytest
 from tests.integration.celery import production
 from tests.integration.celery.conftest import FirstWeek, Plant
 from tests.integration.conftest import WEEKS, week
-from tests.integration.test_api import api
+from tests.integration.test_rest import api
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 HEAVY = {"fisher", "train", "evaluate"}

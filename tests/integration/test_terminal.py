@@ -15,8 +15,9 @@ import pytest
 from demo.airflow import USER
 from learning_engine.cli import codes
 from tests.conftest import ROOT
-from tests.integration.conftest import Live, rows_of, until, week
-from tests.integration.test_hand import scheduled_states
+from tests.integration.conftest import Live
+from tests.integration.test_decisions import DAG, taught
+from tests.integration.test_hand import DEPLOY
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -48,27 +49,25 @@ def answer(command: Command, *words: str, **more: Any) -> Any:
     return json.loads(command(*words, "--json", **more).stdout)
 
 
-def interval(number: int) -> tuple[str, ...]:
-    return "--start", week(number).start.isoformat(), "--end", week(number).end.isoformat()
+def interval(window: dict[str, str]) -> tuple[str, ...]:
+    return "--start", window["window_start"], "--end", window["window_end"]
 
 
 @pytest.fixture(scope="module")
 def versions(live: Live, command: Command) -> list[str]:
-    """Two versions, each learned from a week of its own, by a run that the command line started."""
+    """Two versions, each learned from a window of its own, by a run that the command line started."""
     command("live", expected=codes.NO_ACCESS)
     command("login", "--url", live.airflow.url, "--user", USER, "--password-stdin", input=f"{live.airflow.password}\n")
-    refused = command("train", *interval(0), expected=codes.REFUSED) if paused(live) else None
-    assert refused is None or "paused" in refused.stderr
-    for name in ("weekly", "deploy"):
-        live.rest.unpause(f"learning_engine_{name}")
-    # Else last week's scheduled run would take part of the feedback.
-    until("last week's own run to end", lambda: "success" in scheduled_states(live))
+    pause(live, True)
+    assert "paused" in command("train", expected=codes.REFUSED).stderr
+    pause(live, False)
+    live.rest.unpause(DEPLOY)
     made = []
     for number in range(2):
-        live.add_feedback(rows_of(number))
-        found = answer(command, "preflight", *interval(number))
+        window = interval(taught(live, f"the command line {number}", count=40, lessons=31 + number))
+        found = answer(command, "preflight", *window)
         assert found["count_gate"]["passed"]
-        words = ("train", *interval(number), "--deploy", "never", "--note", "by the command line")
+        words = ("train", *window, "--deploy", "never", "--note", "by the command line")
         if number == 0:
             run = answer(command, *words)["run_id"]
             done = command("status", "--watch", "--run", run)
@@ -81,8 +80,8 @@ def versions(live: Live, command: Command) -> list[str]:
     return made
 
 
-def paused(live: Live) -> bool:
-    return bool(live.rest.call("GET", "dags/learning_engine_weekly")["is_paused"])
+def pause(live: Live, paused: bool) -> None:
+    live.rest.call("PATCH", f"dags/{DAG}", json={"is_paused": paused})
 
 
 def test_looking(live: Live, command: Command, versions: list[str]):
