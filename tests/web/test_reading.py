@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
+from learning_engine.registry import manifest
 from tests.web.conftest import TOKEN, Site
 
 ROOT = "/learning-engine"
@@ -138,6 +139,17 @@ def test_storage_adds_up(site: Site, viewer: TestClient):
     assert (found["objects"], found["bytes"]) == (len(stored), sum(one.size for one in stored))
     assert sum(area["bytes"] for area in found["areas"]) == found["bytes"]
     assert (found["versions"], found["accepted"], found["rejected"]) == (3, 2, 1)
+
+
+def test_reading_writes_nothing(site: Site, viewer: TestClient):
+    """Not even the pointer, which whoever deploys mends where it lags."""
+    store = site.road.resources.store
+    store.delete([manifest.CURRENT])
+    before = {stored.key: stored.modified for stored in store.list()}
+    for path in READ:
+        viewer.get(f"{ROOT}/{path}")
+    assert {stored.key: stored.modified for stored in store.list()} == before
+    assert site.road.resources.ledger.current() is not None
 
 
 def test_a_bucket_without_anything_is_no_error(viewer: TestClient, site: Site, emptied):

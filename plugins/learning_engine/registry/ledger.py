@@ -34,7 +34,7 @@ class Ledger:
         """
         entry = deployment
         for _ in range(TRIES):
-            newest = self._newest()
+            newest = self.newest()
             if newest is not None:
                 if _same_decision(newest, deployment):
                     entry = newest
@@ -49,10 +49,15 @@ class Ledger:
 
     def current(self) -> Deployment | None:
         """The newest entry, None before the first deployment; mends a pointer that lags behind."""
-        newest = self._newest()
+        newest = self.newest()
         if newest is not None and self._lags(newest):
             self.store.put_json(manifest.CURRENT, newest.to_json())
         return newest
+
+    def newest(self) -> Deployment | None:
+        """As `current`, for those who only look: the pointer stays as it is."""
+        keys = self._keys()
+        return self.entry(keys[-1]) if keys else None
 
     def entries(self) -> list[Deployment]:
         """Every decision, newest first."""
@@ -86,10 +91,6 @@ class Ledger:
 
     def _revoked(self, version: str) -> bool:
         return self.store.exists(manifest.adapter_key(version, manifest.REVOKED))
-
-    def _newest(self) -> Deployment | None:
-        keys = self._keys()
-        return self.entry(keys[-1]) if keys else None
 
     def _keys(self) -> list[str]:
         return sorted(stored.key for stored in self.store.list(manifest.LEDGER))

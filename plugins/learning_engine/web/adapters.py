@@ -153,7 +153,7 @@ def summary(one: Listed, live: str | None) -> AdapterSummary:
 
 
 def _live(resources: Resources) -> str | None:
-    now: Deployment | None = resources.ledger.current()
+    now: Deployment | None = resources.ledger.newest()
     return now.version if now else None
 
 

@@ -57,7 +57,7 @@ def database(resources: Resources) -> Finding:
 def store(resources: Resources) -> Finding:
     """Lists the bucket and reads the pointer."""
     next(resources.store.list(), None)
-    live = resources.ledger.current()
+    live = resources.ledger.newest()
     return Finding("up", detail={"bucket": resources.store.bucket, "live": live.version if live else None})
 
 
@@ -108,7 +108,7 @@ def gpu_workers(resources: Resources) -> Finding:
 def replica(resources: Resources, server: Replica) -> Finding:
     """Whether it answers, and lists the adapter that the pointer names."""
     listed = server.models()
-    live = resources.ledger.current()
+    live = resources.ledger.newest()
     wanted = live.adapter_name if live and live.version else None
     detail = {"base": listed[0] if listed else None, "adapters": listed[1:], "live": wanted}
     if wanted is not None and wanted not in listed:

@@ -21,7 +21,7 @@ router = APIRouter(tags=["deployments"], responses=responses(401))
 def live(resources: OpenResources, response: Response) -> Live:
     """The name that applications ask the model server for."""
     response.headers["Cache-Control"] = f"private, max-age={CACHE_SECONDS}"
-    base, now = resources.settings.model.base, resources.ledger.current()
+    base, now = resources.settings.model.base, resources.ledger.newest()
     if now is None or now.version is None:
         return Live(model=base, version=None, base_model=base, since=now.at if now else None, proven=None)
     version = resources.registry.get(now.version)

@@ -43,9 +43,10 @@ export function bytes(value) {
   return `${step ? (value / 2 ** (10 * step)).toFixed(1) : value} ${UNITS[step]}`;
 }
 
-/** 8 s, 3 min 20 s, 2 h 5 min, 9 days. */
+/** 0.4 s, 8 s, 3 min 20 s, 2 h 5 min, 9 days. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return NONE;
+  if (seconds < 10) return `${Number(seconds.toFixed(1))} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   if (whole < 600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;

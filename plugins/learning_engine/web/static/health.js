@@ -2,7 +2,7 @@
 
 import { health as badge } from "./badges.js";
 import { h, replace } from "./dom.js";
-import { count, words } from "./format.js";
+import { count, plural, words } from "./format.js";
 import { table } from "./table.js";
 
 /** An element with `update(health)`, which stays open or closed as it is. */
@@ -46,9 +46,12 @@ export function healthLine() {
 
 function line({ checks }) {
   const troubled = checks.filter(({ state }) => state === "down" || state === "degraded");
-  if (troubled.length === 0)
-    return `${checks.filter(({ state }) => state === "up").length} of ${checks.length} parts are up`;
-  return troubled.map(({ name, state, reason }) => `${name} is ${state}${reason ? `: ${reason}` : ""}`).join(" · ");
+  if (troubled.length > 0) {
+    return troubled.map(({ name, state, reason }) => `${name} is ${state}${reason ? `: ${reason}` : ""}`).join(" · ");
+  }
+  const up = checks.filter(({ state }) => state === "up").length;
+  const rest = checks.length - up;
+  return `${up} of ${plural(checks.length, "part")} are up${rest > 0 ? `, of ${rest} it cannot be told` : ""}`;
 }
 
 function known({ reason, detail }) {

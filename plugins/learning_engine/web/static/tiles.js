@@ -12,7 +12,7 @@ export function tiles(summary) {
     null,
     tile(
       "Learned",
-      [before !== null && before !== undefined && h("span.muted", null, `${nats(before)} → `), nats(loss)],
+      [loss !== null && before !== null && h("span.muted", null, `${nats(before)} → `), nats(loss)],
       learned(summary),
     ),
     tile(
@@ -29,7 +29,7 @@ export function tile(name, value, said) {
   return h("div.tile", null, h("dt", null, name), h("dd.value", null, value), said && h("dd.muted", null, said));
 }
 
-function learned({ parent, loss_parent: ofParent, loss_base: base }) {
-  const from = ofParent === null ? "base model to this one" : `${parent ?? "base model"} to this one`;
-  return ofParent === null || base === null ? `loss, ${from}` : `loss, ${from}; base ${nats(base)}`;
+function learned({ parent, loss, loss_base: base }) {
+  if (loss === null) return "could not be measured";
+  return parent === null ? "loss, base model to this one" : `loss, ${parent} to this one; base ${nats(base)}`;
 }

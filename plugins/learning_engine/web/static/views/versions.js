@@ -143,5 +143,6 @@ function name(item) {
 }
 
 function learned({ loss, loss_parent: parent, loss_base: base }) {
+  if (loss === null) return nats(null);
   return h("span.nowrap", null, h("span.muted", null, `${nats(parent ?? base)} → `), nats(loss));
 }
