@@ -6,6 +6,7 @@ import { state } from "./badges.js";
 import { announce, h, replace } from "./dom.js";
 import { duration, plural, words } from "./format.js";
 import { poll } from "./poll.js";
+import { awaited } from "./training.js";
 
 const KEPT = "learning-engine.runs";
 const SECONDS = 3;
@@ -86,6 +87,7 @@ function training(run) {
     const said = `step ${step.step} of ${step.of}, ${duration(step.eta_seconds)} left`;
     return { state: run.state, said, bar: h("progress", { value: step.step, max: step.of, "aria-label": "Steps" }) };
   }
+  if (awaited(run)) return { state: run.state, said: `${version} waits for a person: say yes or no in Airflow` };
   const ended = [version && `published ${version}`, verdict].filter(Boolean).join(": ");
   return { state: run.state, said: task && run.state === "running" ? words(task) : ended };
 }

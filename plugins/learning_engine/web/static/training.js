@@ -21,7 +21,7 @@ export function trainingPanel(signal) {
     const { progress } = run;
     replace(head, headed({ ...run, tasks: null, progress: null }));
     replace(road, passed(run.tasks));
-    replace(figures, run.task === "approve" && waits(run), progress && measured(run));
+    replace(figures, waits(run), progress && measured(run));
     chart.hidden = !progress?.curve.length;
     if (!chart.hidden) chart.update(progress.curve);
     return element;
@@ -61,16 +61,14 @@ function roadOf(tasks) {
   );
 }
 
+/** Whether the run asks a person whether to deploy. */
+export function awaited({ tasks }) {
+  return tasks.some(({ state: now }) => now === "awaiting_input");
+}
+
 function waits(run) {
-  const waiting = run.tasks.some(({ task, state: now }) => task === "approve" && now && now !== "running");
-  return (
-    waiting &&
-    h(
-      "p.note.warn",
-      { role: "status" },
-      `${run.version ?? "The version"} waits for a person: say yes or no in Airflow.`,
-    )
-  );
+  const said = `${run.version ?? "The version"} waits for a person: say yes or no in Airflow.`;
+  return awaited(run) && h("p.note.warn", { role: "status" }, said);
 }
 
 function measured({ progress, task }) {
