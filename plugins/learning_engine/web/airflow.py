@@ -4,7 +4,6 @@ So whatever is done here is checked, logged and shown by Airflow as if the calle
 training, preflight and health.
 """
 
-import asyncio
 from typing import Annotated, Any
 
 import httpx
@@ -12,11 +11,12 @@ from fastapi import Depends, Request
 
 from learning_engine.web.lazy import PREFIX
 from learning_engine.web.problems import Refused
+from learning_engine.web.turns import Turns
 
 SECONDS = 60
 # Each of Airflow's routes holds a connection to its database, and a thread to give it back with. Asked for more at once
 # than there are, they wait for each other.
-AT_ONCE = asyncio.Semaphore(6)
+TURNS = Turns(6)
 # What the caller is known by.
 CREDENTIALS = ("authorization", "cookie")
 
@@ -34,7 +34,7 @@ class AirflowApi:
         """JSON of `/api/v2/…`. Raises Refused with Airflow's status and reason where it does not answer 2xx."""
         transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
         client = httpx.AsyncClient(transport=transport, base_url=self._base, timeout=SECONDS)
-        async with AT_ONCE, client:
+        async with TURNS(), client:
             answer = await client.request(method, f"/api/v2/{path}", headers=self._headers, **options)
         if not answer.is_success:
             raise Refused(answer.status_code, f"Airflow answered {method} {path}: {_reason(answer)}")

@@ -1,6 +1,5 @@
 """What a run over a window would find, without starting one."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -20,9 +19,10 @@ from learning_engine.web.auth import reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.problems import Refused, responses
 from learning_engine.web.training import training_status
+from learning_engine.web.turns import Turns
 
 # Each reads a whole window of feedback.
-AT_ONCE = asyncio.Semaphore(2)
+TURNS = Turns(2)
 GPU_TASKS = ("fisher", "train", "evaluate")
 LAST = 5
 
@@ -34,7 +34,7 @@ Moment = Annotated[AwareDatetime | None, Query(description="With a time zone; gi
 async def preflight(airflow: OpenAirflow, backend: OpenBackend, start: Moment = None, end: Moment = None) -> Preflight:
     """Rows, reasons, verdict of the count gate, memory and time; without a window of the last complete interval."""
     asked, explicit = _window(backend, start, end)
-    async with AT_ONCE:
+    async with TURNS():
         found, versions = await run_in_threadpool(_survey, backend, asked, widen=not explicit)
     status = await training_status(airflow, backend, recent=LAST)
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
