@@ -1,5 +1,6 @@
 """The REST API of the whole stack: what a person starts through it is done, and can be watched while it is."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -10,10 +11,10 @@ from tests.integration.test_decisions import DAG, taught
 from tests.integration.test_hand import DEPLOY
 
 
-def api(live: Live, method: str, path: str, **options: Any) -> requests.Response:
+def api(live: Live, method: str, path: str, *, seconds: float = 60, **options: Any) -> requests.Response:
     headers = {"Authorization": f"Bearer {live.rest.token()}"}
     url = f"{live.airflow.url}/learning-engine/{path}"
-    return requests.request(method, url, headers=headers, timeout=60, **options)
+    return requests.request(method, url, headers=headers, timeout=seconds, **options)
 
 
 def ended(live: Live, run_id: str) -> dict[str, Any]:
@@ -77,6 +78,16 @@ def test_a_deployment_and_a_rollback(live: Live):
     assert (back["action"], back["decided_by"], there["version"]) == ("rollback", "admin, by hand", target)
     at = api(live, "GET", "deployments/at", params={"time": there["at"]}).json()
     assert at["version"] == target
+
+
+def test_fifty_readers_at_once_are_all_answered(live: Live):
+    """Each asks Airflow in process for several things at once: without turns they would wait for each other for ever."""
+
+    def status(_: int) -> int:
+        return api(live, "GET", "training/status", params={"recent": 3}, seconds=240).status_code
+
+    with ThreadPoolExecutor(50) as readers:
+        assert set(readers.map(status, range(50))) == {200}
 
 
 def test_the_api_server_knows_how_long_each_step_took_and_has_no_torch(live: Live):
