@@ -81,7 +81,7 @@ def test_a_deployment_and_a_rollback(live: Live):
 
 
 def test_fifty_readers_at_once_are_all_answered(live: Live):
-    """Each asks Airflow in process for several things at once: without turns they would wait for each other for ever."""
+    """Each asks Airflow in process for several things at once; without turns they would wait for each other."""
 
     def status(_: int) -> int:
         return api(live, "GET", "training/status", params={"recent": 3}, seconds=240).status_code
