@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error, positive_data_acceptance
 
+from include.setup import api
 from tests.web.conftest import Site
 
 ROOT = "/learning-engine"
@@ -58,3 +59,7 @@ def test_every_operation_says_what_it_is_and_how_it_fails(document: Any):
         for method, operation in operations.items():
             assert operation["description"], (method, path)
             assert "application/problem+json" in operation["responses"]["401"]["content"], (method, path)
+
+
+def test_the_reference_in_docs_is_this_description(document: Any):
+    assert api.page(document) == api.PAGE.read_text(encoding="utf-8"), "run `make docs`"
