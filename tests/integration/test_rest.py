@@ -4,11 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
+import pytest
 import requests
 
 from tests.integration.conftest import Live, until
 from tests.integration.test_decisions import DAG, taught
 from tests.integration.test_hand import DEPLOY
+
+pytestmark = pytest.mark.timeout(600)
 
 
 def api(live: Live, method: str, path: str, *, seconds: float = 60, **options: Any) -> requests.Response:

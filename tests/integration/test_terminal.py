@@ -19,6 +19,8 @@ from tests.integration.conftest import Live
 from tests.integration.test_decisions import DAG, taught
 from tests.integration.test_hand import DEPLOY
 
+# Whichever test comes first brings the runs about.
+pytestmark = pytest.mark.timeout(900)
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
