@@ -118,6 +118,15 @@ def test_a_bad_param_is_named_with_key_value_bound_and_origin(
     assert message.endswith(f"found {value!r} in the run's param {param!r}")
 
 
+def test_a_bad_secret_is_named_and_not_repeated(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEARNING_ENGINE__WEB__TOKEN", "hunter2")
+    message = refusal({})
+    assert message.startswith("web.token: ")
+    assert "16" in message
+    assert message.endswith("found a text of 7 characters in the environment variable LEARNING_ENGINE__WEB__TOKEN")
+    assert "hunter2" not in message
+
+
 def test_every_bad_value_is_named_at_once(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     file({"ewc.lambda": -1})
     monkeypatch.setenv("LEARNING_ENGINE__LORA__RANK", "0")

@@ -30,6 +30,8 @@ PARAM_SETTINGS = {
     "base_model": ("model", "base"),
     "deploy": ("deploy",),
 }
+# Settings that no message repeats.
+SECRETS = {("web", "token")}
 # What a trained adapter and its verdict depend on; the rest (queues, time-outs, addresses) leaves the run key alone.
 FINGERPRINTED = ("dataset", "model", "lora", "fisher", "ewc", "training", "evaluation", "gate")
 
@@ -153,4 +155,5 @@ def _explain(problem: Any, params: Mapping[str, Any]) -> str:
         problem["input"], dict
     ):  # a rule over several settings, which names them itself
         return reason
-    return f"{key}: {reason}; found {problem['input']!r} in {origin}"
+    found = f"a text of {len(str(problem['input']))} characters" if path in SECRETS else repr(problem["input"])
+    return f"{key}: {reason}; found {found} in {origin}"

@@ -33,7 +33,7 @@ def interpolate(text: str, values: dict[str, str]) -> str:
 @pytest.fixture(scope="session")
 def filled_in() -> dict[str, str]:
     """.env as an operator fills it in."""
-    return {name: value or f"filled{name.lower().replace('_', '')}" for name, value in example().items()}
+    return {name: value or f"filledin{name.lower().replace('_', '')}" for name, value in example().items()}
 
 
 @pytest.fixture(scope="session")

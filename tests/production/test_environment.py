@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from learning_engine import config, connections
 from tests.production.conftest import COMPOSE
@@ -41,7 +41,7 @@ def test_learning_engine_variables_are_settings(services: dict[str, Any], settin
             assert isinstance(found, BaseModel)
             assert part in type(found).model_fields, key
             found = getattr(found, part)
-        assert str(found) == value, key
+        assert (found.get_secret_value() if isinstance(found, SecretStr) else str(found)) == value, key
 
 
 def test_airflow_variables_are_options_of_airflow_and_its_providers(services: dict[str, Any]) -> None:
