@@ -8,6 +8,7 @@ from airflow.sdk.api.datamodels._generated import DagRun
 from airflow.sdk.exceptions import AirflowFailException
 
 from learning_engine import errors, glue
+from learning_engine.cli.codes import CliError
 from learning_engine.contracts import RunInfo
 from learning_engine.errors import LearningEngineError
 from learning_engine.records import RecordError
@@ -18,7 +19,8 @@ def _all(kind: type[LearningEngineError]) -> list[type[LearningEngineError]]:
     return [kind, *(found for child in kind.__subclasses__() for found in _all(child))]
 
 
-ERRORS = _all(LearningEngineError)
+# What a task can raise: the command line's error is one of the terminal.
+ERRORS = [kind for kind in _all(LearningEngineError) if not issubclass(kind, CliError)]
 
 
 def run(user: str | None, run_type: str = "manual") -> dict[str, Any]:
