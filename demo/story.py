@@ -83,7 +83,7 @@ def _look(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week], com
     with screen.stage("Copy of the bucket") as stage:
         stage.note = f"{_copy(store, HOME / 'bucket')} objects in .demo/bucket"
     with screen.stage("Questions to the server") as stage:
-        answers = _ask(place, ledger[0].adapter_name, weeks)
+        answers = ask(Replica(place.server, config.load().serving), ledger[0].adapter_name, weeks)
         stage.note = f"{len(answers)} questions, to the base model and to {ledger[0].adapter_name}"
     with screen.stage("Examination of each version"):
         matrix = _examine(stack, place, weeks)
@@ -119,12 +119,12 @@ def _copy(store: Store, target: Path) -> int:
     return count
 
 
-def _ask(place: Place, live: str, weeks: Sequence[Week]) -> list[dict[str, str]]:
+def ask(replica: Replica, live: str, weeks: Sequence[Week]) -> list[dict[str, str]]:
     """Each question to the base model and to the live adapter, at temperature 0."""
-    replica = Replica(place.server, config.load().serving)
 
     def answer(model: str, question: str) -> str:
-        return replica.complete(model, [{"role": "user", "content": question}], max_tokens=ANSWER_TOKENS)
+        # Some servers give the blank before the first word, too.
+        return replica.complete(model, [{"role": "user", "content": question}], max_tokens=ANSWER_TOKENS).strip()
 
     return [
         {
