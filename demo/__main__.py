@@ -20,11 +20,14 @@ from demo.airflow import USER, Airflow
 from demo.console import Screen
 from demo.ports import NoRoom
 from demo.processes import Stack, StackError
+from demo.rest import Rest
 from include.setup import counterparts
 from include.setup.packages import SetupError
 from learning_engine.errors import LearningEngineError
 
 COMMANDS = ("demo", "up", "down")
+# What people start from the page and the command line, beside the weekly DAG; a paused DAG takes no run.
+ACTS = ("learning_engine_deploy", "learning_engine_fisher")
 
 
 class Busy(Exception):
@@ -67,6 +70,8 @@ def up(screen: Screen, server: str) -> int:
     processes = Stack(stack.HOME)
     try:
         place = _play(processes, screen, server)
+        for dag in ACTS:
+            Rest(place.airflow).unpause(dag)
     except BaseException:
         _end(processes, screen)
         raise

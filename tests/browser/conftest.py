@@ -60,7 +60,7 @@ class Site:
         return self.browser.new_context(storage_state=self.sessions[user] if user else None, **options)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
@@ -72,7 +72,7 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("browser")
     stack = Stack(directory)
@@ -103,7 +103,7 @@ def _session(browser: Browser, url: str, user: str, password: str) -> Any:
     return state
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def story(site: Site) -> Story:
     context = site.context("admin")
     screen = watched(context.new_page(), site.live.airflow.url)

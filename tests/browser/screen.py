@@ -7,6 +7,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Error, FrameLocator, Locator, Page, expect
 
 NAVIGATION = "plugin/learning-engine"
+# Longer than any part of a view waits before it asks anew, in milliseconds of the page's clock.
+A_MINUTE = 60_000
 # What counts in an accessibility check; the rest (minor, moderate) is advice.
 GRAVE = {"serious", "critical"}
 

@@ -28,6 +28,7 @@ class Story:
     before: dict[str, str]
     refused: str
     watched: str
+    awaited: str
     first: str
     second: str
     rejected: str
@@ -45,9 +46,12 @@ def tell(live: Live, screen: Screen) -> Story:
     # Else last week's own run would take part of the feedback.
     until("last week's own run to end", lambda: "success" in scheduled_states(live))
     live.add_feedback(rows_of(0))
-    _fill_in(screen, 0, epochs=EPOCHS)
+    _fill_in(screen, 0, epochs=EPOCHS, deploy="approve")
     run = _start(screen)
     watched = _watch(screen)
+    live.asked(run)
+    awaited = _waits(screen)
+    live.answer(run, "Approve")
     screen.done(run)
     first = _version(live, run)
     live.add_feedback(rows_of(1))
@@ -60,7 +64,7 @@ def tell(live: Live, screen: Screen) -> Story:
     rolling_back = _act(screen, "", "Roll back…", f"Roll back to {first}")
     moments.append(datetime.now(UTC))
     times = (moments[0], moments[1], moments[2])
-    return Story(before, refused, watched, first, second, rejected, deploying, rolling_back, times)
+    return Story(before, refused, watched, awaited, first, second, rejected, deploying, rolling_back, times)
 
 
 def _look_around(screen: Screen) -> dict[str, str]:
@@ -125,6 +129,13 @@ def _watch(screen: Screen) -> str:
     expect(panel.get_by_role("img")).to_be_visible(timeout=120_000)
     expect(panel.locator("canvas")).to_be_visible()
     return f"{panel.get_by_role('img').get_attribute('aria-label')}\n{panel.inner_text()}"
+
+
+def _waits(screen: Screen) -> str:
+    """What the overview says while a person is asked whether to deploy."""
+    note = screen.root.get_by_role("region", name="Training under way").get_by_text("waits for a person")
+    expect(note).to_be_visible(timeout=60_000)
+    return note.inner_text()
 
 
 def _act(screen: Screen, route: str, button: str, verb: str) -> str:

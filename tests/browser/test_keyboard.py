@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Opener
-from tests.browser.screen import Screen
+from tests.browser.screen import A_MINUTE, Screen
 from tests.browser.telling import Story
 
 pytestmark = pytest.mark.real
@@ -70,11 +70,12 @@ def test_the_content_can_be_jumped_to(opened: Opener, story: Story):
 
 def test_the_focus_stays_while_the_overview_asks_anew(opened: Opener, story: Story):
     screen = opened()
+    screen.page.clock.install()
     screen.open()
     link = screen.root.get_by_role("table", name="Recent runs").get_by_role("link").first
     link.focus()
-    with screen.page.expect_response("**/training/status**", timeout=60_000):
-        pass
-    with screen.page.expect_response("**/training/status**", timeout=60_000):
-        pass
+    for _ in range(2):
+        with screen.page.expect_response("**/training/status**"):
+            screen.page.clock.fast_forward(A_MINUTE)
+        screen.settled()
     expect(link).to_be_focused()

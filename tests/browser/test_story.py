@@ -29,6 +29,10 @@ def test_a_training_under_way_shows_its_step_and_its_curve(story: Story):
     assert "Task loss" in story.watched
 
 
+def test_a_run_that_asks_a_person_says_so(story: Story):
+    assert story.awaited == f"{story.first} waits for a person: say yes or no in Airflow."
+
+
 def test_what_was_agreed_to_is_what_happened(site: Site, story: Story):
     registry, ledger = site.live.resources.registry, site.live.resources.ledger
     back, there, start = ledger.entries()[:3]

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Opener, Site
+from tests.browser.screen import A_MINUTE
 from tests.browser.telling import Story
 
 pytestmark = pytest.mark.real
@@ -42,11 +43,14 @@ def test_a_store_that_does_not_answer_is_told_with_a_way_to_try_again(
 
 def test_what_was_read_stays_and_is_said_to_be_old(site: Site, opened: Opener, story: Story):
     screen = opened(told=FAILED)
+    screen.page.clock.install()
     screen.open()
     screen.page.context.set_offline(True)
-    expect(screen.root.get_by_text("What stands here may be old").first).to_be_visible(timeout=60_000)
+    screen.page.clock.fast_forward(A_MINUTE)
+    expect(screen.root.get_by_text("What stands here may be old").first).to_be_visible()
     expect(screen.root.get_by_role("heading", name=f"{story.first} is live")).to_be_visible()
     screen.page.context.set_offline(False)
+    screen.page.clock.fast_forward(A_MINUTE)
     expect(screen.root.get_by_text("What stands here may be old")).to_have_count(0, timeout=60_000)
 
 

@@ -172,7 +172,7 @@ def rows_of(number: int, count: int = 40) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     directory = tmp_path_factory.mktemp("stack")
     stack = Stack(directory)

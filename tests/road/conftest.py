@@ -69,6 +69,10 @@ def feedback_rows(number: int, count: int = 40) -> list[dict[str, Any]]:
     return rows
 
 
+# Bytes and metadata by key.
+Objects = dict[str, tuple[bytes, dict[str, str]]]
+
+
 @dataclass(frozen=True)
 class Road:
     """Resources and the steps in order."""
@@ -94,6 +98,20 @@ class Road:
         return release.verify(
             self.resources, release.deploy(self.resources, version, run=run, decided_by="the gate", **how)
         )
+
+    def objects(self) -> Objects:
+        """All that lies in this road's part of the bucket."""
+        store = self.resources.store
+        at = {stored.key: {"Bucket": store.bucket, "Key": store.prefix + stored.key} for stored in store.list()}
+        answers = {key: store.client.get_object(**place) for key, place in at.items()}
+        return {key: (answer["Body"].read(), answer["Metadata"]) for key, answer in answers.items()}
+
+    def put_back(self, objects: Objects) -> None:
+        """Nothing but `objects` lies there afterwards."""
+        store = self.resources.store
+        store.delete([stored.key for stored in store.list()])
+        for key, (body, metadata) in objects.items():
+            store.client.put_object(Bucket=store.bucket, Key=store.prefix + key, Body=body, Metadata=metadata)
 
     def in_a_prefix_of_its_own(self, prefix: str) -> "Road":
         """The same road in an empty part of the bucket."""
@@ -128,16 +146,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.Object
         yield running
 
 
-@pytest.fixture
-def road(
-    base: Path, server: ModelServer, s3: object_store.ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Road:
-    """A bucket, a feedback file and a directory of adapters of the test's own."""
-    feedback = tmp_path / "feedback.jsonl"
-    feedback.touch()
-    own = {"MODEL__BASE": str(base), "FEEDBACK__PATH": str(feedback), "STORE__SPOOL": str(tmp_path / "spool")}
-    for name, value in {**SMALL, **own, "STORE__PREFIX": tmp_path.name}.items():
-        monkeypatch.setenv(f"LEARNING_ENGINE__{name}", value)
+def open_road(directory: Path, s3: object_store.ObjectStore, server: str) -> Road:
+    """By the settings of the environment, with a feedback file and a directory of adapters in `directory`."""
     settings = config.load()
     client = boto3.client(
         "s3",
@@ -148,14 +158,48 @@ def road(
         config=client_config(settings.store),
     )
     client.create_bucket(Bucket=settings.store.bucket)
-    adapters = tmp_path / "adapters"
+    feedback, adapters = directory / "feedback.jsonl", directory / "adapters"
+    feedback.touch()
     adapters.mkdir()
+    place = ServingPlace((server,), adapters, str(adapters))
     return Road(
         Resources(
             settings=settings,
             open_store=lambda: Store(client, settings.store.bucket, settings.store.prefix),
             open_feedback=lambda: FileSource(feedback),
-            open_serving=lambda: ServingPlace((server.url,), adapters, str(adapters)),
+            open_serving=lambda: place,
         ),
         feedback,
     )
+
+
+@pytest.fixture
+def road(
+    base: Path, server: ModelServer, s3: object_store.ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Road:
+    """A bucket, a feedback file and a directory of adapters of the test's own."""
+    feedback, spool = tmp_path / "feedback.jsonl", tmp_path / "spool"
+    own = {"MODEL__BASE": base, "FEEDBACK__PATH": feedback, "STORE__SPOOL": spool, "STORE__PREFIX": tmp_path.name}
+    for name, value in {**SMALL, **own}.items():
+        monkeypatch.setenv(f"LEARNING_ENGINE__{name}", str(value))
+    return open_road(tmp_path, s3, server.url)
+
+
+@pytest.fixture(scope="session")
+def two_weeks() -> Objects:
+    """The bucket after two weeks, as the first test that needs them has learned them."""
+    return {}
+
+
+@pytest.fixture
+def learned(road: Road, two_weeks: Objects) -> Road:
+    """The feedback of two weeks, v1.0 and v1.1 published, nothing deployed. Records name their prefix, so all such
+    tests have the same one."""
+    road = road.in_a_prefix_of_its_own("learned")
+    road.teach(0, 1)
+    road.put_back(two_weeks)
+    if not two_weeks:
+        for number in range(2):
+            road.learn(week(number))
+        two_weeks |= road.objects()
+    return road

@@ -15,12 +15,12 @@ from tests.road.conftest import RUN, Road, week
 
 
 @pytest.fixture
-def live(road: Road) -> Road:
+def live(learned: Road) -> Road:
     """v1.0 and v1.1, which is live, and the feedback of a third week."""
-    road.teach(0, 1, 2)
-    for number in (0, 1):
-        road.serve(road.learn(week(number)), run_id=f"r{number}")
-    return road
+    learned.teach(2)
+    for number, version in enumerate(learned.resources.registry.versions()):
+        learned.serve(version, run_id=f"r{number}")
+    return learned
 
 
 @pytest.fixture

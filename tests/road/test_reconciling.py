@@ -15,7 +15,7 @@ from learning_engine.contracts import AdapterVersion
 from learning_engine.errors import ProofError, ServingError
 from learning_engine.resources import ServingPlace
 from learning_engine.serving import rollout
-from tests.road.conftest import Road, week
+from tests.road.conftest import Road
 from tests.serving.conftest import ModelServer, model_servers
 
 
@@ -46,15 +46,14 @@ def servers(base: Path) -> Iterator[list[ModelServer]]:
 
 
 @pytest.fixture
-def fleet(road: Road, servers: list[ModelServer]) -> Fleet:
+def fleet(learned: Road, servers: list[ModelServer]) -> Fleet:
     for server in servers:
         for name in dict.fromkeys(server.replica.models()[1:]):
             server.replica.unload(name)
-    road.teach(0, 1)
-    disk = road.resources.serving.adapter_dir
+    disk = learned.resources.serving.adapter_dir
     place = ServingPlace(tuple(server.url for server in servers), disk, str(disk))
-    both = replace(road, resources=replace(road.resources, open_serving=lambda: place))
-    versions = [both.learn(week(0)), both.learn(week(1))]
+    both = replace(learned, resources=replace(learned.resources, open_serving=lambda: place))
+    versions = both.resources.registry.versions()
     for number, version in enumerate(versions):
         both.serve(version, run_id=f"r{number}")
     return Fleet(both, servers, versions)

@@ -124,10 +124,11 @@ def test_deploy_never_publishes_only(road: Road):
     assert (decision.deploy, "never" in decision.why) == (False, True)
 
 
-def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(road: Road):
-    road.teach(0, 1, 2)
-    for number in range(2):
-        road.serve(road.learn(week(number)), run_id=str(number))
+def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(learned: Road):
+    road = learned
+    for number, version in enumerate(road.resources.registry.versions()):
+        road.serve(version, run_id=str(number))
+    road.teach(2)
     target = release.choose(road.resources, action="rollback", version=None)
     assert target.version == "v1.0"
     done = road.serve(target, run_id="back", action="rollback", by_hand=True)
@@ -141,9 +142,11 @@ def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(ro
         release.choose(road.resources, action="rollback", version=None)
 
 
-def test_a_rollback_from_an_ancestor_leaves_the_chain_whole(road: Road):
-    road.teach(0, 1, 2)
-    first, second = (road.serve(road.learn(week(number)), run_id=str(number)).version for number in range(2))
+def test_a_rollback_from_an_ancestor_leaves_the_chain_whole(learned: Road):
+    road = learned
+    versions = road.resources.registry.versions()
+    first, second = (road.serve(version, run_id=version.version).version for version in versions)
+    road.teach(2)
     road.serve(road.resources.registry.get(str(first)), run_id="a look back", by_hand=True)
     target = release.choose(road.resources, action="rollback", version=None)
     done = road.serve(target, run_id="back", action="rollback", by_hand=True)
@@ -154,10 +157,10 @@ def test_a_rollback_from_an_ancestor_leaves_the_chain_whole(road: Road):
     assert release.may_deploy(road.resources, after, force=False).deploy
 
 
-def test_deploying_the_live_version_again_gives_a_restarted_replica_its_adapter_back(road: Road):
-    road.teach(0, 1)
-    for number in range(2):
-        live = road.serve(road.learn(week(number)), run_id=str(number))
+def test_deploying_the_live_version_again_gives_a_restarted_replica_its_adapter_back(learned: Road):
+    road = learned
+    for number, version in enumerate(road.resources.registry.versions()):
+        live = road.serve(version, run_id=str(number))
     replica = Replica(road.resources.serving.replicas[0], road.resources.settings.serving)
     replica.unload(live.adapter_name)
     again = road.serve(road.resources.registry.get("v1.1"), run_id="again", by_hand=True)
@@ -211,9 +214,10 @@ def test_a_widened_window_sees_a_parent_that_was_published_meanwhile(road: Road)
         pipeline.publish(r, dataset, candidate, report, run=RUN)
 
 
-def test_what_continues_a_revoked_version_is_no_parent_and_never_goes_live_by_itself(road: Road):
-    road.teach(0, 1, 2, 3)
-    first, second = (road.learn(week(number)) for number in range(2))
+def test_what_continues_a_revoked_version_is_no_parent_and_never_goes_live_by_itself(learned: Road):
+    road = learned
+    road.teach(2, 3)
+    first, second = road.resources.registry.versions()
     road.serve(first)
     third = road.learn(week(2))
     assert third.parent == second.version
@@ -223,9 +227,9 @@ def test_what_continues_a_revoked_version_is_no_parent_and_never_goes_live_by_it
     assert pipeline.extract(road.resources, week(3), widen=False).parent == first.version
 
 
-def test_verify_refuses_when_another_deployment_came_between(road: Road):
-    road.teach(0, 1)
-    first, second = (road.learn(week(number)) for number in range(2))
+def test_verify_refuses_when_another_deployment_came_between(learned: Road):
+    road = learned
+    first, second = road.resources.registry.versions()
     loaded = release.deploy(road.resources, first, run=replace(RUN, run_id="slow"), decided_by="the gate")
     road.serve(second, run_id="quick", by_hand=True)
     with pytest.raises(RegistryError, match="another deployment came between"):

@@ -12,18 +12,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import boto3
 import pytest
 from fastapi.testclient import TestClient
 
 from demo import object_store
-from learning_engine import config
-from learning_engine.feedback.source import FileSource
-from learning_engine.registry.store import Store, client_config
-from learning_engine.resources import Resources, ServingPlace
+from learning_engine.registry.store import Store
 from tests import tiny
 from tests.conftest import HOME
-from tests.road.conftest import SMALL, Road, week
+from tests.road.conftest import SMALL, Road, open_road, week
 from tests.serving.conftest import model_servers
 
 USERS = {"admin": "admin", "viewer": "viewer"}
@@ -58,9 +54,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         s3 = stack.enter_context(object_store.start(directory / "s3", moto=True))
         (server,) = stack.enter_context(model_servers(base, []))
         adapters = directory / "adapters"
-        adapters.mkdir()
         stack.enter_context(mock.patch.dict(os.environ, _environment(directory, base, s3, server.url, adapters)))
-        road = _road(directory, s3, server.url, adapters)
+        road = open_road(directory, s3, server.url)
         database = stack.enter_context(ThreadPoolExecutor(1)).submit(_migrate)
         _learn(road)
         database.result()
@@ -138,31 +133,6 @@ def _environment(
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of the tests that is long enough for everybody",
     }
-
-
-def _road(directory: Path, s3: object_store.ObjectStore, server: str, adapters: Path) -> Road:
-    settings = config.load()
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=s3.secret_key,
-        region_name=s3.region,
-        config=client_config(settings.store),
-    )
-    client.create_bucket(Bucket=settings.store.bucket)
-    feedback = directory / "feedback.jsonl"
-    feedback.touch()
-    place = ServingPlace((server,), adapters, str(adapters))
-    return Road(
-        Resources(
-            settings=settings,
-            open_store=lambda: Store(client, settings.store.bucket, settings.store.prefix),
-            open_feedback=lambda: FileSource(feedback),
-            open_serving=lambda: place,
-        ),
-        feedback,
-    )
 
 
 def _learn(road: Road) -> None:

@@ -76,7 +76,7 @@ def absent(what: str) -> None:
     (pytest.fail if os.environ.get("CI", "").lower() == "true" else pytest.skip)(f"{what}: see `make test-real`")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     server = shutil.which("redis-server") or absent("redis-server is missing")
     directory = tmp_path_factory.mktemp("plant")
@@ -114,7 +114,7 @@ class FirstWeek:
     gpu: Worker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def first_week(plant: Plant) -> FirstWeek:
     live = plant.live
     live.add_feedback(rows_of(WEEKS - 1))

@@ -63,7 +63,7 @@ def running(command: list[str], *, url: str, log: Path, seconds: float) -> Itera
         process.wait(30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def real_routes(max_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of MAX's real routes; /without-lora below it has them with LoRA switched off."""
     port = free_port()
@@ -114,7 +114,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return swaps.make_base(tmp_path_factory.mktemp("max_base") / "base")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole(max_python: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeServer]:
     """The whole server, for all tests: each gives its adapters names of its own."""
     stack = Stack(tmp_path_factory.mktemp("whole"))

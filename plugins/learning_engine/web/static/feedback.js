@@ -11,6 +11,8 @@ const REASONS = {
   unknown_thumb: "neither thumbs up nor thumbs down",
   no_answer: "no answer in the response",
   no_prompt: "no user's words in the request",
+  not_text: "an image or a number in the place of words",
+  unknown_role: "a message of nobody that is known",
   answer_in_prompt: "the prompt already ends with an answer",
   too_long: "longer than feedback.max_characters",
   null_character: "text with a null character",

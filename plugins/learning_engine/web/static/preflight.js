@@ -35,12 +35,7 @@ export function preflight(found, { brief = false } = {}) {
       ["Continues", found.parent ? link(`versions/${found.parent}`, found.parent) : "the base model"],
       ["Rows", `${count(found.rows)} of ${count(found.read)} read; ${count(gate.needed)} needed`],
       ["GPU time", minutes(found)],
-      [
-        "Peak memory",
-        memory.expected_bytes === null
-          ? "unknown"
-          : `${bytes(memory.expected_bytes)} of ${bytes(memory.available_bytes)}`,
-      ],
+      ["Peak memory", peak(memory)],
     ]),
     !brief && (found.read === 0 ? h("p.muted", null, "There is no feedback in this window.") : feedback(found)),
   );
@@ -50,6 +45,11 @@ export function preflight(found, { brief = false } = {}) {
 function verdict(passed, title, why) {
   const [tone, sign] = passed === null ? ["muted", "dash"] : passed ? ["good", "check"] : ["bad", "cross"];
   return h("p.verdict", null, badge(tone, icon(sign), title), h("span", null, why));
+}
+
+function peak({ expected_bytes: expected, available_bytes: available }) {
+  if (expected === null) return "unknown";
+  return available === null ? bytes(expected) : `${bytes(expected)} of ${bytes(available)}`;
 }
 
 function minutes({ gpu_minutes: found, gpu_minutes_by: by }) {

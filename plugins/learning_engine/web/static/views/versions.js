@@ -144,5 +144,5 @@ function name(item) {
 
 function learned({ loss, loss_parent: parent, loss_base: base }) {
   if (loss === null) return nats(null);
-  return h("span.nowrap", null, h("span.muted", null, `${nats(parent ?? base)} → `), nats(loss));
+  return h("span.pair.nowrap", null, h("span.muted", null, `${nats(parent ?? base)} → `), nats(loss));
 }
