@@ -9,12 +9,14 @@ import learning_engine
 from learning_engine.web.lazy import PREFIX, LazyApp
 
 TITLE = "Learning Engine"
+# Without a slash before it: below the path of Airflow's own address, where that has one.
+PAGE = f"{PREFIX.removeprefix('/')}/page/"
 
 
 class LearningEnginePlugin(AirflowPlugin):  # type: ignore[misc]
     name = f"learning_engine {learning_engine.__version__}"
     fastapi_apps = [{"app": LazyApp(), "url_prefix": PREFIX, "name": TITLE}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
-        {"name": TITLE, "href": f"{PREFIX}/page/", "url_route": "learning-engine", "destination": "nav"},
-        {"name": TITLE, "href": f"{PREFIX}/page/", "url_route": "learning-engine-dag", "destination": "dag"},
+        {"name": TITLE, "href": PAGE, "url_route": "learning-engine", "destination": "nav"},
+        {"name": TITLE, "href": PAGE, "url_route": "learning-engine-dag", "destination": "dag"},
     ]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from learning_engine.plugin import LearningEnginePlugin
 from tests.web.conftest import Site
 
 ROOT = "/learning-engine"
@@ -160,3 +161,17 @@ def test_who_is_signed_in_and_what_they_may(admin: TestClient, viewer: TestClien
         "may": dict.fromkeys(("train", "fisher", "deploy"), True),
     }
     assert viewer.get(f"{ROOT}/me").json()["may"] == dict.fromkeys(("train", "fisher", "deploy"), False)
+
+
+def test_behind_a_proxys_path_everything_is_said_to_be_below_it(site: Site, admin: TestClient):
+    behind = TestClient(site.app, base_url="http://airflow.test", root_path="/airflow", headers=admin.headers)
+    accepted = behind.post("/airflow/learning-engine/train", json={})
+    assert accepted.status_code == 202, accepted.text
+    assert accepted.json()["airflow"].startswith("/airflow/dags/learning_engine_weekly/runs/")
+    assert accepted.json()["status"].startswith("/airflow/learning-engine/training/status?")
+    (run,) = behind.get(accepted.json()["status"]).json()["current"]
+    assert run["run_id"] == accepted.json()["run_id"]
+    servers = behind.get("/airflow/learning-engine/openapi.json").json()["servers"]
+    assert servers == [{"url": "/airflow/learning-engine"}]
+    # Airflow's UI resolves it against its own address.
+    assert {view["href"] for view in LearningEnginePlugin.external_views} == {"learning-engine/page/"}
