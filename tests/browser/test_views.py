@@ -1,5 +1,6 @@
 """Each view: what it shows is what the API says; both themes, desktop and phone, by axe as well."""
 
+import re
 from typing import Any
 
 import pytest
@@ -50,7 +51,9 @@ def test_overview(site: Site, opened: Opener, story: Story):
     assert "Every replica has proven it" in screen.text()
     assert "Signed in as admin" in screen.root.get_by_role("banner").inner_text()
     recent = screen.root.get_by_role("table", name="Recent runs")
-    expect(recent).to_contain_text("the gate rejected it")
+    expect(recent).to_contain_text("not deployed: the gate rejected it")
+    expect(recent).to_contain_text("deployed: nothing is live yet")
+    expect(recent).to_contain_text(re.compile(r"learned nothing: \d+ rows, \d+ are needed"))
     screen.root.locator(".health summary").click()
     health = screen.root.get_by_role("table", name="Health of each part")
     for check in ask(site, "health")["checks"]:

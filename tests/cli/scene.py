@@ -159,6 +159,7 @@ def preflight(passed: bool = True) -> answers.Preflight:
         window=work.week(1),
         asked=work.week(1),
         parent="v1.0",
+        overlapping=["v1.2", "v1.1"],
         read=found + 15,
         rows=found,
         thumbs_up=found - 2,

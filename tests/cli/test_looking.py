@@ -96,6 +96,7 @@ def test_preflight_asks_for_the_window_in_utc(cli: Run, stage: Stage):
     assert stage.asked[-1]["query"] == query
     words = " ".join(shown.out.split())
     assert "300 of 315 read" in words
+    assert "learned before in part or whole by v1.2, v1.1" in words
     assert "13 (10 unreadable, 3 too_long)" in words
     assert "memory unknown No training yet." in words
     assert "3.5, by v1.1" in words

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Live, rows_of, week
+from tests.integration.test_rest import api
 
 DAG = "learning_engine_weekly"
 TOO_MANY = 100_000_000
@@ -69,6 +70,8 @@ def test_too_few_samples_skip_the_training_and_say_why(live: Live, started: dict
     assert (verdict["passed"], verdict["needed"]) == (False, TOO_MANY)
     assert verdict["samples"] + sum(verdict["dropped"].values()) == verdict["read"]
     assert f'"needed": {TOO_MANY}' in live.log(run, "enough")
+    status = api(live, "GET", "training/status", params={"run_id": run}).json()
+    assert status["recent"][0]["verdict"] == f"{verdict['samples']} rows, {TOO_MANY} are needed"
 
 
 def test_an_empty_window_is_no_failure(live: Live, started: dict[str, str]):

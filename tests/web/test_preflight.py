@@ -1,5 +1,6 @@
 """What a run over a window would find."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +28,16 @@ def test_it_finds_what_the_run_found(site: Site, viewer: TestClient):
     assert found["parent"] == "v1.0"
     assert found["count_gate"]["passed"]
     assert found["count_gate"]["found"] == dataset.rows
+
+
+def test_a_window_that_cuts_into_others_names_them(site: Site, viewer: TestClient):
+    first, second = week(0), week(1)
+    params = {"start": (second.start - timedelta(hours=2)).isoformat(), "end": second.end.isoformat()}
+    cutting = viewer.get(f"{ROOT}/preflight", params=params).json()
+    assert (cutting["parent"], cutting["overlapping"]) == (None, ["v1.1", "v1.0"])
+    assert asked(viewer, 1)["overlapping"] == ["v1.1"]
+    assert first.end == second.start
+    assert asked(viewer, -3)["overlapping"] == []
 
 
 def test_it_leaves_nothing_behind(site: Site, viewer: TestClient):

@@ -117,6 +117,7 @@ def _preflight(body: Any) -> Iterator[Any]:
             ("window", words.interval(body["window"])),
             ("asked for", words.interval(asked) if asked != body["window"] else None),
             ("parent", body["parent"] or "none: the base model"),
+            ("learned before", f"in part or whole by {', '.join(body['overlapping'])}" if body["overlapping"] else None),
             ("rows", f"{body['rows']:,} of {body['read']:,} read"),
             ("thumbs", f"{body['thumbs_up']:,} up, {body['thumbs_down']:,} down"),
             ("users", None if body["users"] is None else f"{body['users']:,}"),

@@ -150,7 +150,7 @@ def _run(run: Any) -> Any:
             ("task", run["task"] if run["state"] == "running" else None),
             ("training", told(run["progress"]) if run["progress"] else None),
             ("failed at", ", ".join(failed) or None),
-            ("window", words.days(run["window"]) if run["window"] else None),
+            ("window", words.interval(run["window"]) if run["window"] else None),
             ("version", run["version"]),
             ("verdict", run["verdict"]),
             ("by", run["triggered_by"]),

@@ -180,7 +180,7 @@ class TaskState(Answer):
 
 
 class TrainingRun(Answer):
-    """A run of the weekly DAG. `version` once it has published, `verdict` why it went live or did not."""
+    """A run of the weekly DAG. `version` once it has published, `verdict` why it went live or did not, or had too few rows."""
 
     dag_id: str
     run_id: str
@@ -229,6 +229,9 @@ class Preflight(Answer):
     window: Window
     asked: Window
     parent: str | None
+    overlapping: list[str] = Field(
+        description="Accepted versions that learned from a part of this window, newest first; it continues none of them."
+    )
     read: int
     rows: int
     thumbs_up: int
@@ -240,7 +243,7 @@ class Preflight(Answer):
     quarantined: dict[str, int]
     count_gate: CountGate
     memory: MemoryFit
-    gpu_minutes: float | None = Field(description="By the seconds a token of the last trainings; None without one.")
+    gpu_minutes: float | None = Field(description="By the seconds a row of the last trainings; None without one.")
     gpu_minutes_by: list[str] = Field(description="The versions that the estimate rests on.")
 
 

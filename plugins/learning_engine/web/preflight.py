@@ -11,8 +11,9 @@ from learning_engine import pipeline, windows
 from learning_engine.config import Settings
 from learning_engine.contracts import AdapterVersion, Window
 from learning_engine.pipeline import Survey
+from learning_engine.registry import manifest
 from learning_engine.resources import Resources, workspace
-from learning_engine.web.adapters import published
+from learning_engine.web.adapters import Listed, published
 from learning_engine.web.airflow import OpenAirflow
 from learning_engine.web.answers import CountGate, MemoryFit, Preflight, TrainingRun
 from learning_engine.web.auth import reader
@@ -35,7 +36,8 @@ async def preflight(airflow: OpenAirflow, backend: OpenBackend, start: Moment = 
     """Rows, reasons, verdict of the count gate, memory and time; without a window of the last complete interval."""
     asked, explicit = _window(backend, start, end)
     async with TURNS():
-        found, versions = await run_in_threadpool(_survey, backend, asked, widen=not explicit)
+        found, listed = await run_in_threadpool(_survey, backend, asked, widen=not explicit)
+    versions = [one.version for one in listed]
     status = await training_status(airflow, backend, recent=LAST)
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
     counts, needed = found.counts, backend.settings.feedback.min_samples
@@ -44,6 +46,7 @@ async def preflight(airflow: OpenAirflow, backend: OpenBackend, start: Moment = 
         window=found.window,
         asked=asked,
         parent=found.parent.version if found.parent else None,
+        overlapping=[one.version.version for one in listed if _overlaps(one, found.window)],
         read=counts.read,
         rows=counts.rows,
         thumbs_up=counts.thumbs_up,
@@ -81,12 +84,18 @@ def _window(backend: Backend, start: datetime | None, end: datetime | None) -> t
     return Window(start, end), True
 
 
-def _survey(backend: Backend, window: Window, *, widen: bool) -> tuple[Survey, list[AdapterVersion]]:
+def _survey(backend: Backend, window: Window, *, widen: bool) -> tuple[Survey, list[Listed]]:
     resources: Resources = backend.resources()
     with workspace() as work:
         found = pipeline.survey(resources, window, work / "snapshot.parquet", widen=widen)
     listed, _ = published(resources)
-    return found, [one.version for one in listed]
+    return found, listed
+
+
+def _overlaps(one: Listed, window: Window) -> bool:
+    theirs = one.version.window
+    stands = one.version.accepted and manifest.REVOKED not in one.names
+    return stands and theirs.start < window.end and window.start < theirs.end
 
 
 def _memory(settings: Settings, versions: list[AdapterVersion]) -> MemoryFit:

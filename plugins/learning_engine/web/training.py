@@ -91,6 +91,7 @@ async def _ask(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> Tr
         airflow.find(f"{path}/accepted/xcomEntries/verdict"),
     )
     tasks = _tasks(listed)
+    few = None if verdict else await _too_few(airflow, path, tasks)
     dataset = Dataset.from_json(extracted["value"]) if extracted else None
     running = run["state"] not in ENDED and dataset is not None
     progress = await run_in_threadpool(_progress, backend, dataset.run_key) if running and dataset else None
@@ -108,10 +109,18 @@ async def _ask(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> Tr
         tasks=tasks,
         progress=progress,
         version=published["value"]["version"] if published else None,
-        verdict=verdict["value"]["why"] if verdict else None,
+        verdict=verdict["value"]["why"] if verdict else few,
         note=run.get("note"),
         airflow=airflow.page(dag_id, run_id),
     )
+
+
+async def _too_few(airflow: AirflowApi, path: str, tasks: list[TaskState]) -> str | None:
+    """What the count gate said where the run ended at it."""
+    if not any(task.task == "fisher" and task.state == "skipped" for task in tasks):
+        return None
+    counted = await airflow.find(f"{path}/enough/xcomEntries/verdict")
+    return f"{counted['value']['samples']} rows, {counted['value']['needed']} are needed" if counted else None
 
 
 def _tasks(listed: dict[str, Any] | None) -> list[TaskState]:

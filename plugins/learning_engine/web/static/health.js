@@ -51,7 +51,7 @@ function line({ checks }) {
   }
   const up = checks.filter(({ state }) => state === "up").length;
   const rest = checks.length - up;
-  return `${up} of ${plural(checks.length, "part")} are up${rest > 0 ? `, of ${rest} it cannot be told` : ""}`;
+  return `${up} of ${plural(checks.length, "part")} are up${rest > 0 ? `, ${rest} unknown` : ""}`;
 }
 
 function known({ reason, detail }) {

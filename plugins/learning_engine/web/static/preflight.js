@@ -33,6 +33,7 @@ export function preflight(found, { brief = false } = {}) {
         `${windowOf(found.asked)}; it starts earlier, for the rows of a week that was not learned`,
       ],
       ["Continues", found.parent ? link(`versions/${found.parent}`, found.parent) : "the base model"],
+      found.overlapping.length > 0 && ["Learned from before", earlier(found)],
       ["Rows", `${count(found.rows)} of ${count(found.read)} read; ${count(gate.needed)} needed`],
       ["GPU time", minutes(found)],
       ["Peak memory", peak(memory)],
@@ -45,6 +46,12 @@ export function preflight(found, { brief = false } = {}) {
 function verdict(passed, title, why) {
   const [tone, sign] = passed === null ? ["muted", "dash"] : passed ? ["good", "check"] : ["bad", "cross"];
   return h("p.verdict", null, badge(tone, icon(sign), title), h("span", null, why));
+}
+
+/** So that nobody is surprised by a window that cuts into another one. */
+function earlier({ overlapping }) {
+  const versions = overlapping.map((version) => link(`versions/${version}`, version));
+  return ["in part or whole by ", versions.map((each, number) => [number > 0 && ", ", each])];
 }
 
 function peak({ expected_bytes: expected, available_bytes: available }) {

@@ -30,13 +30,14 @@ export function recentRuns(runs, busy) {
   return h("section.panel", null, h("h2", null, "Recent runs"), body);
 }
 
-/** The verdict, or where it failed, or where it stopped early. */
+/** Where it failed, or whether it was deployed and why. */
 function outcome({ state: ended, tasks, verdict }) {
   const failed = tasks.find((task) => task.state === "failed");
   if (ended === "failed") return failed ? `failed in ${failed.task}, at try ${failed.tries}` : "failed";
-  if (verdict) return verdict;
-  const short = tasks.find((task) => task.state === "skipped");
-  return short ? `ended before ${short.task}` : "–";
+  const reached = Object.fromEntries(tasks.map((task) => [task.task, task.state === "success"]));
+  if (reached.approve && !reached.verify) return "not deployed: a person rejected it";
+  const became = reached.verify ? "deployed" : reached.publish ? "not deployed" : "learned nothing";
+  return verdict ? `${became}: ${verdict}` : became;
 }
 
 function took({ started_at: start, ended_at: end }) {
