@@ -111,13 +111,13 @@ def _storage(body: Any) -> Iterator[Any]:
 
 def _preflight(body: Any) -> Iterator[Any]:
     gate, memory = body["count_gate"], body["memory"]
-    asked, minutes = body["asked"], body["gpu_minutes"]
+    asked, minutes, earlier = body["asked"], body["gpu_minutes"], body["overlapping"]
     yield grid(
         (
             ("window", words.interval(body["window"])),
             ("asked for", words.interval(asked) if asked != body["window"] else None),
             ("parent", body["parent"] or "none: the base model"),
-            ("learned before", f"in part or whole by {', '.join(body['overlapping'])}" if body["overlapping"] else None),
+            ("learned before", f"in part or whole by {', '.join(earlier)}" if earlier else None),
             ("rows", f"{body['rows']:,} of {body['read']:,} read"),
             ("thumbs", f"{body['thumbs_up']:,} up, {body['thumbs_down']:,} down"),
             ("users", None if body["users"] is None else f"{body['users']:,}"),

@@ -180,7 +180,7 @@ class TaskState(Answer):
 
 
 class TrainingRun(Answer):
-    """A run of the weekly DAG. `version` once it has published, `verdict` why it went live or did not, or had too few rows."""
+    """A run of the weekly DAG. `verdict`: why it deployed its `version`, or did not, or had too few rows."""
 
     dag_id: str
     run_id: str
@@ -230,7 +230,7 @@ class Preflight(Answer):
     asked: Window
     parent: str | None
     overlapping: list[str] = Field(
-        description="Accepted versions that learned from a part of this window, newest first; it continues none of them."
+        description="Accepted versions that learned from a part of it, newest first; it continues none of them."
     )
     read: int
     rows: int
