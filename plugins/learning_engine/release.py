@@ -49,13 +49,21 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
 
 
 def choose(resources: Resources, *, action: str, version: str | None) -> AdapterVersion:
-    """The version that a person means: the named one, or the one that was live before."""
+    """The version that a person means: the named one, or of a rollback the one that was live before.
+
+    A rollback that names a version leaves that one: raises RegistryError where another is live by now.
+    """
     if action == "deploy":
         if not version:
             raise RegistryError("Expected the param version, such as v1.3, found none: name the version to deploy.")
         return resources.registry.get(version)
-    if version:
-        raise RegistryError(f"Expected no version for a rollback, found {version}: choose the action deploy for it.")
+    live = resources.ledger.newest()
+    if version and (live is None or live.version != version):
+        found = live.version if live and live.version else "the base model"
+        raise RegistryError(
+            f"Expected {version}, which the rollback is to leave, to be live, found {found}: look at what a rollback "
+            "would leave now, and ask for that."
+        )
     target = resources.ledger.rollback_target()
     if target is None:
         raise RegistryError("Expected an earlier deployment to roll back to, found none in the ledger.")

@@ -55,4 +55,5 @@ def test_who_is_not_signed_in_is_told_so_once(opened: Opener):
     alert = screen.root.get_by_role("alert")
     expect(alert).to_have_count(1)
     expect(alert).to_contain_text("You are not signed in")
-    expect(alert.get_by_role("link", name="Sign in to Airflow")).to_be_visible()
+    way = alert.get_by_role("link", name="Sign in to Airflow")
+    expect(way).to_have_attribute("href", f"{screen.url}/")

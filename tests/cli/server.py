@@ -177,13 +177,13 @@ def fisher(body: bodies.FisherBody) -> answers.RunAccepted:
 
 
 @acts.post("/adapters/{version}/deploy", status_code=202)
-def deploy(stage: Now, version: str, body: bodies.ActBody) -> answers.RunAccepted:
+def deploy(stage: Now, version: str, body: bodies.DeployBody) -> answers.RunAccepted:
     _find(stage, version)
     return _accepted("deploy", "manual__d1")
 
 
 @acts.post("/rollback", status_code=202)
-def rollback(body: bodies.ActBody) -> answers.RunAccepted:
+def rollback(body: bodies.RollbackBody) -> answers.RunAccepted:
     return _accepted("deploy", "manual__r1")
 
 

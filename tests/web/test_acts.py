@@ -87,11 +87,12 @@ def test_the_conf_of_a_training(admin: TestClient):
 
 
 def test_the_conf_of_a_rollback_and_of_a_deployment(admin: TestClient):
-    for path, conf in (
-        ("rollback", {"action": "rollback"}),
-        ("adapters/v1.0/deploy", {"action": "deploy", "version": "v1.0"}),
+    for path, body, conf in (
+        ("rollback", {}, {"action": "rollback", "version": "v1.1"}),
+        ("rollback", {"version": "v1.1"}, {"action": "rollback", "version": "v1.1"}),
+        ("adapters/v1.0/deploy", {}, {"action": "deploy", "version": "v1.0"}),
     ):
-        found = admin.post(f"{ROOT}/{path}").json()
+        found = admin.post(f"{ROOT}/{path}", json=body).json()
         assert admin.get(f"/api/v2/dags/{found['dag_id']}/dagRuns/{found['run_id']}").json()["conf"] == conf
 
 
@@ -111,7 +112,7 @@ def test_the_conf_of_a_rollback_and_of_a_deployment(admin: TestClient):
         ("fisher/calculate", {"version": "latest"}, "version"),
         ("adapters/..%2f..%2fv1.0/deploy", {}, None),
         ("adapters/v1.00/deploy", {}, "version"),
-        ("rollback", {"version": "v1.0"}, "version"),
+        ("rollback", {"version": "latest"}, "version"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_any_work(
@@ -153,6 +154,13 @@ def test_without_an_earlier_deployment_nothing_is_rolled_back(admin: TestClient,
     before = runs(admin)
     answer = admin.post(f"{ROOT}/rollback")
     assert (answer.status_code, runs(admin)) == (409, before)
+
+
+def test_a_rollback_leaves_the_version_that_was_meant_or_nothing(admin: TestClient):
+    before = runs(admin)
+    answer = admin.post(f"{ROOT}/rollback", json={"version": "v1.0"})
+    assert (answer.status_code, runs(admin)) == (409, before)
+    assert "Expected v1.0, which the rollback is to leave, to be live, found v1.1" in answer.json()["detail"]
 
 
 def test_who_is_signed_in_and_what_they_may(admin: TestClient, viewer: TestClient):

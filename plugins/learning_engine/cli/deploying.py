@@ -48,12 +48,15 @@ def rollback(
     The one that is live is revoked: nobody's parent, and never deployed by itself again.
     """
     client = Client.of(url)
+    leaves = None
     if not yes:
         _terminal()
+        ledger = client.get("/deployments", {"limit": 1}).body
         # Without one, the server refuses and says why.
-        if target := client.get("/deployments", {"limit": 1}).body["rollback_target"]:
-            _confirm(f"Return to {target}, and revoke {_live(client)}?")
-    started_run(client, client.post("/rollback", options.given(note=note)), wait, timeout, as_json)
+        if target := ledger["rollback_target"]:
+            leaves = ledger["items"][0]["version"]
+            _confirm(f"Return to {target}, and revoke {leaves or 'the base model'}?")
+    started_run(client, client.post("/rollback", options.given(version=leaves, note=note)), wait, timeout, as_json)
 
 
 def deployments(

@@ -6,18 +6,20 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
+from learning_engine import release
+from learning_engine.errors import RegistryError
 from learning_engine.web.adapters import unknown
 from learning_engine.web.airflow import AirflowApi, OpenAirflow
 from learning_engine.web.answers import May, Me, RunAccepted
 from learning_engine.web.auth import Actor, may_run, reader
 from learning_engine.web.backend import Backend, OpenBackend
-from learning_engine.web.bodies import ActBody, FisherBody, TrainBody, Version, WindowBody
+from learning_engine.web.bodies import DeployBody, FisherBody, RollbackBody, TrainBody, Version, WindowBody
 from learning_engine.web.problems import Refused, responses
 
 router = APIRouter(tags=["acts"], responses=responses(401, 403, 409, 422))
 # The settings that a run may have of its own, and `force`.
 PARAMS = ("min_samples", "ewc_lambda", "epochs", "learning_rate", "base_model", "deploy", "force")
-NO_NOTE = ActBody()
+NO_NOTE, WHATEVER_IS_LIVE = DeployBody(), RollbackBody()
 
 
 @router.post("/train", status_code=202, dependencies=[Depends(Actor("weekly"))])
@@ -41,7 +43,7 @@ async def calculate_fisher(
     "/adapters/{version}/deploy", status_code=202, dependencies=[Depends(Actor("deploy"))], responses=responses(404)
 )
 async def deploy(
-    request: Request, airflow: OpenAirflow, backend: OpenBackend, version: Version, body: ActBody = NO_NOTE
+    request: Request, airflow: OpenAirflow, backend: OpenBackend, version: Version, body: DeployBody = NO_NOTE
 ) -> RunAccepted:
     """Put a version live, whatever the gate said of it."""
     await run_in_threadpool(_require, backend, version)
@@ -51,12 +53,12 @@ async def deploy(
 
 @router.post("/rollback", status_code=202, dependencies=[Depends(Actor("deploy"))])
 async def rollback(
-    request: Request, airflow: OpenAirflow, backend: OpenBackend, body: ActBody = NO_NOTE
+    request: Request, airflow: OpenAirflow, backend: OpenBackend, body: RollbackBody = WHATEVER_IS_LIVE
 ) -> RunAccepted:
     """Return to the version that was live before, and revoke the one that is."""
-    if await run_in_threadpool(lambda: backend.resources().ledger.rollback_target()) is None:
-        raise Refused(409, "Expected an earlier deployment to roll back to, found none in the ledger.")
-    return await _start(request, airflow, backend.dag_id("deploy"), {"action": "rollback"}, body.note)
+    # Said in the run as well, so that a second one that waits behind it does not go back twice.
+    conf = {"action": "rollback", "version": await run_in_threadpool(_leaves, backend, body.version)}
+    return await _start(request, airflow, backend.dag_id("deploy"), conf, body.note)
 
 
 @router.get("/me", tags=["me"])
@@ -69,6 +71,18 @@ def me(request: Request, backend: OpenBackend, user: Annotated[Any, Depends(read
 def _require(backend: Backend, version: str) -> None:
     if version not in backend.resources().registry.numbers():
         raise unknown(version)
+
+
+def _leaves(backend: Backend, wanted: str | None) -> str | None:
+    """The live version, which the rollback leaves; refused where it is another, or where there is no way back."""
+    resources = backend.resources()
+    live = resources.ledger.newest()
+    leaves = wanted or (live.version if live else None)
+    try:
+        release.choose(resources, action="rollback", version=leaves)
+    except RegistryError as error:
+        raise Refused(409, str(error)) from error
+    return leaves
 
 
 def _window(window: WindowBody | None) -> dict[str, str]:

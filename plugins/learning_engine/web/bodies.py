@@ -70,9 +70,18 @@ class FisherBody(Body):
     note: Note | None = None
 
 
-class ActBody(Body):
-    """Why somebody deploys or rolls back."""
+class DeployBody(Body):
+    """Why somebody deploys."""
 
     model_config = _examples({"note": "users of the shop complain"})
 
+    note: Note | None = None
+
+
+class RollbackBody(Body):
+    """Why somebody rolls back, and what they mean to leave."""
+
+    model_config = _examples({}, {"version": "v1.3", "note": "users of the shop complain"})
+
+    version: Version | None = Field(None, description="The version that it leaves, by default the live one; 409 where another is live.")
     note: Note | None = None

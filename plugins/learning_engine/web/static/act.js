@@ -1,11 +1,30 @@
 /** An act: what will happen, said in the page and agreed to there; then the run that does it. */
 
 import { post } from "./api.js";
-import { fresh, h, replace } from "./dom.js";
-import { follow } from "./runs.js";
-import { failure, problemOf } from "./states.js";
+import { announce, fresh, h, replace } from "./dom.js";
+import { follow, refused } from "./runs.js";
+import { failure, loading, problemOf } from "./states.js";
 
 const NOTE = 500;
+
+/** Asks in `place` about the act that `plan` finds out, or shows the element that it gives where there is nothing to do. */
+export async function ask(place, label, plan) {
+  const waiting = h("div.panel", null, loading(label));
+  replace(place, waiting);
+  try {
+    const found = await plan();
+    if (!waiting.isConnected) return;
+    if (found instanceof Element) {
+      replace(place, h("div.panel", null, found));
+      announce(found.textContent);
+    } else confirm(place, found);
+  } catch (error) {
+    replace(
+      place,
+      failure(problemOf(error), () => ask(place, label, plan)),
+    );
+  }
+}
 
 /**
  * Opens a panel in `place`: {title, effects, verb, danger, path, body, label, weekly}. `effects` are what will happen,
@@ -17,11 +36,15 @@ export function confirm(place, act) {
   const trouble = h("div");
   const note = h("textarea", { id: ids.note, rows: 2, maxlength: NOTE });
   const yes = h(`button.button.main${act.danger ? ".danger" : ""}`, { type: "submit" }, act.verb);
+  // A panel that another one or another view has taken the place of leaves theirs alone.
   const close = () => {
+    if (!panel.isConnected) return;
     panel.close();
     replace(place);
     (before?.isConnected ? before : document.getElementById("main")).focus();
   };
+  // What is being sent cannot be taken back.
+  const cancel = () => yes.ariaDisabled || close();
   const form = h(
     "form",
     { onsubmit: (event) => send(event, act, { yes, note, trouble, close }) },
@@ -34,19 +57,19 @@ export function confirm(place, act) {
     h("label", { for: ids.note }, "Why (optional; shown with the run in Airflow)"),
     note,
     trouble,
-    h("div.buttons", null, yes, h("button.button", { type: "button", onclick: close }, "Cancel")),
+    h("div.buttons", null, yes, h("button.button", { type: "button", onclick: cancel }, "Cancel")),
   );
   const panel = h(
     "dialog.panel.confirm",
     {
       "aria-labelledby": ids.title,
       "aria-describedby": ids.effects,
-      onkeydown: (event) => event.key === "Escape" && close(),
+      onkeydown: (event) => event.key === "Escape" && cancel(),
     },
     form,
   );
   replace(place, panel);
-  // Not a modal one: Airflow's frame allows none.
+  // Not a modal one: what it is about can still be read.
   panel.show();
   panel.querySelector("h2").focus();
   panel.scrollIntoView({ block: "nearest" });
@@ -63,7 +86,9 @@ async function send(event, act, { yes, note, trouble, close }) {
     close();
     follow(act.label, act.weekly ?? false, accepted);
   } catch (error) {
-    replace(trouble, failure(problemOf(error)));
+    const problem = problemOf(error);
+    if (trouble.isConnected) replace(trouble, failure(problem));
+    else refused(act.label, problem.message);
     yes.ariaDisabled = null;
   }
 }

@@ -3,16 +3,18 @@
 const SECONDS = 60;
 const SIGNED_OUT = "Your session in Airflow has ended, or there was none.";
 const ROOT = new URL("../", location.href);
-const AIRFLOW = new URL("../api/v2/", ROOT);
 
-/** What the server answered when it would not: `status`, `title`, `detail` and `errors` as RFC 9457 has them. */
+/** Where Airflow itself is, which may lie below a path of its host. */
+export const AIRFLOW = new URL("../", ROOT);
+const AIRFLOW_API = new URL("api/v2/", AIRFLOW);
+
+/** What the server answered when it would not: `status`, `title` and `detail` as RFC 9457 has them. */
 export class Problem extends Error {
-  constructor({ status, title, detail, errors }) {
+  constructor({ status, title, detail }) {
     super(detail ?? title);
     this.status = status;
     this.title = title ?? "The server refused";
     this.detail = detail ?? "";
-    this.errors = errors ?? [];
   }
 }
 
@@ -37,7 +39,7 @@ export async function post(path, body) {
 
 /** JSON of a path of Airflow's own API. */
 export async function getAirflow(path, { query, signal } = {}) {
-  return (await ask(locate(AIRFLOW, path, query), { signal })).json();
+  return (await ask(locate(AIRFLOW_API, path, query), { signal })).json();
 }
 
 /** Where a path of the API is, for a link. */
@@ -66,20 +68,30 @@ async function ask(url, { signal, headers, ...options }, accepted = []) {
     answer = await fetch(url, settings);
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Problem({ status: 0, title: "The server cannot be reached", detail: unreached(error) });
+    throw new Problem({ status: 0, title: "The server cannot be reached", detail: unreached(error, options.method) });
   }
-  if (answer.ok || accepted.includes(answer.status)) return answer;
+  if (answer.ok || (accepted.includes(answer.status) && saysJson(answer))) return answer;
   throw await problem(answer);
 }
 
-function unreached(error) {
-  if (error.name === "TimeoutError") return `No answer came within ${SECONDS} seconds.`;
-  return "The connection failed: check that Airflow's API server is up.";
+function unreached(error, method) {
+  const why =
+    error.name === "TimeoutError"
+      ? `No answer came within ${SECONDS} seconds.`
+      : "The connection failed: check that Airflow's API server is up.";
+  return method === "POST"
+    ? `${why} It may have been started all the same: look in Airflow before you ask again.`
+    : why;
+}
+
+/** A proxy's own error page is none of the API's answers. */
+function saysJson(answer) {
+  return /\bjson\b/.test(answer.headers.get("Content-Type") ?? "");
 }
 
 async function problem(answer) {
   if (answer.status === 401) return new Problem({ status: 401, title: "You are not signed in", detail: SIGNED_OUT });
   const said = await answer.json().catch(() => null);
   const detail = typeof said?.detail === "string" ? said.detail : `It answered ${answer.status}.`;
-  return new Problem({ status: answer.status, title: said?.title ?? answer.statusText, detail, errors: said?.errors });
+  return new Problem({ status: answer.status, title: said?.title ?? answer.statusText, detail });
 }

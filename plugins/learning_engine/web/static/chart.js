@@ -28,7 +28,11 @@ export function lossChart(signal) {
   onTheme(() => plot && draw(), signal);
   const size = new ResizeObserver(() => plot?.setSize({ width: canvas.clientWidth, height: HEIGHT }));
   size.observe(canvas);
-  signal.addEventListener("abort", () => size.disconnect());
+  signal.addEventListener("abort", () => {
+    size.disconnect();
+    plot?.destroy();
+    plot = null;
+  });
   element.update = (points) => {
     const same = plot && guarded === points.some(([, , ewc]) => ewc !== 0);
     curve = points;
@@ -37,7 +41,7 @@ export function lossChart(signal) {
     figures.replaceChildren(asTable(points));
     if (same) plot.setData(columns(curve, guarded));
     // The width is known only once the element stands in the page.
-    else requestAnimationFrame(draw);
+    else requestAnimationFrame(() => signal.aborted || draw());
   };
   return element;
 }
@@ -57,7 +61,8 @@ function options(width, guarded) {
     dash,
     stroke: colour(property),
     width: 1.75,
-    points: { show: false },
+    // One point makes no line.
+    points: { show: (plot) => plot.data[0].length < 2 },
     value: (_, value) => (value === null ? "–" : nats(value, 4)),
   });
   const right = {

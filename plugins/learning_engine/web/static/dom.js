@@ -17,9 +17,11 @@ export function svg(tag, attributes, ...children) {
 
 /** Put `children` in the place of what is there; what is there already is left alone, and so keeps its focus. */
 export function replace(place, ...children) {
-  const nodes = flat(children);
-  const same = nodes.length === place.childNodes.length && nodes.every((node, at) => node === place.childNodes[at]);
-  if (!same) place.replaceChildren(...nodes);
+  const nodes = flat(children).map((child) => (child instanceof Node ? child : document.createTextNode(child)));
+  for (const node of [...place.childNodes]) if (!nodes.includes(node)) node.remove();
+  nodes.forEach((node, at) => {
+    if (place.childNodes[at] !== node) place.insertBefore(node, place.childNodes[at] ?? null);
+  });
 }
 
 /** `render`, which gives the nodes that it gave before as long as it is given the same, so that their focus stays. */

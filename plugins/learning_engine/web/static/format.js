@@ -17,15 +17,17 @@ export function plural(value, noun, many = `${noun}s`) {
 
 /** A loss or a KL: as many decimals for all, so that a column of them lines up. */
 export function nats(value, decimals = 3) {
-  return value === null || value === undefined ? NONE : minus(value.toFixed(decimals));
+  if (value === null || value === undefined) return NONE;
+  const text = value.toFixed(decimals);
+  return minus(Number(text) === 0 ? text.replace("-", "") : text);
 }
 
 /** Any figure, four digits of it. */
 export function figure(value) {
   if (value === null || value === undefined) return NONE;
   if (Number.isInteger(value)) return minus(GROUPED.format(value));
-  const small = value !== 0 && Math.abs(value) < 0.001;
-  return minus(small ? value.toExponential(1) : String(Number(value.toPrecision(4))));
+  const rounded = Number(value.toPrecision(4));
+  return minus(Math.abs(rounded) < 0.001 ? rounded.toExponential() : String(rounded));
 }
 
 export function percent(share) {
@@ -64,7 +66,7 @@ export function time(iso) {
 /** 9 Nov – 16 Nov 2026; with the minutes where a window is shorter than a day. */
 export function days({ start, end }) {
   const [from, to] = [new Date(start), new Date(end)];
-  if (to - from < 864e5) return `${time(start)} – ${time(end)}`;
+  if (to - from < 864e5) return `${time(start)} – ${time(end)} UTC`;
   const year = from.getUTCFullYear() === to.getUTCFullYear() ? undefined : "numeric";
   return `${from.toLocaleDateString("en-GB", { ...DAY, year })} – ${to.toLocaleDateString("en-GB", DAY)}`;
 }

@@ -60,6 +60,7 @@ function known({ reason, detail }) {
 }
 
 function said(value) {
+  if (value === null) return "none";
   if (Array.isArray(value)) return value.map(said).join(", ") || "none";
   return value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
 }

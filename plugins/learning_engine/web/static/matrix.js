@@ -100,5 +100,7 @@ function legend() {
     h("span", null, "base model"),
     h("span.ramp", { "aria-hidden": "true" }),
     h("span", null, "the best any version reached on that window; lower is better"),
+    h("span.worse", { "aria-hidden": "true" }),
+    h("span", null, "worse than the base model"),
   );
 }

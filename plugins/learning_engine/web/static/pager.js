@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { count } from "./format.js";
+import { empty } from "./states.js";
 
 /** Of {total, limit, offset, items}; `turn(offset)` opens another page, `all` says how many there are. */
 export function pager({ total, limit, offset, items }, turn, all) {
@@ -21,4 +22,10 @@ export function pager({ total, limit, offset, items }, turn, all) {
       button("Older", offset + limit, offset + limit < total),
     ],
   );
+}
+
+/** Where an address leads behind the last page; `turn` opens the first. */
+export function beyond(turn) {
+  const first = h("button.button", { type: "button", onclick: turn }, "To the newest");
+  return empty("There is nothing on this page", "The list is shorter than the address says.", first);
 }

@@ -34,6 +34,7 @@ export function recentRuns(runs, busy) {
 function outcome({ state: ended, tasks, verdict }) {
   const failed = tasks.find((task) => task.state === "failed");
   if (ended === "failed") return failed ? `failed in ${failed.task}, at try ${failed.tries}` : "failed";
+  if (tasks.length === 0) return verdict ?? "–";
   const reached = Object.fromEntries(tasks.map((task) => [task.task, task.state === "success"]));
   if (reached.approve && !reached.verify) return "not deployed: a person rejected it";
   const became = reached.verify ? "deployed" : reached.publish ? "not deployed" : "learned nothing";

@@ -39,7 +39,12 @@ export function acts(...wanted) {
           ? null
           : `Expected the right to start runs of ${DAGS[right]}, found none: ask an Airflow admin for it.`,
       ),
-    (error) => settle(buttons, reasons, () => `What you may do could not be read: ${error.message}`),
+    (error) =>
+      settle(
+        buttons,
+        reasons,
+        () => `What you may do could not be read: ${error.message} Reload the page to ask again.`,
+      ),
   );
   return bar;
 }

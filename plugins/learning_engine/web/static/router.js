@@ -27,7 +27,7 @@ export function start(routes, show) {
   let first = true;
   const open = () => {
     const { name, part, query } = here();
-    show(routes[name], { name, part, query }, first);
+    show(Object.hasOwn(routes, name) ? routes[name] : null, { name, part, query }, first);
     first = false;
   };
   addEventListener("hashchange", open);
@@ -37,5 +37,13 @@ export function start(routes, show) {
 function here() {
   const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, part] = path.split("/");
-  return { name, part: part && decodeURIComponent(part), query: new URLSearchParams(search) };
+  return { name, part: part && decoded(part), query: new URLSearchParams(search) };
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }

@@ -6,10 +6,11 @@ import { state } from "./badges.js";
 import { announce, h, replace } from "./dom.js";
 import { duration, plural, words } from "./format.js";
 import { poll } from "./poll.js";
-import { awaited } from "./training.js";
+import { awaited, waiting } from "./training.js";
 
 const KEPT = "learning-engine.runs";
 const SECONDS = 3;
+const TROUBLED_SECONDS = 30;
 const ENDED = ["success", "failed"];
 
 /** Said to the window when a run that was started here has ended: what is shown may have changed. */
@@ -23,30 +24,46 @@ export function follow(label, weekly, { dag_id, run_id, airflow }) {
   show(run);
 }
 
+/** Say that an act was not started, where the panel that asked for it is gone. */
+export function refused(label, why) {
+  announce(`${label} was not started: ${why}`);
+  add(label, null, h("span.bad", null, `Not started: ${why}`), null, () => {});
+}
+
 /** Those of this tab that are not put away yet, after a reload. */
 export function resume() {
   kept().forEach(show);
 }
 
 function show(run) {
-  const tray = document.getElementById("runs");
   const leaving = new AbortController();
   const status = h("div.run-status", null, state("queued"));
+  add(run.label, run.run_id, status, leave(run.airflow, "Open in Airflow"), () => {
+    leaving.abort();
+    keep(kept().filter(({ run_id }) => run_id !== run.run_id));
+  });
+  poll(() => look(run, status, leaving), SECONDS, leaving.signal);
+}
+
+/** A line above the views, until it is put away. */
+function add(label, id, status, way, putAway) {
+  const tray = document.getElementById("runs");
+  const away = () => {
+    putAway();
+    line.remove();
+    tray.hidden = tray.childElementCount === 0;
+    document.getElementById("main").focus();
+  };
   const line = h(
     "div.run",
     null,
-    h("p.run-name", null, h("span.strong", null, run.label), " ", h("span.mono.muted", null, run.run_id)),
+    h("p.run-name", null, h("span.strong", null, label), id && [" ", h("span.mono.muted", null, id)]),
     status,
-    leave(run.airflow, "Open in Airflow"),
-    h(
-      "button.button.quiet",
-      { type: "button", "aria-label": `Put away: ${run.label}`, onclick: () => putAway(run, line, leaving) },
-      "Put away",
-    ),
+    way,
+    h("button.button.quiet", { type: "button", "aria-label": `Put away: ${label}`, onclick: away }, "Put away"),
   );
   tray.append(line);
   tray.hidden = false;
-  poll(() => look(run, status, leaving), SECONDS, leaving.signal);
 }
 
 async function look(run, status, leaving) {
@@ -55,13 +72,16 @@ async function look(run, status, leaving) {
     now = await progress(run, leaving.signal);
   } catch (error) {
     replace(status, h("span.muted", null, `How it goes cannot be told: ${error.message}`));
-    return;
+    return TROUBLED_SECONDS;
   }
   replace(status, state(now.state), now.said && h("span.muted", null, now.said), now.bar);
-  if (!ENDED.includes(now.state)) return;
+  if (!ENDED.includes(now.state)) return undefined;
   leaving.abort();
+  if (run.ended) return undefined;
+  keep(kept().map((one) => (one.run_id === run.run_id ? { ...one, ended: true } : one)));
   announce(`${run.label}: ${now.state === "success" ? "done" : "failed"}.`);
   dispatchEvent(new Event(CHANGED));
+  return undefined;
 }
 
 /** {state, said, bar} of a run, by this API for the weekly DAG, by Airflow's for the others. */
@@ -87,18 +107,9 @@ function training(run) {
     const said = `step ${step.step} of ${step.of}, ${duration(step.eta_seconds)} left`;
     return { state: run.state, said, bar: h("progress", { value: step.step, max: step.of, "aria-label": "Steps" }) };
   }
-  if (awaited(run)) return { state: run.state, said: `${version} waits for a person: say yes or no in Airflow` };
+  if (awaited(run)) return { state: run.state, said: waiting(run) };
   const ended = [version && `published ${version}`, verdict].filter(Boolean).join(": ");
   return { state: run.state, said: task && run.state === "running" ? words(task) : ended };
-}
-
-function putAway(run, line, leaving) {
-  leaving.abort();
-  line.remove();
-  keep(kept().filter(({ run_id }) => run_id !== run.run_id));
-  const tray = document.getElementById("runs");
-  tray.hidden = tray.childElementCount === 0;
-  document.getElementById("main").focus();
 }
 
 function kept() {

@@ -1,6 +1,6 @@
 /** What stands in a place until the answer is there, when there is none, and when there is nothing. */
 
-import { Problem } from "./api.js";
+import { AIRFLOW, Problem } from "./api.js";
 import { h, replace, steady } from "./dom.js";
 import { icon } from "./icons.js";
 import { poll } from "./poll.js";
@@ -20,21 +20,30 @@ export function fill(place, { load, render, every, label = "Loading", signal }) 
     old = steady(stale);
   let asked = 0,
     shown = null;
+  /** Whoever had the focus in what goes has it at the place itself, and not at the top of the page. */
+  function put(...nodes) {
+    const focused = place.contains(document.activeElement);
+    replace(place, nodes);
+    if (!focused || place.contains(document.activeElement)) return;
+    place.tabIndex = -1;
+    place.focus({ preventScroll: true });
+  }
   async function once(anew = false) {
     const mine = (asked += 1);
     if (anew) shown = null;
     place.setAttribute("aria-busy", "true");
-    if (anew || !place.hasChildNodes()) replace(place, loading(label));
+    if (anew || !place.hasChildNodes()) put(loading(label));
     try {
       const answer = await load();
       if (signal.aborted || mine !== asked) return undefined;
       shown = rendered(answer);
-      replace(place, shown);
+      put(shown);
       return typeof every === "function" ? every(answer) : every;
     } catch (error) {
       if (signal.aborted || mine !== asked) return undefined;
       const problem = problemOf(error);
-      replace(place, shown === null ? failed(problem) : [old(problem), shown]);
+      if (shown === null) put(failed(problem));
+      else put(old(problem), shown);
       return undefined;
     } finally {
       if (mine === asked) place.removeAttribute("aria-busy");
@@ -69,7 +78,7 @@ export function empty(title, text, ...more) {
 }
 
 /** Of a Problem. `title` says what it was that failed; without one the problem's own does. */
-export function failure({ status, title: own, detail, errors }, retry, title) {
+export function failure({ status, title: own, detail }, retry, title) {
   return h(
     "div.note.bad",
     { role: "alert" },
@@ -79,18 +88,17 @@ export function failure({ status, title: own, detail, errors }, retry, title) {
       null,
       h("p.strong", null, title ?? own),
       h("p", null, detail),
-      errors.length > 0 &&
-        h(
-          "ul",
-          null,
-          errors.map(({ loc, msg }) => h("li", null, `${(loc ?? []).join(" › ")}: ${msg}`)),
-        ),
-      status === 401 && h("p", null, leave("/", "Sign in to Airflow")),
+      status === 401 && h("p", null, signIn()),
       retry && h("button.button", { type: "button", onclick: retry }, "Try again"),
     ),
   );
 }
 
-function stale({ detail }) {
-  return h("p.note.warn", { role: "status" }, icon("warn"), h("span", null, `What stands here may be old: ${detail}`));
+function stale({ status, detail }) {
+  const said = h("span", null, `What stands here may be old: ${detail}`, status === 401 && [" ", signIn()]);
+  return h("p.note.warn", { role: "status" }, icon("warn"), said);
+}
+
+function signIn() {
+  return leave(AIRFLOW.href, "Sign in to Airflow");
 }

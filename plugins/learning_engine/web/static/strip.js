@@ -23,7 +23,7 @@ export function strip(entries) {
     "div.strip",
     { "aria-hidden": "true" },
     h("div.parts", null, parts.reverse()),
-    h("div.ends.muted", null, h("span", null, time(entries.at(-1).at)), h("span", null, "now")),
+    h("div.ends.muted", null, h("span", null, `${time(entries.at(-1).at)} UTC`), h("span", null, "now")),
   );
 }
 

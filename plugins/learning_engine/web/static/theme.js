@@ -22,7 +22,7 @@ function apply() {
   const theme = wanted(surrounding());
   if (own.dataset.theme === theme) return;
   own.dataset.theme = theme;
-  listeners.forEach((listener) => listener(theme));
+  listeners.forEach((listener) => listener());
 }
 
 /** Calls `listener` whenever the theme changes, until `signal` aborts. */

@@ -15,11 +15,7 @@ export function tiles(summary) {
       [loss !== null && before !== null && h("span.muted", null, `${nats(before)} → `), nats(loss)],
       learned(summary),
     ),
-    tile(
-      "Kept",
-      percent(summary.retained),
-      summary.retained === null ? "no earlier window yet" : "the least of all earlier windows",
-    ),
+    tile("Kept", percent(summary.retained), kept(summary)),
     tile("Drift", nats(summary.drift_parent), `KL from ${summary.parent ?? "the base model"}, nats a token`),
     tile("Rows", count(summary.rows), `${count(summary.thumbs_up)} up, ${count(summary.thumbs_down)} down`),
   );
@@ -27,6 +23,11 @@ export function tiles(summary) {
 
 export function tile(name, value, said) {
   return h("div.tile", null, h("dt", null, name), h("dd.value", null, value), said && h("dd.muted", null, said));
+}
+
+function kept({ parent, retained }) {
+  if (retained !== null) return "the least of all earlier windows";
+  return parent === null ? "no earlier window yet" : "no earlier window could be judged";
 }
 
 function learned({ parent, loss, loss_base: base }) {

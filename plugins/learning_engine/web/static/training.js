@@ -14,14 +14,14 @@ export function trainingPanel(signal) {
   const head = h("div.panel-head"),
     road = h("div"),
     figures = h("div");
-  const element = h("section.panel.training", { "aria-label": "Training under way" }, head, road, figures, chart);
+  const element = h("section.panel", { "aria-label": "Training under way" }, head, road, figures, chart);
   const headed = steady(heading),
     passed = steady(roadOf);
   element.update = (run) => {
     const { progress } = run;
     replace(head, headed({ ...run, tasks: null, progress: null }));
     replace(road, passed(run.tasks));
-    replace(figures, waits(run), progress && measured(run));
+    replace(figures, awaited(run) && h("p.note.warn", { role: "status" }, waiting(run)), progress && measured(run));
     chart.hidden = !progress?.curve.length;
     if (!chart.hidden) chart.update(progress.curve);
     return element;
@@ -66,9 +66,8 @@ export function awaited({ tasks }) {
   return tasks.some(({ state: now }) => now === "awaiting_input");
 }
 
-function waits(run) {
-  const said = `${run.version ?? "The version"} waits for a person: say yes or no in Airflow.`;
-  return awaited(run) && h("p.note.warn", { role: "status" }, said);
+export function waiting({ version }) {
+  return `${version ?? "The version"} waits for a person: say yes or no in Airflow.`;
 }
 
 function measured({ progress, task }) {

@@ -2,7 +2,10 @@
 
 import { fresh, h } from "./dom.js";
 
-/** An element with `value()`: null for the last complete interval, {start, end} as ISO 8601, or undefined while one of both is missing. */
+/** What a datetime-local field takes: a year that is being typed is none yet. */
+export const BOUNDS = { min: "2000-01-01T00:00", max: "8999-12-31T23:59" };
+
+/** An element with `value()`: null for the last complete interval, {start, end} as ISO 8601, or undefined while one of both is missing or no time. */
 export function windowField({ start = null, end = null, lastLabel, onchange }) {
   const name = fresh("window");
   const from = moment("From", start),
@@ -26,7 +29,7 @@ export function windowField({ start = null, end = null, lastLabel, onchange }) {
   );
   element.value = () => {
     if (last.input.checked) return null;
-    if (!from.input.value || !to.input.value) return undefined;
+    if (!from.input.checkValidity() || !to.input.checkValidity()) return undefined;
     return { start: iso(from.input.value), end: iso(to.input.value) };
   };
   settle();
@@ -34,7 +37,7 @@ export function windowField({ start = null, end = null, lastLabel, onchange }) {
 }
 
 function moment(label, value) {
-  const input = h("input", { type: "datetime-local", id: fresh("time"), value: value?.slice(0, 16) });
+  const input = h("input", { type: "datetime-local", id: fresh("time"), value: value?.slice(0, 16), ...BOUNDS });
   return { input, element: h("div.field", null, h("label", { for: input.id }, label), input) };
 }
 

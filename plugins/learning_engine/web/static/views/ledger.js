@@ -5,11 +5,11 @@ import { moment } from "../clock.js";
 import { announce, fresh, h, replace } from "../dom.js";
 import { entries } from "../entries.js";
 import { plural } from "../format.js";
-import { pager } from "../pager.js";
+import { beyond, pager } from "../pager.js";
 import { link, rewrite } from "../router.js";
 import { empty, failure, fill, problemOf } from "../states.js";
 import { strip } from "../strip.js";
-import { iso } from "../window.js";
+import { BOUNDS, iso } from "../window.js";
 
 const LIMIT = 20;
 
@@ -25,8 +25,9 @@ export function ledger({ query, signal }) {
   async function turn(target) {
     offset = target;
     rewrite("ledger", { offset: offset || null });
-    await reload();
-    announce(list.querySelector(".pager-said").textContent);
+    await reload(true);
+    if (signal.aborted) return;
+    announce(list.querySelector(".pager-said")?.textContent ?? "");
   }
   return h("div.view", null, h("div.headline", null, h("h1", null, "Ledger")), question(signal), list);
 }
@@ -42,6 +43,7 @@ async function page(offset, signal) {
 function listed(found, turn) {
   if (found.total === 0)
     return empty("Nothing has been deployed yet", "From the first deployment on, every decision stands here for good.");
+  if (found.items.length === 0) return beyond(() => turn(0));
   return [
     found.offset === 0 && strip(found.items),
     h("div.panel.flush", null, entries(found.items, found.next)),
@@ -52,10 +54,17 @@ function listed(found, turn) {
 function question(signal) {
   const id = fresh("at");
   const answer = h("output", { for: id });
-  const input = h("input", { id, type: "datetime-local", required: true, step: 1 });
+  const input = h("input", { id, type: "datetime-local", required: true, step: 1, ...BOUNDS });
+  let asking = new AbortController();
+  const submit = (event) => {
+    event.preventDefault();
+    asking.abort();
+    asking = new AbortController();
+    ask(input, answer, AbortSignal.any([signal, asking.signal]));
+  };
   const form = h(
     "form.filter.question",
-    { onsubmit: (event) => (event.preventDefault(), ask(input, answer, signal)) },
+    { onsubmit: submit },
     h("div.field", null, h("label", { for: id }, "What was live at (UTC)"), input),
     h("button.button", { type: "submit" }, "Look it up"),
     answer,

@@ -61,7 +61,7 @@ function livePanel({ live, detail }, asked) {
       label: "Roll back…",
       right: "deploy",
       not: detail ? null : "There is nothing to roll back from.",
-      onclick: () => askRollback(asked, live.version),
+      onclick: () => askRollback(asked),
     },
   );
   if (!detail)
@@ -146,11 +146,20 @@ function trainings(signal) {
   const panels = new Map(),
     ended = steady(({ recent, busy }) => recentRuns(recent, busy));
   return ({ current, recent }) => {
-    for (const id of [...panels.keys()]) if (!current.some(({ run_id: other }) => other === id)) panels.delete(id);
-    for (const run of current) {
-      if (!panels.has(run.run_id)) panels.set(run.run_id, trainingPanel(signal));
-      panels.get(run.run_id).update(run);
+    for (const [id, { leaving }] of [...panels]) {
+      if (current.some(({ run_id: other }) => other === id)) continue;
+      leaving.abort();
+      panels.delete(id);
     }
-    return [...panels.values(), ended({ recent, busy: current.length > 0 })];
+    for (const run of current) {
+      if (!panels.has(run.run_id)) panels.set(run.run_id, begun(signal));
+      panels.get(run.run_id).panel.update(run);
+    }
+    return [...[...panels.values()].map(({ panel }) => panel), ended({ recent, busy: current.length > 0 })];
   };
+}
+
+function begun(signal) {
+  const leaving = new AbortController();
+  return { leaving, panel: trainingPanel(AbortSignal.any([signal, leaving.signal])) };
 }

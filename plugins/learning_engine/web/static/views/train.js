@@ -2,7 +2,7 @@
 
 import { confirm } from "../act.js";
 import { get } from "../api.js";
-import { fresh, h } from "../dom.js";
+import { fresh, h, replace } from "../dom.js";
 import { windowOf } from "../format.js";
 import { preflight } from "../preflight.js";
 import { acts } from "../rights.js";
@@ -45,7 +45,15 @@ export function train({ query, signal }) {
     lastLabel: "The last complete interval",
     onchange: look,
   });
-  const form = h("form.form", { onsubmit: (event) => event.preventDefault() }, window, overrides(), button());
+  // What is changed after it was asked about has to be asked about anew.
+  const changed = () => replace(asked);
+  const form = h(
+    "form.form",
+    { onsubmit: (event) => event.preventDefault(), oninput: changed },
+    window,
+    overrides(),
+    button(),
+  );
   function button() {
     return acts({
       label: "Start training…",

@@ -1,6 +1,6 @@
 /** One version: its figures, the gate, what it kept, its training, its feedback, where it comes from. */
 
-import { confirm } from "../act.js";
+import { ask, confirm } from "../act.js";
 import { get, href } from "../api.js";
 import { standing, verdict } from "../badges.js";
 import { modelCard } from "../card.js";
@@ -27,21 +27,23 @@ import { trained } from "../trained.js";
 const WIDE = 7;
 
 export function version({ part: name, signal }) {
-  const place = h("div.stack");
+  // What is asked stays while the version is read anew.
+  const asked = h("div"),
+    place = h("div.stack");
   fill(place, {
-    load: async () => ({ detail: await get(`adapters/${name}`, { signal }), live: await get("live", { signal }) }),
-    render: ({ detail, live }) => whole(detail, live, signal),
+    load: () => get(`adapters/${encodeURIComponent(name)}`, { signal }),
+    render: (detail) => whole(detail, asked, signal),
     label: name,
     signal,
   });
-  return h("div.view", null, h("h1", null, name), place);
+  return h("div.view", null, h("h1", null, name), asked, place);
 }
 
-function whole(detail, live, signal) {
+function whole(detail, asked, signal) {
   const { summary, metadata } = detail;
   const { report } = metadata;
   return [
-    ...heading(detail, live),
+    heading(detail, asked),
     tiles(summary),
     section("The gate", gate(report.rules), notes(report.notes)),
     learned(metadata),
@@ -53,49 +55,45 @@ function whole(detail, live, signal) {
   ];
 }
 
-function heading(detail, live) {
+function heading(detail, asked) {
   const { summary, metadata, revocation, vouch } = detail;
-  const asked = h("div");
   const { version: name } = summary;
-  return [
+  return h(
+    "div.headline",
+    null,
     h(
-      "div.headline",
+      "div",
       null,
+      h("p.badges", null, standing(summary), verdict(summary)),
       h(
-        "div",
+        "p.muted",
         null,
-        h("p.badges", null, standing(summary), verdict(summary)),
-        h(
-          "p.muted",
-          null,
-          "Continues ",
-          summary.parent ? link(`versions/${summary.parent}`, summary.parent) : "the base model",
-          `. It learned from ${days(summary.window)} and was published `,
-          moment(summary.created_at),
-          ".",
-        ),
-        revocation &&
-          h("p.muted", null, `Revoked by ${revocation.by}, `, moment(revocation.at), `: ${revocation.reason}.`),
-        vouch && h("p.muted", null, `Vouched for by ${vouch.by}, `, moment(vouch.at), `: ${vouch.reason}.`),
+        "Continues ",
+        summary.parent ? link(`versions/${summary.parent}`, summary.parent) : "the base model",
+        `. It learned from ${days(summary.window)} and was published `,
+        moment(summary.created_at),
+        ".",
       ),
-      acts(
-        {
-          label: "Deploy…",
-          right: "deploy",
-          not: summary.live ? `${name} is live already.` : null,
-          onclick: () => confirm(asked, ofDeployment(detail, live)),
-        },
-        { label: "Measure Fisher…", right: "fisher", onclick: () => confirm(asked, ofFisher(detail)) },
-        h(
-          "a.button",
-          { href: href(`adapters/${name}/archive`), download: `${name}.tar.gz` },
-          icon("download"),
-          ` Archive, ${bytes(metadata.size)}`,
-        ),
+      revocation &&
+        h("p.muted", null, `Revoked by ${revocation.by}, `, moment(revocation.at), `: ${revocation.reason}.`),
+      vouch && h("p.muted", null, `Vouched for by ${vouch.by}, `, moment(vouch.at), `: ${vouch.reason}.`),
+    ),
+    acts(
+      {
+        label: "Deploy…",
+        right: "deploy",
+        not: summary.live ? `${name} is live already.` : null,
+        onclick: () => ask(asked, "What is live", async () => ofDeployment(detail, await get("live"))),
+      },
+      { label: "Measure Fisher…", right: "fisher", onclick: () => confirm(asked, ofFisher(detail)) },
+      h(
+        "a.button",
+        { href: href(`adapters/${name}/archive`), download: `${name}.tar.gz` },
+        icon("download"),
+        ` Archive, ${bytes(metadata.size)}`,
       ),
     ),
-    asked,
-  ];
+  );
 }
 
 function learned(metadata) {

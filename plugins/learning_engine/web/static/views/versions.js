@@ -6,7 +6,7 @@ import { moment } from "../clock.js";
 import { announce, fresh, h } from "../dom.js";
 import { count, days, nats, percent, plural, words } from "../format.js";
 import { graph } from "../lineage.js";
-import { pager } from "../pager.js";
+import { beyond, pager } from "../pager.js";
 import { link, rewrite } from "../router.js";
 import { empty, fill } from "../states.js";
 import { table } from "../table.js";
@@ -38,7 +38,8 @@ export function versions({ query, signal }) {
   async function change(wanted) {
     Object.assign(asked, { offset: "", ...wanted });
     rewrite("versions", asked);
-    await reload();
+    await reload(true);
+    if (signal.aborted) return;
     announce(list.querySelector(".pager-said")?.textContent ?? "No version fits");
   }
   const turn = (offset) => change({ offset: offset ? String(offset) : "" });
@@ -73,7 +74,7 @@ function baseModel(value, onchange) {
     id,
     type: "search",
     value,
-    placeholder: "Any",
+    placeholder: "Any; its exact name",
     maxlength: 500,
     onchange: (event) => onchange(event.target.value.trim()),
   });
@@ -89,6 +90,7 @@ function listed(page, turn, filtered) {
       `The metadata of ${page.unreadable.join(", ")} cannot be read: see the daily audit.`,
     );
   if (page.total === 0) return [lost, nothing(filtered)];
+  if (page.items.length === 0) return [lost, beyond(() => turn(0))];
   return [
     lost,
     h("div.panel.flush", null, listOf(page.items, graph(page.items))),

@@ -1,0 +1,160 @@
+"""The confirmation of an act: what it says is what is sent, and nothing takes it away from whoever reads it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.browser.conftest import Opener
+from tests.browser.screen import Screen
+from tests.browser.telling import Story
+
+pytestmark = pytest.mark.real
+REFUSED = ("409",)
+CHANGED = "dispatchEvent(new Event('learning-engine:changed'))"
+
+
+class Held:
+    """Acts that were sent and have no answer yet."""
+
+    def __init__(self, screen: Screen, path: str) -> None:
+        self.routes: list[Route] = []
+        screen.page.route(path, self._hold)
+
+    def _hold(self, route: Route) -> None:
+        self.routes.append(route)
+
+    def body(self) -> Any:
+        return self.routes[0].request.post_data_json
+
+    def refuse(self, detail: str) -> None:
+        problem = {"type": "about:blank", "title": "Conflict", "status": 409, "detail": detail}
+        self.routes[0].fulfill(status=409, json=problem, content_type="application/problem+json")
+
+
+def asked(screen: Screen, story: Story) -> Held:
+    """`second` is to be deployed, and the server has not answered yet."""
+    held = Held(screen, f"**/adapters/{story.second}/deploy")
+    screen.open(f"versions/{story.second}")
+    screen.button("Deploy…").click()
+    with screen.page.expect_request("**/deploy"):
+        screen.button(f"Deploy {story.second}", exact=True).click()
+    return held
+
+
+def escape(screen: Screen) -> None:
+    screen.page.keyboard.press("Escape")
+
+
+def cancel(screen: Screen) -> None:
+    screen.button("Cancel").click()
+
+
+@pytest.mark.parametrize("leave", [escape, cancel])
+def test_what_is_being_sent_cannot_be_cancelled(opened: Opener, story: Story, leave: Callable[[Screen], None]):
+    screen = opened(told=REFUSED)
+    held = asked(screen, story)
+    leave(screen)
+    expect(screen.root.get_by_role("dialog")).to_be_visible()
+    held.refuse("the deploy DAG is paused")
+    expect(screen.root.get_by_role("dialog").get_by_role("alert")).to_contain_text("the deploy DAG is paused")
+    leave(screen)
+    expect(screen.root.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_refusal_is_told_in_another_view_as_well(opened: Opener, story: Story):
+    screen = opened(told=REFUSED)
+    held = asked(screen, story)
+    screen.root.get_by_role("link", name="Ledger").click()
+    screen.settled()
+    held.refuse("the deploy DAG is paused")
+    expect(screen.runs).to_contain_text("Not started: the deploy DAG is paused")
+    screen.runs.get_by_role("button", name="Put away").click()
+    expect(screen.runs).to_have_count(0)
+
+
+def test_a_rollback_leaves_the_version_that_was_shown(opened: Opener, story: Story):
+    screen = opened(told=REFUSED)
+    held = Held(screen, "**/rollback")
+    target = {"items": [{"version": story.second}], "rollback_target": story.first}
+    screen.page.route("**/deployments?*", lambda route: route.fulfill(json=target))
+    screen.open()
+    screen.button("Roll back…").click()
+    expect(screen.root.get_by_role("heading", name=f"Roll back from {story.second} to {story.first}")).to_be_focused()
+    with screen.page.expect_request("**/rollback"):
+        screen.button(f"Roll back to {story.first}", exact=True).click()
+    assert held.body() == {"version": story.second, "note": None}
+    held.refuse(f"Expected {story.second} to be live")
+    expect(screen.root.get_by_role("alert")).to_contain_text(f"Expected {story.second} to be live")
+
+
+def test_what_is_asked_stays_while_the_version_is_read_anew(opened: Opener, story: Story):
+    screen = opened()
+    screen.open(f"versions/{story.second}")
+    screen.button("Deploy…").click()
+    note = screen.root.get_by_label("Why")
+    note.fill("the shop asks for it")
+
+    def other(route: Route) -> None:
+        answer = route.fetch()
+        detail = answer.json()
+        detail["summary"]["rows"] = 987_654
+        route.fulfill(response=answer, json=detail)
+
+    screen.page.route(f"**/adapters/{story.second}", other)
+    screen.page.evaluate(CHANGED)
+    expect(screen.root.get_by_text("987,654").first).to_be_visible()
+    expect(note).to_have_value("the shop asks for it")
+    expect(note).to_be_focused()
+
+
+def test_what_was_changed_is_asked_about_anew(opened: Opener, story: Story):
+    screen = opened()
+    screen.open("train")
+    screen.root.get_by_label("Epochs").fill("2")
+    screen.button("Start training…").click()
+    assert "epochs 2" in screen.effects()
+    screen.root.get_by_label("Epochs").fill("3")
+    expect(screen.root.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_year_that_is_being_typed_is_not_read(opened: Opener, story: Story):
+    screen = opened()
+    screen.open("train")
+    screen.root.get_by_label("From … until").check()
+    screen.root.get_by_label("Until", exact=True).fill("2026-10-12T02:00")
+    read: list[str] = []
+    screen.page.on("request", lambda request: read.append(request.url))
+    for year in ("0002", "0020", "0202"):
+        screen.root.get_by_label("From", exact=True).fill(f"{year}-10-05T02:00")
+    with screen.page.expect_response("**/preflight?*"):
+        screen.root.get_by_label("From", exact=True).fill("2026-10-05T02:00")
+    assert len([url for url in read if "/preflight" in url]) == 1, read
+
+
+@pytest.mark.parametrize("route", ["versions/%", "constructor", "versions?offset=9999", "ledger?offset=9999"])
+def test_an_address_that_leads_nowhere_says_so(opened: Opener, story: Story, route: str):
+    screen = opened(told=("422", "404"))
+    screen.open(route)
+    expect(screen.root.get_by_text("Signed in as admin")).to_be_visible()
+    said = (
+        screen.root.locator("main")
+        .get_by_text("There is no such view")
+        .or_(screen.root.get_by_role("alert"))
+        .or_(screen.root.get_by_text("nothing on this page"))
+    )
+    expect(said.first).to_be_visible()
+
+
+def test_the_focus_is_where_the_answer_stands_after_another_try(opened: Opener, story: Story):
+    screen = opened(told=("500",))
+    failing = {"status": 500, "json": {"title": "Broken", "detail": "it is broken"}}
+    screen.page.route("**/learning-engine/adapters?*", lambda route: route.fulfill(**failing))
+    screen.open("versions")
+    screen.page.unroute("**/learning-engine/adapters?*")
+    screen.button("Try again").focus()
+    screen.page.keyboard.press("Enter")
+    table = screen.root.get_by_role("table", name="Versions, newest first")
+    expect(table).to_be_visible()
+    assert screen.root.locator("main :focus").filter(has=table).count() == 1
