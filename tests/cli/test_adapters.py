@@ -122,3 +122,11 @@ class TestDownload:
     def test_an_unknown_version_leaves_no_file(self, cli: Run, here: Path):
         assert cli("adapters", "download", "v9.9").code == codes.NOT_FOUND
         assert list(here.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["file/v1.1.tar.gz", "x" * 250, "x" * 300])
+    def test_a_name_that_cannot_be_written_is_told(self, cli: Run, here: Path, name: str):
+        (here / "file").touch()
+        shown = cli("adapters", "download", "v1.1", "-o", name)
+        assert shown.code == codes.FAILED
+        assert f"Cannot write {name[:20]}" in shown.err
+        assert list(here.iterdir()) == [here / "file"]

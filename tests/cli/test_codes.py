@@ -1,12 +1,16 @@
 """The exit codes that scripts rely on, and the messages that stand beside them."""
 
+import contextlib
 import re
 import socket
+import threading
+from collections.abc import Iterator
 
 import pytest
+import requests
 from starlette.responses import RedirectResponse, Response
 
-from learning_engine.cli import codes, login
+from learning_engine.cli import app, codes, login
 from tests.cli.conftest import Run
 from tests.cli.server import Stage, problem
 
@@ -113,3 +117,73 @@ def test_what_is_not_understood(cli: Run, stage: Stage, command: tuple[str, ...]
     assert (shown.code, shown.out) == (codes.USAGE, "")
     assert "Error: " in shown.err
     assert stage.asked == []
+
+
+@pytest.mark.parametrize("body", ["[]", "null", '"live"'])
+def test_json_that_is_no_object_is_none_of_its_answers(cli: Run, stage: Stage, body: str):
+    stage.instead[LIVE] = [Response(body, media_type="application/json")]
+    shown = cli("live")
+    assert shown.code == codes.NO_ACCESS
+    assert "Expected JSON" in shown.err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "much"])
+def test_what_is_no_number_is_not_sent(cli: Run, stage: Stage, value: str):
+    for name in ("--ewc-lambda", "--epochs", "--learning-rate"):
+        shown = cli("train", name, value)
+        assert shown.code == codes.USAGE
+        assert "expected a number" in shown.err
+    assert stage.asked == []
+
+
+@pytest.fixture
+def breaking() -> Iterator[str]:
+    """The address of a server that hears a request and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    heard, _ = server.accept()
+                    heard.recv(1)
+                    heard.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def slow(*_: object, **__: object) -> None:
+    raise requests.ReadTimeout
+
+
+@pytest.mark.parametrize("lost", ["broken off", "too late"])
+def test_an_act_whose_answer_is_lost_may_have_been_done(
+    cli: Run, breaking: str, monkeypatch: pytest.MonkeyPatch, lost: str
+):
+    monkeypatch.setenv(login.TOKEN, "token")
+    if lost == "too late":
+        monkeypatch.setattr(requests, "request", slow)
+    act, look = cli("train", "--url", breaking), cli("live", "--url", breaking)
+    assert (act.code, look.code) == (codes.NO_ACCESS, codes.NO_ACCESS)
+    assert "whether it was started is not known" in " ".join(act.err.split())
+    assert "not known" not in look.err
+
+
+def test_an_act_that_reached_nobody_was_not_done(cli: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(login.TOKEN, "token")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shown = cli("train", "--url", f"http://127.0.0.1:{free.getsockname()[1]}")
+    assert shown.code == codes.NO_ACCESS
+    assert "Cannot reach" in shown.err
+    assert "not known" not in shown.err
+
+
+def test_a_program_that_ends_with_words_says_them(anonymous: Run, monkeypatch: pytest.MonkeyPatch):
+    def ends(**_: object) -> None:
+        raise SystemExit("no way")
+
+    monkeypatch.setattr(app, "app", ends)
+    shown = anonymous("live")
+    assert (shown.code, shown.err.strip()) == (codes.FAILED, "no way")

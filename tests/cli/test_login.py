@@ -14,6 +14,15 @@ from tests.cli.server import PASSWORDS, Stage
 
 
 @pytest.fixture
+def homeless(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "home", none)
+
+
+@pytest.fixture
 def umask() -> Iterator[None]:
     """Whatever is made may be read and written by everyone, unless the program sees to it."""
     before = os.umask(0)
@@ -172,3 +181,32 @@ def test_a_relative_config_home_is_ignored(home: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert login.path() == Path("/home/somebody/.config/learning-engine/login.json")
+
+
+def test_a_token_of_a_secret_may_end_in_a_line_break(anonymous: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(login.URL, stage.url)
+    monkeypatch.setenv(login.TOKEN, "token-of-admin\n")
+    assert anonymous("live").code == codes.DONE
+
+
+@pytest.mark.parametrize("token", ["“token-of-admin”", "token of\nadmin", "token-of-\x00admin"])
+def test_what_is_no_token_is_refused_and_not_repeated(
+    anonymous: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch, token: str
+):
+    monkeypatch.setattr(os, "environ", {**os.environ, login.URL: stage.url, login.TOKEN: token})
+    shown = anonymous("live")
+    assert (shown.code, shown.out, stage.asked) == (codes.NO_ACCESS, "", [])
+    assert "Expected a token in LEARNING_ENGINE_TOKEN" in shown.err
+    assert "admin" not in shown.err
+
+
+def test_without_a_home_it_says_what_to_set(anonymous: Run, homeless: None):
+    shown = anonymous("live")
+    assert shown.code == codes.NO_ACCESS
+    assert "set XDG_CONFIG_HOME" in " ".join(shown.err.split())
+
+
+def test_an_address_must_be_given(anonymous: Run, stage: Stage):
+    shown = anonymous("login", "--url", "", "--user", "admin", "--password-stdin", stdin="x\n")
+    assert (shown.code, stage.asked) == (codes.USAGE, [])
+    assert "expected the address of Airflow" in shown.err

@@ -28,5 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"Error: {error}", style="red")
         return error.code
     except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        say(str(ended.code), style="red")
+        return 1
     return 0

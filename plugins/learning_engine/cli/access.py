@@ -29,7 +29,8 @@ def log_in(
     The token that Airflow gives is kept in $XDG_CONFIG_HOME/learning-engine/login.json, by default below ~/.config,
     which only you can read. The password comes from a prompt, LEARNING_ENGINE_PASSWORD or --password-stdin.
     """
-    where = login.address(url)
+    if not (where := login.address(url)):
+        raise typer.BadParameter("expected the address of Airflow, such as https://airflow.example", param_hint="--url")
     if not login.encrypted(where):
         say(f"{where} is not encrypted: whoever is on the way reads the password.", style="yellow")
     body = {"username": user, "password": _password(password_stdin)}

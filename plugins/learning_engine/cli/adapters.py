@@ -58,9 +58,7 @@ def download(
 
     The file appears only when it is whole: its sha256 must be the server's and the one of the version's record.
     """
-    name = f"{version}.tar.gz"
-    target = Path(name) if output is None else output / name if output.is_dir() else output
-    found = fetch(Client.of(url), version, target, force)
+    found = fetch(Client.of(url), version, output or Path(), force)
     if as_json:
         write(found.to_json())
     else:
@@ -82,11 +80,15 @@ def _row(item: Any) -> tuple[Any, ...]:
         item["parent"] or "base",
         words.days(item["window"]),
         f"{item['rows']:,}",
-        f"{words.figure(item['loss_parent'] or item['loss_base'], '.2f')} → {words.figure(item['loss'], '.2f')}",
+        f"{words.figure(_before(item), '.2f')} → {words.figure(item['loss'], '.2f')}",
         words.share(item["retained"]),
         coloured(_gate(item), GATE),
         coloured(role, ROLES),
     )
+
+
+def _before(summary: Any) -> Any:
+    return summary["loss_base"] if summary["loss_parent"] is None else summary["loss_parent"]
 
 
 def _gate(summary: Any) -> str:
@@ -126,7 +128,7 @@ def _detail(body: Any) -> Iterator[Any]:
         (
             rule["name"],
             words.figure(rule["figure"], ".4g"),
-            f"{rule['comparison']} {rule['bound']:g}",
+            f"{rule['comparison']} {words.figure(rule['bound'], 'g')}",
             coloured("passed" if rule["passed"] else "failed", GATE),
             rule["why"],
         )

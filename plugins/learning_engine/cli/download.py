@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,26 +32,32 @@ class Fetched:
 
 
 def fetch(client: Client, version: str, target: Path, force: bool) -> Fetched:
-    """Raises CliError where `target` is there already, or the bytes are not those of the version."""
-    _free(target, force)
-    metadata = client.get(f"/adapters/{version}").body["metadata"]
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+    """`target` is a file, or the directory that it gets its own name in. Raises CliError where the file is there already,
+    or the bytes are not those of the version."""
     try:
-        size, digest, promised = _receive(client, version, draft, metadata["size"])
-        for who, expected in (("the server's header", promised), ("the version's record", metadata["sha256"])):
-            if digest != expected:
-                raise CliError(
-                    codes.FAILED,
-                    f"Expected an archive of sha256 {expected} by {who}, found {digest} in {size:,} bytes: "
-                    "nothing was kept. Try again; where it stays so, run the maintenance DAG, whose audit names "
-                    "what is altered.",
-                )
+        if target.is_dir():
+            target /= f"{version}.tar.gz"
         _free(target, force)
-        draft.replace(target)
+        metadata = client.get(f"/adapters/{version}").body["metadata"]
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+        try:
+            size, digest, promised = _receive(client, version, draft, metadata["size"])
+            for who, expected in (("the server's header", promised), ("the version's record", metadata["sha256"])):
+                if digest != expected:
+                    raise CliError(
+                        codes.FAILED,
+                        f"Expected an archive of sha256 {expected} by {who}, found {digest} in {size:,} bytes: "
+                        "nothing was kept. Try again; where it stays so, run the maintenance DAG, whose audit names "
+                        "what is altered.",
+                    )
+            _free(target, force)
+            draft.replace(target)
+        finally:
+            # A name that cannot be written cannot be removed either; what it was is told already.
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
     except OSError as error:
         raise CliError(codes.FAILED, f"Cannot write {target}: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
     return Fetched(version, str(target), size, digest)
 
 

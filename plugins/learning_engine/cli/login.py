@@ -28,13 +28,20 @@ class Login:
 
 
 def path() -> Path:
+    """Raises CliError where there is no home directory."""
     base = Path(os.environ.get("XDG_CONFIG_HOME") or "")
-    return (base if base.is_absolute() else Path.home() / ".config") / "learning-engine" / "login.json"
+    try:
+        return (base if base.is_absolute() else Path.home() / ".config") / "learning-engine" / "login.json"
+    except RuntimeError as error:
+        raise CliError(
+            codes.NO_ACCESS,
+            f"Expected a home directory for the login, found none: set XDG_CONFIG_HOME, or {URL} and {TOKEN}.",
+        ) from error
 
 
 def find(url: str | None) -> Login:
     """Who asks where. The file's token goes to the file's address and to no other. Raises CliError without a login."""
-    where, token = address(url or os.environ.get(URL) or ""), os.environ.get(TOKEN)
+    where, token = address(url or os.environ.get(URL) or ""), _given()
     if where and token:
         return Login(where, token)
     known = read()
@@ -48,6 +55,14 @@ def find(url: str | None) -> Login:
             codes.NO_ACCESS, f"Nobody is logged in to {where}: run `learning-engine login --url {where} --user NAME`."
         )
     return Login(where, token)
+
+
+def _given() -> str:
+    """The environment's token. What no header can carry is refused, and not repeated."""
+    token = os.environ.get(TOKEN, "").strip()  # a secret's file ends in a line break
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise CliError(codes.NO_ACCESS, f"Expected a token in {TOKEN}, found letters that no token has: set it anew.")
+    return token
 
 
 def address(url: str) -> str:

@@ -1,5 +1,6 @@
 """Options that several commands have, and how their words are read."""
 
+import math
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,6 +24,17 @@ class Force(StrEnum):
     NONE = "none"
     COUNT = "count"
     QUALITY = "quality"
+
+
+def number(text: str) -> float:
+    """A finite one: JSON has no other."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"expected a number, found {text!r}")
+    return value
 
 
 def _moment(text: str) -> str:

@@ -17,9 +17,16 @@ def train(
     start: options.Start = None,
     end: options.End = None,
     min_samples: Annotated[int | None, typer.Option(help="Train nothing on fewer rows than this.")] = None,
-    ewc_lambda: Annotated[float | None, typer.Option(help="How firmly earlier lessons are held; 0: no EWC.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the window's rows.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    ewc_lambda: Annotated[
+        float | None,
+        typer.Option(parser=options.number, metavar="NUMBER", help="How firmly earlier lessons are held; 0: no EWC."),
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(parser=options.number, metavar="NUMBER", help="Passes over the window's rows.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(parser=options.number, metavar="NUMBER", help="Peak learning rate.")
+    ] = None,
     base_model: Annotated[str | None, typer.Option(metavar="NAME", help="Another one: a new major version.")] = None,
     deploy: Annotated[options.Deploy | None, typer.Option(help="What happens to what the gate accepts.")] = None,
     force: Annotated[

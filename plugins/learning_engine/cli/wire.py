@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 # The first answers of a busy machine take half a minute.
 READ_SECONDS = 120.0
+# An act whose answer is lost may have been done, and asked again it would be done twice.
+UNKNOWN = "whether it was started is not known: look with `learning-engine status` or in Airflow before you ask again."
 PROBLEM = "application/problem+json"
 # Everything that moves a terminal's cursor or changes its colours: what others wrote is shown, never obeyed.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -66,18 +68,28 @@ def send(
                 # Airflow answers an address that it does not know with its page, and 200.
                 raise CliError(codes.NO_ACCESS, f"Expected an answer of Learning Engine, found a web page: {_ask(url)}")
             yield response
+    except requests.ConnectionError as error:
+        # A time-out of the connecting is one as well.
+        message = f"Cannot reach {url}: {_reason(error)}."
+        if token and method == "POST" and _was_sent(error):
+            message = f"{url} broke off without an answer; {UNKNOWN}"
+        raise CliError(codes.NO_ACCESS, message, retryable=True) from error
     except requests.Timeout as error:
-        raise CliError(codes.NO_ACCESS, f"{url} gave no answer in time; try again.", retryable=True) from error
+        again = UNKNOWN if token and method == "POST" else "try again."
+        raise CliError(codes.NO_ACCESS, f"{url} gave no answer in time; {again}", retryable=True) from error
     except requests.RequestException as error:
         raise CliError(codes.NO_ACCESS, f"Cannot reach {url}: {_reason(error)}.", retryable=True) from error
 
 
 def parse(response: requests.Response, url: str) -> Any:
-    """The JSON of an answer, fit for a terminal. Raises CliError for what is none."""
+    """The JSON object of an answer, fit for a terminal. Raises CliError for what is none."""
     try:
-        return readable(json.loads(response.content))
-    except ValueError as error:
-        raise CliError(codes.NO_ACCESS, f"Expected JSON of {url}, found something else: {_ask(url)}") from error
+        found = json.loads(response.content)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CliError(codes.NO_ACCESS, f"Expected JSON of {url}, found something else: {_ask(url)}")
+    return readable(found)
 
 
 def readable(value: Any) -> Any:
@@ -93,6 +105,14 @@ def readable(value: Any) -> Any:
 
 def _of_type(response: requests.Response, kind: str) -> bool:
     return response.headers.get("Content-Type", "").startswith(kind)
+
+
+def _was_sent(error: requests.ConnectionError) -> bool:
+    from requests import ConnectTimeout
+    from urllib3.exceptions import NewConnectionError
+
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    return not isinstance(error, ConnectTimeout) and not isinstance(reason, NewConnectionError)
 
 
 def _ask(url: str) -> str:
