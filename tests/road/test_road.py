@@ -131,7 +131,7 @@ def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(le
     road.teach(2)
     target = release.choose(road.resources, action="rollback", version="v1.1")
     assert target.version == "v1.0"
-    with pytest.raises(RegistryError, match="Expected v1.0, which the rollback is to leave, to be live, found v1.1"):
+    with pytest.raises(RegistryError, match=r"Expected v1\.0, which .* to be live, found v1\.1"):
         release.choose(road.resources, action="rollback", version="v1.0")
     done = road.serve(target, run_id="back", action="rollback", by_hand=True)
     assert (done.version, done.previous, done.action) == ("v1.0", "v1.1", "rollback")

@@ -94,6 +94,18 @@ def emptied(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
     return look_at
 
 
+@pytest.fixture
+def configured(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the app go by other settings of one section."""
+
+    def change(section: str, **values: Any) -> None:
+        backend = _backend(site)
+        changed = getattr(backend.settings, section).model_copy(update=values)
+        monkeypatch.setattr(backend, "settings", backend.settings.model_copy(update={section: changed}))
+
+    return change
+
+
 def _migrate() -> None:
     """Airflow's database, with the DAGs in it."""
     for command in (("db", "migrate"), ("dags", "reserialize")):

@@ -1,5 +1,7 @@
 """Health: each part is asked in earnest, and what is wrong with one is said of that one."""
 
+import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +10,10 @@ from fastapi.testclient import TestClient
 
 from learning_engine.registry import manifest
 from learning_engine.serving.client import Replica
-from learning_engine.web import checks
+from learning_engine.web import checks, health
 from learning_engine.web.answers import Check
+from learning_engine.web.backend import Backend
+from learning_engine.web.checks import Finding
 from learning_engine.web.health import overall
 from tests.web.conftest import Site
 
@@ -77,6 +81,51 @@ def test_a_feedback_file_that_is_gone(site: Site, viewer: TestClient):
         aside.rename(site.road.feedback)
     assert found["state"] == "down"
     assert "feedback.jsonl" in found["reason"]
+
+
+def failing(*_: object) -> Any:
+    raise ValueError("a password that is nobody's business")
+
+
+def test_the_log_tells_what_the_answer_sends_there_for(
+    viewer: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(checks, "database", failing)
+    with caplog.at_level(logging.WARNING, "learning_engine"):
+        found = parts(viewer)["database"]
+    assert (found["state"], found["reason"]) == ("down", "ValueError: see the api-server's log")
+    (logged,) = [record for record in caplog.records if record.exc_info and record.exc_info[0] is ValueError]
+    assert "database" in logged.getMessage()
+
+
+def test_connections_that_cannot_be_read_are_a_store_that_is_down(viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Backend, "resources", failing)
+    answer = viewer.get(f"{ROOT}/health")
+    assert (answer.status_code, answer.json()["state"]) == (503, "down")
+    found = {check["kind"]: check["reason"] for check in answer.json()["checks"]}
+    assert set(found) == {"store", "scheduler"}
+    assert found["store"] == "ValueError: see the api-server's log"
+
+
+def test_a_check_that_takes_long_goes_on_once_and_whoever_asks_meanwhile_waits_for_it(
+    viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    begun, answered = list[int](), threading.Event()
+
+    def slow(*_: object) -> Finding:
+        begun.append(1)
+        assert answered.wait(30)
+        return Finding("up", detail={"version": "v1.1"})
+
+    monkeypatch.setattr(checks, "_continuable", slow)
+    monkeypatch.setattr(health, "SECONDS", 0.5)
+    try:
+        assert [parts(viewer)["next_parent"]["reason"] for _ in range(3)] == ["no answer within 0.5 s"] * 3
+    finally:
+        answered.set()
+    monkeypatch.setattr(health, "SECONDS", 15)
+    assert parts(viewer)["next_parent"]["detail"] == {"version": "v1.1"}
+    assert len(begun) == 1
 
 
 def check(kind: Any, state: Any) -> Check:

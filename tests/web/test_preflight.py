@@ -1,5 +1,6 @@
 """What a run over a window would find."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -62,6 +63,22 @@ def test_the_memory_that_the_last_training_took(site: Site, viewer: TestClient):
     memory = asked(viewer, 1)["memory"]
     assert (memory["fits"], memory["expected_bytes"]) == (None, last.peak_memory_bytes), "a CPU's is not known"
     assert "v1.2 took" in memory["why"]
+
+
+@pytest.mark.parametrize(
+    ("section", "changed"),
+    [("training", {"gradient_checkpointing": True}), ("training", {"batch_size": 3}), ("lora", {"rank": 4})],
+)
+def test_a_training_of_another_shape_tells_nothing_of_the_memory(
+    viewer: TestClient, configured: Callable[..., None], section: str, changed: dict[str, Any]
+):
+    configured(section, **changed)
+    assert asked(viewer, 1)["memory"]["expected_bytes"] is None
+
+
+def test_nothing_is_promised_where_nothing_is_carried_over(viewer: TestClient, configured: Callable[..., None]):
+    configured("window", carry_over=False)
+    assert asked(viewer, -3)["count_gate"]["why"] == "0 rows, 10 are needed"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """What anyone who is signed in may read: the versions, the ledger, what is live, the storage."""
 
 import hashlib
+import threading
 from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
 
+from learning_engine.contracts import AdapterVersion
 from learning_engine.registry import manifest
+from learning_engine.registry.registry import Registry
 from tests.web.conftest import TOKEN, Site
 
 ROOT = "/learning-engine"
@@ -62,6 +65,18 @@ def test_the_versions_by_page_and_verdict(viewer: TestClient):
     assert names(base_model="another") == []
 
 
+def test_the_versions_are_read_side_by_side(viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
+    together, get = threading.Barrier(3, timeout=10), Registry.get
+
+    def meet(registry: Registry, version: str) -> AdapterVersion:
+        together.wait()
+        return get(registry, version)
+
+    monkeypatch.setattr(Registry, "get", meet)
+    page = viewer.get(f"{ROOT}/adapters").json()
+    assert [item["version"] for item in page["items"]] == ["v1.2", "v1.1", "v1.0"]
+
+
 def test_a_version_with_all_that_is_known_of_it(site: Site, viewer: TestClient):
     found = viewer.get(f"{ROOT}/adapters/v1.1").json()
     version = site.road.resources.registry.get("v1.1")
@@ -113,6 +128,20 @@ def test_a_time_without_a_zone_is_refused(viewer: TestClient):
     answer = viewer.get(f"{ROOT}/deployments/at", params={"time": "2026-11-01T00:00:00"})
     assert answer.status_code == 422
     assert "timezone" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("far", ["0001-01-01T00:00:00+14:00", "1999-12-31T00:00:00Z", "9999-12-31T23:59:59-14:00"])
+def test_times_that_no_zone_can_shift_are_refused(admin: TestClient, far: str):
+    others = {"start": "2026-10-05T02:00:00Z", "end": "2026-10-12T02:00:00Z"}
+    answers = [admin.get(f"{ROOT}/deployments/at", params={"time": far})]
+    for name in others:
+        window = others | {name: far}
+        answers.append(admin.get(f"{ROOT}/preflight", params=window))
+        answers.append(admin.post(f"{ROOT}/train", json={"window": window}))
+        answers.append(admin.post(f"{ROOT}/fisher/calculate", json={"version": "v1.0", "window": window}))
+    for answer in answers:
+        assert answer.status_code == 422, answer.text
+        assert "expected a time from the year 2000 on" in answer.json()["detail"]
 
 
 def test_applications_ask_for_the_live_name_with_the_static_token(site: Site):

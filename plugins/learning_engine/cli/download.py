@@ -32,8 +32,8 @@ class Fetched:
 
 
 def fetch(client: Client, version: str, target: Path, force: bool) -> Fetched:
-    """`target` is a file, or the directory that it gets its own name in. Raises CliError where the file is there already,
-    or the bytes are not those of the version."""
+    """`target` is a file, or the directory in which it gets its own name. Raises CliError where the file is there
+    already, or the bytes are not those of the version."""
     try:
         if target.is_dir():
             target /= f"{version}.tar.gz"

@@ -60,7 +60,7 @@ def find(url: str | None) -> Login:
 def _given() -> str:
     """The environment's token. What no header can carry is refused, and not repeated."""
     token = os.environ.get(TOKEN, "").strip()  # a secret's file ends in a line break
-    if token and not (token.isascii() and token.isprintable() and " " not in token):
+    if not (token.isascii() and token.isprintable()):
         raise CliError(codes.NO_ACCESS, f"Expected a token in {TOKEN}, found letters that no token has: set it anew.")
     return token
 

@@ -1,6 +1,6 @@
 """The versions: list, detail, model card, archive. Reads the bucket alone."""
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from learning_engine.errors import IntegrityError
 from learning_engine.records import RecordError
 from learning_engine.registry import claims, manifest
 from learning_engine.registry.draft import Vouch
+from learning_engine.registry.manifest import VersionNumber
 from learning_engine.registry.store import NotFound
 from learning_engine.resources import Resources
 from learning_engine.web.answers import AdapterDetail, AdapterPage, AdapterSummary
@@ -22,6 +23,9 @@ from learning_engine.web.bodies import Version
 from learning_engine.web.problems import Refused, responses
 
 router = APIRouter(prefix="/adapters", tags=["adapters"], dependencies=[Depends(reader)], responses=responses(401))
+
+
+THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,18 @@ class Listed:
 def published(resources: Resources) -> tuple[list[Listed], list[str]]:
     """Every version that can be read, newest number first, and the names of those that cannot."""
     listing = claims.listing_of(resources.store)
-    found, unreadable = list[Listed](), list[str]()
-    for number in reversed(claims.published(listing)):
+    numbers = list(reversed(claims.published(listing)))
+
+    def read(number: VersionNumber) -> Listed | None:
         try:
-            found.append(Listed(resources.registry.get(str(number)), listing[number]))
+            return Listed(resources.registry.get(str(number)), listing[number])
         except (IntegrityError, RecordError):
-            unreadable.append(str(number))
-    return found, unreadable
+            return None
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(read, numbers))
+    unreadable = [str(number) for number, one in zip(numbers, found, strict=True) if one is None]
+    return [one for one in found if one is not None], unreadable
 
 
 @router.get("")
@@ -70,13 +79,15 @@ def list_adapters(
 @router.get("/{version}", responses=responses(404, 422))
 def show_adapter(resources: OpenResources, version: Version) -> AdapterDetail:
     """Everything that is known of a version."""
-    listed, _ = published(resources)
+    listed, unreadable = published(resources)
+    if version in unreadable:
+        raise Refused(500, f"Expected the metadata of {version}, found it damaged: see the daily audit.")
     one = _find(listed, version)
     entries = resources.ledger.entries()
     return AdapterDetail(
         summary=summary(one, entries[0].version if entries else None),
         metadata=one.version,
-        lineage=[ancestor.version for ancestor in resources.registry.lineage(one.version.parent)],
+        lineage=_lineage(listed, one.version.parent),
         children=[other.version.version for other in listed if other.version.parent == version],
         digests=_digests(one.version),
         revocation=resources.registry.revoked(version),
@@ -95,7 +106,10 @@ def show_card(
 ) -> Response:
     """The model card as Markdown, or as HTML without any of the card's own."""
     _require(resources, version)
-    text = resources.store.get_bytes(manifest.adapter_key(version, manifest.CARD)).decode()
+    try:
+        text = resources.store.get_bytes(manifest.adapter_key(version, manifest.CARD)).decode()
+    except NotFound as error:
+        raise Refused(404, f"Expected the model card of {version}, found none: it is lost.") from error
     if "text/html" not in accept:
         return PlainTextResponse(text, media_type="text/markdown")
     from markdown_it import MarkdownIt
@@ -152,6 +166,16 @@ def summary(one: Listed, live: str | None) -> AdapterSummary:
     )
 
 
+def _lineage(listed: list[Listed], parent: str | None) -> list[str]:
+    """The ancestors, nearest first, as far as they can be read."""
+    parents = {one.version.version: one.version.parent for one in listed}
+    chain = list[str]()
+    while parent is not None:
+        chain.append(parent)
+        parent = parents.get(parent)
+    return chain
+
+
 def _live(resources: Resources) -> str | None:
     now: Deployment | None = resources.ledger.newest()
     return now.version if now else None
@@ -177,13 +201,11 @@ def unknown(version: str) -> Refused:
 def _digests(version: AdapterVersion) -> dict[str, str]:
     """sha256 of each object that the record names, by URI."""
     probes = version.report.probes
-    named: Iterator[tuple[str | None, str | None]] = iter(
-        (
-            (version.uri, version.sha256),
-            (version.dataset.uri, version.dataset.sha256),
-            (version.fisher.uri, version.fisher.sha256),
-            (probes.uri if probes else None, probes.sha256 if probes else None),
-        )
+    named = (
+        (version.uri, version.sha256),
+        (version.dataset.uri, version.dataset.sha256),
+        (version.fisher.uri, version.fisher.sha256),
+        (probes.uri if probes else None, probes.sha256 if probes else None),
     )
     return {uri: sha256 for uri, sha256 in named if uri and sha256}
 

@@ -4,6 +4,8 @@ So whatever is done here is checked, logged and shown by Airflow as if the calle
 training, preflight and health.
 """
 
+import asyncio
+import hashlib
 from typing import Annotated, Any
 
 import httpx
@@ -28,14 +30,25 @@ class AirflowApi:
         self._app = request.app.state.airflow
         self._base = str(request.base_url.replace(path="/"))
         self._headers = {name: request.headers[name] for name in CREDENTIALS if name in request.headers}
+        # Whose view it is, to keep what one caller may see from another; not to be turned back into the credentials.
+        self.caller = hashlib.sha256(repr(self._headers).encode()).hexdigest()
         self.root = str(request.scope.get("root_path", "")).removesuffix(PREFIX)
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """JSON of `/api/v2/…`. Raises Refused with Airflow's status and reason where it does not answer 2xx."""
         transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
-        client = httpx.AsyncClient(transport=transport, base_url=self._base, timeout=SECONDS)
+        client = httpx.AsyncClient(transport=transport, base_url=self._base)
         async with TURNS(), client:
-            answer = await client.request(method, f"/api/v2/{path}", headers=self._headers, **options)
+            try:
+                # Not httpx's own time-out: to an app in this process it does not apply.
+                async with asyncio.timeout(SECONDS):
+                    answer = await client.request(method, f"/api/v2/{path}", headers=self._headers, **options)
+            except TimeoutError as error:
+                raise Refused(
+                    504,
+                    f"Expected Airflow to answer {method} {path} within {SECONDS} s, found no answer: "
+                    "see whether its database can be reached, and try again.",
+                ) from error
         if not answer.is_success:
             raise Refused(answer.status_code, f"Airflow answered {method} {path}: {_reason(answer)}")
         return answer.json() if answer.content else None

@@ -55,7 +55,7 @@ class Live(Answer):
 
     model: str
     version: str | None
-    base_model: str
+    base_model: str | None = Field(description="None where the live version's metadata cannot be read.")
     since: datetime | None
     proven: bool | None
 

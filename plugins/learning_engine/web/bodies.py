@@ -3,11 +3,21 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 # As `registry.manifest` reads them.
 Version = Annotated[str, Field(pattern=r"^v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$", examples=["v1.3"])]
 Note = Annotated[str, Field(max_length=500, description="Shown with the DAG run in Airflow.")]
+
+
+def _within_reach(moment: datetime) -> datetime:
+    # Nearer to either end of what a datetime can hold, a change of zone or a day less is an OverflowError.
+    if not 2000 <= moment.year < 9000:
+        raise ValueError(f"expected a time from the year 2000 on and before 9000, found {moment.isoformat()}")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_within_reach)]
 
 
 class Body(BaseModel):
@@ -21,8 +31,8 @@ def _examples(*examples: dict[str, Any]) -> ConfigDict:
 class WindowBody(Body):
     """A half-open interval [start, end) of feedback; both with a time zone."""
 
-    start: AwareDatetime = Field(examples=["2026-11-09T02:00:00Z"])
-    end: AwareDatetime = Field(examples=["2026-11-16T02:00:00Z"])
+    start: Moment = Field(examples=["2026-11-09T02:00:00Z"])
+    end: Moment = Field(examples=["2026-11-16T02:00:00Z"])
 
     @model_validator(mode="after")
     def _in_order(self) -> "WindowBody":
@@ -83,5 +93,5 @@ class RollbackBody(Body):
 
     model_config = _examples({}, {"version": "v1.3", "note": "users of the shop complain"})
 
-    version: Version | None = Field(None, description="The version that it leaves, by default the live one; 409 where another is live.")
+    version: Version | None = Field(None, description="What it leaves; 409 where another is live. By default that one.")
     note: Note | None = None

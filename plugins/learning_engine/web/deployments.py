@@ -4,11 +4,14 @@ from datetime import UTC
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime
 
+from learning_engine.errors import IntegrityError, RegistryError
+from learning_engine.records import RecordError
+from learning_engine.resources import Resources
 from learning_engine.web.answers import DeploymentAt, DeploymentPage, Live
 from learning_engine.web.auth import reader, reader_or_token
 from learning_engine.web.backend import OpenResources
+from learning_engine.web.bodies import Moment
 from learning_engine.web.problems import responses
 
 # For so long at most an application that asks through a cache follows the pointer late.
@@ -24,10 +27,21 @@ def live(resources: OpenResources, response: Response) -> Live:
     base, now = resources.settings.model.base, resources.ledger.newest()
     if now is None or now.version is None:
         return Live(model=base, version=None, base_model=base, since=now.at if now else None, proven=None)
-    version = resources.registry.get(now.version)
     return Live(
-        model=now.adapter_name, version=now.version, base_model=version.base_model, since=now.at, proven=now.proven
+        model=now.adapter_name,
+        version=now.version,
+        base_model=_base(resources, now.version),
+        since=now.at,
+        proven=now.proven,
     )
+
+
+def _base(resources: Resources, version: str) -> str | None:
+    """Damaged metadata must not keep applications from the name, which the ledger knows."""
+    try:
+        return resources.registry.get(version).base_model
+    except (RegistryError, IntegrityError, RecordError):
+        return None
 
 
 @router.get("/deployments", dependencies=[Depends(reader)])
@@ -50,7 +64,7 @@ def list_deployments(
 @router.get("/deployments/at", dependencies=[Depends(reader)], responses=responses(422))
 def deployment_at(
     resources: OpenResources,
-    time: Annotated[AwareDatetime, Query(description="With a time zone.", examples=["2026-11-16T12:00:00Z"])],
+    time: Annotated[Moment, Query(description="With a time zone.", examples=["2026-11-16T12:00:00Z"])],
 ) -> DeploymentAt:
     """Which version answered at `time`."""
     entry = resources.ledger.at(time.astimezone(UTC))

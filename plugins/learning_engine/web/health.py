@@ -1,8 +1,12 @@
 """Whether the parts are up: each with its state, its latency, and why it is not."""
 
 import asyncio
+import logging
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Response
@@ -13,8 +17,8 @@ from learning_engine.web import checks
 from learning_engine.web.airflow import AirflowApi, OpenAirflow
 from learning_engine.web.answers import Check, Health
 from learning_engine.web.auth import reader
-from learning_engine.web.backend import OpenBackend
-from learning_engine.web.checks import Finding, Kind
+from learning_engine.web.backend import Backend, OpenBackend
+from learning_engine.web.checks import Finding, Kind, Part
 from learning_engine.web.problems import Refused, responses
 
 # A part that has not answered by then counts as down, whatever its own time-outs are.
@@ -22,16 +26,21 @@ SECONDS = 15
 # Without one of these no week can be learned; without all replicas nobody is served.
 VITAL = ("database", "store", "scheduler")
 
+# The check that each part was last asked by; whoever asks before it has answered waits for it, too, so that one that
+# takes long, such as reading an archive, goes on once however often it is asked for.
+_asked: dict[str, Future[Finding]] = {}
+_asking = threading.Lock()
+
+logger = logging.getLogger("learning_engine")
 router = APIRouter(tags=["health"], dependencies=[Depends(reader)], responses=responses(401))
 
 
 @router.get("/health", responses={503: {"model": Health, "description": "A part that everything needs is down."}})
 async def health(airflow: OpenAirflow, backend: OpenBackend, response: Response) -> Health:
     """Database, store, every replica of the model server, scheduler, GPU workers, and what the next run continues."""
-    opened = await run_in_threadpool(backend.resources)
-    blocking = await run_in_threadpool(checks.of, opened)
+    blocking = await run_in_threadpool(_blocking, backend)
     found = await asyncio.gather(
-        *(_timed(name, kind, _in_thread(check)) for name, kind, check in blocking),
+        *(_timed(name, kind, partial(_shared, name, check)) for name, kind, check in blocking),
         _timed("scheduler", "scheduler", lambda: _scheduler(airflow)),
     )
     answer = Health(state=overall(found), checks=found)
@@ -49,8 +58,28 @@ def overall(found: list[Check]) -> Literal["up", "degraded", "down"]:
     return "up" if all(check.state in ("up", "unknown") for check in found) else "degraded"
 
 
-def _in_thread(check: Callable[[], Finding]) -> Callable[[], Any]:
-    return lambda: run_in_threadpool(check)
+def _blocking(backend: Backend) -> list[Part]:
+    """Without the connections nothing but that can be told: it is the store that is opened with them."""
+    try:
+        return checks.of(backend.resources())
+    except Exception as error:  # noqa: BLE001 - whatever keeps the connections from being read is what is to be told
+        return [("store", "store", partial(_down, "store", error))]
+
+
+async def _shared(name: str, check: Callable[[], Finding]) -> Finding:
+    with _asking:
+        asked = _asked.get(name)
+        if asked is None or asked.done():
+            asked = _asked[name] = Future()
+            threading.Thread(target=_answer, args=(asked, check), daemon=True).start()
+    return await asyncio.shield(asyncio.wrap_future(asked))
+
+
+def _answer(asked: Future[Finding], check: Callable[[], Finding]) -> None:
+    try:
+        asked.set_result(check())
+    except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+        asked.set_exception(error)
 
 
 async def _timed(name: str, kind: Kind, ask: Callable[[], Any]) -> Check:
@@ -59,10 +88,8 @@ async def _timed(name: str, kind: Kind, ask: Callable[[], Any]) -> Check:
         finding = await asyncio.wait_for(ask(), SECONDS)
     except TimeoutError:
         finding = Finding("down", f"no answer within {SECONDS} s")
-    except LearningEngineError as error:
-        finding = Finding("down", str(error))
     except Exception as error:  # noqa: BLE001 - one part that fails in a way of its own leaves the others to be told
-        finding = Finding("down", f"{type(error).__name__}: see the api-server's log")
+        finding = _down(name, error)
     return Check(
         name=name,
         kind=kind,
@@ -71,6 +98,13 @@ async def _timed(name: str, kind: Kind, ask: Callable[[], Any]) -> Check:
         reason=finding.reason,
         detail=finding.detail,
     )
+
+
+def _down(name: str, error: Exception) -> Finding:
+    if isinstance(error, LearningEngineError):
+        return Finding("down", str(error))
+    logger.warning("health of the %s", name, exc_info=error)
+    return Finding("down", f"{type(error).__name__}: see the api-server's log")
 
 
 async def _scheduler(airflow: AirflowApi) -> Finding:

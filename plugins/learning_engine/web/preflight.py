@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
 from starlette.concurrency import run_in_threadpool
 
 from learning_engine import pipeline, windows
@@ -18,6 +17,7 @@ from learning_engine.web.airflow import OpenAirflow
 from learning_engine.web.answers import CountGate, MemoryFit, Preflight, TrainingRun
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import Backend, OpenBackend
+from learning_engine.web.bodies import Moment
 from learning_engine.web.problems import Refused, responses
 from learning_engine.web.training import training_status
 from learning_engine.web.turns import Turns
@@ -26,13 +26,20 @@ from learning_engine.web.turns import Turns
 TURNS = Turns(2)
 GPU_TASKS = ("fisher", "train", "evaluate")
 LAST = 5
+# What a training's peak of memory depends on.
+SHAPES = {
+    "model": ("dtype", "quantization", "attention"),
+    "lora": ("rank", "target_modules"),
+    "dataset": ("max_tokens",),
+    "training": ("objective", "batch_size", "precision", "gradient_checkpointing"),
+}
 
 router = APIRouter(tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
-Moment = Annotated[AwareDatetime | None, Query(description="With a time zone; give both, or neither.")]
+Bound = Annotated[Moment | None, Query(description="With a time zone; give both, or neither.")]
 
 
 @router.get("/preflight", responses=responses(422, 503))
-async def preflight(airflow: OpenAirflow, backend: OpenBackend, start: Moment = None, end: Moment = None) -> Preflight:
+async def preflight(airflow: OpenAirflow, backend: OpenBackend, start: Bound = None, end: Bound = None) -> Preflight:
     """Rows, reasons, verdict of the count gate, memory and time; without a window of the last complete interval."""
     asked, explicit = _window(backend, start, end)
     async with TURNS():
@@ -42,6 +49,7 @@ async def preflight(airflow: OpenAirflow, backend: OpenBackend, start: Moment = 
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
     counts, needed = found.counts, backend.settings.feedback.min_samples
     passed = counts.rows >= needed
+    carried = backend.settings.window.carry_over and not passed
     return Preflight(
         window=found.window,
         asked=asked,
@@ -61,7 +69,7 @@ async def preflight(airflow: OpenAirflow, backend: OpenBackend, start: Moment = 
             needed=needed,
             found=counts.rows,
             why=f"{counts.rows} rows, {needed} are needed"
-            + ("" if passed else "; a scheduled run carries them into the next window"),
+            + ("; a scheduled run carries them into the next window" if carried else ""),
         ),
         memory=_memory(backend.settings, versions),
         gpu_minutes=minutes,
@@ -101,18 +109,19 @@ def _overlaps(one: Listed, window: Window) -> bool:
 def _memory(settings: Settings, versions: list[AdapterVersion]) -> MemoryFit:
     """By the newest version that was trained as this one would be."""
 
+    mine = settings.fingerprint()
+
     def alike(version: AdapterVersion) -> bool:
-        config = version.config
-        return (
-            version.base_model == settings.model.base
-            and config.get("model", {}).get("quantization") == settings.model.quantization
-            and config.get("training", {}).get("batch_size") == settings.training.batch_size
-            and config.get("dataset", {}).get("max_tokens") == settings.dataset.max_tokens
+        theirs = version.config
+        return version.base_model == settings.model.base and all(
+            theirs.get(section, {}).get(name) == mine[section][name]
+            for section, names in SHAPES.items()
+            for name in names
         )
 
     last = next((version for version in versions if alike(version)), None)
     if last is None:
-        why = "nothing has been trained yet with this base model, batch size and length of rows"
+        why = "nothing has been trained yet with this base model and these settings of what takes memory"
         return MemoryFit(fits=None, expected_bytes=None, available_bytes=None, why=why)
     training = last.training
     expected, available = training.peak_memory_bytes, training.device_memory_bytes

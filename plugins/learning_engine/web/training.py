@@ -1,10 +1,12 @@
 """Runs of the weekly DAG: which are under way and how far, how the last ones ended."""
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import AfterValidator, Field
 from starlette.concurrency import run_in_threadpool
 
 from learning_engine.contracts import Dataset, TrainingProgress
@@ -36,11 +38,25 @@ ROAD = (
 )
 TASK_ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
-# The runs that have ended, the last KEPT that were asked for.
+# The runs that have ended as each caller may see them, the last KEPT that were asked for.
 KEPT = 200
 _ended: dict[tuple[str, ...], TrainingRun] = {}
 
+T = TypeVar("T")
+
 router = APIRouter(prefix="/training", tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
+
+
+def _one_segment(run_id: str) -> str:
+    # In a path httpx takes dots for steps upwards, and Airflow a slash for another of its routes.
+    if not run_id.strip(".") or "/" in run_id:
+        raise ValueError(
+            "expected the id of a run, found one that no run has: leave run_id out, and the runs are listed"
+        )
+    return run_id
+
+
+RunId = Annotated[str, Field(max_length=250), AfterValidator(_one_segment)]
 
 
 @router.get("/status", responses=responses(404, 422))
@@ -48,7 +64,7 @@ async def training_status(
     airflow: OpenAirflow,
     backend: OpenBackend,
     recent: Annotated[int, Query(ge=0, le=50, description="How many runs that have ended.")] = 5,
-    run_id: Annotated[str | None, Query(max_length=250, description="Only this run.")] = None,
+    run_id: Annotated[RunId | None, Query(description="Only this run.")] = None,
 ) -> TrainingStatus:
     """The active runs, the one whose turn it is first, and the last that have ended, newest first."""
     dag_id = backend.dag_id("weekly")
@@ -70,7 +86,7 @@ async def _runs(airflow: AirflowApi, dag_id: str, params: dict[str, Any]) -> lis
 
 async def _run(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> TrainingRun:
     """What Airflow tells of a run, asked once where it has ended; one that is cleared ends at another time."""
-    key = (run["dag_id"], run["dag_run_id"], run["state"], run["end_date"])
+    key = (airflow.caller, run["dag_id"], run["dag_run_id"], run["state"], run["end_date"])
     if (known := _ended.get(key)) is not None:
         return known.model_copy(update={"note": run.get("note")})
     found = await _ask(airflow, backend, run)
@@ -91,8 +107,7 @@ async def _ask(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> Tr
         airflow.find(f"{path}/accepted/xcomEntries/verdict"),
     )
     tasks = _tasks(listed)
-    few = None if verdict else await _too_few(airflow, path, tasks)
-    dataset = Dataset.from_json(extracted["value"]) if extracted else None
+    dataset = _told(extracted, Dataset.from_json)
     running = run["state"] not in ENDED and dataset is not None
     progress = await run_in_threadpool(_progress, backend, dataset.run_key) if running and dataset else None
     return TrainingRun(
@@ -108,8 +123,8 @@ async def _ask(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> Tr
         task=next((task.task for task in tasks if task.state not in TASK_ENDED), None),
         tasks=tasks,
         progress=progress,
-        version=published["value"]["version"] if published else None,
-        verdict=verdict["value"]["why"] if verdict else few,
+        version=_told(published, lambda value: str(value["version"])),
+        verdict=_told(verdict, lambda value: str(value["why"])) or await _too_few(airflow, path, tasks),
         note=run.get("note"),
         airflow=airflow.page(dag_id, run_id),
     )
@@ -120,7 +135,16 @@ async def _too_few(airflow: AirflowApi, path: str, tasks: list[TaskState]) -> st
     if not any(task.task == "fisher" and task.state == "skipped" for task in tasks):
         return None
     counted = await airflow.find(f"{path}/enough/xcomEntries/verdict")
-    return f"{counted['value']['samples']} rows, {counted['value']['needed']} are needed" if counted else None
+    return _told(counted, lambda value: f"{value['samples']} rows, {value['needed']} are needed")
+
+
+def _told(xcom: dict[str, Any] | None, read: Callable[[dict[str, Any]], T]) -> T | None:
+    """What `read` makes of an XCom's value; None without one, and of one that this version's tasks did not write."""
+    value = xcom["value"] if xcom else None
+    try:
+        return read(value) if isinstance(value, dict) else None
+    except (RecordError, KeyError):
+        return None
 
 
 def _tasks(listed: dict[str, Any] | None) -> list[TaskState]:

@@ -1,0 +1,141 @@
+"""The runs as Airflow tells of them: to each caller what that one may see, and whatever stands in an XCom."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.testclient import TestClient
+
+from learning_engine.web import airflow, training
+from tests.web.conftest import Site
+
+ROOT = "/learning-engine"
+DAG = "/api/v2/dags/learning_engine_weekly"
+INSTANCES = "/dagRuns/{run_id}/taskInstances"
+
+
+@dataclass
+class Airflow:
+    """Stands in for Airflow's REST API: one run that has ended, whose XComs nobody of `denied` may read."""
+
+    xcoms: dict[str, Any]
+    denied: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+    skipped: str | None = None
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.get(DAG + "/dagRuns/{run_id}")
+        def run(run_id: str) -> dict[str, Any]:
+            times = dict.fromkeys(("queued_at", "start_date", "end_date"), "2026-10-12T02:00:00Z")
+            return {
+                "dag_id": "learning_engine_weekly",
+                "dag_run_id": run_id,
+                "run_type": "manual",
+                "state": "success",
+                **times,
+            }
+
+        @app.get(DAG + "/dagRuns")
+        async def runs(state: str) -> dict[str, Any]:
+            await asyncio.sleep(self.seconds)
+            return {"dag_runs": [run("one")] if state == "success" else []}
+
+        @app.get(DAG + INSTANCES)
+        def tasks() -> dict[str, Any]:
+            states = {"publish": "success"} | ({self.skipped: "skipped"} if self.skipped else {})
+            told = [
+                {"task_id": task, "state": state, "duration": 1.0, "try_number": 1} for task, state in states.items()
+            ]
+            return {"task_instances": told}
+
+        @app.get(DAG + INSTANCES + "/{task}/xcomEntries/{key}")
+        def xcom(request: Request, task: str) -> dict[str, Any]:
+            if request.headers["authorization"] in self.denied:
+                raise HTTPException(403)
+            if task not in self.xcoms:
+                raise HTTPException(404)
+            return {"value": self.xcoms[task]}
+
+        return app
+
+
+@pytest.fixture
+def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
+    dataset = site.road.resources.registry.get("v1.1").dataset
+    found = Airflow(
+        {"extract": dataset.to_json(), "publish": {"version": "v1.1"}, "accepted": {"why": "it passed"}},
+    )
+    site.client().get(f"{ROOT}/live")
+    (mount,) = [route for route in site.app.routes if getattr(route, "path", "") == ROOT]
+    monkeypatch.setitem(mount.app._app.state._state, "airflow", found.app())
+    training._ended.clear()
+    yield found
+    training._ended.clear()
+
+
+def the_run(client: TestClient) -> dict[str, Any]:
+    answer = client.get(f"{ROOT}/training/status", params={"run_id": "one"})
+    assert answer.status_code == 200, answer.text
+    (run,) = answer.json()["recent"]
+    found: dict[str, Any] = run
+    return found
+
+
+def told(client: TestClient) -> tuple[Any, ...]:
+    run = the_run(client)
+    return run["window"] and run["window"]["start"][:10], run["version"], run["verdict"]
+
+
+def test_each_caller_sees_what_that_one_may_see_whoever_asked_first(
+    site: Site, stand_in: Airflow, admin: TestClient, viewer: TestClient
+):
+    stand_in.denied.add(viewer.headers["Authorization"])
+    start = f"{site.road.resources.registry.get('v1.1').dataset.window.start:%Y-%m-%d}"
+    everything, nothing = (start, "v1.1", "it passed"), (None, None, None)
+    assert [told(viewer), told(admin), told(viewer)] == [nothing, everything, nothing]
+    training._ended.clear()
+    assert [told(admin), told(viewer), told(admin)] == [everything, nothing, everything]
+
+
+def test_a_run_that_has_ended_is_asked_for_once(stand_in: Airflow, viewer: TestClient):
+    before = told(viewer)
+    stand_in.xcoms.clear()
+    assert told(viewer) == before
+
+
+@pytest.mark.parametrize(
+    "other", ["s3://xcoms/1.json", None, 17, ["v1.1"], {}, {"record": "Dataset", "schema": 0}], ids=repr
+)
+def test_an_xcom_of_another_kind_tells_nothing(stand_in: Airflow, viewer: TestClient, other: Any):
+    stand_in.xcoms |= dict.fromkeys(("extract", "publish", "accepted", "enough"), other)
+    stand_in.skipped = "fisher"
+    assert told(viewer) == (None, None, None)
+    assert viewer.get(f"{ROOT}/preflight").status_code == 200
+
+
+def test_too_few_rows_are_the_verdict(stand_in: Airflow, viewer: TestClient):
+    stand_in.xcoms = {"enough": {"samples": 3, "needed": 10}}
+    stand_in.skipped = "fisher"
+    assert told(viewer) == (None, None, "3 rows, 10 are needed")
+
+
+def test_a_route_of_airflow_that_hangs_is_given_up(
+    stand_in: Airflow, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(airflow, "SECONDS", 0.2)
+    stand_in.seconds = 30
+    answer = viewer.get(f"{ROOT}/training/status")
+    assert answer.status_code == 504
+    assert "within 0.2 s" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("run_id", ["", ".", "..", "one/taskInstances"])
+def test_a_run_id_that_would_ask_for_something_else(stand_in: Airflow, viewer: TestClient, run_id: str):
+    answer = viewer.get(f"{ROOT}/training/status", params={"run_id": run_id})
+    assert answer.status_code == 422, answer.text
+    assert "expected the id of a run" in answer.json()["detail"]
