@@ -33,7 +33,7 @@ settings = config.load()
             type=["null", "string"],
             pattern=r"^v[0-9]+\.[0-9]+$",
             title="Version",
-            description="The version to deploy, such as v1.3. Of a rollback the one that it leaves: another is refused.",
+            description="The version to deploy, such as v1.3. Of a rollback the one to leave: another is refused.",
         ),
     },
     tags=list(settings.dag.tags),
