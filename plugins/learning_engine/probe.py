@@ -28,6 +28,8 @@ class Probe:
     margin: float
 
 
+_PROBES = TypeAdapter(list[Probe])
+
 def dump(probes: list[Probe]) -> bytes:
     """The bytes of `probes.json`; the same bytes for the same probes."""
     body = {"schema": SCHEMA, "probes": [asdict(probe) for probe in probes]}
@@ -49,7 +51,7 @@ def load(data: bytes) -> list[Probe]:
             f"Expected probes of schema {SCHEMA}, found {schema!r}: another version of learning_engine wrote them."
         )
     try:
-        return TypeAdapter(list[Probe]).validate_python(probes)
+        return _PROBES.validate_python(probes)
     except ValidationError as error:
         places = ", ".join(".".join(str(part) for part in problem["loc"]) for problem in error.errors()[:4])
         raise IntegrityError(f"Expected probes of schema {SCHEMA}, found other types at {places}.") from None

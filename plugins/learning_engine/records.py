@@ -4,6 +4,8 @@ A record crosses XCom as the dict of `to_json`, with a schema number, because Ai
 that are not on its allow list.
 """
 
+import threading
+from functools import cache
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,16 +14,30 @@ from learning_engine.errors import LearningEngineError
 
 SCHEMA = 1
 
+_BUILDING = threading.Lock()
+
 
 class RecordError(LearningEngineError):
     """A stored record cannot be read by this version of the package."""
+
+
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Built once, and one at a time: pydantic parses signatures, and CPython 3.11 counts a parse's depth for all threads
+    in one place, so that two at once end in a SystemError."""
+    with _BUILDING:
+        return _built(kind)
+
+
+@cache
+def _built(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 class Record:
     """Mixin: a frozen dataclass that turns into a JSON dict and back."""
 
     def to_json(self) -> dict[str, Any]:
-        body: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
+        body: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json")
         return {"record": type(self).__name__, "schema": SCHEMA, **body}
 
     @classmethod
@@ -34,6 +50,7 @@ class Record:
                 "it was written by another version of learning_engine; clear the run from its first task."
             )
         try:
-            return TypeAdapter(cls).validate_python(body)
+            record: Self = _adapter(cls).validate_python(body)
         except ValidationError as error:
             raise RecordError(f"Not a readable {cls.__name__} record: {error}") from error
+        return record
