@@ -30,6 +30,7 @@ class Probe:
 
 _PROBES = TypeAdapter(list[Probe])
 
+
 def dump(probes: list[Probe]) -> bytes:
     """The bytes of `probes.json`; the same bytes for the same probes."""
     body = {"schema": SCHEMA, "probes": [asdict(probe) for probe in probes]}

@@ -22,8 +22,9 @@ class RecordError(LearningEngineError):
 
 
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    """Built once, and one at a time: pydantic parses signatures, and CPython 3.11 counts a parse's depth for all threads
-    in one place, so that two at once end in a SystemError."""
+    """Built once, and one at a time: for that pydantic parses signatures, and CPython 3.11 counts the depth of a parse
+    in one place for all threads, so that two at once end in a SystemError.
+    """
     with _BUILDING:
         return _built(kind)
 

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 
@@ -19,12 +22,17 @@ INSTANCES = "/dagRuns/{run_id}/taskInstances"
 
 @dataclass
 class Airflow:
-    """Stands in for Airflow's REST API: one run that has ended, whose XComs nobody of `denied` may read."""
+    """Stands in for Airflow's REST API: one run that has ended, whose XComs nobody of `denied` may read.
+
+    `asked` counts how often its tasks were asked for, each of which takes `task_seconds`.
+    """
 
     xcoms: dict[str, Any]
     denied: set[str] = field(default_factory=set)
     seconds: float = 0.0
+    task_seconds: float = 0.0
     skipped: str | None = None
+    asked: int = 0
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -46,7 +54,9 @@ class Airflow:
             return {"dag_runs": [run("one")] if state == "success" else []}
 
         @app.get(DAG + INSTANCES)
-        def tasks() -> dict[str, Any]:
+        async def tasks() -> dict[str, Any]:
+            self.asked += 1
+            await asyncio.sleep(self.task_seconds)
             states = {"publish": "success"} | ({self.skipped: "skipped"} if self.skipped else {})
             told = [
                 {"task_id": task, "state": state, "duration": 1.0, "try_number": 1} for task, state in states.items()
@@ -92,8 +102,15 @@ def told(client: TestClient) -> tuple[Any, ...]:
 
 
 def test_each_caller_sees_what_that_one_may_see_whoever_asked_first(
-    site: Site, stand_in: Airflow, admin: TestClient, viewer: TestClient
+    site: Site, stand_in: Airflow, admin: TestClient, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
 ):
+    def without_xcoms(manager: Any, *, user: Any, access_entity: Any = None, **asked: Any) -> bool:
+        if access_entity is DagAccessEntity.XCOM and user.get_name() == "viewer":
+            return False
+        return allows(manager, user=user, access_entity=access_entity, **asked)
+
+    allows = SimpleAuthManager.is_authorized_dag
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", without_xcoms)
     stand_in.denied.add(viewer.headers["Authorization"])
     start = f"{site.road.resources.registry.get('v1.1').dataset.window.start:%Y-%m-%d}"
     everything, nothing = (start, "v1.1", "it passed"), (None, None, None)
@@ -102,10 +119,27 @@ def test_each_caller_sees_what_that_one_may_see_whoever_asked_first(
     assert [told(admin), told(viewer), told(admin)] == [everything, nothing, everything]
 
 
-def test_a_run_that_has_ended_is_asked_for_once(stand_in: Airflow, viewer: TestClient):
+def test_a_run_that_has_ended_is_asked_for_once(stand_in: Airflow, admin: TestClient, viewer: TestClient):
     before = told(viewer)
     stand_in.xcoms.clear()
-    assert told(viewer) == before
+    assert told(viewer) == told(admin) == before
+    assert stand_in.asked == 1
+
+
+def test_of_many_who_ask_at_once_one_asks_airflow(site: Site, stand_in: Airflow):
+    stand_in.task_seconds = 0.3
+    token = site.client("viewer").headers["Authorization"]
+
+    async def ask_together() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(site.app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://airflow.test", headers={"Authorization": token}
+        ) as client:
+            return await asyncio.gather(*(client.get(f"{ROOT}/training/status?run_id=one") for _ in range(8)))
+
+    answers = asyncio.run(ask_together())
+    assert [answer.json()["recent"][0]["version"] for answer in answers] == ["v1.1"] * 8
+    assert stand_in.asked == 1
 
 
 @pytest.mark.parametrize(

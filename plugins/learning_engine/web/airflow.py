@@ -5,7 +5,6 @@ training, preflight and health.
 """
 
 import asyncio
-import hashlib
 from typing import Annotated, Any
 
 import httpx
@@ -30,8 +29,6 @@ class AirflowApi:
         self._app = request.app.state.airflow
         self._base = str(request.base_url.replace(path="/"))
         self._headers = {name: request.headers[name] for name in CREDENTIALS if name in request.headers}
-        # Whose view it is, to keep what one caller may see from another; not to be turned back into the credentials.
-        self.caller = hashlib.sha256(repr(self._headers).encode()).hexdigest()
         self.root = str(request.scope.get("root_path", "")).removesuffix(PREFIX)
 
     async def call(self, method: str, path: str, **options: Any) -> Any:

@@ -5,7 +5,7 @@ next. Routes of plugins are open to anyone unless they depend on something of th
 """
 
 import hmac
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -55,11 +55,26 @@ def same_site(request: Request) -> None:
 
 def may_run(dag_id: str, request: Request, user: Any) -> bool:
     """Whether `user` may start runs of this DAG."""
+    return _may("POST", DagAccessEntity.RUN, dag_id, request, user)
+
+
+def sees_runs(
+    request: Request, user: Annotated[Any, Depends(reader)], backend: Annotated[Backend, Depends(backend_of)]
+) -> bool:
+    """Whether the user may see tasks and XComs of the weekly DAG, and so what another was told of its runs."""
+    seen = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
+    return all(_may("GET", entity, backend.dag_id("weekly"), request, user) for entity in seen)
+
+
+def _may(method: Literal["GET", "POST"], entity: DagAccessEntity, dag_id: str, request: Request, user: Any) -> bool:
     try:
-        requires_access_dag("POST", DagAccessEntity.RUN, dag_id)(request, user)
+        requires_access_dag(method, entity, dag_id)(request, user)
     except HTTPException:
         return False
     return True
+
+
+SeesRuns = Annotated[bool, Depends(sees_runs)]
 
 
 class Actor:

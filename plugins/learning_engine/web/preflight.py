@@ -15,7 +15,7 @@ from learning_engine.resources import Resources, workspace
 from learning_engine.web.adapters import Listed, published
 from learning_engine.web.airflow import OpenAirflow
 from learning_engine.web.answers import CountGate, MemoryFit, Preflight, TrainingRun
-from learning_engine.web.auth import reader
+from learning_engine.web.auth import SeesRuns, reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.bodies import Moment
 from learning_engine.web.problems import Refused, responses
@@ -39,13 +39,15 @@ Bound = Annotated[Moment | None, Query(description="With a time zone; give both,
 
 
 @router.get("/preflight", responses=responses(422, 503))
-async def preflight(airflow: OpenAirflow, backend: OpenBackend, start: Bound = None, end: Bound = None) -> Preflight:
+async def preflight(
+    airflow: OpenAirflow, backend: OpenBackend, sees_runs: SeesRuns, start: Bound = None, end: Bound = None
+) -> Preflight:
     """Rows, reasons, verdict of the count gate, memory and time; without a window of the last complete interval."""
     asked, explicit = _window(backend, start, end)
     async with TURNS():
         found, listed = await run_in_threadpool(_survey, backend, asked, widen=not explicit)
     versions = [one.version for one in listed]
-    status = await training_status(airflow, backend, recent=LAST)
+    status = await training_status(airflow, backend, sees_runs, recent=LAST)
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
     counts, needed = found.counts, backend.settings.feedback.min_samples
     passed = counts.rows >= needed

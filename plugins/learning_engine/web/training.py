@@ -17,9 +17,10 @@ from learning_engine.registry.store import NotFound
 from learning_engine.resources import candidate_key
 from learning_engine.web.airflow import AirflowApi, OpenAirflow
 from learning_engine.web.answers import TaskState, TrainingRun, TrainingStatus
-from learning_engine.web.auth import reader
+from learning_engine.web.auth import SeesRuns, reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.problems import responses
+from learning_engine.web.turns import Turns
 
 ENDED = ("success", "failed")
 # In the order in which a run goes through them.
@@ -38,9 +39,11 @@ ROAD = (
 )
 TASK_ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
-# The runs that have ended as each caller may see them, the last KEPT that were asked for.
+# The runs that have ended, for all who may see everything of a run; the last KEPT that were asked for.
 KEPT = 200
 _ended: dict[tuple[str, ...], TrainingRun] = {}
+# Of many who ask for the same at once, one asks Airflow.
+ASKING = Turns(1)
 
 T = TypeVar("T")
 
@@ -63,6 +66,7 @@ RunId = Annotated[str, Field(max_length=250), AfterValidator(_one_segment)]
 async def training_status(
     airflow: OpenAirflow,
     backend: OpenBackend,
+    sees_runs: SeesRuns,
     recent: Annotated[int, Query(ge=0, le=50, description="How many runs that have ended.")] = 5,
     run_id: Annotated[RunId | None, Query(description="Only this run.")] = None,
 ) -> TrainingStatus:
@@ -74,7 +78,7 @@ async def training_status(
         active = {"state": ["running", "queued"], "order_by": "run_after", "limit": 50}
         ended = {"state": ENDED, "order_by": "-end_date", "limit": recent}
         found = (await _runs(airflow, dag_id, active)) + (await _runs(airflow, dag_id, ended) if recent else [])
-    runs = await asyncio.gather(*(_run(airflow, backend, run) for run in found))
+    runs = await asyncio.gather(*(_run(airflow, backend, run, kept=sees_runs) for run in found))
     current = sorted((run for run in runs if run.state not in ENDED), key=_turn)
     return TrainingStatus(current=current, recent=[run for run in runs if run.state in ENDED])
 
@@ -84,17 +88,19 @@ async def _runs(airflow: AirflowApi, dag_id: str, params: dict[str, Any]) -> lis
     return list(found["dag_runs"]) if found else []
 
 
-async def _run(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> TrainingRun:
+async def _run(airflow: AirflowApi, backend: Backend, run: dict[str, Any], *, kept: bool) -> TrainingRun:
     """What Airflow tells of a run, asked once where it has ended; one that is cleared ends at another time."""
-    key = (airflow.caller, run["dag_id"], run["dag_run_id"], run["state"], run["end_date"])
-    if (known := _ended.get(key)) is not None:
-        return known.model_copy(update={"note": run.get("note")})
-    found = await _ask(airflow, backend, run)
-    if found.state in ENDED and found.tasks:
-        while len(_ended) >= KEPT:
-            _ended.pop(next(iter(_ended)))
-        _ended[key] = found
-    return found
+    if not kept or run["state"] not in ENDED:
+        return await _ask(airflow, backend, run)
+    key = (run["dag_id"], run["dag_run_id"], run["state"], run["end_date"])
+    if key not in _ended:
+        async with ASKING():
+            if key not in _ended:
+                found = await _ask(airflow, backend, run)
+                while len(_ended) >= KEPT:
+                    _ended.pop(next(iter(_ended)))
+                _ended[key] = found
+    return _ended[key].model_copy(update={"note": run.get("note")})
 
 
 async def _ask(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> TrainingRun:
