@@ -5,7 +5,6 @@ that are not on its allow list.
 """
 
 import threading
-from functools import cache
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +14,7 @@ from learning_engine.errors import LearningEngineError
 SCHEMA = 1
 
 _BUILDING = threading.Lock()
+_built: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 class RecordError(LearningEngineError):
@@ -26,12 +26,9 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     in one place for all threads, so that two at once end in a SystemError.
     """
     with _BUILDING:
-        return _built(kind)
-
-
-@cache
-def _built(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+        if kind not in _built:
+            _built[kind] = TypeAdapter(kind)
+        return _built[kind]
 
 
 class Record:
