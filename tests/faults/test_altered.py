@@ -137,6 +137,7 @@ def test_a_record_that_is_not_what_was_written_stops_the_step(weeks: Weeks, key:
         alter(weeks, key, harm, forget=forget)
         refused(weeks, step, *named)
         weeks.store.put_bytes(key, original)
+    assert STEPS[step](weeks, weeks.road().resources)
 
 
 @pytest.mark.parametrize("harm", [one_bit, cut_short, another_schema])

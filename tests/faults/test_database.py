@@ -223,12 +223,15 @@ def test_a_table_that_is_dropped_between_its_description_and_its_rows(table: Tab
 
     with mock.patch.object(postgres_module, "_column_types", and_dropped):
         table.fails(FeedbackError, "SQLSTATE 42P01")
+    assert table.sql("SELECT to_regclass('feedback')") == [(None,)]
 
 
 def test_a_server_that_is_not_there(table: Table) -> None:
     table.fails(FeedbackUnavailable, "connection to server .* failed: Connection refused", free_port())
+    assert table.extract().read == ROWS
 
 
 def test_a_wrong_password(table: Table) -> None:
     """Passwords are changed in two places, one after the other: another try may mend it."""
     table.fails(FeedbackUnavailable, "password authentication failed", password="guess")
+    assert table.extract().read == ROWS

@@ -1,4 +1,4 @@
-"""So many at a time in one event loop, the others wait. Called by airflow and preflight."""
+"""So many at a time in one event loop, the others wait. Called by airflow, preflight and training."""
 
 import asyncio
 from weakref import WeakKeyDictionary

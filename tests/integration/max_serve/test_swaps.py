@@ -57,6 +57,7 @@ def test_twenty_swaps_and_a_rollback_under_load_lose_no_request_and_answer_none_
     record_property("swaps_under_load", json.dumps(figures))
     record_property("start_seconds", server.seconds)
     print(json.dumps(figures), server.seconds)
+    assert len(figures["swap_seconds"]) == 20
 
 
 def test_adapters_and_base_in_one_batch_each_answer_their_own_while_another_is_swapped_in(
