@@ -19,6 +19,8 @@ from tests.learning.test_trainer import guarded, snapshot, train
 BETA = 0.3
 # The weights move in a direction that makes answers less likely everywhere, or more likely where they do not belong.
 SEEDS = NO_KL, KL = 0, 4
+# Float32 knows a log-probability of -60 to 4e-6; which way it errs, the kernels of the processor decide.
+ROUNDING = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +128,15 @@ def test_loss_rewards_and_gradient_are_trls(load, adapter, examples, rows, trl, 
 
     expected = trl.compute_loss(trl.model.eval(), theirs)
     found = loss_of(objective, loaded.model, batch)
-    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    assert found.item() == pytest.approx(expected.item(), abs=ROUNDING)
     metrics = trl._metrics["eval"]
     assert (objective.kl > 0) == (seed == KL)
-    assert objective.kl.item() == pytest.approx(metrics["kl"][0], abs=1e-5)
+    assert objective.kl.item() == pytest.approx(metrics["kl"][0], abs=ROUNDING)
     rewards = BETA * (answer_log_probs(loaded.model, batch) - objective.reference[chosen])
     for name, rating in (("chosen", 1), ("rejected", -1)):
         if rating in ratings:
             mean = rewards[batch["rating"] == rating].mean().item()
-            assert mean == pytest.approx(metrics[f"rewards/{name}"][0], abs=1e-6)
+            assert mean == pytest.approx(metrics[f"rewards/{name}"][0], abs=ROUNDING)
 
     expected.backward()
     found.backward()
