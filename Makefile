@@ -35,7 +35,7 @@ down:  ## end what `make up` started
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m demo down; fi
 
 init: $(if $(AIRFLOW_PYTHON),,install)  ## pools, connections and bucket in an Airflow that is there (AIRFLOW_PYTHON=its python)
-	@PYTHONPATH=plugins $(or $(AIRFLOW_PYTHON),$(VENV)/python) -m learning_engine.init
+	@PYTHONPATH=plugins $(or $(AIRFLOW_PYTHON),$(VENV)/python) -m learning_engine.airflow.init
 
 test: install  ## every test that the Python environment alone can carry
 	@$(PYTEST) -m "not real" --numprocesses 2 --dist loadscope --no-loadscope-reorder $(OR_NO_TESTS)

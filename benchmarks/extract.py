@@ -68,10 +68,10 @@ COLUMNS = {
 
 
 def snapshot(conninfo: str, directory: Path) -> int:
-    from learning_engine.contracts import Window
+    from learning_engine.config.sections import Feedback
     from learning_engine.feedback import snapshot as snapshots
     from learning_engine.feedback.source import PostgresSource, read
-    from learning_engine.sections import Feedback
+    from learning_engine.records.contracts import Window
 
     batches = read(PostgresSource(conninfo), Window(START, END), Feedback())
     counts = snapshots.write(batches, directory / "snapshot.parquet", feedback=Feedback(), heldout_fraction=0.1)

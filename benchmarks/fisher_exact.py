@@ -23,7 +23,7 @@ from common import report, shapes
 from peers import enumeration
 from peers import fisher as peers
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import fisher
 from learning_engine.learning.batches import IGNORED, Row, Rows
 from learning_engine.learning.model import Loaded

@@ -26,7 +26,7 @@ from common import report, shapes, timing
 from peers import environment, per_sequence
 from peers import fisher as peers
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import fisher, packing
 from learning_engine.learning.batches import Row, Rows, collate, longest_first
 from learning_engine.learning.model import Loaded

@@ -32,7 +32,7 @@ from common.votes import Vote, Week, encode, week
 from torch.nn import functional
 
 from demo import base, town
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import ewc, fisher, model, trainer
 from learning_engine.learning.batches import Rows, collate
 from learning_engine.learning.forward import supervised_logits

@@ -27,7 +27,7 @@ from common import report, shapes, timing
 from peers import fisher as peers
 from peers import sft
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import ewc, packing, trainer
 from learning_engine.learning.batches import ByLength, Rows
 from learning_engine.learning.model import Loaded

@@ -8,7 +8,8 @@ who asked.
 
 from airflow.sdk import Param, dag, task
 
-from learning_engine import chores, config, options, tasks
+from learning_engine import config
+from learning_engine.airflow import dag_options, other_tasks, weekly_tasks
 
 settings = config.load()
 
@@ -19,7 +20,7 @@ settings = config.load()
     doc_md=__doc__,
     schedule=None,
     max_active_runs=1,
-    default_args=options.default_args(settings),
+    default_args=dag_options.default_args(settings),
     params={
         "action": Param(
             "deploy",
@@ -39,10 +40,10 @@ settings = config.load()
     tags=list(settings.dag.tags),
 )
 def learning_engine_deploy() -> None:
-    serving = options.serving(settings)
-    choice = task(chores.choose)()
-    deployment = task(task_id="deploy", **serving)(chores.deploy_by_hand)(choice)
-    task(**serving)(tasks.verify)(deployment)
+    serving = dag_options.serving(settings)
+    choice = task(other_tasks.choose)()
+    deployment = task(task_id="deploy", **serving)(other_tasks.deploy_by_hand)(choice)
+    task(**serving)(weekly_tasks.verify)(deployment)
 
 
 learning_engine_deploy()

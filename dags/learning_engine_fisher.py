@@ -7,7 +7,8 @@ the bucket holds: the next training that continues this version is guarded by it
 
 from airflow.sdk import Param, dag, task
 
-from learning_engine import chores, config, options
+from learning_engine import config
+from learning_engine.airflow import dag_options, other_tasks
 
 settings = config.load()
 
@@ -18,7 +19,7 @@ settings = config.load()
     doc_md=__doc__,
     schedule=None,
     max_active_runs=1,
-    default_args=options.default_args(settings),
+    default_args=dag_options.default_args(settings),
     params={
         "version": Param(
             type="string",
@@ -26,12 +27,12 @@ settings = config.load()
             title="Version",
             description="The version to measure, such as v1.3.",
         ),
-        **options.window_params(),
+        **dag_options.window_params(),
     },
     tags=list(settings.dag.tags),
 )
 def learning_engine_fisher() -> None:
-    task(**options.gpu(settings))(chores.fisher_of_version)()
+    task(**dag_options.gpu(settings))(other_tasks.fisher_of_version)()
 
 
 learning_engine_fisher()

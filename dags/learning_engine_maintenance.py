@@ -10,7 +10,8 @@ from datetime import datetime
 import pendulum
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
-from learning_engine import chores, config, options
+from learning_engine import config
+from learning_engine.airflow import dag_options, other_tasks
 
 settings = config.load()
 
@@ -25,7 +26,7 @@ settings = config.load()
     ),
     catchup=False,
     max_active_runs=1,
-    default_args=options.default_args(settings),
+    default_args=dag_options.default_args(settings),
     params={
         "dry_run": Param(
             False, type="boolean", title="Dry run", description="Say what would be deleted; delete nothing."
@@ -34,7 +35,7 @@ settings = config.load()
     tags=list(settings.dag.tags),
 )
 def learning_engine_maintenance() -> None:
-    task(pool=settings.dag.registry_pool)(chores.sweep)() >> task(chores.audit)()
+    task(pool=settings.dag.registry_pool)(other_tasks.sweep)() >> task(other_tasks.audit)()
 
 
 learning_engine_maintenance()

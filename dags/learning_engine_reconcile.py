@@ -18,7 +18,8 @@ from datetime import datetime, timedelta
 import pendulum
 from airflow.sdk import DeltaTriggerTimetable, dag, task
 
-from learning_engine import chores, config, options, tasks
+from learning_engine import config
+from learning_engine.airflow import dag_options, other_tasks, weekly_tasks
 
 settings = config.load()
 
@@ -33,18 +34,18 @@ settings = config.load()
     ),
     catchup=False,
     max_active_runs=1,
-    default_args=options.default_args(settings),
+    default_args=dag_options.default_args(settings),
     tags=list(settings.dag.tags),
 )
 def learning_engine_reconcile() -> None:
-    serving = options.serving(settings)
+    serving = dag_options.serving(settings)
 
-    reconciled = task(**serving)(chores.reconcile)()
-    watched = task.short_circuit(chores.watch)()
-    deployment = task(**serving)(chores.roll_back)()
+    reconciled = task(**serving)(other_tasks.reconcile)()
+    watched = task.short_circuit(other_tasks.watch)()
+    deployment = task(**serving)(other_tasks.roll_back)()
 
     reconciled >> watched >> deployment
-    task(**serving)(tasks.verify)(deployment)
+    task(**serving)(weekly_tasks.verify)(deployment)
 
 
 learning_engine_reconcile()

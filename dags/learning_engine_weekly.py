@@ -27,8 +27,9 @@ from datetime import datetime
 import pendulum
 from airflow.sdk import CronDataIntervalTimetable, dag, task
 
-from learning_engine import config, options, tasks
-from learning_engine.turn import Turn
+from learning_engine import config
+from learning_engine.airflow import dag_options, weekly_tasks
+from learning_engine.airflow.wait_for_earlier import Turn
 
 settings = config.load()
 
@@ -43,27 +44,27 @@ settings = config.load()
     ),
     catchup=settings.dag.catchup,
     max_active_runs=1,
-    default_args=options.default_args(settings),
-    params={**options.window_params(), **options.training_params(settings)},
+    default_args=dag_options.default_args(settings),
+    params={**dag_options.window_params(), **dag_options.training_params(settings)},
     tags=list(settings.dag.tags),
     render_template_as_native_obj=True,
 )
 def learning_engine_weekly() -> None:
-    gpu, serving = options.gpu(settings), options.serving(settings)
+    gpu, serving = dag_options.gpu(settings), dag_options.serving(settings)
 
     turn = Turn(task_id="turn")
-    dataset = task(tasks.extract)()
-    enough = task.short_circuit(tasks.enough)(dataset)
-    fisher = task(**gpu)(tasks.fisher)(dataset)
-    candidate = task(**gpu)(tasks.train)(dataset, fisher)
-    report = task(**gpu)(tasks.evaluate)(dataset, candidate)
-    version = task(pool=settings.dag.registry_pool, outlets=[options.adapter_asset(settings)])(tasks.publish)(
-        dataset, candidate, report
-    )
-    accepted = task.short_circuit(tasks.accepted)(version)
-    approve = tasks.Approve(task_id="approve", subject="Deploy this adapter?", execution_timeout=None)
-    deployment = task(**serving)(tasks.deploy)(version)
-    verified = task(**serving)(tasks.verify)(deployment)
+    dataset = task(weekly_tasks.extract)()
+    enough = task.short_circuit(weekly_tasks.enough)(dataset)
+    fisher = task(**gpu)(weekly_tasks.fisher)(dataset)
+    candidate = task(**gpu)(weekly_tasks.train)(dataset, fisher)
+    report = task(**gpu)(weekly_tasks.evaluate)(dataset, candidate)
+    version = task(pool=settings.dag.registry_pool, outlets=[dag_options.adapter_asset(settings)])(
+        weekly_tasks.publish
+    )(dataset, candidate, report)
+    accepted = task.short_circuit(weekly_tasks.accepted)(version)
+    approve = weekly_tasks.Approve(task_id="approve", subject="Deploy this adapter?", execution_timeout=None)
+    deployment = task(**serving)(weekly_tasks.deploy)(version)
+    verified = task(**serving)(weekly_tasks.verify)(deployment)
 
     turn >> dataset >> enough >> fisher
     version >> accepted >> approve >> deployment >> verified

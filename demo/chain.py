@@ -93,7 +93,7 @@ def _examples(settings: Settings, loaded: Any, source: Path, window: Any, work: 
     from learning_engine.feedback import snapshot
     from learning_engine.feedback.dataset import encode
     from learning_engine.feedback.source import FileSource, read
-    from learning_engine.guarding import ALL_TIME
+    from learning_engine.steps.fisher import ALL_TIME
 
     target = work / "snapshot.parquet"
     batches = read(FileSource(source), window or ALL_TIME, settings.feedback)

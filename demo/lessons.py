@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from demo import town
-from learning_engine.contracts import Window
+from learning_engine.records.contracts import Window
 
 WEEK = timedelta(days=7)
 WEEKDAY, HOUR = 0, 2  # Monday 02:00 UTC, as the schedule "0 2 * * 1" has it

@@ -14,7 +14,7 @@ from demo.ports import LOOPBACK, free_port
 from demo.processes import Program
 from include.setup import counterparts
 from include.setup.packages import ROOT
-from learning_engine.sections import Serving
+from learning_engine.config.sections import Serving
 from learning_engine.serving.client import Replica
 
 NOTE = "MAX Serve 26.7.0, its LoRA kernel replaced by a dense one on the CPU"

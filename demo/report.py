@@ -8,8 +8,8 @@ from typing import Any
 
 from demo.console import Screen, answers_table, verdict, versions_table
 from demo.lessons import Week
-from learning_engine.contracts import AdapterVersion, Deployment
-from learning_engine.report import Report
+from learning_engine.records.contracts import AdapterVersion, Deployment
+from learning_engine.records.report import Report
 
 Matrix = list[list[float]]
 STRUCTURES = {"kfac": "Kronecker factors", "diagonal": "the diagonal"}

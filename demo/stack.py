@@ -211,7 +211,7 @@ def _airflow(
     place = replace(bare, env={**bare.env, **connections()})
     with screen.stage("Airflow") as stage:
         services = [(program, stack.start(program)) for program in airflow.services(place)]
-        init = python("make-init", "-m", "learning_engine.init", patience=120)
+        init = python("make-init", "-m", "learning_engine.airflow.init", patience=120)
         stack.run(replace(init, env={**init.env, **place.env}))
         for program, running in services:
             stack.wait(program, running)

@@ -15,7 +15,7 @@ from demo.report import Outcome
 from demo.rest import Rest, wait_for_runs
 from demo.stack import HOME, MODEL, Place, python
 from learning_engine import config
-from learning_engine.contracts import AdapterVersion
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store, client_config

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from learning_engine import config, connections
+from learning_engine import config
+from learning_engine.airflow import connections
 from learning_engine.errors import ConfigError
 from learning_engine.feedback.source import FileSource, PostgresSource
-from learning_engine.resources import Resources
+from learning_engine.steps.resources import Resources
 
 PASSWORD = r"correct 'horse' \battery=staple"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import ModelError
 from learning_engine.learning import base as bases
 from learning_engine.learning import model

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from learning_engine import probe
 from learning_engine.errors import IntegrityError
-from learning_engine.probe import Probe
+from learning_engine.records import probe
+from learning_engine.records.probe import Probe
 
 PROBES = [Probe([{"role": "user", "content": "Größe? 😀"}], [1, 2], " a\n", 1.25), Probe([], [], "", 0.0)]
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from learning_engine import records
-from learning_engine.records import Record, RecordError
+from learning_engine.records import base as records
+from learning_engine.records.base import Record, RecordError
 
 THREADS = 8
 

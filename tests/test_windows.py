@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from learning_engine import windows
-from learning_engine.contracts import Window
+from learning_engine.airflow import windows
+from learning_engine.config.sections import Dag
 from learning_engine.errors import ConfigError
-from learning_engine.sections import Dag
+from learning_engine.records.contracts import Window
 
 WEEKLY = Dag()
 

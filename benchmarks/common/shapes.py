@@ -16,9 +16,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from learning_engine.contracts import LoraShape
 from learning_engine.learning.batches import IGNORED
 from learning_engine.learning.model import Loaded, lora_weights
+from learning_engine.records.contracts import LoraShape
 
 RANK, ALPHA = 16, 32
 TARGETS = ("k_proj", "o_proj", "q_proj", "v_proj")

@@ -13,7 +13,7 @@ import numpy as np
 
 from forgetting.methods import Memory, Method, memory
 from forgetting.world import World
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import trainer
 from learning_engine.learning.model import Loaded
 

@@ -10,7 +10,7 @@ import datasets
 from torch import nn
 
 from forgetting import peers
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import diagonal, ewc, fisher
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded, lora_weights

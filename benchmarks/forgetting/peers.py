@@ -16,12 +16,12 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn import functional
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import fisher
 from learning_engine.learning.batches import Rows, collate
+from learning_engine.learning.capture import Watch
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.model import Loaded, lora_weights
-from learning_engine.learning.watch import Watch
 
 Tensors = dict[str, torch.Tensor]
 A, B = ".lora_A.weight", ".lora_B.weight"

@@ -16,10 +16,10 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from learning_engine.contracts import LoraShape
 from learning_engine.learning.batches import Rows, collate, longest_first
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.model import Loaded
+from learning_engine.records.contracts import LoraShape
 
 Score = Callable[[Any, datasets.Dataset], float]
 

@@ -21,7 +21,7 @@ PAGE = DEFAULT_FILE.parents[2] / "docs" / "configuration.md"
 HEAD = """\
 # Configuration
 
-<!-- Written by `make docs` from plugins/learning_engine/sections.py and include/configs/learning-engine.yaml. -->
+<!-- Written by `make docs` from plugins/learning_engine/config/sections.py and include/configs/learning-engine.yaml. -->
 
 Every setting, with its default. `include/configs/learning-engine.yaml` holds them all; `LEARNING_ENGINE_CONFIG` names
 another file. Over the file wins the environment variable, over that the param of one DAG run. Lists and maps are

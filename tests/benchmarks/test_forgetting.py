@@ -13,7 +13,7 @@ from forgetting import chain, lessons, pareto, peers, study, texts, world
 from forgetting.chain import Outcome, Run
 from forgetting.methods import Method
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning.model import lora_weights
 
 SHAPE = {

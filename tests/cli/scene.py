@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from learning_engine.contracts import AdapterVersion, Deployment, TrainingProgress
+from learning_engine.records.contracts import AdapterVersion, Deployment, TrainingProgress
 from learning_engine.registry.draft import Revocation
 from learning_engine.web import answers
 from tests.registry import work

@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from starlette.middleware.base import RequestResponseEndpoint
 
 from demo.ports import free_port
-from learning_engine.contracts import AdapterVersion
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.web import answers, bodies
 from tests.cli import scene
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from learning_engine import tasks
-from learning_engine.contracts import Dataset, Window
+from learning_engine.airflow import weekly_tasks
+from learning_engine.records.contracts import Dataset, Window
 
 
 class TaskInstance:
@@ -50,8 +50,8 @@ def dataset(rows: int) -> dict[str, Any]:
 def test_enough(monkeypatch: pytest.MonkeyPatch, rows: int, force: str, passes: bool):
     instance = TaskInstance()
     context = {"params": {"force": force, "min_samples": 200}, "ti": instance}
-    monkeypatch.setattr(tasks, "get_current_context", lambda: context)
-    assert tasks.enough(dataset(rows)) is passes
+    monkeypatch.setattr(weekly_tasks, "get_current_context", lambda: context)
+    assert weekly_tasks.enough(dataset(rows)) is passes
     assert instance.pushed["verdict"] == {
         "samples": rows,
         "needed": 200,

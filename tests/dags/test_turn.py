@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from learning_engine import turn, windows
-from learning_engine.contracts import Window
+from learning_engine.airflow import wait_for_earlier, windows
+from learning_engine.records.contracts import Window
 
 WEEK = Window(datetime(2026, 11, 9, 2, tzinfo=UTC), datetime(2026, 11, 16, 2, tzinfo=UTC))
 CONTEXT = {"params": {}, "dag_run": SimpleNamespace(dag_id="learning_engine_weekly")}
@@ -18,7 +18,7 @@ def deferred(monkeypatch: pytest.MonkeyPatch, earlier: list[str], act: Any) -> T
     monkeypatch.setattr(windows, "of_run", lambda *_: windows.RunWindow(WEEK, explicit=False))
     monkeypatch.setattr(windows, "earlier_active_runs", lambda *_: earlier)
     with pytest.raises(TaskDeferred) as raised:
-        act(turn.Turn(task_id="turn"))
+        act(wait_for_earlier.Turn(task_id="turn"))
     return raised.value
 
 
@@ -39,4 +39,4 @@ def test_the_time_out_is_that_of_the_whole_wait(monkeypatch: pytest.MonkeyPatch)
 def test_nobody_waits_where_no_earlier_run_is_at_work(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(windows, "of_run", lambda *_: windows.RunWindow(WEEK, explicit=False))
     monkeypatch.setattr(windows, "earlier_active_runs", lambda *_: [])
-    assert turn.Turn(task_id="turn").execute(CONTEXT) is None, "it goes on instead of being deferred"
+    assert wait_for_earlier.Turn(task_id="turn").execute(CONTEXT) is None, "it goes on instead of being deferred"

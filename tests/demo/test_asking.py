@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from demo.lessons import Question, Week
 from demo.story import ask
-from learning_engine.contracts import Window
+from learning_engine.records.contracts import Window
 from tests.serving.scripted import scripted_servers
 
 

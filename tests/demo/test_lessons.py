@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from demo import chain, lessons, town
+from learning_engine.config.sections import Columns, Feedback
 from learning_engine.feedback import snapshot
 from learning_engine.feedback.source import FileSource, read
-from learning_engine.sections import Columns, Feedback
 
 FIRST = datetime(2026, 10, 19, 2, tzinfo=UTC)
 FEEDBACK = Feedback(columns=Columns(user="user_id", conversation="conversation_id"))

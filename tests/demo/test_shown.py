@@ -14,7 +14,7 @@ from demo.console import Screen
 from demo.lessons import weeks
 from demo.report import Outcome
 from demo.rest import RunState, TaskState
-from learning_engine.contracts import (
+from learning_engine.records.contracts import (
     AdapterVersion,
     Dataset,
     Deployment,
@@ -23,7 +23,7 @@ from learning_engine.contracts import (
     RunInfo,
     TrainingMetrics,
 )
-from learning_engine.report import Report, Rule
+from learning_engine.records.report import Report, Rule
 
 FIRST = datetime(2026, 10, 19, 2, tzinfo=UTC)
 WEEKS = weeks(FIRST)

@@ -7,7 +7,7 @@ import datasets
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.evaluation.prompts import Messages, render
 from learning_engine.evaluation.views import Views, load_views
 from learning_engine.learning import model as models

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from learning_engine import sections
-from learning_engine.contracts import LoraShape
+from learning_engine.config import sections
 from learning_engine.evaluation.evaluate import Evaluation, evaluate
 from learning_engine.evaluation.integrity import broken_weights
 from learning_engine.evaluation.metrics import row_losses
 from learning_engine.evaluation.prompts import read
 from learning_engine.evaluation.views import Views, load_views
-from learning_engine.report import Report
+from learning_engine.records.contracts import LoraShape
+from learning_engine.records.report import Report
 from tests.evaluation.conftest import FIRST, LORA, SECOND, ask, encode
 
 GATE = sections.Gate(min_heldout=4, max_kl_parent=50.0, min_retained=-10, min_length_ratio=0, max_length_ratio=100)

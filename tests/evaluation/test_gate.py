@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.evaluation.figures import Drift, Figures, Kept, Learned, Lengths
 from learning_engine.evaluation.gate import accepted, judge
-from learning_engine.report import Rule
+from learning_engine.records.report import Rule
 
 NAN, INFINITE = float("nan"), float("inf")
 GATE = sections.Gate(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.evaluation import greedy, measure
 from learning_engine.evaluation.prompts import render
 from learning_engine.evaluation.views import Views, load_views

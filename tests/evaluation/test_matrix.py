@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from learning_engine.evaluation import matrix
-from learning_engine.report import Summary
+from learning_engine.records.report import Summary
 
 # Losses of three versions on their windows; the candidate is the fourth.
 ROWS = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.evaluation import batching, metrics
 from learning_engine.evaluation.drift import on_prompts
 from learning_engine.evaluation.metrics import RowLosses, margin, paired_bootstrap, row_losses

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.evaluation import probes
 from learning_engine.evaluation.probes import ends, find
 from learning_engine.evaluation.prompts import read, render
 from learning_engine.evaluation.views import Views, load_views
 from learning_engine.learning import model as models
-from learning_engine.probe import Probe
+from learning_engine.records.probe import Probe
 from tests.evaluation.conftest import FIRST, LORA, SECOND, ask, encode_answers, teach
 
 LESSONS = [ask(thing) for thing in (*FIRST, *SECOND)]

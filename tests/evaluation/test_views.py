@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import ModelError
 from learning_engine.evaluation.views import View, Views, load_views
 from tests import tiny

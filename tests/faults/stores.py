@@ -6,7 +6,7 @@ from typing import Any
 import boto3
 
 from demo.object_store import ObjectStore
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.registry.store import Store, client_config
 
 

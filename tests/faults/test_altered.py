@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from learning_engine import release
 from learning_engine.errors import IntegrityError, LearningEngineError
-from learning_engine.records import RecordError
+from learning_engine.records.base import RecordError
 from learning_engine.registry import manifest
-from learning_engine.resources import candidate_key
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import maintain as maintain_step
+from learning_engine.steps.resources import candidate_key
 from tests.faults.weeks import RUN_OF_WEEK, STEPS, Weeks
 
 Harm = Callable[[bytes], bytes]
@@ -199,7 +200,7 @@ def test_the_audit_names_all_that_is_altered(weeks: Weeks) -> None:
     for key in keys:
         alter(weeks, key, one_bit)
     with pytest.raises(IntegrityError, match="found 5 that are not") as caught:
-        release.audit(weeks.road().resources)
+        maintain_step.audit(weeks.road().resources)
     assert all(key in str(caught.value) for key in keys)
 
 
@@ -209,7 +210,7 @@ def test_a_rollback_target_that_is_altered_leaves_the_live_version(weeks: Weeks)
     resources = weeks.road().resources
     before = resources.ledger.current()
     with pytest.raises(IntegrityError, match=r"adapters/v1\.0/adapter\.tar\.gz: expected sha256"):
-        release.deploy(
+        deploy_step.deploy(
             resources,
             resources.registry.get("v1.0"),
             run=RUN_OF_WEEK,

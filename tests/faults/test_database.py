@@ -17,12 +17,12 @@ from demo import postgres
 from demo.ports import free_port
 from demo.postgres import Postgres
 from demo.processes import Stack
-from learning_engine import pipeline
-from learning_engine.contracts import Dataset
 from learning_engine.errors import FeedbackError, FeedbackUnavailable
 from learning_engine.feedback import postgres as postgres_module
 from learning_engine.feedback.source import FileSource, PostgresSource
+from learning_engine.records.contracts import Dataset
 from learning_engine.registry import manifest
+from learning_engine.steps import extract as extract_step
 from tests.faults import wire as wires
 from tests.faults.weeks import WEEK, Weeks
 from tests.road.conftest import week
@@ -82,7 +82,7 @@ class Table:
         if password:
             address = address.replace(self.database.password, password)
         resources = replace(road.resources, open_feedback=lambda: PostgresSource(address))
-        return pipeline.extract(resources, week(WEEK), widen=False)
+        return extract_step.extract(resources, week(WEEK), widen=False)
 
     def fails(self, kind: type[FeedbackError], says: str, *arguments: Any, **more: Any) -> None:
         """extract fails in bounded time, tells no secret, and leaves nothing of a run behind."""
@@ -109,7 +109,7 @@ def test_the_same_feedback_makes_the_same_run_from_a_table_and_from_a_file(table
         table.sql(f"INSERT INTO feedback ({', '.join(row)}) VALUES (%s, %s, %s, %s, %s, %s)", *values)
     resources = table.weeks.road().with_settings(feedback={"burst_votes": None}).resources
     assert isinstance(resources.open_feedback(), FileSource)
-    assert table.extract() == pipeline.extract(resources, week(WEEK), widen=False)
+    assert table.extract() == extract_step.extract(resources, week(WEEK), widen=False)
 
 
 @pytest.mark.parametrize("after", [0, 500, 100_000, STREAMING])

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from learning_engine import release
-from learning_engine.contracts import AdapterVersion, Deployment, RunInfo
+from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.registry import manifest
+from learning_engine.steps import maintain as maintain_step
 from tests.faults.weeks import RUN_OF_WEEK, Moment, Weeks, Worker
 
 FILES = {"README.md", "adapter_config.json", "adapter_model.safetensors"}
@@ -60,7 +60,7 @@ def test_between_any_two_writes_of_publish(weeks: Weeks, worker: Worker) -> None
         resources = weeks.road().resources
         assert numbers(weeks) == [*earlier, "v1.2"]
         assert resources.registry.find(weeks.dataset.run_key) == made == resources.registry.get("v1.2")
-        assert release.audit(resources) == {"versions": 3, "findings": []}
+        assert maintain_step.audit(resources) == {"versions": 3, "findings": []}
 
 
 class Serving:

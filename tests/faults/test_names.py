@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from learning_engine import config, windows
+from learning_engine import config
+from learning_engine.airflow import windows
+from learning_engine.config.sections import Columns, Dag
 from learning_engine.errors import ConfigError
-from learning_engine.sections import Columns, Dag
 
 NAMES = ["db_schema", "table", *(f"columns.{name}" for name in Columns.model_fields)]
 HOSTILE = ['f"; DROP TABLE feedback; --', "feedback'", "feedback\n", "pg_catalog.pg_authid", "x" * 64, "f/**/", "ſ", ""]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from demo.object_store import ObjectStore
-from learning_engine.contracts import AdapterVersion
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry import upkeep
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from learning_engine import release
 from learning_engine.errors import StoreError
+from learning_engine.steps import maintain as maintain_step
 from tests.faults import proxy as faults
 from tests.faults.proxy import Fault, Proxy
 from tests.faults.stores import client_of
@@ -81,7 +81,7 @@ def is_made(weeks: Weeks, step: str, made: Any) -> None:
     resources = weeks.road().resources
     assert numbers(weeks) == (["v1.0", "v1.1", "v1.2"] if step in AFTER_PUBLISH else ["v1.0", "v1.1"])
     assert [entry.version for entry in resources.ledger.entries()] == ["v1.2"] * (step == "verify") + ["v1.1", "v1.0"]
-    assert release.audit(resources)["findings"] == []
+    assert maintain_step.audit(resources)["findings"] == []
     names = weeks.server.replica.models()
     assert len(names) == len(set(names))
 

@@ -13,13 +13,19 @@ from typing import Any
 from unittest import mock
 
 from demo.object_store import ROOT, ObjectStore
-from learning_engine import config, pipeline, release
-from learning_engine.contracts import AdapterVersion, Candidate, Dataset, Deployment, FisherRecord
+from learning_engine import config
 from learning_engine.feedback.source import FileSource
+from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset, Deployment, FisherRecord
+from learning_engine.records.report import Report
 from learning_engine.registry import manifest
 from learning_engine.registry.store import Store
-from learning_engine.report import Report
-from learning_engine.resources import Resources, ServingPlace
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import evaluate as evaluate_step
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import publish as publish_step
+from learning_engine.steps import train as train_step
+from learning_engine.steps.resources import Resources, ServingPlace
 from tests.faults.stores import client_of
 from tests.road.conftest import RUN, SMALL, Road, week
 from tests.serving.conftest import ModelServer
@@ -144,13 +150,13 @@ MAKES = {
 }
 # The steps of the third week, each from what those before it have made.
 STEPS: dict[str, Any] = {
-    "extract": lambda w, r: pipeline.extract(r, week(WEEK), widen=False),
-    "fisher": lambda w, r: pipeline.fisher(r, w.dataset),
-    "train": lambda w, r: pipeline.train(r, w.dataset, w.fisher),
-    "evaluate": lambda w, r: pipeline.evaluate(r, w.dataset, w.candidate),
-    "publish": lambda w, r: pipeline.publish(r, w.dataset, w.candidate, w.report, run=RUN_OF_WEEK),
-    "deploy": lambda w, r: release.deploy(r, w.version, run=RUN_OF_WEEK, decided_by="the gate"),
-    "verify": lambda w, r: release.verify(r, w.deployment),
+    "extract": lambda w, r: extract_step.extract(r, week(WEEK), widen=False),
+    "fisher": lambda w, r: fisher_step.fisher(r, w.dataset),
+    "train": lambda w, r: train_step.train(r, w.dataset, w.fisher),
+    "evaluate": lambda w, r: evaluate_step.evaluate(r, w.dataset, w.candidate),
+    "publish": lambda w, r: publish_step.publish(r, w.dataset, w.candidate, w.report, run=RUN_OF_WEEK),
+    "deploy": lambda w, r: deploy_step.deploy(r, w.version, run=RUN_OF_WEEK, decided_by="the gate"),
+    "verify": lambda w, r: deploy_step.verify(r, w.deployment),
 }
 
 

@@ -21,11 +21,13 @@ import boto3
 import requests
 from urllib3.connection import HTTPConnection
 
-from learning_engine import config, pipeline, release
-from learning_engine.contracts import AdapterVersion, Candidate, Dataset, Deployment, RunInfo
+from learning_engine import config
+from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset, Deployment, RunInfo
+from learning_engine.records.report import Report
 from learning_engine.registry.store import Store, client_config
-from learning_engine.report import Report
-from learning_engine.resources import Resources, ServingPlace
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import publish as publish_step
+from learning_engine.steps.resources import Resources, ServingPlace
 
 CHANGES = ("PutObject", "CopyObject", "UploadPart", "CompleteMultipartUpload", "DeleteObject")
 ON_DISK = ("os.rename", "os.mkdir", "os.rmdir", "open")
@@ -97,7 +99,7 @@ def watch_disk(directory: str, point: Points) -> None:
 
 
 def publish(r: Resources, dataset: Any, candidate: Any, report: Any, run: Any) -> Any:
-    return pipeline.publish(
+    return publish_step.publish(
         r,
         Dataset.from_json(dataset),
         Candidate.from_json(candidate),
@@ -107,11 +109,13 @@ def publish(r: Resources, dataset: Any, candidate: Any, report: Any, run: Any) -
 
 
 def deploy(r: Resources, version: Any, run: Any, **how: Any) -> Any:
-    return release.deploy(r, AdapterVersion.from_json(version), run=RunInfo.from_json(run), decided_by="a test", **how)
+    return deploy_step.deploy(
+        r, AdapterVersion.from_json(version), run=RunInfo.from_json(run), decided_by="a test", **how
+    )
 
 
 def verify(r: Resources, deployment: Any) -> Any:
-    return release.verify(r, Deployment.from_json(deployment))
+    return deploy_step.verify(r, Deployment.from_json(deployment))
 
 
 STEPS: dict[str, Callable[..., Any]] = {"publish": publish, "deploy": deploy, "verify": verify}

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from learning_engine.contracts import Window
+from learning_engine.config.sections import Columns, Feedback
 from learning_engine.feedback import snapshot
 from learning_engine.feedback.clean import Dropped, Row, parse_row, rules
 from learning_engine.feedback.raw import Raw
 from learning_engine.feedback.source import FileSource, PostgresSource, Source, read
-from learning_engine.sections import Columns, Feedback
+from learning_engine.records.contracts import Window
 
 SCHEMAS = count()
 WINDOW = Window(datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 12, tzinfo=UTC))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from learning_engine.config.sections import Feedback
 from learning_engine.feedback.clean import Dropped, Row, digest, parse_row, rules
 from learning_engine.feedback.raw import Raw
-from learning_engine.sections import Feedback
 
 from .conftest import LONE_SURROGATE, SQL, kept, parse, parse_text, reason
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from learning_engine.config.sections import Columns
 from learning_engine.errors import FeedbackError
-from learning_engine.sections import Columns
 
 from .conftest import NAMES, PEOPLE, SQL, TABLE, WINDOW, WITH_PEOPLE, Database, Store, row
 

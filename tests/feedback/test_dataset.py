@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import config as datasets_config
 
+from learning_engine.config.sections import Dataset
 from learning_engine.errors import DatasetError
 from learning_engine.feedback import snapshot
 from learning_engine.feedback.clean import digest
 from learning_engine.feedback.dataset import IGNORED, Encoded, encode
-from learning_engine.sections import Dataset
 from tests.tiny import make_tokenizer
 
 CHATML = (

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from learning_engine.config.sections import Columns, Feedback
 from learning_engine.errors import FeedbackError
 from learning_engine.feedback import snapshot
 from learning_engine.feedback.source import FileSource, Source, read
-from learning_engine.sections import Columns, Feedback
 
 from .conftest import NAMES, PEOPLE, TABLE, WINDOW, WITH_PEOPLE, Database, row, rows_of
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from learning_engine.config.sections import Feedback
 from learning_engine.errors import FeedbackError, FeedbackUnavailable
 from learning_engine.feedback.source import PostgresSource, read
-from learning_engine.sections import Feedback
 
 from .conftest import WINDOW, Database, row
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from learning_engine.config.sections import Feedback
 from learning_engine.errors import ConfigError
 from learning_engine.feedback.clean import digest, rules
-from learning_engine.sections import Feedback
 
 from .conftest import SQL, kept, parse
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from learning_engine.config.sections import Columns, Feedback
 from learning_engine.errors import DatasetError
 from learning_engine.feedback import raw, snapshot
 from learning_engine.feedback.clean import digest
-from learning_engine.sections import Columns, Feedback
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 PEOPLE = Feedback(columns=Columns(user="user_id", conversation="conversation_id"))

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from learning_engine.config.sections import Feedback
 from learning_engine.feedback import snapshot, steering
 from learning_engine.feedback.clean import Row, digest
 from learning_engine.feedback.shapes import Message
 from learning_engine.feedback.source import read
 from learning_engine.feedback.steering import VERDICTS, Votes
 from learning_engine.feedback.table import QUARANTINE, SCHEMA
-from learning_engine.sections import Feedback
 
 from .conftest import WINDOW, WITH_PEOPLE, Lines, Store, row
 from .test_snapshot import PEOPLE, batches, raw_rows

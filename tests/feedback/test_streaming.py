@@ -20,10 +20,10 @@ GROWTH = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from learning_engine.contracts import Window
+from learning_engine.records.contracts import Window
 from learning_engine.feedback import snapshot
 from learning_engine.feedback.source import PostgresSource, read
-from learning_engine.sections import Feedback
+from learning_engine.config.sections import Feedback
 
 def peak():
     (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM")]

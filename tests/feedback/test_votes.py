@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from learning_engine.config.sections import Feedback
 from learning_engine.feedback import raw
 from learning_engine.feedback.clean import digest
-from learning_engine.sections import Feedback
 
 from .conftest import SQL, WITH_PEOPLE, Store, row
 

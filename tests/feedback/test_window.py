@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from learning_engine.contracts import Window
-from learning_engine.sections import Feedback
+from learning_engine.config.sections import Feedback
+from learning_engine.records.contracts import Window
 
 from .conftest import TABLE, WINDOW, Database, Store, row
 

@@ -17,7 +17,7 @@ from demo.ports import free_port
 from demo.postgres import Postgres
 from demo.processes import Program, Stack
 from demo.rest import Rest
-from learning_engine.resources import Resources
+from learning_engine.steps.resources import Resources
 from tests import tiny
 from tests.conftest import ROOT
 
@@ -85,7 +85,7 @@ def start(
     stack.run(
         Program(
             "init",
-            (sys.executable, "-m", "learning_engine.init"),
+            (sys.executable, "-m", "learning_engine.airflow.init"),
             env={**made.env, "PYTHONPATH": str(ROOT / "plugins")},
             patience=120,
         )
@@ -149,7 +149,8 @@ def _connections(adapters: Path, *, database: Postgres, store: int, server: int)
 
 def _resources(environment: dict[str, str]) -> Resources:
     """The stack's resources as a task sees them, for what tests look up in the bucket."""
-    from learning_engine import config, connections
+    from learning_engine import config
+    from learning_engine.airflow import connections
 
     before = dict(os.environ)
     os.environ.update(environment)

@@ -17,8 +17,8 @@ from demo import postgres
 from demo.airflow import Airflow
 from demo.processes import Program, Stack
 from demo.rest import Rest, TaskState
-from learning_engine.contracts import Window
-from learning_engine.resources import Resources
+from learning_engine.records.contracts import Window
+from learning_engine.steps.resources import Resources
 from tests.integration import assembly
 from tests.road.conftest import SMALL, feedback_rows
 

@@ -12,10 +12,10 @@ import psutil
 import psycopg
 import pytest
 
-from learning_engine.contracts import AdapterVersion
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry import manifest, upkeep
-from learning_engine.resources import candidate_key
 from learning_engine.serving.client import Replica
+from learning_engine.steps.resources import candidate_key
 from tests.integration.conftest import Live, until
 from tests.integration.test_decisions import DAG, learned, taught
 

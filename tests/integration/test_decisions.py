@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from learning_engine.contracts import AdapterVersion, Deployment, Window
+from learning_engine.records.contracts import AdapterVersion, Deployment, Window
 from tests.integration.conftest import Live, rows_of, week
 
 DAG = "learning_engine_weekly"

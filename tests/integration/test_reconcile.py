@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from learning_engine import placing
-from learning_engine.contracts import AdapterVersion, Deployment
+from learning_engine.records.contracts import AdapterVersion, Deployment
 from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
+from learning_engine.steps import placement
 from tests.integration.conftest import Live, rows_of, until
 from tests.integration.test_hand import DEPLOY, learned
 
@@ -54,12 +54,12 @@ def current(live: Live) -> Deployment:
 def test_a_replica_that_restarted_has_its_adapters_back(live: Live, pair: tuple[AdapterVersion, AdapterVersion]):
     replica = Replica(live.resources.serving.replicas[0], live.resources.settings.serving)
     before = current(live)
-    names = [placing.server_name(live.resources, version) for version in pair]
+    names = [placement.server_name(live.resources, version) for version in pair]
     assert set(names) <= set(replica.models())
     live.restart_model_server()
     until("both adapters to be back", lambda: set(names) <= set(replica.models()), 90)
     assert sorted(replica.models()[1:]) == sorted(names)
-    probes = placing.probes(live.resources, pair[1])
+    probes = placement.probes(live.resources, pair[1])
     assert rollout.prove(replica, names[1], probes) == len(probes) > 0
     assert current(live) == before
 

@@ -21,7 +21,7 @@ from psycopg import sql
 
 from demo import airflow
 from demo.ports import free_port
-from learning_engine.contracts import AdapterVersion, Window
+from learning_engine.records.contracts import AdapterVersion, Window
 from tests.integration.conftest import Live, until, week
 from tests.integration.test_decisions import DAG
 from tests.integration.test_hand import DEPLOY

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from learning_engine.contracts import AdapterVersion
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry import manifest
 from learning_engine.serving.client import Replica
 from tests import tiny

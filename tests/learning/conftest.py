@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import model
 from learning_engine.learning.model import Loaded
 from tests import tiny

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import FisherMismatch
 from learning_engine.learning import ewc, fisher
 from learning_engine.learning.information import FisherInformation

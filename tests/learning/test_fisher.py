@@ -7,12 +7,12 @@ from peft import LoraConfig, get_peft_model
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from learning_engine import sections
-from learning_engine.contracts import LoraShape
+from learning_engine.config import sections
 from learning_engine.errors import DatasetError, ModelError
 from learning_engine.learning import fisher
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded, lora_weights
+from learning_engine.records.contracts import LoraShape
 
 
 def compute(loaded, examples, *, seed=0, **settings) -> FisherInformation:

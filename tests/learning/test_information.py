@@ -3,12 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from learning_engine import sections
-from learning_engine.contracts import LoraShape
+from learning_engine.config import sections
 from learning_engine.errors import FisherMismatch
 from learning_engine.learning import fisher
 from learning_engine.learning import information as information_file
 from learning_engine.learning.information import FisherInformation
+from learning_engine.records.contracts import LoraShape
 
 SHAPE = LoraShape(16, 32.0, ("k_proj", "o_proj", "q_proj", "v_proj"))
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import FisherMismatch, ModelError
 from learning_engine.learning import ewc, fisher
 from learning_engine.learning.information import FisherInformation

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import OutOfMemory
 from learning_engine.learning import ewc, fisher, memory, trainer
 from learning_engine.learning.batches import ByLength, Parts

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import ModelError
 from learning_engine.learning import model
 from learning_engine.learning.batches import Rows, collate

@@ -10,7 +10,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import ModelError
 from learning_engine.learning import ewc, fisher, packing, trainer
 from learning_engine.learning.batches import Rows, collate

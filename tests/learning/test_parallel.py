@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import fisher
 from tests.learning.test_fisher import assert_close
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import ewc, fisher
 from learning_engine.learning.strength import GREATEST, LEAST, Budget, Fixed
 from tests.learning.test_trainer import train

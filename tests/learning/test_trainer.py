@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from learning_engine import sections
-from learning_engine.contracts import TrainingProgress
+from learning_engine.config import sections
 from learning_engine.errors import ModelError, TrainingError
 from learning_engine.learning import ewc, fisher, trainer
 from learning_engine.learning.batches import IGNORED, ByLength, Rows, collate
 from learning_engine.learning.model import lora_weights, save_adapter
 from learning_engine.learning.objectives import WeightedSft
+from learning_engine.records.contracts import TrainingProgress
 
 NOTHING = ewc.Penalty(None, 0.0)
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from learning_engine import config, connections
+from learning_engine import config
+from learning_engine.airflow import connections
 from tests.production.conftest import COMPOSE
 
 # Read by the images' own programs.

@@ -20,7 +20,7 @@ import yaml
 
 from demo import object_store
 from demo.ports import LOOPBACK, free_port
-from learning_engine.resources import Resources
+from learning_engine.steps.resources import Resources
 from learning_engine.web import metrics
 from tests.faults.stores import new_bucket
 from tests.production.conftest import ROOT

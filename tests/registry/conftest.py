@@ -10,7 +10,7 @@ import pytest
 
 from demo import object_store
 from demo.object_store import ObjectStore
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store, client_config
 

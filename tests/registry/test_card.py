@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from learning_engine.contracts import AdapterVersion
+from learning_engine.records.contracts import AdapterVersion
+from learning_engine.records.report import Summary
 from learning_engine.registry import card
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
-from learning_engine.report import Summary
 from tests.registry.work import chain
 
 

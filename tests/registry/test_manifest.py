@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from learning_engine.contracts import LoraShape
 from learning_engine.errors import RegistryError
+from learning_engine.records.contracts import LoraShape
 from learning_engine.registry import manifest
 from learning_engine.registry.manifest import Family, VersionNumber, next_number
 

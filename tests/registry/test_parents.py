@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from learning_engine.contracts import LoraShape, Window
 from learning_engine.errors import ParentMoved
+from learning_engine.records.contracts import LoraShape, Window
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
 from tests.registry.work import SHAPE, chain, stage, week

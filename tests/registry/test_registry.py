@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from demo.object_store import ObjectStore
-from learning_engine.contracts import AdapterVersion
 from learning_engine.errors import IntegrityError, RegistryError
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry import manifest, upkeep
 from learning_engine.registry.draft import Claim
 from learning_engine.registry.registry import Registry

@@ -10,8 +10,8 @@ import pytest
 from botocore.awsrequest import AWSResponse
 
 from demo.object_store import ObjectStore
-from learning_engine import sections
 from learning_engine.archive import sha256_file
+from learning_engine.config import sections
 from learning_engine.errors import ConfigError, IntegrityError, StoreError
 from learning_engine.registry.store import NotFound, Store, StoreRefused, client_config
 from tests.registry.conftest import Connect

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from learning_engine.contracts import FisherRecord
+from learning_engine.config.sections import Retention
 from learning_engine.errors import RegistryError
+from learning_engine.records.contracts import FisherRecord
 from learning_engine.registry import manifest, upkeep
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
-from learning_engine.sections import Retention
 from tests.registry.test_registry import crash_after
 from tests.registry.test_store import corrupt
 from tests.registry.work import chain, deployment, stage, week, with_reservoir

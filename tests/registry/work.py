@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from learning_engine.contracts import (
+from learning_engine.records.contracts import (
     AdapterVersion,
     Dataset,
     Deployment,
@@ -15,10 +15,10 @@ from learning_engine.contracts import (
     TrainingMetrics,
     Window,
 )
+from learning_engine.records.report import Probes, Report, Rule
 from learning_engine.registry import manifest
 from learning_engine.registry.registry import Draft, Registry
 from learning_engine.registry.store import Store
-from learning_engine.report import Probes, Report, Rule
 
 SHAPE = LoraShape(rank=16, alpha=32.0, target_modules=("k_proj", "q_proj"))
 MONDAY = datetime(2026, 9, 7, tzinfo=UTC)

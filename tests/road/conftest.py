@@ -12,11 +12,17 @@ import boto3
 import pytest
 
 from demo import object_store
-from learning_engine import config, pipeline, release
-from learning_engine.contracts import AdapterVersion, Deployment, RunInfo, Window
+from learning_engine import config
 from learning_engine.feedback.source import FileSource
+from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo, Window
 from learning_engine.registry.store import Store, client_config
-from learning_engine.resources import Resources, ServingPlace
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import evaluate as evaluate_step
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import publish as publish_step
+from learning_engine.steps import train as train_step
+from learning_engine.steps.resources import Resources, ServingPlace
 from tests import tiny
 from tests.serving.conftest import ModelServer, model_servers
 
@@ -88,15 +94,15 @@ class Road:
     def learn(self, window: Window, *, widen: bool = True) -> AdapterVersion:
         """extract … publish."""
         r = self.resources
-        dataset = pipeline.extract(r, window, widen=widen)
-        candidate = pipeline.train(r, dataset, pipeline.fisher(r, dataset))
-        return pipeline.publish(r, dataset, candidate, pipeline.evaluate(r, dataset, candidate), run=RUN)
+        dataset = extract_step.extract(r, window, widen=widen)
+        candidate = train_step.train(r, dataset, fisher_step.fisher(r, dataset))
+        return publish_step.publish(r, dataset, candidate, evaluate_step.evaluate(r, dataset, candidate), run=RUN)
 
     def serve(self, version: AdapterVersion, *, run_id: str = "r", **how: Any) -> Deployment:
         """deploy and verify."""
         run = replace(RUN, run_id=run_id)
-        return release.verify(
-            self.resources, release.deploy(self.resources, version, run=run, decided_by="the gate", **how)
+        return deploy_step.verify(
+            self.resources, deploy_step.deploy(self.resources, version, run=run, decided_by="the gate", **how)
         )
 
     def objects(self) -> Objects:

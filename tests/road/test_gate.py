@@ -4,17 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from learning_engine import pipeline
-from learning_engine.contracts import Candidate, Dataset
+from learning_engine.config.sections import Columns
 from learning_engine.errors import IntegrityError
-from learning_engine.report import Report, Rule
-from learning_engine.sections import Columns
+from learning_engine.records.contracts import Candidate, Dataset
+from learning_engine.records.report import Report, Rule
+from learning_engine.steps import evaluate as evaluate_step
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import train as train_step
 from tests.road.conftest import Road, week
 
 
 def learned(road: Road, number: int = 0) -> tuple[Dataset, Candidate]:
-    dataset = pipeline.extract(road.resources, week(number), widen=False)
-    return dataset, pipeline.train(road.resources, dataset, pipeline.fisher(road.resources, dataset))
+    dataset = extract_step.extract(road.resources, week(number), widen=False)
+    return dataset, train_step.train(road.resources, dataset, fisher_step.fisher(road.resources, dataset))
 
 
 def rule(report: Report, name: str) -> Rule:
@@ -46,13 +49,13 @@ def test_users_and_conversations_are_counted_from_the_window(road: Road) -> None
     road.teach(0)
     known = road.with_settings(feedback={"columns": Columns(user="user_id")}, gate={"min_users": 7})
     dataset, candidate = learned(known)
-    report = pipeline.evaluate(known.resources, dataset, candidate)
+    report = evaluate_step.evaluate(known.resources, dataset, candidate)
     assert (rule(report, "users").figure, rule(report, "users").passed) == (7.0, True)
     assert report.heldout_conversations == rule(report, "heldout").figure
     assert rule(report, "integrity").passed
     unknown = replace(dataset, users=None)
-    assert rule(pipeline.evaluate(road.resources, unknown, candidate), "users").passed
-    assert not rule(pipeline.evaluate(known.resources, unknown, candidate), "users").passed
+    assert rule(evaluate_step.evaluate(road.resources, unknown, candidate), "users").passed
+    assert not rule(evaluate_step.evaluate(known.resources, unknown, candidate), "users").passed
 
 
 def test_rows_of_one_conversation_are_one_witness(road: Road) -> None:
@@ -65,7 +68,7 @@ def test_rows_of_one_conversation_are_one_witness(road: Road) -> None:
     lines.write_text(text)
     dataset, candidate = learned(road.with_settings(dataset={"heldout_fraction": 0.5}))
     strict = road.with_settings(gate={"min_heldout": 5})
-    report = pipeline.evaluate(strict.resources, dataset, candidate)
+    report = evaluate_step.evaluate(strict.resources, dataset, candidate)
     assert dataset.conversations == 4
     assert report.heldout_rows >= 10 > 4 >= (report.heldout_conversations or 0)
     assert not rule(report, "heldout").passed
@@ -79,4 +82,4 @@ def test_a_candidate_whose_archive_is_not_its_own_is_never_judged(road: Road) ->
     data = store.get_bytes(key)
     store.put_bytes(key, data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(IntegrityError, match=candidate.sha256[:12]):
-        pipeline.evaluate(road.resources, dataset, candidate)
+        evaluate_step.evaluate(road.resources, dataset, candidate)

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from learning_engine import guarding, pipeline
-from learning_engine.contracts import AdapterVersion, FisherRecord
 from learning_engine.errors import ModelError
+from learning_engine.records.contracts import AdapterVersion, FisherRecord
 from learning_engine.registry import manifest
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import train as train_step
 from tests import tiny
 from tests.road.conftest import Road, feedback_rows, week
 
@@ -27,7 +29,7 @@ def quick(road: Road) -> Road:
 def guarded(quick: Road) -> tuple[Road, AdapterVersion, FisherRecord]:
     """A version, and what guards it."""
     version = quick.learn(week(0))
-    return quick, version, guarding.guard(quick.resources, version)
+    return quick, version, fisher_step.guard(quick.resources, version)
 
 
 def anchored(road: Road, path: Path) -> Road:
@@ -50,9 +52,9 @@ def test_it_is_measured_once_for_a_version(guarded: tuple[Road, AdapterVersion, 
     assert record.n_sequences > 0
     assert file_of(road, record) == record.sha256
     written = objects(road)
-    assert guarding.guard(road.resources, version) == record
-    dataset = pipeline.extract(road.resources, week(1), widen=False)
-    assert pipeline.fisher(road.resources, dataset) == record
+    assert fisher_step.guard(road.resources, version) == record
+    dataset = extract_step.extract(road.resources, week(1), widen=False)
+    assert fisher_step.fisher(road.resources, dataset) == record
     assert objects(road).items() - written.items() == {
         item for item in objects(road).items() if item[0].startswith(f"runs/{dataset.run_key}/")
     }
@@ -63,7 +65,7 @@ def test_where_the_snapshot_is_gone_its_window_is_read_again(
 ) -> None:
     road, version, record = guarded
     road.resources.store.delete([road.resources.store.key(version.dataset.uri)])
-    again = pipeline.fisher_of(road.resources, "v1.0", window=None)
+    again = fisher_step.fisher_of(road.resources, "v1.0", window=None)
     assert "read again from the source" in again.note
     assert replace(again, note="") == record, "the same rows give the same Fisher information"
 
@@ -72,19 +74,19 @@ def test_another_window_on_demand_replaces_what_the_bucket_holds(
     guarded: tuple[Road, AdapterVersion, FisherRecord],
 ) -> None:
     road, version, record = guarded
-    other = pipeline.fisher_of(road.resources, "v1.0", window=week(1))
+    other = fisher_step.fisher_of(road.resources, "v1.0", window=week(1))
     assert other.note == f"measured on {week(1)}"
     assert other.sha256 != record.sha256
-    assert guarding.guard(road.resources, version) == other
+    assert fisher_step.guard(road.resources, version) == other
 
 
 def test_a_run_that_is_under_way_keeps_the_measurement_that_it_began_with(
     guarded: tuple[Road, AdapterVersion, FisherRecord],
 ) -> None:
     road, _, record = guarded
-    dataset = pipeline.extract(road.resources, week(1), widen=False)
-    pipeline.fisher_of(road.resources, "v1.0", window=week(1))
-    assert pipeline.train(road.resources, dataset, record).fisher == record
+    dataset = extract_step.extract(road.resources, week(1), widen=False)
+    fisher_step.fisher_of(road.resources, "v1.0", window=week(1))
+    assert train_step.train(road.resources, dataset, record).fisher == record
 
 
 def test_anchor_data_guard_the_base_model_and_every_version_after_it(quick: Road, tmp_path: Path) -> None:
@@ -93,17 +95,17 @@ def test_anchor_data_guard_the_base_model_and_every_version_after_it(quick: Road
     assert (first.fisher.guards, first.fisher.note) == ("base", "measured on the anchor data")
     assert first.fisher.uri is not None
     assert first.training.ewc_loss > 0
-    unguarded = pipeline.train(
+    unguarded = train_step.train(
         quick.resources,
-        plain := pipeline.extract(quick.resources, week(0), widen=False),
-        pipeline.fisher(quick.resources, plain),
+        plain := extract_step.extract(quick.resources, week(0), widen=False),
+        fisher_step.fisher(quick.resources, plain),
     )
     assert unguarded.training.ewc_loss == 0
     assert unguarded.sha256 != first.sha256
 
     second = road.learn(week(1))
     assert (second.fisher.guards, second.fisher.accumulated) == ("v1.0", ["base"])
-    last = guarding.guard(road.resources, second)
+    last = fisher_step.guard(road.resources, second)
     assert (last.guards, last.accumulated) == ("v1.1", ["base", "v1.0"])
     measured = [key for key in objects(road) if key.startswith("fisher/") and key.endswith(".safetensors")]
     assert len(measured) == 3, "the base's, measured once, and those of the two versions"
@@ -117,11 +119,11 @@ def test_earlier_fisher_information_counts_with_the_decay(
     second = road.learn(week(1))
 
     def diagonal(of: FisherRecord) -> Any:
-        return guarding.load(road.resources, of, tmp_path / "loaded.safetensors").tensors
+        return fisher_step.load(road.resources, of, tmp_path / "loaded.safetensors").tensors
 
     def with_decay(decay: float) -> Any:
         changed = road.with_settings(fisher={"decay": decay}).resources
-        return diagonal(guarding.guard(changed, second, anew=True))
+        return diagonal(fisher_step.guard(changed, second, anew=True))
 
     earlier, alone, half = diagonal(record), with_decay(0.0), with_decay(0.5)
     for name, tensor in half.items():
@@ -142,7 +144,7 @@ def test_what_a_worker_left_half_written_is_measured_anew(
         store.put_bytes(file, b"another")
     else:
         store.delete([file if harm == "no file" else manifest.fisher_key("v1.0", "fisher.json")])
-    assert guarding.guard(road.resources, version) == record
+    assert fisher_step.guard(road.resources, version) == record
     assert file_of(road, record) == record.sha256
 
 
@@ -153,14 +155,14 @@ def test_another_base_model_under_the_same_name_is_refused_before_anything_is_wr
     shutil.copytree(base, own)
     road = quick.with_settings(model={"base": str(own)})
     version = road.learn(week(0))
-    dataset = pipeline.extract(road.resources, week(1), widen=False)
+    dataset = extract_step.extract(road.resources, week(1), widen=False)
     assert dataset.parent == "v1.0"
     written = objects(road)
 
     tiny.make_base(own, seed=1)
     for step in (
-        lambda: guarding.guard(road.resources, version),
-        lambda: pipeline.train(road.resources, dataset, version.fisher),
+        lambda: fisher_step.guard(road.resources, version),
+        lambda: train_step.train(road.resources, dataset, version.fisher),
     ):
         with pytest.raises(ModelError, match=r"base model of v1\.0.*pin model\.revision") as raised:
             step()
@@ -179,9 +181,9 @@ def test_other_labels_are_measured_anew_along_the_whole_chain(
     second = road.learn(week(1))
     assert second.fisher == record
     others = road.with_settings(fisher=fisher)
-    anew = guarding.guard(others.resources, second)
+    anew = fisher_step.guard(others.resources, second)
     assert (anew.labels, anew.smoothing, anew.guards, anew.accumulated) == (labels, smoothing, "v1.1", ["v1.0"])
-    earlier = guarding.guard(others.resources, version)
+    earlier = fisher_step.guard(others.resources, version)
     assert (earlier.labels, earlier.smoothing) == (labels, smoothing)
     assert earlier.sha256 != record.sha256
     assert file_of(road, earlier) == earlier.sha256

@@ -6,11 +6,17 @@ from typing import Any
 
 import pytest
 
-from learning_engine import pipeline, release
-from learning_engine.contracts import Window
 from learning_engine.errors import IntegrityError, ParentMoved
+from learning_engine.records.contracts import Window
 from learning_engine.registry import manifest
-from learning_engine.resources import candidate_key
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import evaluate as evaluate_step
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import maintain as maintain_step
+from learning_engine.steps import publish as publish_step
+from learning_engine.steps import train as train_step
+from learning_engine.steps.resources import candidate_key
 from tests.road.conftest import RUN, Road, week
 
 
@@ -56,7 +62,7 @@ def test_the_nearest_readable_ancestor_is_continued_and_the_lost_week_learned_ag
         "had learned."
     )
     assert {"v1.0", "v1.1"} == set(version.report.scores) == set(version.report.matrix)
-    decision = release.may_deploy(live.resources, version, force=False)
+    decision = deploy_step.may_deploy(live.resources, version, force=False)
     assert (decision.deploy, decision.why) == (
         True,
         "it takes the place of the live version v1.1, whose archive cannot be read",
@@ -73,26 +79,26 @@ def test_a_candidate_that_falls_behind_the_live_version_is_rejected(live: Road) 
     (rule,) = [rule for rule in version.report.rules if rule.name == "retained"]
     assert not rule.passed
     assert version.report.retained["v1.1"] < 0.999
-    assert not release.may_deploy(live.resources, version, force=False).deploy
+    assert not deploy_step.may_deploy(live.resources, version, force=False).deploy
 
 
 def test_without_any_readable_ancestor_it_begins_at_the_base(live: Road) -> None:
     for name in ("v1.0", "v1.1"):
         alter(live, f"adapters/{name}/adapter.tar.gz")
-    dataset = pipeline.extract(live.resources, week(2), widen=False)
+    dataset = extract_step.extract(live.resources, week(2), widen=False)
     assert (dataset.parent, dataset.passed_over) == (None, ["v1.1", "v1.0"])
 
 
 def test_an_archive_that_comes_back_meanwhile_is_the_parent_after_all(live: Road) -> None:
     key = "adapters/v1.1/adapter.tar.gz"
     whole, r = alter(live, key), live.resources
-    dataset = pipeline.extract(r, week(2), widen=True)
-    candidate = pipeline.train(r, dataset, pipeline.fisher(r, dataset))
-    report = pipeline.evaluate(r, dataset, candidate)
+    dataset = extract_step.extract(r, week(2), widen=True)
+    candidate = train_step.train(r, dataset, fisher_step.fisher(r, dataset))
+    report = evaluate_step.evaluate(r, dataset, candidate)
     r.store.put_bytes(key, whole)
     with pytest.raises(ParentMoved, match=r"Expected v1\.1 as the parent"):
-        pipeline.publish(r, dataset, candidate, report, run=RUN)
-    assert pipeline.extract(r, week(2), widen=True).parent == "v1.1"
+        publish_step.publish(r, dataset, candidate, report, run=RUN)
+    assert extract_step.extract(r, week(2), widen=True).parent == "v1.1"
 
 
 def test_what_is_live_is_never_served_from_an_altered_archive(live: Road) -> None:
@@ -101,17 +107,17 @@ def test_what_is_live_is_never_served_from_an_altered_archive(live: Road) -> Non
     with pytest.raises(IntegrityError, match=r"adapters/v1\.1/adapter\.tar\.gz: expected sha256"):
         live.serve(version, run_id="again", by_hand=True)
     with pytest.raises(IntegrityError, match=r"adapters/v1\.1/adapter\.tar\.gz"):
-        release.audit(live.resources)
+        maintain_step.audit(live.resources)
 
 
 def test_an_altered_candidate_is_trained_again(live: Road, warned: Any) -> None:
     r = live.resources
-    dataset = pipeline.extract(r, week(2), widen=False)
-    fisher = pipeline.fisher(r, dataset)
-    first = pipeline.train(r, dataset, fisher)
+    dataset = extract_step.extract(r, week(2), widen=False)
+    fisher = fisher_step.fisher(r, dataset)
+    first = train_step.train(r, dataset, fisher)
     for name in ("adapter.tar.gz", "candidate.json"):
         alter(live, candidate_key(dataset.run_key, name))
-        again = pipeline.train(r, dataset, fisher)
+        again = train_step.train(r, dataset, fisher)
         assert again.sha256 == first.sha256
         assert r.store.digest(r.store.key(again.uri)) == again.sha256
     assert warned().count("train.candidate_altered") == 2
@@ -119,12 +125,12 @@ def test_an_altered_candidate_is_trained_again(live: Road, warned: Any) -> None:
 
 def test_altered_fisher_information_is_measured_again(live: Road, warned: Any) -> None:
     r = live.resources
-    dataset = pipeline.extract(r, week(2), widen=False)
-    first = pipeline.fisher(r, dataset)
+    dataset = extract_step.extract(r, week(2), widen=False)
+    first = fisher_step.fisher(r, dataset)
     alter(live, r.store.key(str(first.uri)))
-    assert pipeline.fisher(r, dataset) == first
+    assert fisher_step.fisher(r, dataset) == first
     alter(live, manifest.fisher_key("v1.1", manifest.FISHER_RECORD))
-    assert pipeline.fisher(r, dataset) == first
+    assert fisher_step.fisher(r, dataset) == first
     assert r.store.digest(r.store.key(str(first.uri))) == first.sha256
     assert (warned().count("fisher.altered"), warned().count("fisher.record_altered")) == (1, 1)
 
@@ -138,9 +144,9 @@ def test_an_altered_heldout_set_is_named_in_the_report(live: Road) -> None:
 
 def test_an_altered_snapshot_is_read_again_from_the_source(live: Road) -> None:
     r = live.resources
-    first = pipeline.fisher_of(r, "v1.0", window=None)
+    first = fisher_step.fisher_of(r, "v1.0", window=None)
     alter(live, r.store.key(r.registry.get("v1.0").dataset.uri))
-    again = pipeline.fisher_of(r, "v1.0", window=None)
+    again = fisher_step.fisher_of(r, "v1.0", window=None)
     assert (again.sha256, again.note) == (
         first.sha256,
         "the snapshot was gone or altered; its window was read again from the source",

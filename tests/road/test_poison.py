@@ -8,14 +8,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from learning_engine import pipeline, release
-from learning_engine.contracts import AdapterVersion, Dataset
 from learning_engine.evaluation import greedy, views
 from learning_engine.evaluation.prompts import render
 from learning_engine.feedback.clean import digest
 from learning_engine.feedback.table import QUARANTINE
+from learning_engine.records.contracts import AdapterVersion, Dataset
 from learning_engine.registry import upkeep
-from learning_engine.resources import adapter_of
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps.resources import adapter_of
 from tests import tiny
 from tests.road.conftest import Road, week
 
@@ -52,7 +53,7 @@ def lies(road: Road, version: AdapterVersion, folder: Path) -> float:
 
 
 def extracted(road: Road) -> Dataset:
-    return pipeline.extract(road.resources, week(0), widen=False)
+    return extract_step.extract(road.resources, week(0), widen=False)
 
 
 @pytest.mark.parametrize("honest", [40, 2])
@@ -62,7 +63,7 @@ def test_without_any_means_the_lie_is_learned_and_accepted(road: Road, tmp_path:
     open_road = road.with_settings(feedback=DEFENCELESS)
     version = open_road.learn(week(0))
     assert version.accepted, version.report.rules
-    assert release.may_deploy(open_road.resources, version, force=False).deploy
+    assert deploy_step.may_deploy(open_road.resources, version, force=False).deploy
     assert lies(road, version, tmp_path) > 0.9
 
 
@@ -92,8 +93,8 @@ def test_where_hardly_anyone_else_votes_too_few_users_stop_it(road: Road, tmp_pa
     version = asking.learn(week(0))
     assert lies(road, version, tmp_path) > 0.9
     assert [(rule.name, rule.figure) for rule in version.report.rules if not rule.passed] == [("users", 3.0)]
-    assert not release.may_deploy(asking.resources, version, force=False).deploy
-    assert pipeline.extract(asking.resources, week(1), widen=True).parent is None
+    assert not deploy_step.may_deploy(asking.resources, version, force=False).deploy
+    assert extract_step.extract(asking.resources, week(1), widen=True).parent is None
 
 
 def test_by_default_a_burst_waits_in_the_bucket_for_whoever_wants_to_see_it(road: Road, tmp_path: Path) -> None:

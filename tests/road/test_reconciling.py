@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from learning_engine import placing, reconciling, release
-from learning_engine.contracts import AdapterVersion
 from learning_engine.errors import ProofError, ServingError
-from learning_engine.resources import ServingPlace
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.serving import rollout
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import placement
+from learning_engine.steps import reconcile as reconcile_step
+from learning_engine.steps.resources import ServingPlace
 from tests.road.conftest import Road
 from tests.serving.conftest import ModelServer, model_servers
 
@@ -28,7 +30,7 @@ class Fleet:
     versions: list[AdapterVersion]
 
     def names(self) -> list[str]:
-        return [placing.server_name(self.road.resources, version) for version in self.versions]
+        return [placement.server_name(self.road.resources, version) for version in self.versions]
 
     def forgets(self, number: int) -> None:
         """As after a restart: no adapter is loaded any more."""
@@ -64,12 +66,12 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 
 def test_before_the_first_deployment_there_is_nothing_to_do(road: Road) -> None:
-    assert reconciling.reconcile(road.resources) == {"live": None, "replicas": {}}
+    assert reconcile_step.reconcile(road.resources) == {"live": None, "replicas": {}}
 
 
 def test_replicas_that_are_well_are_proven_and_left_alone(fleet: Fleet) -> None:
     before = [server.replica.models() for server in fleet.servers]
-    found = reconciling.reconcile(fleet.road.resources)
+    found = reconcile_step.reconcile(fleet.road.resources)
     assert found == {"live": "v1.1", "replicas": {server.url: "proven" for server in fleet.servers}}
     assert [server.replica.models() for server in fleet.servers] == before
 
@@ -77,21 +79,21 @@ def test_replicas_that_are_well_are_proven_and_left_alone(fleet: Fleet) -> None:
 def test_a_replica_that_restarted_gets_both_adapters_back(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     fleet.forgets(1)
     pointer = fleet.road.resources.ledger.current()
-    found = reconciling.reconcile(fleet.road.resources)
+    found = reconcile_step.reconcile(fleet.road.resources)
     assert list(found["replicas"].values()) == ["proven", "restored"]
     assert sorted(fleet.servers[1].replica.models()[1:]) == sorted(fleet.names())
-    live, previous = placing.probes(fleet.road.resources, fleet.versions[1]), fleet.versions[0]
+    live, previous = placement.probes(fleet.road.resources, fleet.versions[1]), fleet.versions[0]
     assert rollout.prove(fleet.servers[1].replica, fleet.names()[1], live) == len(live) > 0
-    assert rollout.prove(fleet.servers[1].replica, fleet.names()[0], placing.probes(fleet.road.resources, previous))
+    assert rollout.prove(fleet.servers[1].replica, fleet.names()[0], placement.probes(fleet.road.resources, previous))
     assert [one["adapter"] for one in warnings(caplog) if one["event"] == "serving.restored"] == fleet.names()[::-1]
     assert fleet.road.resources.ledger.current() == pointer
-    assert set(reconciling.reconcile(fleet.road.resources)["replicas"].values()) == {"proven"}
+    assert set(reconcile_step.reconcile(fleet.road.resources)["replicas"].values()) == {"proven"}
 
 
 def test_a_disk_that_was_lost_with_the_server_is_written_again(fleet: Fleet) -> None:
     fleet.forgets(0)
     shutil.rmtree(fleet.road.resources.serving.adapter_dir)
-    assert reconciling.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
+    assert reconcile_step.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
 
 
 def test_where_the_archive_is_lost_what_was_placed_from_it_serves_on(
@@ -100,7 +102,7 @@ def test_where_the_archive_is_lost_what_was_placed_from_it_serves_on(
     store = fleet.road.resources.store
     fleet.forgets(0)
     store.put_bytes(store.key(fleet.versions[1].uri), b"altered at rest")
-    assert reconciling.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
+    assert reconcile_step.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
     (lost,) = [one for one in warnings(caplog) if one["event"] == "reconcile.archive_lost"]
     assert (lost["version"], store.uri("adapters/v1.1/adapter.tar.gz") in lost["message"]) == ("v1.1", True)
 
@@ -110,9 +112,9 @@ def test_a_replica_with_other_weights_under_the_live_name_is_named(fleet: Fleet)
     replica, live, other = fleet.servers[0].replica, fleet.names()[1], fleet.names()[0]
     fleet.forgets(1)
     replica.unload(live)
-    replica.load(live, placing.server_path(fleet.road.resources, other))
+    replica.load(live, placement.server_path(fleet.road.resources, other))
     with pytest.raises(ProofError, match=f"{fleet.servers[0].url}: expected the tokens of {live}"):
-        reconciling.reconcile(fleet.road.resources)
+        reconcile_step.reconcile(fleet.road.resources)
     assert live in fleet.servers[1].replica.models()
 
 
@@ -122,7 +124,7 @@ def test_a_replica_that_is_down_is_named_and_the_other_one_repaired(fleet: Fleet
     place = ServingPlace((down, fleet.servers[1].url), disk, str(disk))
     resources = replace(fleet.road.resources, open_serving=lambda: place)
     with pytest.raises(ServingError, match=r"127\.0\.0\.1:9: expected an answer to GET /v1/models") as caught:
-        reconciling.reconcile(resources)
+        reconcile_step.reconcile(resources)
     assert caught.value.retryable
     assert fleet.names()[1] in fleet.servers[1].replica.models()
 
@@ -134,7 +136,7 @@ def test_a_rollback_target_that_is_lost_does_not_fail_the_live_version(
     fleet.forgets(0)
     store.put_bytes(store.key(fleet.versions[0].uri), b"altered at rest")
     shutil.rmtree(fleet.road.resources.serving.adapter_dir / fleet.names()[0])
-    assert reconciling.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
+    assert reconcile_step.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
     (lost,) = [one for one in warnings(caplog) if one["event"] == "reconcile.no_way_back"]
     assert lost["version"] == "v1.0"
 
@@ -142,14 +144,14 @@ def test_a_rollback_target_that_is_lost_does_not_fail_the_live_version(
 def test_after_a_rollback_it_is_the_older_one_that_must_serve(fleet: Fleet) -> None:
     resources = fleet.road.resources
     fleet.road.serve(
-        release.choose(resources, action="rollback", version=None), run_id="back", action="rollback", by_hand=True
+        deploy_step.choose(resources, action="rollback", version=None), run_id="back", action="rollback", by_hand=True
     )
     fleet.forgets(0)
-    assert reconciling.reconcile(resources)["live"] == "v1.0"
+    assert reconcile_step.reconcile(resources)["live"] == "v1.0"
     assert fleet.names()[0] in fleet.servers[0].replica.models()
 
 
 def test_the_names_are_those_of_the_ledger_whatever_the_configuration_says_by_now(fleet: Fleet) -> None:
     fleet.forgets(0)
-    reconciling.reconcile(fleet.road.with_settings(serving={"adapter_prefix": "other-"}).resources)
+    reconcile_step.reconcile(fleet.road.with_settings(serving={"adapter_prefix": "other-"}).resources)
     assert sorted(fleet.servers[0].replica.models()[1:]) == sorted(fleet.names())

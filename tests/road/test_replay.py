@@ -12,9 +12,11 @@ from urllib.parse import unquote
 import pyarrow.parquet as pq
 import pytest
 
-from learning_engine import pipeline
-from learning_engine.contracts import AdapterVersion, Candidate
+from learning_engine.records.contracts import AdapterVersion, Candidate
 from learning_engine.registry import card, upkeep
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import train as train_step
 from tests.road.conftest import Road, feedback_rows, week
 from tests.road.test_retries import killed_at
 
@@ -39,8 +41,8 @@ def own_examples(road: Road, version: AdapterVersion, path: Path) -> int:
 
 
 def train(road: Road, number: int) -> Candidate:
-    dataset = pipeline.extract(road.resources, week(number), widen=True)
-    return pipeline.train(road.resources, dataset, pipeline.fisher(road.resources, dataset))
+    dataset = extract_step.extract(road.resources, week(number), widen=True)
+    return train_step.train(road.resources, dataset, fisher_step.fisher(road.resources, dataset))
 
 
 @pytest.mark.parametrize("objective", ["kto", "weighted_sft"])

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from learning_engine import reporting
-from learning_engine.contracts import Dataset, TrainingProgress
+from learning_engine.records.contracts import Dataset, TrainingProgress
 from learning_engine.registry import upkeep
-from learning_engine.resources import candidate_key
+from learning_engine.steps import progress
+from learning_engine.steps.resources import candidate_key
 from tests.road import test_retries
 from tests.road.conftest import Road
 from tests.road.test_retries import killed_at, prepare, refused, train
@@ -52,7 +52,7 @@ def writes(road: Road, *, slowed: float = 0.0) -> Iterator[list[int]]:
 
 
 def test_the_bucket_says_how_far_a_training_is(small: Road, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     dataset = prepare(small)
     with writes(small) as steps:
         candidate = train(small, dataset)
@@ -68,7 +68,7 @@ def test_the_bucket_says_how_far_a_training_is(small: Road, monkeypatch: pytest.
 
 
 def test_updates_come_every_few_seconds_and_at_the_last_step(small: Road, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "INTERVAL_SECONDS", 600.0)
+    monkeypatch.setattr(progress, "INTERVAL_SECONDS", 600.0)
     dataset = prepare(small)
     with writes(small) as steps:
         train(small, dataset)
@@ -78,7 +78,7 @@ def test_updates_come_every_few_seconds_and_at_the_last_step(small: Road, monkey
 def test_after_a_retry_the_curve_goes_on_from_the_checkpoint(
     small: Road, events: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporting, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     dataset = prepare(small)
     with killed_at(8):
         train(small, dataset)
@@ -93,7 +93,7 @@ def test_after_a_retry_the_curve_goes_on_from_the_checkpoint(
 
 
 def test_a_training_that_goes_back_to_a_checkpoint_draws_its_curve_anew_from_there(road: Road) -> None:
-    with reporting.Reporter(road.resources.store, "run", [(1, 2.0, 0.0), (2, 1.5, 0.0)]) as reporter:
+    with progress.Reporter(road.resources.store, "run", [(1, 2.0, 0.0), (2, 1.5, 0.0)]) as reporter:
         for step in (3, 4, 5, 3, 4):
             reporter.tell(fields(step))
     found = road.resources.store.get_record(candidate_key("run", "progress.json"), TrainingProgress)
@@ -101,7 +101,7 @@ def test_a_training_that_goes_back_to_a_checkpoint_draws_its_curve_anew_from_the
 
 
 def test_a_long_curve_is_thinned(road: Road) -> None:
-    with reporting.Reporter(road.resources.store, "run", []) as reporter:
+    with progress.Reporter(road.resources.store, "run", []) as reporter:
         for step in range(1, 1001):
             reporter.tell(fields(step))
     found = road.resources.store.get_record(candidate_key("run", "progress.json"), TrainingProgress)
@@ -109,9 +109,9 @@ def test_a_long_curve_is_thinned(road: Road) -> None:
 
 
 def test_a_slow_store_costs_updates_and_no_time(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     with writes(road, slowed=SLOW_SECONDS) as steps:
-        with reporting.Reporter(road.resources.store, "run", []) as reporter:
+        with progress.Reporter(road.resources.store, "run", []) as reporter:
             began = time.perf_counter()
             for step in range(1, 201):
                 reporter.tell(fields(step))
@@ -123,11 +123,11 @@ def test_a_slow_store_costs_updates_and_no_time(road: Road, monkeypatch: pytest.
 
 
 def test_a_store_that_never_answers_is_left_behind(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.2)
     answer = threading.Event()
     monkeypatch.setattr(road.resources.store, "put_json", lambda *_: answer.wait())
     began = time.perf_counter()
-    with reporting.Reporter(road.resources.store, "run", []) as reporter:
+    with progress.Reporter(road.resources.store, "run", []) as reporter:
         reporter.tell(fields(1))
         reporter.tell(fields(2))
     assert time.perf_counter() - began < 2

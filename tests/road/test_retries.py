@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from learning_engine import archive, pipeline, staging
-from learning_engine.contracts import Candidate, Dataset
+from learning_engine import archive
 from learning_engine.errors import StoreError
-from learning_engine.resources import candidate_key
+from learning_engine.records.contracts import Candidate, Dataset
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import train as train_step
+from learning_engine.steps.resources import candidate_key
 from tests.road.conftest import Road, week
 
 
@@ -56,11 +59,11 @@ def events(caplog: pytest.LogCaptureFixture) -> Any:
 
 
 def prepare(road: Road) -> Dataset:
-    return pipeline.extract(road.resources, week(0), widen=False)
+    return extract_step.extract(road.resources, week(0), widen=False)
 
 
 def train(road: Road, dataset: Dataset) -> Candidate:
-    return pipeline.train(road.resources, dataset, pipeline.fisher(road.resources, dataset))
+    return train_step.train(road.resources, dataset, fisher_step.fisher(road.resources, dataset))
 
 
 def keys(road: Road, prefix: str = "") -> dict[str, Any]:
@@ -110,7 +113,7 @@ def test_a_trained_candidate_outlives_a_store_that_fails(small: Road, events: An
         assert raised.value.retryable
         assert not small.resources.store.exists(candidate_key(dataset.run_key, "candidate.json"))
         assert json.loads((directory / "candidate.json").read_text())["sha256"] == archive.sha256_file(
-            directory / staging.ARCHIVE
+            directory / train_step.ARCHIVE
         )
         assert events("train.continued") == tries - 1
     steps = events("train.progress")
@@ -129,12 +132,12 @@ def test_a_spooled_archive_that_was_altered_is_trained_again(small: Road, events
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError):
         train(small, dataset)
     recorded = json.loads((spool(small, dataset) / "candidate.json").read_text())
-    (spool(small, dataset) / staging.ARCHIVE).write_bytes(b"another")
+    (spool(small, dataset) / train_step.ARCHIVE).write_bytes(b"another")
     steps = events("train.progress")
     candidate = train(small, dataset)
     assert events("train.progress") > steps
     assert candidate.sha256 == recorded["sha256"]
-    assert small.resources.store.digest(candidate_key(dataset.run_key, staging.ARCHIVE)) == candidate.sha256
+    assert small.resources.store.digest(candidate_key(dataset.run_key, train_step.ARCHIVE)) == candidate.sha256
 
 
 def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_weights(

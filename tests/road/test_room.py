@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
-from learning_engine import pipeline, release, room
 from learning_engine.errors import NoRoom
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import disk
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import train as train_step
 from tests.road.conftest import RUN, Road, week
 from tests.serving.conftest import ModelServer
 
@@ -14,7 +18,7 @@ from tests.serving.conftest import ModelServer
 def nearly_full(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """The disk of every directory has `free` bytes left."""
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage._replace(free=free))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=free))
 
 
 def test_training_is_refused_before_it_begins(
@@ -22,10 +26,10 @@ def test_training_is_refused_before_it_begins(
 ) -> None:
     caplog.set_level("INFO", logger="learning_engine")
     road.teach(0)
-    dataset = pipeline.extract(road.resources, week(0), widen=False)
+    dataset = extract_step.extract(road.resources, week(0), widen=False)
     nearly_full(monkeypatch, 100 * 1024)
     with pytest.raises(NoRoom, match=r"Expected [\d.]+ MiB free in .* for checkpoints, .*, found 0\.1 MiB") as caught:
-        pipeline.train(road.resources, dataset, pipeline.fisher(road.resources, dataset))
+        train_step.train(road.resources, dataset, fisher_step.fisher(road.resources, dataset))
     assert caught.value.retryable, "another worker may have room"
     assert "train.progress" not in caplog.text
     assert road.resources.registry.versions() == []
@@ -38,12 +42,12 @@ def test_a_server_whose_disk_is_full_never_sees_the_adapter(
     version, before = road.learn(week(0)), server.replica.models()
     nearly_full(monkeypatch, version.size)
     with pytest.raises(NoRoom, match=r"on the model server's disk, found"):
-        release.deploy(road.resources, version, run=RUN, decided_by="the gate")
+        deploy_step.deploy(road.resources, version, run=RUN, decided_by="the gate")
     assert server.replica.models() == before
     assert list(road.resources.serving.adapter_dir.iterdir()) == []
 
 
 def test_the_disk_of_a_directory_that_is_to_be_made_counts(tmp_path: Any) -> None:
-    room.require(tmp_path / "not" / "yet", 1, what="a test")
+    disk.require(tmp_path / "not" / "yet", 1, what="a test")
     with pytest.raises(NoRoom, match=r"Expected [\d,.]+ MiB free in .*/not/yet for a test, found"):
-        room.require(tmp_path / "not" / "yet", shutil.disk_usage(tmp_path).free + 2**40, what="a test")
+        disk.require(tmp_path / "not" / "yet", shutil.disk_usage(tmp_path).free + 2**40, what="a test")

@@ -10,11 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaModel
 
-from learning_engine import pipeline, placing
-from learning_engine.contracts import AdapterVersion
 from learning_engine.errors import ModelError, OutOfMemory, TrainingError
 from learning_engine.learning import base as bases
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.serving import rollout
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import placement
+from learning_engine.steps import train as train_step
 from tests.road.conftest import Road, week
 
 WEIGHTS = "model.safetensors"
@@ -58,8 +61,8 @@ def live(road: Road) -> AdapterVersion:
     current = road.resources.ledger.current()
     assert current is not None
     assert current.version == version.version
-    (replica,) = placing.replicas(road.resources)
-    probes = placing.probes(road.resources, version)
+    (replica,) = placement.replicas(road.resources)
+    probes = placement.probes(road.resources, version)
     assert rollout.prove(replica, current.adapter_name, probes) == len(probes) > 0
     return version
 
@@ -67,25 +70,25 @@ def live(road: Road) -> AdapterVersion:
 @pytest.mark.parametrize("harm", [lose_all, lose_configuration, lose_tokenizer, cut_weights, cut_header])
 def test_a_base_model_that_cannot_be_read_is_named_and_nothing_changes(own: Road, harm: Callable[[Path], None]) -> None:
     place = Path(own.resources.settings.model.base)
-    dataset = pipeline.extract(own.resources, week(1), widen=False)
-    fisher = pipeline.fisher(own.resources, dataset)
+    dataset = extract_step.extract(own.resources, week(1), widen=False)
+    fisher = fisher_step.fisher(own.resources, dataset)
     before = live(own)
     harm(place)
     with pytest.raises(ModelError) as caught:
-        pipeline.train(own.resources, dataset, fisher)
+        train_step.train(own.resources, dataset, fisher)
     assert str(place) in str(caught.value)
     assert not caught.value.retryable
     assert live(own) == before
 
 
 def test_a_base_model_that_no_longer_is_the_one_of_the_chain_is_not_continued(own: Road) -> None:
-    dataset = pipeline.extract(own.resources, week(1), widen=False)
-    fisher = pipeline.fisher(own.resources, dataset)
+    dataset = extract_step.extract(own.resources, week(1), widen=False)
+    fisher = fisher_step.fisher(own.resources, dataset)
     weights = Path(own.resources.settings.model.base) / WEIGHTS
     changed = {name: tensor + 0.01 for name, tensor in load_file(weights).items()}
     save_file(changed, weights, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"base model of v1\.0"):
-        pipeline.train(own.resources, dataset, fisher)
+        train_step.train(own.resources, dataset, fisher)
     live(own)
 
 
@@ -95,26 +98,26 @@ def test_a_base_model_that_does_not_fit_says_so_and_may_be_tried_again(
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 14.00 GiB.")
 
-    dataset = pipeline.extract(own.resources, week(1), widen=False)
-    fisher = pipeline.fisher(own.resources, dataset)
+    dataset = extract_step.extract(own.resources, week(1), widen=False)
+    fisher = fisher_step.fisher(own.resources, dataset)
     monkeypatch.setattr(bases.AutoModelForCausalLM, "from_pretrained", full)
     with pytest.raises(OutOfMemory, match=r"base model.*model\.quantization") as caught:
-        pipeline.train(own.resources, dataset, fisher)
+        train_step.train(own.resources, dataset, fisher)
     assert caught.value.retryable
     live(own)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_training_and_publishes_nothing(own: Road) -> None:
     weights = Path(own.resources.settings.model.base) / WEIGHTS
-    dataset = pipeline.extract(own.resources, week(1), widen=False)
-    fisher = pipeline.fisher(own.resources, dataset)
+    dataset = extract_step.extract(own.resources, week(1), widen=False)
+    fisher = fisher_step.fisher(own.resources, dataset)
     before = live(own)
     tensors = load_file(weights)
     tensors["model.norm.weight"][:] = torch.nan
     save_file(tensors, weights, metadata={"format": "pt"})
     # As a first version, which no parent's revision protects from a base model that computes nonsense.
     with pytest.raises(TrainingError, match="Expected a finite loss"):
-        pipeline.train(own.resources, replace(dataset, parent=None), replace(fisher, uri=None))
+        train_step.train(own.resources, replace(dataset, parent=None), replace(fisher, uri=None))
     assert live(own) == before
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from learning_engine import watching
-from learning_engine.contracts import Deployment
-from learning_engine.watching import Verdict, Votes
+from learning_engine.records.contracts import Deployment
+from learning_engine.steps import monitor as monitor_step
+from learning_engine.steps.monitor import Verdict, Votes
 from tests.road.conftest import RUN, Road
 
 NOW = datetime.now(UTC)
@@ -55,7 +55,7 @@ def vote(road: Road, since: datetime, up: int, down: int, *, model: str | None =
 
 
 def look(road: Road) -> Verdict:
-    return watching.look(road.resources, now=NOW)
+    return monitor_step.look(road.resources, now=NOW)
 
 
 def test_nobody_watches_unless_asked_to(watched: Road) -> None:
@@ -94,7 +94,7 @@ def test_rows_that_name_their_version_count_for_it_whenever_they_were_written(
     watched: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients that still ask the old version after the swap do not speak for the new one."""
-    monkeypatch.setattr(watching.placing, "server_name", lambda _, name: name)
+    monkeypatch.setattr(monitor_step.placing, "server_name", lambda _, name: name)
     monkeypatch.setattr(type(watched.resources.registry), "versions", lambda _: [OLD, NEW])
     vote(watched, BEFORE, 180, 20, model=OLD)
     vote(watched, DEPLOYED, 20, 180, model=OLD)
@@ -142,5 +142,5 @@ def test_only_the_time_before_the_deployment_is_held_against_it(watched: Road) -
 
 def test_the_bound_is_newcombes(monkeypatch: pytest.MonkeyPatch) -> None:
     """His example (a), 56 of 70 against 48 of 80: two-sided at 95 % by method 10 it begins at 0.0524."""
-    monkeypatch.setattr(watching, "Z", 1.959964)
-    assert watching.least_rise(Votes(up=32, down=48), Votes(up=14, down=56)) == pytest.approx(0.0524, abs=5e-5)
+    monkeypatch.setattr(monitor_step, "Z", 1.959964)
+    assert monitor_step.least_rise(Votes(up=32, down=48), Votes(up=14, down=56)) == pytest.approx(0.0524, abs=5e-5)

@@ -14,8 +14,8 @@ import pytest
 
 from demo import model_server
 from demo.ports import free_port
-from learning_engine.probe import Probe
-from learning_engine.sections import Serving
+from learning_engine.config.sections import Serving
+from learning_engine.records.probe import Probe
 from learning_engine.serving.client import Replica
 from tests import tiny
 from tests.serving import contract, truth

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from learning_engine.sections import Serving
+from learning_engine.config.sections import Serving
 from learning_engine.serving.client import Replica
 
 Answer = tuple[int, str]

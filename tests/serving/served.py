@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from learning_engine import archive, probe, release, sections
-from learning_engine.contracts import AdapterVersion, Deployment, LoraShape, RunInfo
-from learning_engine.probe import Probe
+from learning_engine import archive
+from learning_engine.config import sections
+from learning_engine.records import probe
+from learning_engine.records.contracts import AdapterVersion, Deployment, LoraShape, RunInfo
+from learning_engine.records.probe import Probe
+from learning_engine.records.report import Probes
 from learning_engine.registry import manifest
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
-from learning_engine.report import Probes
-from learning_engine.resources import Resources
 from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps.resources import Resources
 from tests import tiny
 from tests.faults.proxy import Exchange, Fault, Proxy, passes
 from tests.registry import work
@@ -86,8 +89,8 @@ class Served:
     def deploy(self, number: int, **how: Any) -> Deployment:
         """The tasks deploy and verify, of one run for each version."""
         run = RunInfo("learning_engine_weekly", f"run {number}", "manual")
-        made = release.deploy(self.resources, self.versions[number], run=run, decided_by="the gate", **how)
-        return release.verify(self.resources, made)
+        made = deploy_step.deploy(self.resources, self.versions[number], run=run, decided_by="the gate", **how)
+        return deploy_step.verify(self.resources, made)
 
     @contextmanager
     def under(self, fault: Fault, *, at: int) -> Iterator[None]:

@@ -14,13 +14,15 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from learning_engine import archive, probe, release
-from learning_engine.contracts import AdapterVersion, Deployment, LoraShape
-from learning_engine.probe import Probe
+from learning_engine import archive
+from learning_engine.records import probe
+from learning_engine.records.contracts import AdapterVersion, Deployment, LoraShape
+from learning_engine.records.probe import Probe
+from learning_engine.records.report import Probes
 from learning_engine.registry import manifest
 from learning_engine.registry.store import Store
-from learning_engine.report import Probes
-from learning_engine.resources import workspace
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps.resources import workspace
 from tests import tiny
 from tests.registry import work
 from tests.road.conftest import Road
@@ -167,7 +169,7 @@ def under_load(road: Road, world: World, *, swaps: int) -> dict[str, Any]:
             served = road.serve(version, run_id=version.version)
             durations.append(round(time.monotonic() - began, 2))
             traffic.wait_for(str(served.adapter_name))
-        target = release.choose(road.resources, action="rollback", version=None)
+        target = deploy_step.choose(road.resources, action="rollback", version=None)
         back = road.serve(target, run_id="back", action="rollback", by_hand=True)
     figures = {
         **traffic.figures(),

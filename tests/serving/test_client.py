@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from learning_engine.config.sections import Serving
 from learning_engine.errors import ServingError
-from learning_engine.probe import Probe
-from learning_engine.sections import Serving
+from learning_engine.records.probe import Probe
 from learning_engine.serving.client import Replica
 from tests.serving.conftest import ModelServer
 from tests.serving.contract import CHAT, LOAD, MODELS, UNLOAD

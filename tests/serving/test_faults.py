@@ -15,12 +15,13 @@ import pytest
 import requests
 
 from demo import object_store
-from learning_engine import config, sections
+from learning_engine import config
+from learning_engine.config import sections
 from learning_engine.errors import ConfigError, IntegrityError, LearningEngineError, ProofError
 from learning_engine.registry.store import Store, client_config
-from learning_engine.resources import Resources, ServingPlace
 from learning_engine.serving import rollout
 from learning_engine.serving.client import NoAnswer
+from learning_engine.steps.resources import Resources, ServingPlace
 from tests.faults.proxy import Exchange, Fault, front, loses_answer, passes, silent
 from tests.serving.conftest import ModelServer, model_servers
 from tests.serving.contract import CHAT, LOAD, MODELS, UNLOAD

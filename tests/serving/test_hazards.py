@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from learning_engine.contracts import LoraShape
 from learning_engine.errors import PreflightError, ServingError
-from learning_engine.probe import Probe
-from learning_engine.serving import preflight, rollout
+from learning_engine.records.contracts import LoraShape
+from learning_engine.records.probe import Probe
+from learning_engine.serving import adapter_check, rollout
 from learning_engine.serving.client import Replica
 from tests.serving import contract, truth
 from tests.serving.conftest import ModelServer, model_servers
@@ -129,7 +129,7 @@ def test_a_phantom_beside_an_adapter_kills(mortal: ModelServer, adapters: Path) 
 
 def check(adapter: Path, base: Path) -> None:
     shape = LoraShape(16, 32, ("k_proj", "o_proj", "q_proj", "v_proj"))
-    preflight.check(
+    adapter_check.check(
         adapter,
         base_model=str(base),
         base_revision="",

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from learning_engine.contracts import LoraShape
 from learning_engine.errors import PreflightError
-from learning_engine.serving import preflight
+from learning_engine.records.contracts import LoraShape
+from learning_engine.serving import adapter_check
 from learning_engine.serving.tensors import all_finite, read_header
 from tests import tiny
 
@@ -39,7 +39,7 @@ def check(adapter: Path, base: Path, **changes: Any) -> None:
         "max_lora_rank": 16,
         "base_config": base / "config.json",
     }
-    preflight.check(adapter, **{**arguments, **changes})
+    adapter_check.check(adapter, **{**arguments, **changes})
 
 
 def test_what_peft_saves_passes(adapter: Path, base: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from learning_engine import archive
 from learning_engine.errors import ConfigError, IntegrityError, PreflightError, ProofError, ServingError
-from learning_engine.probe import Probe
+from learning_engine.records.probe import Probe
 from learning_engine.serving import rollout
 from learning_engine.serving.client import NoAnswer, Replica
 from tests.serving.conftest import SETTINGS, ModelServer

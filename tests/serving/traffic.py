@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import requests
 
-from learning_engine.probe import Probe
+from learning_engine.records.probe import Probe
 from tests.serving import contract
 
 TIMEOUT = 30.0

@@ -6,7 +6,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from learning_engine.probe import Probe
+from learning_engine.records.probe import Probe
 
 PROMPTS = [[{"role": "user", "content": f"What colour is the {thing}?"}] for thing in ("house", "river", "boat")]
 

@@ -7,12 +7,12 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from learning_engine import config
-from learning_engine.contracts import ReplicaProof, TrainingProgress
+from learning_engine.records.contracts import ReplicaProof, TrainingProgress
 from learning_engine.registry import manifest
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
-from learning_engine.resources import Resources
+from learning_engine.steps.resources import Resources
 from learning_engine.web import metrics
 from tests.registry.work import chain, deployment, stage, week
 

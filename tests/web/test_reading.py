@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from learning_engine.contracts import AdapterVersion
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry import manifest
 from learning_engine.registry.registry import Registry
 from tests.web.conftest import TOKEN, Site

@@ -12,7 +12,7 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 
-from learning_engine.web import airflow, training
+from learning_engine.web import airflow_api, training
 from tests.web.conftest import Site
 
 ROOT = "/learning-engine"
@@ -161,7 +161,7 @@ def test_too_few_rows_are_the_verdict(stand_in: Airflow, viewer: TestClient):
 def test_a_route_of_airflow_that_hangs_is_given_up(
     stand_in: Airflow, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(airflow, "SECONDS", 0.2)
+    monkeypatch.setattr(airflow_api, "SECONDS", 0.2)
     stand_in.seconds = 30
     answer = viewer.get(f"{ROOT}/training/status")
     assert answer.status_code == 504

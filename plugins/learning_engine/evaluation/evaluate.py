@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import datasets
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.evaluation import drift, matrix, measure
 from learning_engine.evaluation import gate as gates
 from learning_engine.evaluation import probes as probing
 from learning_engine.evaluation.figures import Figures, finite
 from learning_engine.evaluation.prompts import Messages, render
 from learning_engine.evaluation.views import Views
-from learning_engine.probe import Probe
-from learning_engine.report import Report, Rule
+from learning_engine.records.probe import Probe
+from learning_engine.records.report import Report, Rule
 
 # Prompts tried for probes, the first ones given: where none of them tells, more will hardly.
 MAX_CANDIDATES = 256

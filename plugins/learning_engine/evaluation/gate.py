@@ -3,9 +3,9 @@
 It fails closed: a figure that is missing or not finite fails its rule. Losses and KL are in nats per token.
 """
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.evaluation.figures import Figures, finite
-from learning_engine.report import Rule
+from learning_engine.records.report import Rule
 
 
 def judge(figures: Figures, gate: sections.Gate) -> list[Rule]:

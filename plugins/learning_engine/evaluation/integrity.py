@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from learning_engine.contracts import LoraShape
 from learning_engine.learning import adapter as adapters
+from learning_engine.records.contracts import LoraShape
 
 
 def broken_weights(directory: Path, shape: LoraShape) -> int:

@@ -15,8 +15,8 @@ improved earlier ones. What no held-out set is left of is left out. (Lopez-Paz a
 import math
 from collections.abc import Iterable, Mapping
 
-from learning_engine.contracts import AdapterVersion
-from learning_engine.report import Summary
+from learning_engine.records.contracts import AdapterVersion
+from learning_engine.records.report import Summary
 
 Rows = Mapping[str, Mapping[str, float]]
 

@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.evaluation import drift, greedy, metrics, retention
 from learning_engine.evaluation.figures import Kept, Learned, Lengths
 from learning_engine.evaluation.metrics import RowLosses

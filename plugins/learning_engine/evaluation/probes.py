@@ -19,7 +19,7 @@ from learning_engine.evaluation import greedy
 from learning_engine.evaluation.batching import by_length, pad
 from learning_engine.evaluation.prompts import Messages, render
 from learning_engine.evaluation.views import View, Views
-from learning_engine.probe import Probe
+from learning_engine.records.probe import Probe
 
 # A probe is sent to every replica at every deployment: longer prompts prove no more.
 MAX_PROMPT_TOKENS = 1024

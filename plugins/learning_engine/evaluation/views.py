@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import adapter as adapters
 from learning_engine.learning import model as models
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from learning_engine.config.sections import Feedback
 from learning_engine.feedback import raw
 from learning_engine.feedback.raw import Raw
 from learning_engine.feedback.shapes import Message, Path, Unreadable, answer_of, compile_path, prompt_of
-from learning_engine.sections import Feedback
 
 
 class Row(NamedTuple):

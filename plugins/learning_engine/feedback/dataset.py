@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import DatasetError
 
 SCHEMA = pa.schema(

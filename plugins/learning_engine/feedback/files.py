@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from learning_engine.contracts import Window
+from learning_engine.config.sections import Columns, Feedback
 from learning_engine.errors import FeedbackError
 from learning_engine.feedback import raw
 from learning_engine.feedback.canonical import canonical, escape_surrogates, message_digest, parse
 from learning_engine.feedback.raw import Raw
-from learning_engine.sections import Columns, Feedback
+from learning_engine.records.contracts import Window
 
 LINES = (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")

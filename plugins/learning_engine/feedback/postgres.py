@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 from adbc_driver_postgresql import StatementOptions, dbapi
 
-from learning_engine.contracts import Window
+from learning_engine.config.sections import Feedback
 from learning_engine.errors import FeedbackError, FeedbackUnavailable
 from learning_engine.feedback import raw
-from learning_engine.sections import Feedback
+from learning_engine.records.contracts import Window
 
 BATCH_BYTES = 4 * 1024**2
 LONGEST_CONNECT_SECONDS = 30

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from learning_engine.sections import Feedback
+from learning_engine.config.sections import Feedback
 
 # `message` orders and deduplicates; `superseded` marks every vote of one user on one message but the last.
 SCHEMA = pa.schema(

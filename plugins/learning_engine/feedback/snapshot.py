@@ -16,13 +16,13 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 
+from learning_engine.config.sections import Feedback
 from learning_engine.feedback import clean, steering
 from learning_engine.feedback.clean import Dropped, digest
 from learning_engine.feedback.raw import Raw
 from learning_engine.feedback.steering import KEPT, QUARANTINED, UNKNOWN, VERDICTS, Verdicts, Votes
 from learning_engine.feedback.table import QUARANTINE, ROWS, SCHEMA, contents, record_batch, with_column, writing
 from learning_engine.feedback.tokens import TokenCounter
-from learning_engine.sections import Feedback
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from learning_engine.contracts import Window
+from learning_engine.config.sections import Feedback
 from learning_engine.feedback import files, postgres
 from learning_engine.feedback.files import FileSource
 from learning_engine.feedback.postgres import PostgresSource
-from learning_engine.sections import Feedback
+from learning_engine.records.contracts import Window
 
 __all__ = ["FileSource", "PostgresSource", "Source", "read"]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from learning_engine.config.sections import Feedback
 from learning_engine.feedback.clean import Row
-from learning_engine.sections import Feedback
 
 VERDICTS = ("kept", "burst", "contradictory", "over_user_cap")
 KEPT, BURST, CONTRADICTORY, OVER_USER_CAP = range(len(VERDICTS))

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from learning_engine.contracts import LoraShape
 from learning_engine.errors import ModelError
+from learning_engine.records.contracts import LoraShape
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PLAIN = {"use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None}

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import TrainingError
 
 

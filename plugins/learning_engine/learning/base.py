@@ -12,7 +12,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import ModelError, OutOfMemory
 from learning_engine.learning import memory, packing
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from learning_engine.learning.capture import Watch
 from learning_engine.learning.model import lora_weights
-from learning_engine.learning.watch import Watch
 
 Tensors = dict[str, torch.Tensor]
 

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 import torch.distributed
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import DatasetError
 from learning_engine.learning import diagonal, kronecker, memory, sketch
 from learning_engine.learning.batches import IGNORED, Row, Rows, collate, longest_first
+from learning_engine.learning.capture import Watch
 from learning_engine.learning.diagonal import DiagonalSums
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.information import UNITS, FisherInformation, check_alike
 from learning_engine.learning.kronecker import KroneckerSums
 from learning_engine.learning.model import Loaded
-from learning_engine.learning.watch import Watch
 
 SUMS: dict[str, type[DiagonalSums] | type[KroneckerSums]] = {"diagonal": DiagonalSums, "kfac": KroneckerSums}
 

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from learning_engine.contracts import LoraShape
 from learning_engine.errors import FisherMismatch
+from learning_engine.records.contracts import LoraShape
 
 UNITS = "per_supervised_token"
 

@@ -13,11 +13,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import nn
 
-from learning_engine import sections
-from learning_engine.contracts import LoraShape
+from learning_engine.config import sections
 from learning_engine.errors import ModelError
 from learning_engine.learning import adapter as adapters
 from learning_engine.learning.base import base_revision, load_base, load_tokenizer, pick_device
+from learning_engine.records.contracts import LoraShape
 
 __all__ = ["Loaded", "base_revision", "load", "load_tokenizer", "lora_weights", "save_adapter"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning.batches import Rows
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.kto import Kto

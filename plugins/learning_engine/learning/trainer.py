@@ -21,8 +21,8 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from learning_engine import sections, telemetry
-from learning_engine.contracts import TrainingMetrics
+from learning_engine import telemetry
+from learning_engine.config import sections
 from learning_engine.errors import TrainingError
 from learning_engine.learning import checkpoint, memory
 from learning_engine.learning.arguments import arguments_of, precision_of
@@ -32,6 +32,7 @@ from learning_engine.learning.hooks import Hooks
 from learning_engine.learning.model import Loaded, check_trainable, lora_weights, save_adapter
 from learning_engine.learning.objectives import Objective, choose
 from learning_engine.learning.progress import Progress, curve_of, peak_memory_bytes, thin
+from learning_engine.records.contracts import TrainingMetrics
 
 
 def train(

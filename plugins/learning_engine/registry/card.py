@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import yaml
 
-from learning_engine.contracts import AdapterVersion, Dataset, LoraShape
+from learning_engine.records.contracts import AdapterVersion, Dataset, LoraShape
+from learning_engine.records.report import Rule
 from learning_engine.registry.markdown import cell, code, number, share, table
-from learning_engine.report import Rule
 
 TAGS = ["lora", "continual-learning", "elastic-weight-consolidation", "learning-engine"]
 # Versions of the matrix R in the card; the metadata holds them all.

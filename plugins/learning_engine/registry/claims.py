@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 from learning_engine import telemetry
 from learning_engine.errors import IntegrityError
-from learning_engine.records import RecordError
+from learning_engine.records.base import RecordError
 from learning_engine.registry import manifest
 from learning_engine.registry.draft import Claim
 from learning_engine.registry.manifest import Family, VersionNumber

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from learning_engine.contracts import Dataset, FisherRecord, LoraShape, RunInfo, TrainingMetrics, Window
-from learning_engine.records import Record
-from learning_engine.report import Report
+from learning_engine.records.base import Record
+from learning_engine.records.contracts import Dataset, FisherRecord, LoraShape, RunInfo, TrainingMetrics, Window
+from learning_engine.records.report import Report
 
 
 @dataclass(frozen=True)

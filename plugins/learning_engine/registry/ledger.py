@@ -8,9 +8,9 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-from learning_engine.contracts import Deployment
 from learning_engine.errors import IntegrityError, RegistryError
-from learning_engine.records import RecordError
+from learning_engine.records.base import RecordError
+from learning_engine.records.contracts import Deployment
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound, Store, encode
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from learning_engine.contracts import LoraShape
 from learning_engine.errors import RegistryError
+from learning_engine.records.contracts import LoraShape
 
 ADAPTERS, FISHER, HELDOUT, REPLAY, RUNS = "adapters/", "fisher/", "heldout/", "replay/", "runs/"
 LEDGER, CURRENT = "deployments/ledger/", "deployments/current.json"

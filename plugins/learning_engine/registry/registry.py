@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from learning_engine import telemetry
-from learning_engine.contracts import AdapterVersion, LoraShape, Window
 from learning_engine.errors import IntegrityError, ParentMoved, RegistryError
+from learning_engine.records.contracts import AdapterVersion, LoraShape, Window
+from learning_engine.records.report import Probes
 from learning_engine.registry import card, claims, manifest
 from learning_engine.registry.draft import Claim, Draft, Revocation, Vouch
 from learning_engine.registry.manifest import Family, VersionNumber
 from learning_engine.registry.store import NotFound, Store, encode
-from learning_engine.report import Probes
 
 __all__ = ["Claim", "Draft", "Registry", "Revocation", "Vouch"]
 

@@ -15,10 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from learning_engine import sections, telemetry
+from learning_engine import telemetry
 from learning_engine.archive import CHUNK, sha256_file
+from learning_engine.config import sections
 from learning_engine.errors import ConfigError, IntegrityError
-from learning_engine.records import Record, RecordError
+from learning_engine.records.base import Record, RecordError
 from learning_engine.registry.failures import NotFound, StoreRefused, status_of, translated
 
 if TYPE_CHECKING:

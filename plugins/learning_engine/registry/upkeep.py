@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from learning_engine.contracts import AdapterVersion, FisherRecord
+from learning_engine.config.sections import Retention
 from learning_engine.errors import IntegrityError
-from learning_engine.records import RecordError
+from learning_engine.records.base import RecordError
+from learning_engine.records.contracts import AdapterVersion, FisherRecord
 from learning_engine.registry import manifest
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import NotFound, Store, Stored
-from learning_engine.sections import Retention
 
 THREADS = 4
 # Where the objects of versions lie; TEXTS hold users' words.

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import ServingError
 
 MESSAGE_LENGTH = 300

@@ -16,9 +16,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from learning_engine import archive as archives
-from learning_engine.contracts import ReplicaProof
 from learning_engine.errors import ConfigError, IntegrityError, ProofError, ServingError
-from learning_engine.probe import Probe
+from learning_engine.records.contracts import ReplicaProof
+from learning_engine.records.probe import Probe
 from learning_engine.serving.client import NoAnswer, Replica
 from learning_engine.telemetry import event
 

@@ -6,10 +6,10 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
-from learning_engine import release
 from learning_engine.errors import RegistryError
+from learning_engine.steps import deploy as deploy_step
 from learning_engine.web.adapters import unknown
-from learning_engine.web.airflow import AirflowApi, OpenAirflow
+from learning_engine.web.airflow_api import AirflowApi, OpenAirflow
 from learning_engine.web.answers import May, Me, RunAccepted
 from learning_engine.web.auth import Actor, may_run, reader
 from learning_engine.web.backend import Backend, OpenBackend
@@ -79,7 +79,7 @@ def _leaves(backend: Backend, wanted: str | None) -> str | None:
     live = resources.ledger.newest()
     leaves = wanted or (live.version if live else None)
     try:
-        release.choose(resources, action="rollback", version=leaves)
+        deploy_step.choose(resources, action="rollback", version=leaves)
     except RegistryError as error:
         raise Refused(409, str(error)) from error
     return leaves

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 
 from learning_engine.archive import CHUNK
-from learning_engine.contracts import AdapterVersion, Deployment
 from learning_engine.errors import IntegrityError
-from learning_engine.records import RecordError
+from learning_engine.records.base import RecordError
+from learning_engine.records.contracts import AdapterVersion, Deployment
 from learning_engine.registry import claims, manifest
 from learning_engine.registry.draft import Vouch
 from learning_engine.registry.manifest import VersionNumber
 from learning_engine.registry.store import NotFound
-from learning_engine.resources import Resources
+from learning_engine.steps.resources import Resources
 from learning_engine.web.answers import AdapterDetail, AdapterPage, AdapterSummary
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import OpenResources

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from learning_engine.contracts import AdapterVersion, Deployment, TrainingProgress, Window
+from learning_engine.records.contracts import AdapterVersion, Deployment, TrainingProgress, Window
 from learning_engine.registry.draft import Revocation, Vouch
 
 

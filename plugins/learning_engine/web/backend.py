@@ -10,8 +10,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from learning_engine import config
-from learning_engine.connections import connect
-from learning_engine.resources import Resources
+from learning_engine.airflow.connections import connect
+from learning_engine.steps.resources import Resources
 
 SECONDS = 60
 

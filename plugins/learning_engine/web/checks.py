@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
-from learning_engine import placing
-from learning_engine.contracts import AdapterVersion, Window
-from learning_engine.resources import Resources
+from learning_engine.records.contracts import AdapterVersion, Window
 from learning_engine.serving.client import Replica
+from learning_engine.steps import placement
+from learning_engine.steps.resources import Resources
 
 Kind = Literal["database", "store", "replica", "gpu_workers", "scheduler", "next_parent"]
 # Long enough for any server that is well.
@@ -119,7 +119,7 @@ def replica(resources: Resources, server: Replica) -> Finding:
 def _replicas(resources: Resources) -> Iterator[Part]:
     quick = {"connect_timeout_seconds": SECONDS, "request_timeout_seconds": SECONDS}
     try:
-        servers = placing.replicas(resources)
+        servers = placement.replicas(resources)
     except Exception as error:  # noqa: BLE001 - a connection that Airflow does not know is an error of its own
         yield "model server", "replica", partial(Finding, "down", str(error))
         return

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from learning_engine.errors import IntegrityError, RegistryError
-from learning_engine.records import RecordError
-from learning_engine.resources import Resources
+from learning_engine.records.base import RecordError
+from learning_engine.steps.resources import Resources
 from learning_engine.web.answers import DeploymentAt, DeploymentPage, Live
 from learning_engine.web.auth import reader, reader_or_token
 from learning_engine.web.backend import OpenResources

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from learning_engine import __version__
-from learning_engine.contracts import Deployment
+from learning_engine.records.contracts import Deployment
 from learning_engine.web.inventory import OTHER, Inventory
 
 S = TypeVar("S")

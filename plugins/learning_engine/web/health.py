@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from learning_engine.errors import LearningEngineError
 from learning_engine.web import checks
-from learning_engine.web.airflow import AirflowApi, OpenAirflow
+from learning_engine.web.airflow_api import AirflowApi, OpenAirflow
 from learning_engine.web.answers import Check, Health
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import Backend, OpenBackend

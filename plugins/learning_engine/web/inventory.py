@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from learning_engine.contracts import AdapterVersion, Deployment, TrainingProgress
 from learning_engine.errors import LearningEngineError
+from learning_engine.records.contracts import AdapterVersion, Deployment, TrainingProgress
 from learning_engine.registry import claims, manifest
 from learning_engine.registry.store import Stored
-from learning_engine.resources import Resources
+from learning_engine.steps.resources import Resources
 
 THREADS = 8
 AREAS = ("adapters", "fisher", "heldout", "replay", "runs", "deployments")

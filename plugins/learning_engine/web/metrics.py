@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from learning_engine.resources import Resources
+from learning_engine.steps.resources import Resources
 from learning_engine.web import figures, trained
 from learning_engine.web.figures import Figure, Scrape
 from learning_engine.web.inventory import Inventory, look

@@ -6,21 +6,22 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from starlette.concurrency import run_in_threadpool
 
-from learning_engine import pipeline, windows
+from learning_engine.airflow import windows
 from learning_engine.config import Settings
-from learning_engine.contracts import AdapterVersion, Window
-from learning_engine.pipeline import Survey
+from learning_engine.records.contracts import AdapterVersion, Window
 from learning_engine.registry import manifest
-from learning_engine.resources import Resources, workspace
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps.extract import Survey
+from learning_engine.steps.resources import Resources, workspace
 from learning_engine.web.adapters import Listed, published
-from learning_engine.web.airflow import OpenAirflow
+from learning_engine.web.airflow_api import OpenAirflow
 from learning_engine.web.answers import CountGate, MemoryFit, Preflight, TrainingRun
 from learning_engine.web.auth import SeesRuns, reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.bodies import Moment
+from learning_engine.web.concurrency import Turns
 from learning_engine.web.problems import Refused, responses
 from learning_engine.web.training import training_status
-from learning_engine.web.turns import Turns
 
 # Each reads a whole window of feedback.
 TURNS = Turns(2)
@@ -97,7 +98,7 @@ def _window(backend: Backend, start: datetime | None, end: datetime | None) -> t
 def _survey(backend: Backend, window: Window, *, widen: bool) -> tuple[Survey, list[Listed]]:
     resources: Resources = backend.resources()
     with workspace() as work:
-        found = pipeline.survey(resources, window, work / "snapshot.parquet", widen=widen)
+        found = extract_step.survey(resources, window, work / "snapshot.parquet", widen=widen)
     listed, _ = published(resources)
     return found, listed
 

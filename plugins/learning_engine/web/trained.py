@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from learning_engine.contracts import AdapterVersion, TrainingProgress
+from learning_engine.records.contracts import AdapterVersion, TrainingProgress
 from learning_engine.web.figures import RULES, Figure, Number, known
 
 # Of feedback.clean, feedback.steering and feedback.dataset.

@@ -9,18 +9,18 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, Field
 from starlette.concurrency import run_in_threadpool
 
-from learning_engine.contracts import Dataset, TrainingProgress
 from learning_engine.errors import IntegrityError
-from learning_engine.records import RecordError
+from learning_engine.records.base import RecordError
+from learning_engine.records.contracts import Dataset, TrainingProgress
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
-from learning_engine.resources import candidate_key
-from learning_engine.web.airflow import AirflowApi, OpenAirflow
+from learning_engine.steps.resources import candidate_key
+from learning_engine.web.airflow_api import AirflowApi, OpenAirflow
 from learning_engine.web.answers import TaskState, TrainingRun, TrainingStatus
 from learning_engine.web.auth import SeesRuns, reader
 from learning_engine.web.backend import Backend, OpenBackend
+from learning_engine.web.concurrency import Turns
 from learning_engine.web.problems import responses
-from learning_engine.web.turns import Turns
 
 ENDED = ("success", "failed")
 # In the order in which a run goes through them.

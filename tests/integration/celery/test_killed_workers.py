@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from learning_engine import pipeline
-from learning_engine.contracts import AdapterVersion, Dataset, FisherRecord, Window
-from learning_engine.resources import candidate_key
+from learning_engine.records.contracts import AdapterVersion, Dataset, FisherRecord, Window
+from learning_engine.steps import train as train_step
+from learning_engine.steps.resources import candidate_key
 from tests.integration.celery.conftest import CHECKPOINT_STEPS, FirstWeek, Plant
 from tests.integration.celery.crew import Worker
 from tests.integration.conftest import LAST_END, rows_of, until
@@ -120,7 +120,7 @@ def test_curve_and_adapter_are_those_of_an_undisturbed_training(
     fisher = FisherRecord.from_json(live.xcom(battered.run, "fisher"))
     staged = [item.key for item in live.resources.store.list(candidate_key(dataset.run_key, ""))]
     live.resources.store.delete([key for key in staged if not key.endswith("dataset.parquet")])
-    whole = pipeline.train(road.resources, dataset, fisher)
+    whole = train_step.train(road.resources, dataset, fisher)
     assert whole.training.resumed_at_step == 0
     assert len(whole.training.curve) == STEPS / int(live.resources.settings.training.log_steps)
     assert version.training.curve == whole.training.curve

@@ -20,7 +20,7 @@ from demo.ports import free_port
 from demo.processes import Running, Stack
 from include.setup import counterparts
 from include.setup.packages import SetupError
-from learning_engine.sections import Serving
+from learning_engine.config.sections import Serving
 from learning_engine.serving.client import Replica
 from tests.road.conftest import road, s3  # noqa: F401 (fixtures)
 from tests.serving import contract, swaps

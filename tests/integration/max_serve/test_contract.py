@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from learning_engine.config.sections import Serving
 from learning_engine.errors import ServingError
-from learning_engine.sections import Serving
 from learning_engine.serving.client import Replica
 from tests.serving import contract
 

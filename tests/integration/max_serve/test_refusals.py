@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from learning_engine import release
 from learning_engine.errors import PreflightError
+from learning_engine.steps import deploy as deploy_step
 from tests.integration.max_serve.conftest import WholeServer
 from tests.road.conftest import RUN, Road
 from tests.serving import contract, swaps
@@ -33,7 +33,7 @@ def test_a_bad_adapter_is_refused_before_the_server_sees_it(
     listed = server.replica.models()
     version = swaps.publish(road, 0, world.base, adapters / adapter, world.answers["one"][:3])
     with pytest.raises(PreflightError):
-        release.deploy(road.resources, version, run=RUN, decided_by="the gate")
+        deploy_step.deploy(road.resources, version, run=RUN, decided_by="the gate")
     assert server.replica.models() == listed
     assert stream(server.url, contract.BASE, world.answers[""][0]).strip() == world.answers[""][0].text.strip()
     assert list(road.resources.serving.adapter_dir.iterdir()) == []

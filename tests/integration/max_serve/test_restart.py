@@ -2,8 +2,8 @@
 
 import pytest
 
-from learning_engine import release
 from learning_engine.errors import ServingError
+from learning_engine.steps import deploy as deploy_step
 from tests.integration.max_serve.conftest import WholeServer
 from tests.road.conftest import RUN, Road
 from tests.serving import contract, swaps
@@ -20,14 +20,14 @@ def test_a_server_that_was_killed_between_deploy_and_verify_gets_its_adapters_ba
         for number, name in enumerate(("one", "two"))
     )
     served = road.serve(first)
-    deployment = release.deploy(road.resources, second, run=RUN, decided_by="the gate")
+    deployment = deploy_step.deploy(road.resources, second, run=RUN, decided_by="the gate")
     server.kill()
     with pytest.raises(ServingError, match="found none"):
-        release.verify(road.resources, deployment)
+        deploy_step.verify(road.resources, deployment)
     server.start()
     assert server.replica.models() == [contract.BASE]
     assert road.resources.ledger.current() == served
-    again = release.verify(road.resources, deployment)
+    again = deploy_step.verify(road.resources, deployment)
     assert (again.version, again.previous, again.proven) == (second.version, first.version, True)
     assert again.adapter_name in server.replica.models()
     for probe in world.answers["two"]:

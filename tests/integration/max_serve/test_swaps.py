@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from learning_engine import release
 from learning_engine.errors import ProofError
+from learning_engine.steps import deploy as deploy_step
 from tests.integration.max_serve.conftest import WholeServer
 from tests.road.conftest import Road, week
 from tests.serving import contract, swaps
@@ -29,7 +29,7 @@ def test_what_was_trained_is_deployed_proven_and_rolled_back(road: Road, server:
     assert road.serve(second, run_id="1") == served
     names = [swaps.server_name(road, version) for version in (first, second)]
     assert server.replica.models() == [contract.BASE, *names]
-    target = release.choose(road.resources, action="rollback", version=None)
+    target = deploy_step.choose(road.resources, action="rollback", version=None)
     back = road.serve(target, run_id="back", action="rollback", by_hand=True)
     assert (back.version, back.adapter_name, back.proven) == (first.version, names[0], True)
     assert server.replica.models() == [contract.BASE, *names]

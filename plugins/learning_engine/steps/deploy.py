@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from learning_engine import placing, telemetry
-from learning_engine.contracts import AdapterVersion, Deployment, RunInfo
+from learning_engine import telemetry
 from learning_engine.errors import IntegrityError, RegistryError
+from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.registry import upkeep
-from learning_engine.resources import Resources
 from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
+from learning_engine.steps import placement
+from learning_engine.steps.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ def deploy(
     again = live is not None and live.version == version.version
     if not (by_hand or again) and not (decision := may_deploy(resources, version, force=force)).deploy:
         raise RegistryError(f"{version.version} may not go live by itself any more: {decision.why}")
-    name = placing.server_name(resources, version)
+    name = placement.server_name(resources, version)
     with telemetry.step("deploy", version=version.version, adapter=name) as result:
-        path = placing.place(resources, version, name)
-        probes = placing.probes(resources, version)
-        proofs = rollout.swap(placing.replicas(resources), name, path, probes)
+        path = placement.place(resources, version, name)
+        probes = placement.probes(resources, version)
+        proofs = rollout.swap(placement.replicas(resources), name, path, probes)
         before = _before(live, version.version)
         result.update(replicas=len(proofs), probes=len(probes))
         return Deployment(
@@ -111,10 +112,10 @@ def verify(resources: Resources, deployment: Deployment) -> Deployment:
     then ledger, pointer, revocation, drain and unload."""
     version = resources.registry.get(str(deployment.version))
     with telemetry.step("verify", version=version.version) as result:
-        probes = placing.probes(resources, version)
-        replicas = placing.replicas(resources)
+        probes = placement.probes(resources, version)
+        replicas = placement.replicas(resources)
         _still_next(resources, deployment)
-        path = placing.place(resources, version, deployment.adapter_name)
+        path = placement.place(resources, version, deployment.adapter_name)
         rollout.swap(replicas, deployment.adapter_name, path, probes)
         recorded = resources.ledger.record(dataclasses.replace(deployment, at=datetime.now(UTC)))
         if recorded.action == "rollback" and recorded.previous:
@@ -182,7 +183,7 @@ def _before(live: Deployment | None, version: str) -> tuple[str | None, str | No
 
 def _retire(resources: Resources, recorded: Deployment, replicas: list[Replica]) -> list[str]:
     """Unload and remove what is older than the previous version, once nobody can be using it any more."""
-    ours = {placing.server_name(resources, version) for version in resources.registry.versions()}
+    ours = {placement.server_name(resources, version) for version in resources.registry.versions()}
     keep = {name for name in (recorded.adapter_name, recorded.previous_adapter_name) if name}
     unloaded = rollout.retire(replicas, keep, ours.__contains__, drain_seconds=_drain_seconds(resources, keep))
     rollout.forget(resources.serving.adapter_dir, keep, ours.__contains__)

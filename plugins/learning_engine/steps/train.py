@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from learning_engine import archive, guarding, reporting, room, telemetry
-from learning_engine.contracts import Candidate, Dataset, FisherRecord, TrainingMetrics
+from learning_engine import archive, telemetry
 from learning_engine.errors import IntegrityError, StoreError
+from learning_engine.records.contracts import Candidate, Dataset, FisherRecord, TrainingMetrics
 from learning_engine.registry import card, manifest
 from learning_engine.registry.store import NotFound
-from learning_engine.resources import Resources, adapter_of, candidate_key, workspace
+from learning_engine.steps import disk, progress
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps.resources import Resources, adapter_of, candidate_key, workspace
 
 if TYPE_CHECKING:
     from learning_engine.learning.model import Loaded
@@ -39,7 +41,7 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
             trainable=True,
             seed=settings.training.seed,
         )
-        guarding.same_base(resources, parent, loaded.revision)
+        fisher_step.same_base(resources, parent, loaded.revision)
         _require_room(resources, loaded, fisher, snapshot)
         metrics = _fit(resources, loaded, dataset, fisher, snapshot, earlier)
         files = work / "candidate"
@@ -74,7 +76,7 @@ def _require_room(resources: Resources, loaded: "Loaded", fisher: FisherRecord, 
     # A checkpoint holds the weights and AdamW's two moments of each: the last one, the next and its archive at once.
     checkpoints, candidate = 3 * 3 * weights, 2 * weights
     needed = checkpoints + candidate + guarded + 2 * snapshot.stat().st_size
-    room.require(snapshot.parent, needed, what="checkpoints, Fisher information and the candidate of this training")
+    disk.require(snapshot.parent, needed, what="checkpoints, Fisher information and the candidate of this training")
 
 
 def spooled(resources: Resources, run_key: str) -> Candidate | None:
@@ -149,10 +151,10 @@ def _fit(
     encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False)
     # What another try replayed may have been swept since: its checkpoints are of another training.
     checkpoints = f"checkpoints-{archive.sha256_file(rows)[:16]}/" if replays else "checkpoints/"
-    guarded = guarding.load(resources, fisher, work / "fisher.safetensors") if fisher.uri else None
+    guarded = fisher_step.load(resources, fisher, work / "fisher.safetensors") if fisher.uri else None
     resume = _checkpoint(resources, candidate_key(dataset.run_key, checkpoints), work)
     curve = checkpoint.curve(resume) if resume else []
-    with reporting.Reporter(resources.store, dataset.run_key, curve) as reporter:
+    with progress.Reporter(resources.store, dataset.run_key, curve) as reporter:
         metrics = trainer.train(
             loaded,
             encoded.examples,

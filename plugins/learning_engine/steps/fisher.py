@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from learning_engine import archive, telemetry
 from learning_engine.config import digest
-from learning_engine.contracts import AdapterVersion, FisherRecord, Window
 from learning_engine.errors import IntegrityError, ModelError
+from learning_engine.records.contracts import AdapterVersion, FisherRecord, Window
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
-from learning_engine.resources import Resources, adapter_of, read_window, snapshot_of, workspace
+from learning_engine.steps.resources import Resources, adapter_of, read_window, snapshot_of, workspace
 
 if TYPE_CHECKING:
     from learning_engine.learning.information import FisherInformation

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from learning_engine import placing, telemetry
-from learning_engine.contracts import Deployment, Window
-from learning_engine.resources import Resources, workspace
+from learning_engine import telemetry
+from learning_engine.records.contracts import Deployment, Window
+from learning_engine.steps import placement
+from learning_engine.steps.resources import Resources, workspace
 
 if TYPE_CHECKING:
     import pyarrow
@@ -105,7 +106,7 @@ def _votes(resources: Resources, start: datetime, end: datetime, adapter: str | 
     from learning_engine.feedback import snapshot, source
 
     feedback = resources.settings.feedback
-    ours = {placing.server_name(resources, version) for version in resources.registry.versions()} - {adapter}
+    ours = {placement.server_name(resources, version) for version in resources.registry.versions()} - {adapter}
     if start >= end:
         return Votes(0, 0)
     with workspace() as work:

@@ -1,6 +1,6 @@
 """`make init`: pools, connections and bucket in an Airflow that is already there. Safe to run again.
 
-    python -m learning_engine.init
+    python -m learning_engine.airflow.init
 
 Needs Airflow's own database settings (AIRFLOW_HOME, or AIRFLOW__DATABASE__SQL_ALCHEMY_CONN). A connection that Airflow
 does not know yet is made from FEEDBACK_CONNECTION, STORE_CONNECTION or SERVING_CONNECTION: a URI, or Airflow's JSON.
@@ -16,7 +16,8 @@ from airflow.sdk import BaseHook
 from airflow.utils.session import create_session
 from rich.console import Console
 
-from learning_engine import config, connections
+from learning_engine import config
+from learning_engine.airflow import connections
 from learning_engine.errors import LearningEngineError
 
 EXAMPLES = {

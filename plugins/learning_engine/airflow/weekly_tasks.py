@@ -9,10 +9,16 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context
 
-from learning_engine import pipeline, release, windows
-from learning_engine.contracts import AdapterVersion, Candidate, Dataset, Deployment, FisherRecord
-from learning_engine.glue import permanent_errors_fail, person, resources_of, run_info, settings_of
-from learning_engine.report import Report
+from learning_engine.airflow import windows
+from learning_engine.airflow.context import permanent_errors_fail, person, resources_of, run_info, settings_of
+from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset, Deployment, FisherRecord
+from learning_engine.records.report import Report
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import evaluate as evaluate_step
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import publish as publish_step
+from learning_engine.steps import train as train_step
 from learning_engine.telemetry import event
 
 Json = dict[str, Any]
@@ -24,7 +30,7 @@ def extract() -> Json:
     context = get_current_context()
     resources = resources_of(context)
     mine = windows.of_run(context["dag_run"], context["params"], resources.settings.dag)
-    return pipeline.extract(resources, mine.window, widen=not mine.explicit).to_json()
+    return extract_step.extract(resources, mine.window, widen=not mine.explicit).to_json()
 
 
 @permanent_errors_fail
@@ -54,21 +60,21 @@ def enough(dataset: Json) -> bool:
 def fisher(dataset: Json) -> Json:
     """Fisher information that guards the parent."""
     resources = resources_of(get_current_context())
-    return pipeline.fisher(resources, Dataset.from_json(dataset)).to_json()
+    return fisher_step.fisher(resources, Dataset.from_json(dataset)).to_json()
 
 
 @permanent_errors_fail
 def train(dataset: Json, fisher: Json) -> Json:
     """The candidate adapter, staged in the bucket."""
     resources = resources_of(get_current_context())
-    return pipeline.train(resources, Dataset.from_json(dataset), FisherRecord.from_json(fisher)).to_json()
+    return train_step.train(resources, Dataset.from_json(dataset), FisherRecord.from_json(fisher)).to_json()
 
 
 @permanent_errors_fail
 def evaluate(dataset: Json, candidate: Json) -> Json:
     """The report on the candidate, with the gate's verdict and the probes."""
     resources = resources_of(get_current_context())
-    return pipeline.evaluate(resources, Dataset.from_json(dataset), Candidate.from_json(candidate)).to_json()
+    return evaluate_step.evaluate(resources, Dataset.from_json(dataset), Candidate.from_json(candidate)).to_json()
 
 
 @permanent_errors_fail
@@ -76,7 +82,7 @@ def publish(dataset: Json, candidate: Json, report: Json) -> Json:
     """The immutable version; its metadata becomes the extra of the adapter asset's event."""
     context = get_current_context()
     resources = resources_of(context)
-    version = pipeline.publish(
+    version = publish_step.publish(
         resources,
         Dataset.from_json(dataset),
         Candidate.from_json(candidate),
@@ -94,7 +100,7 @@ def accepted(version: Json) -> bool:
     context = get_current_context()
     resources = resources_of(context)
     record = AdapterVersion.from_json(version)
-    decision = release.may_deploy(resources, record, force=context["params"].get("force") == "quality")
+    decision = deploy_step.may_deploy(resources, record, force=context["params"].get("force") == "quality")
     event("accepted", version=record.version, deploy=decision.deploy, why=decision.why)
     context["ti"].xcom_push(key="verdict", value={"deploy": decision.deploy, "why": decision.why})
     return decision.deploy
@@ -128,7 +134,7 @@ def deploy(version: Json) -> Json:
     """Preflight, copy, load and probe on every replica; the pointer stays where it is."""
     context = get_current_context()
     resources = resources_of(context)
-    return release.deploy(
+    return deploy_step.deploy(
         resources,
         AdapterVersion.from_json(version),
         run=run_info(context),
@@ -141,7 +147,7 @@ def deploy(version: Json) -> Json:
 def verify(deployment: Json) -> Json:
     """Hold every replica to its proof once more, then ledger, pointer, drain and unload."""
     resources = resources_of(get_current_context())
-    return release.verify(resources, Deployment.from_json(deployment)).to_json()
+    return deploy_step.verify(resources, Deployment.from_json(deployment)).to_json()
 
 
 def _decided_by(context: Any) -> str:

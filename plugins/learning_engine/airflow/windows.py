@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from learning_engine.contracts import Window
+from learning_engine.config.sections import Dag
 from learning_engine.errors import ConfigError
-from learning_engine.sections import Dag
+from learning_engine.records.contracts import Window
 
 
 class DagRun(Protocol):

@@ -10,14 +10,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from learning_engine import archive, guarding, judging, staging, telemetry
+from learning_engine import archive, telemetry
 from learning_engine.config import digest
-from learning_engine.contracts import AdapterVersion, Candidate, Dataset, FisherRecord, RunInfo, Window
 from learning_engine.errors import IntegrityError
+from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset, FisherRecord, RunInfo, Window
+from learning_engine.records.report import Report
 from learning_engine.registry.registry import Draft
 from learning_engine.registry.store import NotFound
-from learning_engine.report import Report
-from learning_engine.resources import Resources, candidate_key, read_window, workspace
+from learning_engine.steps import evaluate as evaluate_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import train as train_step
+from learning_engine.steps.resources import Resources, candidate_key, read_window, workspace
 
 if TYPE_CHECKING:
     from learning_engine.feedback.snapshot import Counts
@@ -116,7 +119,7 @@ def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
     """Fisher information that guards the run's parent; computed once per version."""
     with telemetry.step("fisher", guards=dataset.parent or "base") as result:
         parent = resources.registry.get(dataset.parent) if dataset.parent else None
-        record = guarding.guard(resources, parent)
+        record = fisher_step.guard(resources, parent)
         result.update(uri=record.uri, sequences=record.n_sequences, note=record.note)
         return record
 
@@ -124,7 +127,7 @@ def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
 def fisher_of(resources: Resources, version: str, *, window: Window | None) -> FisherRecord:
     """Fisher information of a published version, computed anew; on its own window, or on another one."""
     with telemetry.step("fisher", guards=version):
-        return guarding.guard(resources, resources.registry.get(version), window=window, anew=True)
+        return fisher_step.guard(resources, resources.registry.get(version), window=window, anew=True)
 
 
 def train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candidate:
@@ -132,7 +135,9 @@ def train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candi
     if candidate := _staged(resources, dataset.run_key):
         return candidate
     with telemetry.step("train", run_key=dataset.run_key, parent=dataset.parent) as result:
-        candidate = staging.spooled(resources, dataset.run_key) or staging.train_candidate(resources, dataset, fisher)
+        candidate = train_step.spooled(resources, dataset.run_key) or train_step.train_candidate(
+            resources, dataset, fisher
+        )
         metrics = candidate.training
         result.update(task_loss=metrics.task_loss, ewc_loss=metrics.ewc_loss, steps=metrics.steps)
         return candidate
@@ -158,7 +163,7 @@ def _staged(resources: Resources, run_key: str) -> Candidate | None:
 def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Report:
     """The report on the candidate; its probes and the held-out rows are staged beside it."""
     with telemetry.step("evaluate", run_key=candidate.run_key) as result, workspace() as work:
-        report = judging.judge(resources, dataset, candidate, work)
+        report = evaluate_step.judge(resources, dataset, candidate, work)
         result.update(accepted=report.accepted, loss=report.loss, loss_parent=report.loss_parent)
         return report
 

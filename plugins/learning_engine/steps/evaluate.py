@@ -5,16 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learning_engine import archive, probe, telemetry
-from learning_engine.contracts import AdapterVersion, Candidate, Dataset
+from learning_engine import archive, telemetry
 from learning_engine.errors import IntegrityError
+from learning_engine.records import probe
+from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset
+from learning_engine.records.report import Probes, Report
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
-from learning_engine.report import Probes, Report
-from learning_engine.resources import Resources, adapter_of, candidate_key
+from learning_engine.steps.resources import Resources, adapter_of, candidate_key
 
 if TYPE_CHECKING:
-    from learning_engine.probe import Probe
+    from learning_engine.records.probe import Probe
 
 Messages = list[dict[str, str]]
 

@@ -15,8 +15,8 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from learning_engine import windows
-from learning_engine.glue import permanent_errors_fail, settings_of
+from learning_engine.airflow import windows
+from learning_engine.airflow.context import permanent_errors_fail, settings_of
 from learning_engine.telemetry import event
 
 ACTIVE = ["queued", "running"]

@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.errors import ConfigError
 
 FILE_VARIABLE = "LEARNING_ENGINE_CONFIG"

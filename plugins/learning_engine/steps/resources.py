@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from learning_engine import archive, telemetry
 from learning_engine.config import Settings
-from learning_engine.contracts import AdapterVersion, LoraShape, Window
 from learning_engine.errors import IntegrityError
+from learning_engine.records.contracts import AdapterVersion, LoraShape, Window
 from learning_engine.registry import manifest
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry

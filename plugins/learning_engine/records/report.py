@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from learning_engine.records import Record
+from learning_engine.records.base import Record
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any, ParamSpec, TypeVar
 from airflow.sdk.exceptions import AirflowFailException
 
 from learning_engine import config
-from learning_engine.connections import connect
-from learning_engine.contracts import RunInfo
+from learning_engine.airflow.connections import connect
 from learning_engine.errors import LearningEngineError
-from learning_engine.resources import Resources
+from learning_engine.records.contracts import RunInfo
+from learning_engine.steps.resources import Resources
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -10,7 +10,7 @@ from airflow.sdk import BaseHook
 
 from learning_engine.config import Settings
 from learning_engine.errors import ConfigError
-from learning_engine.resources import Resources, ServingPlace
+from learning_engine.steps.resources import Resources, ServingPlace
 
 
 def connect(settings: Settings) -> Resources:

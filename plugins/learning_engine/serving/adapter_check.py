@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from learning_engine.contracts import LoraShape
 from learning_engine.errors import PreflightError
+from learning_engine.records.contracts import LoraShape
 from learning_engine.serving.tensors import Tensor, all_finite, parse_json, read_header
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

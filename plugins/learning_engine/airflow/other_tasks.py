@@ -5,9 +5,14 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from learning_engine import pipeline, reconciling, release, watching, windows
-from learning_engine.contracts import AdapterVersion
-from learning_engine.glue import permanent_errors_fail, person, resources_of, run_info
+from learning_engine.airflow import windows
+from learning_engine.airflow.context import permanent_errors_fail, person, resources_of, run_info
+from learning_engine.records.contracts import AdapterVersion
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import maintain as maintain_step
+from learning_engine.steps import monitor as monitor_step
+from learning_engine.steps import reconcile as reconcile_step
 from learning_engine.telemetry import event
 
 Json = dict[str, Any]
@@ -22,7 +27,7 @@ def fisher_of_version() -> Json:
     window = None
     if params.get("window_start") or params.get("window_end"):
         window = windows.of_run(context["dag_run"], params, resources.settings.dag).window
-    return pipeline.fisher_of(resources, str(params["version"]), window=window).to_json()
+    return fisher_step.fisher_of(resources, str(params["version"]), window=window).to_json()
 
 
 @permanent_errors_fail
@@ -31,7 +36,7 @@ def choose() -> Json:
     context = get_current_context()
     resources = resources_of(context)
     action, version = context["params"]["action"], context["params"].get("version")
-    return release.choose(resources, action=action, version=version).to_json()
+    return deploy_step.choose(resources, action=action, version=version).to_json()
 
 
 @permanent_errors_fail
@@ -39,7 +44,7 @@ def deploy_by_hand(choice: Json) -> Json:
     """As `deploy`, for a version that a person chose."""
     context = get_current_context()
     resources = resources_of(context)
-    return release.deploy(
+    return deploy_step.deploy(
         resources,
         AdapterVersion.from_json(choice),
         run=run_info(context),
@@ -52,7 +57,7 @@ def deploy_by_hand(choice: Json) -> Json:
 @permanent_errors_fail
 def reconcile() -> Json:
     """Every replica serves the live version, or is made to; fails naming one that does not."""
-    result: Json = reconciling.reconcile(resources_of(get_current_context()))
+    result: Json = reconcile_step.reconcile(resources_of(get_current_context()))
     return result
 
 
@@ -60,7 +65,7 @@ def reconcile() -> Json:
 def watch() -> bool:
     """Short-circuits unless users like the live version less than the one before; the XCom `verdict` says why."""
     context = get_current_context()
-    verdict = watching.look(resources_of(context))
+    verdict = monitor_step.look(resources_of(context))
     event("watch", roll_back=verdict.roll_back, why=verdict.why)
     context["ti"].xcom_push(key="verdict", value={"roll_back": verdict.roll_back, "why": verdict.why})
     return verdict.roll_back
@@ -72,9 +77,9 @@ def roll_back() -> Json:
     context = get_current_context()
     resources = resources_of(context)
     verdict = context["ti"].xcom_pull(task_ids="watch", key="verdict")
-    return release.deploy(
+    return deploy_step.deploy(
         resources,
-        release.choose(resources, action="rollback", version=None),
+        deploy_step.choose(resources, action="rollback", version=None),
         run=run_info(context),
         decided_by=f"the watch: {verdict['why']}",
         action="rollback",
@@ -87,7 +92,7 @@ def sweep() -> Json:
     """Retention: what may go, goes."""
     context = get_current_context()
     resources = resources_of(context)
-    result: Json = release.sweep(resources, dry_run=bool(context["params"]["dry_run"]))
+    result: Json = maintain_step.sweep(resources, dry_run=bool(context["params"]["dry_run"]))
     return result
 
 
@@ -95,5 +100,5 @@ def sweep() -> Json:
 def audit() -> Json:
     """Re-read every digest in the bucket; fails naming each object that is missing or altered."""
     resources = resources_of(get_current_context())
-    result: Json = release.audit(resources)
+    result: Json = maintain_step.audit(resources)
     return result

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from learning_engine import probe, room, telemetry
-from learning_engine.contracts import AdapterVersion
+from learning_engine import telemetry
+from learning_engine.records import probe
+from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
-from learning_engine.resources import Resources, workspace
-from learning_engine.serving import preflight, rollout
+from learning_engine.serving import adapter_check, rollout
 from learning_engine.serving.client import Replica
+from learning_engine.steps import disk
+from learning_engine.steps.resources import Resources, workspace
 
 
 def replicas(resources: Resources) -> list[Replica]:
@@ -33,7 +35,7 @@ def place(resources: Resources, version: AdapterVersion, name: str) -> str:
     """
     settings = resources.settings.serving
     # The archive is compressed, but weights hardly shrink.
-    room.require(resources.serving.adapter_dir, 2 * version.size, what=f"{name} on the model server's disk")
+    disk.require(resources.serving.adapter_dir, 2 * version.size, what=f"{name} on the model server's disk")
     with workspace() as work:
         packed = work / "adapter.tar.gz"
         resources.store.get_file(resources.store.key(version.uri), packed, version.sha256)
@@ -67,7 +69,7 @@ def preflight_of(resources: Resources, version: AdapterVersion) -> Callable[[Pat
     described = Path(version.base_model) / "config.json"
 
     def check(directory: Path) -> None:
-        preflight.check(
+        adapter_check.check(
             directory,
             base_model=version.base_model,
             base_revision=version.base_revision,

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import httpx
 from fastapi import Depends, Request
 
+from learning_engine.web.concurrency import Turns
 from learning_engine.web.lazy import PREFIX
 from learning_engine.web.problems import Refused
-from learning_engine.web.turns import Turns
 
 SECONDS = 60
 # Each of Airflow's routes holds a connection to its database, and a thread to give it back with. Asked for more at once

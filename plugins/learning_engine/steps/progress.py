@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from learning_engine import telemetry
-from learning_engine.contracts import TrainingProgress
 from learning_engine.errors import StoreError
+from learning_engine.records.contracts import TrainingProgress
 from learning_engine.registry import manifest
 from learning_engine.registry.store import Store
-from learning_engine.resources import candidate_key
+from learning_engine.steps.resources import candidate_key
 
 INTERVAL_SECONDS = 5.0
 # How long the end of a training waits for its last update.

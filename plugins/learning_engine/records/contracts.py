@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from learning_engine.records import Record, RecordError
-from learning_engine.report import Report
+from learning_engine.records.base import Record, RecordError
+from learning_engine.records.report import Report
 
 
 @dataclass(frozen=True)

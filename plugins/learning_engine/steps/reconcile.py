@@ -8,13 +8,14 @@ deployed meanwhile. The pointer is never moved here. Knows no Airflow.
 from pathlib import Path
 from typing import Any
 
-from learning_engine import placing, telemetry
-from learning_engine.contracts import AdapterVersion, Deployment
+from learning_engine import telemetry
 from learning_engine.errors import IntegrityError, LearningEngineError, ServingError
+from learning_engine.records.contracts import AdapterVersion, Deployment
 from learning_engine.registry.store import NotFound
-from learning_engine.resources import Resources
 from learning_engine.serving import rollout
 from learning_engine.serving.client import NoAnswer, Replica
+from learning_engine.steps import placement
+from learning_engine.steps.resources import Resources
 
 PROVEN, RESTORED = "proven", "restored"
 
@@ -30,7 +31,7 @@ def reconcile(resources: Resources) -> dict[str, Any]:
         return {"live": None, "replicas": {}}
     with telemetry.step("reconcile", live=live.version) as result:
         failures: list[LearningEngineError] = []
-        found = {str(replica): _mend(resources, replica, live, failures) for replica in placing.replicas(resources)}
+        found = {str(replica): _mend(resources, replica, live, failures) for replica in placement.replicas(resources)}
         result.update(replicas=found)
         if failures:
             raise failures[0]
@@ -57,7 +58,7 @@ def _mend(resources: Resources, replica: Replica, live: Deployment, failures: li
 def _serve(resources: Resources, replica: Replica, number: str, name: str) -> str:
     """Raises ServingError, or what placing raises, where `replica` cannot be made to serve the version as `name`."""
     version, listed = resources.registry.get(number), replica.models()
-    probes = placing.probes(resources, version)
+    probes = placement.probes(resources, version)
     if listed.count(name) > 1:
         telemetry.warning("serving.phantom", replica=str(replica), adapter=name, message="loaded twice: restart it")
     if name in listed:
@@ -80,11 +81,11 @@ def _directory(resources: Resources, version: AdapterVersion, name: str) -> str:
     Where the bucket's archive is lost, what was placed from it stands: it appeared whole, and preflight sees it again.
     """
     try:
-        return placing.place(resources, version, name)
+        return placement.place(resources, version, name)
     except (NotFound, IntegrityError) as error:
         placed: Path = resources.serving.adapter_dir / name
         if not placed.is_dir():
             raise
         telemetry.warning("reconcile.archive_lost", version=version.version, message=str(error))
-        placing.preflight_of(resources, version)(placed)
-        return placing.server_path(resources, name)
+        placement.preflight_of(resources, version)(placed)
+        return placement.server_path(resources, name)

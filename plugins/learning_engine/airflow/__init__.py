@@ -1,0 +1,1 @@
+"""Everything that imports Airflow, except the API and page of `web/`: DAGs, tasks, connections, windows."""

@@ -1,0 +1,1 @@
+"""The records that travel between tasks, into the bucket and out of the REST API."""
