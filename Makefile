@@ -56,9 +56,9 @@ bench: install  ## every benchmark: a table each, and JSON under benchmarks/resu
 	done
 
 docs: install  ## docs/configuration.md, docs/api.md and docs/metrics.md anew, from the code
-	@PYTHONPATH=plugins $(VENV)/python -m include.setup.reference
-	@PYTHONPATH=plugins $(VENV)/python -m include.setup.api
-	@PYTHONPATH=plugins $(VENV)/python -m include.setup.metrics
+	@PYTHONPATH=plugins $(VENV)/python -m include.reference.configuration
+	@PYTHONPATH=plugins $(VENV)/python -m include.reference.api
+	@PYTHONPATH=plugins $(VENV)/python -m include.reference.metrics
 
 lock:  ## requirements.lock anew: the newest packages within the ranges
 	@$(PYTHON) -m include.setup.install lock

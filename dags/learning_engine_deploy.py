@@ -1,49 +1,5 @@
-"""
-### Deploy a version, or roll back
+"""The DAG `learning_engine_deploy`, as `learning_engine.airflow.dags.deploy` builds and describes it."""
 
-`deploy` puts the version that you name live, whatever the gate said; `rollback` returns to the version that was live
-before and revokes the one that it leaves. Both prove every replica before the pointer moves, and the ledger keeps
-who asked.
-"""
+from learning_engine.airflow.dags.deploy import deploy
 
-from airflow.sdk import Param, dag, task
-
-from learning_engine import config
-from learning_engine.airflow import dag_options, other_tasks, weekly_tasks
-
-settings = config.load()
-
-
-@dag(  # type: ignore[untyped-decorator]
-    dag_id=f"{settings.dag.id_prefix}_deploy",
-    dag_display_name="Learning Engine: deploy or roll back",
-    doc_md=__doc__,
-    schedule=None,
-    max_active_runs=1,
-    default_args=dag_options.default_args(settings),
-    params={
-        "action": Param(
-            "deploy",
-            type="string",
-            enum=["deploy", "rollback"],
-            title="Action",
-            description="rollback: return to the version that was live before, and revoke the live one.",
-        ),
-        "version": Param(
-            None,
-            type=["null", "string"],
-            pattern=r"^v[0-9]+\.[0-9]+$",
-            title="Version",
-            description="The version to deploy, such as v1.3. Of a rollback the one to leave: another is refused.",
-        ),
-    },
-    tags=list(settings.dag.tags),
-)
-def learning_engine_deploy() -> None:
-    serving = dag_options.serving(settings)
-    choice = task(other_tasks.choose)()
-    deployment = task(task_id="deploy", **serving)(other_tasks.deploy_by_hand)(choice)
-    task(**serving)(weekly_tasks.verify)(deployment)
-
-
-learning_engine_deploy()
+dag = deploy()

@@ -1,41 +1,5 @@
-"""
-### Keep the bucket in order
+"""The DAG `learning_engine_maintenance`, as `learning_engine.airflow.dags.maintenance` builds and describes it."""
 
-Every day: `sweep` deletes what its retention has ended for (never the live version, its parents or the rollback
-version), and `audit` re-reads every digest and fails naming each object that is missing or altered.
-"""
+from learning_engine.airflow.dags.maintenance import maintenance
 
-from datetime import datetime
-
-import pendulum
-from airflow.sdk import CronTriggerTimetable, Param, dag, task
-
-from learning_engine import config
-from learning_engine.airflow import dag_options, other_tasks
-
-settings = config.load()
-
-
-@dag(  # type: ignore[untyped-decorator]
-    dag_id=f"{settings.dag.id_prefix}_maintenance",
-    dag_display_name="Learning Engine: maintenance",
-    doc_md=__doc__,
-    schedule=CronTriggerTimetable("30 4 * * *", timezone=settings.dag.timezone),
-    start_date=pendulum.instance(
-        datetime.combine(settings.dag.start_date, datetime.min.time()), tz=settings.dag.timezone
-    ),
-    catchup=False,
-    max_active_runs=1,
-    default_args=dag_options.default_args(settings),
-    params={
-        "dry_run": Param(
-            False, type="boolean", title="Dry run", description="Say what would be deleted; delete nothing."
-        )
-    },
-    tags=list(settings.dag.tags),
-)
-def learning_engine_maintenance() -> None:
-    task(pool=settings.dag.registry_pool)(other_tasks.sweep)() >> task(other_tasks.audit)()
-
-
-learning_engine_maintenance()
+dag = maintenance()

@@ -1,51 +1,5 @@
-"""
-### Keep the model server's replicas at what is live
+"""The DAG `learning_engine_reconcile`, as `learning_engine.airflow.dags.reconcile` builds and describes it."""
 
-Every few minutes (`dag.reconcile_minutes`): each replica proves the live adapter, and is given it back where it has
-restarted without it; likewise the one that a rollback returns to. With `watch.max_rise` set, thumbs on the live version
-are then held against those on the version before; where users like it less, it is rolled back.
+from learning_engine.airflow.dags.reconcile import reconcile
 
-| task | does |
-|---|---|
-| `reconcile` | every replica proves the live adapter, and gets it back where it is missing; names one that fails |
-| `watch` | skips the rest unless thumbs down have risen beyond the bound; its XCom `verdict` says why |
-| `roll_back` | the version before, proven on every replica |
-| `verify` | proof, ledger, pointer, drain, unload |
-"""
-
-from datetime import datetime, timedelta
-
-import pendulum
-from airflow.sdk import DeltaTriggerTimetable, dag, task
-
-from learning_engine import config
-from learning_engine.airflow import dag_options, other_tasks, weekly_tasks
-
-settings = config.load()
-
-
-@dag(  # type: ignore[untyped-decorator]
-    dag_id=f"{settings.dag.id_prefix}_reconcile",
-    dag_display_name="Learning Engine: reconcile",
-    doc_md=__doc__,
-    schedule=DeltaTriggerTimetable(timedelta(minutes=settings.dag.reconcile_minutes)),
-    start_date=pendulum.instance(
-        datetime.combine(settings.dag.start_date, datetime.min.time()), tz=settings.dag.timezone
-    ),
-    catchup=False,
-    max_active_runs=1,
-    default_args=dag_options.default_args(settings),
-    tags=list(settings.dag.tags),
-)
-def learning_engine_reconcile() -> None:
-    serving = dag_options.serving(settings)
-
-    reconciled = task(**serving)(other_tasks.reconcile)()
-    watched = task.short_circuit(other_tasks.watch)()
-    deployment = task(**serving)(other_tasks.roll_back)()
-
-    reconciled >> watched >> deployment
-    task(**serving)(weekly_tasks.verify)(deployment)
-
-
-learning_engine_reconcile()
+dag = reconcile()

@@ -6,7 +6,8 @@ The only file below plugins/ that Airflow executes by itself (plugins/.airflowig
 from airflow.plugins_manager import AirflowPlugin
 
 import learning_engine
-from learning_engine.web.lazy import PREFIX, LazyApp
+from learning_engine.web import PREFIX
+from learning_engine.web.lazy import LazyApp
 
 TITLE = "Learning Engine"
 # Without a slash before it: below the path of Airflow's own address, where that has one.

@@ -11,7 +11,6 @@ from learning_engine.records.base import RecordError
 from learning_engine.registry import manifest
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import maintain as maintain_step
-from learning_engine.steps.resources import candidate_key
 from tests.faults.weeks import RUN_OF_WEEK, STEPS, Weeks
 
 Harm = Callable[[bytes], bytes]
@@ -54,7 +53,7 @@ class Case:
 
 
 def of_run(name: str) -> Callable[[Weeks], str]:
-    return lambda weeks: candidate_key(weeks.dataset.run_key, name)
+    return lambda weeks: manifest.run_key(weeks.dataset.run_key, name)
 
 
 def always(key: str) -> Callable[[Weeks], str]:
@@ -155,8 +154,8 @@ def test_a_pointer_that_cannot_be_read_is_written_anew(weeks: Weeks, harm: Harm,
 
 def test_an_altered_checkpoint_costs_the_steps_and_not_the_run(weeks: Weeks) -> None:
     weeks.back_to(weeks.before["evaluate"])
-    key = max(stored.key for stored in weeks.store.list(candidate_key(weeks.dataset.run_key, "checkpoints/")))
-    weeks.store.delete([candidate_key(weeks.dataset.run_key, "candidate.json")])
+    key = max(stored.key for stored in weeks.store.list(manifest.run_key(weeks.dataset.run_key, "checkpoints/")))
+    weeks.store.delete([manifest.run_key(weeks.dataset.run_key, "candidate.json")])
     alter(weeks, key, one_bit)
     made = STEPS["train"](weeks, weeks.road().resources)
     assert (made.training.resumed_at_step, made.sha256) == (0, weeks.candidate.sha256)

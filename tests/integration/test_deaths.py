@@ -15,7 +15,6 @@ import pytest
 from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry import manifest, upkeep
 from learning_engine.serving.client import Replica
-from learning_engine.steps.resources import candidate_key
 from tests.integration.conftest import Live, until
 from tests.integration.test_decisions import DAG, learned, taught
 
@@ -159,8 +158,8 @@ def survivor(live: Live, parent: AdapterVersion) -> Survivor:
         kill(live, run, "enough")
         kill(live, run, "fisher", there(f"{manifest.FISHER}{parent.version}/"))
         key = live.xcom(run, "extract")["run_key"]
-        kill(live, run, "train", there(candidate_key(key, "checkpoints/")), slice=0.25)
-        kill(live, run, "evaluate", there(candidate_key(key, "heldout.parquet")))
+        kill(live, run, "train", there(manifest.run_key(key, "checkpoints/")), slice=0.25)
+        kill(live, run, "evaluate", there(manifest.run_key(key, "heldout.parquet")))
         kill(live, run, "publish", begun)
         kill(live, run, "accepted")
         subject = live.asked(run)

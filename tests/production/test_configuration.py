@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from include.setup import reference
+from include.reference import configuration
 from learning_engine import config
 from tests.production.conftest import ROOT
 
 FILE = ROOT / "include" / "configs" / "learning-engine.yaml"
-SETTINGS = list(reference.settings())
+SETTINGS = list(configuration.settings())
 
 
 def flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
@@ -34,19 +34,19 @@ def test_the_file_loads() -> None:
 
 
 def test_every_section_and_every_setting_has_its_comment() -> None:
-    meanings = reference.comments(FILE.read_text())
+    meanings = configuration.comments(FILE.read_text())
     for path in {setting.path for setting in SETTINGS} | {setting.path[:1] for setting in SETTINGS}:
         assert meanings[path], ".".join(path)
         assert meanings[path].endswith((".", "].", "'].")), ".".join(path)
 
 
 def test_the_page_is_what_make_docs_writes() -> None:
-    assert reference.PAGE.read_text() == reference.page(FILE.read_text()), "stale: run `make docs`"
+    assert configuration.PAGE.read_text() == configuration.page(FILE.read_text()), "stale: run `make docs`"
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.variable)
 def test_the_environment_variable_of_the_page_is_read(
-    setting: reference.Setting, monkeypatch: pytest.MonkeyPatch
+    setting: configuration.Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if setting.default is not None:
         text = setting.default if isinstance(setting.default, str) else json.dumps(setting.default)

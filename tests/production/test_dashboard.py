@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from include.setup import metrics as setup_metrics
+from include.reference import metrics as setup_metrics
 from learning_engine.web import metrics
 from tests.production.conftest import ROOT
 

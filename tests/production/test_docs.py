@@ -7,13 +7,13 @@ import shlex
 
 import pytest
 
-from include.setup import reference
+from include.reference import configuration
 from learning_engine import config
 from tests.production.conftest import ROOT, example
 
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 HANDWRITTEN = [name for name in PAGES if name not in {"configuration.md", "design.md"}]
-SETTINGS = {".".join(setting.path) for setting in reference.settings()}
+SETTINGS = {".".join(setting.path) for setting in configuration.settings()}
 
 
 def text(page: str) -> str:

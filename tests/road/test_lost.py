@@ -16,7 +16,6 @@ from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import maintain as maintain_step
 from learning_engine.steps import publish as publish_step
 from learning_engine.steps import train as train_step
-from learning_engine.steps.resources import candidate_key
 from tests.road.conftest import RUN, Road, week
 
 
@@ -116,7 +115,7 @@ def test_an_altered_candidate_is_trained_again(live: Road, warned: Any) -> None:
     fisher = fisher_step.fisher(r, dataset)
     first = train_step.train(r, dataset, fisher)
     for name in ("adapter.tar.gz", "candidate.json"):
-        alter(live, candidate_key(dataset.run_key, name))
+        alter(live, manifest.run_key(dataset.run_key, name))
         again = train_step.train(r, dataset, fisher)
         assert again.sha256 == first.sha256
         assert r.store.digest(r.store.key(again.uri)) == again.sha256

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from learning_engine.records.contracts import Dataset, TrainingProgress
-from learning_engine.registry import upkeep
+from learning_engine.registry import manifest, upkeep
 from learning_engine.steps import progress
-from learning_engine.steps.resources import candidate_key
 from tests.road import test_retries
 from tests.road.conftest import Road
 from tests.road.test_retries import killed_at, prepare, refused, train
@@ -22,8 +21,8 @@ SLOW_SECONDS = 2.0
 small, events = test_retries.small, test_retries.events
 
 
-def progress(road: Road, dataset: Dataset) -> TrainingProgress:
-    return road.resources.store.get_record(candidate_key(dataset.run_key, "progress.json"), TrainingProgress)
+def told(road: Road, dataset: Dataset) -> TrainingProgress:
+    return road.resources.store.get_record(manifest.run_key(dataset.run_key, "progress.json"), TrainingProgress)
 
 
 def fields(step: int) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def test_the_bucket_says_how_far_a_training_is(small: Road, monkeypatch: pytest.
     dataset = prepare(small)
     with writes(small) as steps:
         candidate = train(small, dataset)
-    found = progress(small, dataset)
+    found = told(small, dataset)
     assert steps[0] == 1
     assert steps == sorted(set(steps))
     assert (found.step, found.of, found.eta_seconds) == (8, 8, 0.0)
@@ -82,11 +81,11 @@ def test_after_a_retry_the_curve_goes_on_from_the_checkpoint(
     dataset = prepare(small)
     with killed_at(8):
         train(small, dataset)
-    assert [step for step, _, _ in progress(small, dataset).curve] == list(range(1, 8))
-    before = progress(small, dataset).curve
+    assert [step for step, _, _ in told(small, dataset).curve] == list(range(1, 8))
+    before = told(small, dataset).curve
     candidate = train(small, dataset)
     assert candidate.training.resumed_at_step == 6
-    found = progress(small, dataset).curve
+    found = told(small, dataset).curve
     assert found == candidate.training.curve
     assert found[:6] == before[:6]
     assert [step for step, _, _ in found] == list(range(1, 9))
@@ -96,7 +95,7 @@ def test_a_training_that_goes_back_to_a_checkpoint_draws_its_curve_anew_from_the
     with progress.Reporter(road.resources.store, "run", [(1, 2.0, 0.0), (2, 1.5, 0.0)]) as reporter:
         for step in (3, 4, 5, 3, 4):
             reporter.tell(fields(step))
-    found = road.resources.store.get_record(candidate_key("run", "progress.json"), TrainingProgress)
+    found = road.resources.store.get_record(manifest.run_key("run", "progress.json"), TrainingProgress)
     assert [step for step, _, _ in found.curve] == [1, 2, 3, 4]
 
 
@@ -104,7 +103,7 @@ def test_a_long_curve_is_thinned(road: Road) -> None:
     with progress.Reporter(road.resources.store, "run", []) as reporter:
         for step in range(1, 1001):
             reporter.tell(fields(step))
-    found = road.resources.store.get_record(candidate_key("run", "progress.json"), TrainingProgress)
+    found = road.resources.store.get_record(manifest.run_key("run", "progress.json"), TrainingProgress)
     assert (len(found.curve), found.curve[-1][0]) == (200, 1000)
 
 
@@ -140,7 +139,7 @@ def test_a_store_that_takes_no_update_costs_the_update_and_not_the_training(smal
         candidate = train(small, dataset)
     assert events("train.progress_lost") == 2
     assert candidate.training.steps == 8
-    assert not small.resources.store.exists(candidate_key(dataset.run_key, "progress.json"))
+    assert not small.resources.store.exists(manifest.run_key(dataset.run_key, "progress.json"))
 
 
 def test_retention_takes_it_with_its_run_and_the_audit_does_not_mind_it(small: Road) -> None:
@@ -149,5 +148,5 @@ def test_retention_takes_it_with_its_run_and_the_audit_does_not_mind_it(small: R
     assert upkeep.audit(r.store, r.registry) == []
     later = datetime.now(UTC) + timedelta(days=r.settings.retention.runs_days + 1)
     upkeep.sweep(r.store, r.registry, r.ledger, r.settings.retention, now=later)
-    assert not r.store.exists(candidate_key(dataset.run_key, "progress.json"))
+    assert not r.store.exists(manifest.run_key(dataset.run_key, "progress.json"))
     assert upkeep.audit(r.store, r.registry) == []

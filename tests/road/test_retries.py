@@ -14,10 +14,11 @@ from botocore.exceptions import EndpointConnectionError
 from learning_engine import archive
 from learning_engine.errors import StoreError
 from learning_engine.records.contracts import Candidate, Dataset
+from learning_engine.registry import manifest
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import staging
 from learning_engine.steps import train as train_step
-from learning_engine.steps.resources import candidate_key
 from tests.road.conftest import Road, week
 
 
@@ -111,9 +112,9 @@ def test_a_trained_candidate_outlives_a_store_that_fails(small: Road, events: An
             train(small, dataset)
         assert str(directory) in str(raised.value)
         assert raised.value.retryable
-        assert not small.resources.store.exists(candidate_key(dataset.run_key, "candidate.json"))
+        assert not small.resources.store.exists(manifest.run_key(dataset.run_key, "candidate.json"))
         assert json.loads((directory / "candidate.json").read_text())["sha256"] == archive.sha256_file(
-            directory / train_step.ARCHIVE
+            directory / staging.ARCHIVE
         )
         assert events("train.continued") == tries - 1
     steps = events("train.progress")
@@ -132,12 +133,12 @@ def test_a_spooled_archive_that_was_altered_is_trained_again(small: Road, events
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError):
         train(small, dataset)
     recorded = json.loads((spool(small, dataset) / "candidate.json").read_text())
-    (spool(small, dataset) / train_step.ARCHIVE).write_bytes(b"another")
+    (spool(small, dataset) / staging.ARCHIVE).write_bytes(b"another")
     steps = events("train.progress")
     candidate = train(small, dataset)
     assert events("train.progress") > steps
     assert candidate.sha256 == recorded["sha256"]
-    assert small.resources.store.digest(candidate_key(dataset.run_key, train_step.ARCHIVE)) == candidate.sha256
+    assert small.resources.store.digest(manifest.run_key(dataset.run_key, staging.ARCHIVE)) == candidate.sha256
 
 
 def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_weights(
@@ -146,7 +147,7 @@ def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_
     dataset = prepare(small)
     with killed_at(8):
         train(small, dataset)
-    checkpoints = keys(small, candidate_key(dataset.run_key, "checkpoints/"))
+    checkpoints = keys(small, manifest.run_key(dataset.run_key, "checkpoints/"))
     assert [key.rsplit("/", 1)[-1] for key in checkpoints] == ["00000006.tar.gz"], "only the newest is kept"
 
     for place in ("work", "temporary", "spool"):
@@ -157,8 +158,8 @@ def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_
     assert (resumed.training.resumed_at_step, resumed.training.steps) == (6, 8)
     assert list((tmp_path / "another worker").glob("*/*")) == [], "nothing is left on the worker"
 
-    staged = keys(small, candidate_key(dataset.run_key, ""))
-    small.resources.store.delete(staged.keys() - {candidate_key(dataset.run_key, "dataset.parquet")})
+    staged = keys(small, manifest.run_key(dataset.run_key, ""))
+    small.resources.store.delete(staged.keys() - {manifest.run_key(dataset.run_key, "dataset.parquet")})
     whole = train(small, dataset)
     assert whole.training.resumed_at_step == 0
     assert (resumed.sha256, resumed.training.curve) == (whole.sha256, whole.training.curve)
@@ -174,7 +175,7 @@ def test_a_checkpoint_that_cannot_be_read_costs_the_steps_and_not_the_run(
         (tmp_path / "part").mkdir()
         (tmp_path / "part" / "optimizer.pt").write_bytes(b"moments")
         archive.pack(tmp_path / "part", packed)
-    small.resources.store.put_file(candidate_key(dataset.run_key, "checkpoints/00000003.tar.gz"), packed)
+    small.resources.store.put_file(manifest.run_key(dataset.run_key, "checkpoints/00000003.tar.gz"), packed)
     candidate = train(small, dataset)
     assert events("train.checkpoint_unreadable") == 1
     assert (candidate.training.resumed_at_step, candidate.training.steps) == (0, 8)
@@ -186,7 +187,7 @@ def test_a_store_that_takes_no_checkpoint_costs_the_checkpoint_and_not_the_train
         candidate = train(small, dataset)
     assert events("train.checkpoint_lost") == 1
     assert candidate.training.steps == 8
-    assert [key[-15:] for key in keys(small, candidate_key(dataset.run_key, "checkpoints/"))] == ["00000006.tar.gz"]
+    assert [key[-15:] for key in keys(small, manifest.run_key(dataset.run_key, "checkpoints/"))] == ["00000006.tar.gz"]
 
 
 def test_what_is_trained_is_not_trained_again(small: Road, events: Any) -> None:

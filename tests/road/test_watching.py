@@ -94,7 +94,7 @@ def test_rows_that_name_their_version_count_for_it_whenever_they_were_written(
     watched: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients that still ask the old version after the swap do not speak for the new one."""
-    monkeypatch.setattr(monitor_step.placing, "server_name", lambda _, name: name)
+    monkeypatch.setattr(monitor_step.placement, "server_name", lambda _, name: name)
     monkeypatch.setattr(type(watched.resources.registry), "versions", lambda _: [OLD, NEW])
     vote(watched, BEFORE, 180, 20, model=OLD)
     vote(watched, DEPLOYED, 20, 180, model=OLD)

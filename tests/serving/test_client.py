@@ -24,7 +24,7 @@ def error(status: int, message: str, kind: str) -> Answer:
 
 def test_the_local_server(pair: tuple[ModelServer, ModelServer], adapters: Path, good: list[Probe]) -> None:
     replica = pair[0].replica
-    assert replica.healthy()
+    assert replica.models()[0]
     for _ in range(2):
         replica.load("client-v1.0", str(adapters / "good"))
         assert replica.models().count("client-v1.0") == 1
@@ -48,7 +48,7 @@ def test_vllm(scripted: Callable[..., Replica]) -> None:
             "/health": [(200, "")],
         }
     )
-    assert replica.healthy()
+    assert replica.models()[0]
     replica.load("v1.0", "/adapters/v1.0")
     assert replica.complete("v1.0", PRIVATE, max_tokens=1) == "red"
     replica.unload("v1.0")

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error, positive_data_acceptance
 
-from include.setup import api
+from include.reference import api
 from tests.web.conftest import Site
 
 ROOT = "/learning-engine"

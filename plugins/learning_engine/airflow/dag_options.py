@@ -3,13 +3,30 @@
 Imported while DAG files are parsed.
 """
 
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
+import pendulum
 from airflow.sdk import Asset, Param
 from airflow.sdk.module_loading import import_string
 
 from learning_engine.config import Settings
+
+
+def every_dag(settings: Settings, name: str) -> dict[str, Any]:
+    """What the DAGs have in common; `name` follows the configured prefix in the DAG's id."""
+    return {
+        "dag_id": f"{settings.dag.id_prefix}_{name}",
+        "max_active_runs": 1,
+        "catchup": False,
+        "default_args": default_args(settings),
+        "tags": list(settings.dag.tags),
+    }
+
+
+def start_date(settings: Settings) -> datetime:
+    """Midnight of `dag.start_date` in the DAGs' time zone."""
+    return pendulum.instance(datetime.combine(settings.dag.start_date, time.min), tz=settings.dag.timezone)
 
 
 def default_args(settings: Settings) -> dict[str, Any]:

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from learning_engine.cli import login, wire
+from learning_engine.cli.wire import Answer
 
 if TYPE_CHECKING:
     import requests
 
 PREFIX = "/learning-engine"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the server said: its bytes for scripts, its fields for tables."""
-
-    raw: bytes
-    body: Any
 
 
 @dataclass(frozen=True)

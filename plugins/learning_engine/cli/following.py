@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 from learning_engine.cli import codes
-from learning_engine.cli.client import Answer, Client
+from learning_engine.cli.client import Client
 from learning_engine.cli.codes import CliError
 from learning_engine.cli.output import say
 from learning_engine.cli.progress import Look, shown
+from learning_engine.cli.wire import Answer
 
 ENDED = ("success", "failed")
 # Seconds between two questions: soon at first, then seldom.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from learning_engine.cli.client import Answer
+    from learning_engine.cli.wire import Answer
 
 NOTHING = "–"
 

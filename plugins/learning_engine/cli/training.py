@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from learning_engine.cli import codes, following, options, words
-from learning_engine.cli.client import Answer, Client
+from learning_engine.cli.client import Client
 from learning_engine.cli.output import coloured, give, grid, say, write
 from learning_engine.cli.progress import told
+from learning_engine.cli.wire import Answer
 
 STATES = {"success": "green", "failed": "red", "running": "yellow"}
 

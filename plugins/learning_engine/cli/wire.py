@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from learning_engine.cli import codes
@@ -33,6 +34,14 @@ class Fields(dict[str, Any]):
             f"Expected {name!r} in the server's answer, found {', '.join(self) or 'nothing'}: "
             "the server and this program are of different versions.",
         )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said: its bytes for scripts, its fields for tables."""
+
+    raw: bytes
+    body: Any
 
 
 @contextmanager

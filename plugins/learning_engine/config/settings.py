@@ -19,7 +19,7 @@ from learning_engine.errors import ConfigError
 
 FILE_VARIABLE = "LEARNING_ENGINE_CONFIG"
 PREFIX = "LEARNING_ENGINE__"
-DEFAULT_FILE = Path(__file__).resolve().parents[2] / "include" / "configs" / "learning-engine.yaml"
+DEFAULT_FILE = Path(__file__).resolve().parents[3] / "include" / "configs" / "learning-engine.yaml"
 
 # A DAG param and the setting that it overrides; params that are not listed (window, force) are no settings.
 PARAM_SETTINGS = {

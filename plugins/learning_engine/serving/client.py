@@ -82,14 +82,6 @@ class Replica:
                 f"{len(response.content)} bytes."
             ) from None
 
-    def healthy(self) -> bool:
-        """Whether the server answers at all; it says nothing about its adapters."""
-        try:
-            self._call("GET", "/health")
-        except ServingError:
-            return False
-        return True
-
     def _call(
         self,
         method: str,

@@ -6,12 +6,11 @@ Knows no Airflow. `deploy` leaves the pointer alone; only `verify` moves it, aft
 import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from learning_engine import telemetry
-from learning_engine.errors import IntegrityError, RegistryError
+from learning_engine.errors import RegistryError
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
-from learning_engine.registry import upkeep
 from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
 from learning_engine.steps import placement
@@ -125,34 +124,6 @@ def verify(resources: Resources, deployment: Deployment) -> Deployment:
             resources.registry.vouch(version.version, by=recorded.decided_by, reason="put live against the gate")
         result.update(unloaded=_retire(resources, recorded, replicas))
         return recorded
-
-
-def sweep(resources: Resources, *, dry_run: bool) -> dict[str, Any]:
-    """Retention; returns what went, by kind."""
-    with telemetry.step("sweep", dry_run=dry_run) as result:
-        swept = upkeep.sweep(
-            resources.store,
-            resources.registry,
-            resources.ledger,
-            resources.settings.retention,
-            now=datetime.now(UTC),
-            dry_run=dry_run,
-        )
-        result.update(dataclasses.asdict(swept))
-        return dataclasses.asdict(swept)
-
-
-def audit(resources: Resources) -> dict[str, Any]:
-    """Re-read every digest. Raises IntegrityError naming each object that is missing or altered."""
-    with telemetry.step("audit") as result:
-        findings = upkeep.audit(resources.store, resources.registry)
-        result.update(findings=[str(finding) for finding in findings])
-        if findings:
-            raise IntegrityError(
-                f"Expected every object of every version to be whole, found {len(findings)} that are not: "
-                + "; ".join(str(finding) for finding in findings)
-            )
-        return {"versions": len(resources.registry.versions()), "findings": []}
 
 
 def _still_next(resources: Resources, deployment: Deployment) -> None:

@@ -1,4 +1,4 @@
-"""The evaluate step: the candidate against its parent, its base and every earlier window. Called by `pipeline`."""
+"""The task `evaluate`: the candidate against its parent, its base and every earlier window."""
 
 import dataclasses
 from functools import partial
@@ -12,7 +12,7 @@ from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset
 from learning_engine.records.report import Probes, Report
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
-from learning_engine.steps.resources import Resources, adapter_of, candidate_key
+from learning_engine.steps.resources import Resources, adapter_of, workspace
 
 if TYPE_CHECKING:
     from learning_engine.records.probe import Probe
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 Messages = list[dict[str, str]]
 
 
-def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
+def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Report:
+    """The report on the candidate; its probes and the held-out rows are staged beside it."""
+    with telemetry.step("evaluate", run_key=candidate.run_key) as result, workspace() as work:
+        report = _judge(resources, dataset, candidate, work)
+        result.update(accepted=report.accepted, loss=report.loss, loss_parent=report.loss_parent)
+        return report
+
+
+def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
     """The gate's report; the probes and the held-out rows that belong to it are staged beside the candidate."""
     from learning_engine.evaluation import evaluate, integrity, matrix, prompts, views
     from learning_engine.feedback import heldout as heldout_rows
@@ -32,7 +40,7 @@ def judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Pa
     path, heldout = work / "dataset.parquet", work / "heldout.parquet"
     store.get_file(store.key(dataset.uri), path, dataset.sha256)
     heldout_rows.split(path, heldout)
-    store.put_file(candidate_key(candidate.run_key, "heldout.parquet"), heldout)
+    store.put_file(manifest.run_key(candidate.run_key, "heldout.parquet"), heldout)
 
     ancestors = resources.registry.lineage(candidate.parent)
     # What is live may be a version that could not be continued: its window counts as theirs do.
@@ -145,7 +153,7 @@ def _keep_probes(resources: Resources, candidate: Candidate, probes: "list[Probe
     if not probes:
         return None
     data = probe.dump(probes)
-    key = candidate_key(candidate.run_key, "probes.json")
+    key = manifest.run_key(candidate.run_key, "probes.json")
     sha256 = resources.store.put_bytes(key, data)
     return Probes(
         uri=resources.store.uri(key),

@@ -1,7 +1,7 @@
-"""The fisher step: what of a version must not be forgotten, measured once and kept in the bucket.
+"""The task `fisher`: what of a version must not be forgotten, measured once and kept in the bucket.
 
 F(v) = F measured on v's own data at v's weights + γ · F(parent of v), down to the base model's Fisher on anchor data
-(online EWC). Called by `pipeline.fisher`.
+(online EWC).
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from learning_engine import archive, telemetry
 from learning_engine.config import digest
 from learning_engine.errors import IntegrityError, ModelError
-from learning_engine.records.contracts import AdapterVersion, FisherRecord, Window
+from learning_engine.records.contracts import AdapterVersion, Dataset, FisherRecord, Window
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.steps.resources import Resources, adapter_of, read_window, snapshot_of, workspace
@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from learning_engine.learning.information import FisherInformation
 
 ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+
+
+def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
+    """Fisher information that guards the run's parent; computed once per version."""
+    with telemetry.step("fisher", guards=dataset.parent or "base") as result:
+        parent = resources.registry.get(dataset.parent) if dataset.parent else None
+        record = guard(resources, parent)
+        result.update(uri=record.uri, sequences=record.n_sequences, note=record.note)
+        return record
+
+
+def fisher_of(resources: Resources, version: str, *, window: Window | None) -> FisherRecord:
+    """Fisher information of a published version, computed anew; on its own window, or on another one."""
+    with telemetry.step("fisher", guards=version):
+        return guard(resources, resources.registry.get(version), window=window, anew=True)
 
 
 def guard(

@@ -14,7 +14,6 @@ from learning_engine.errors import StoreError
 from learning_engine.records.contracts import TrainingProgress
 from learning_engine.registry import manifest
 from learning_engine.registry.store import Store
-from learning_engine.steps.resources import candidate_key
 
 INTERVAL_SECONDS = 5.0
 # How long the end of a training waits for its last update.
@@ -73,6 +72,6 @@ class Reporter:
 
     def _put(self, update: TrainingProgress) -> None:
         try:
-            self._store.put_json(candidate_key(self._run_key, manifest.PROGRESS), update.to_json())
+            self._store.put_json(manifest.run_key(self._run_key, manifest.PROGRESS), update.to_json())
         except StoreError as error:
             telemetry.event("train.progress_lost", step=update.step, error=str(error))

@@ -16,7 +16,6 @@ from learning_engine import archive, telemetry
 from learning_engine.config import Settings
 from learning_engine.errors import IntegrityError
 from learning_engine.records.contracts import AdapterVersion, LoraShape, Window
-from learning_engine.registry import manifest
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import NotFound, Store
@@ -112,8 +111,3 @@ def adapter_of(resources: Resources, version: AdapterVersion, work: Path) -> Pat
     archive.unpack(packed, directory, max_bytes=resources.settings.serving.max_adapter_bytes)
     packed.unlink()
     return directory
-
-
-def candidate_key(run_key: str, name: str) -> str:
-    """The key of one object in a run's staging prefix."""
-    return manifest.run_key(run_key, name)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import httpx
 from fastapi import Depends, Request
 
+from learning_engine.web import PREFIX
 from learning_engine.web.concurrency import Turns
-from learning_engine.web.lazy import PREFIX
 from learning_engine.web.problems import Refused
 
 SECONDS = 60

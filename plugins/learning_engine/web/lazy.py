@@ -6,8 +6,6 @@ Every process of Airflow executes plugin.py, and only the api-server serves: the
 import threading
 from typing import Any
 
-PREFIX = "/learning-engine"
-
 
 class LazyApp:
     """Hands every request on to `web.app`, and tells it which app it is mounted in."""

@@ -14,7 +14,6 @@ from learning_engine.records.base import RecordError
 from learning_engine.records.contracts import Dataset, TrainingProgress
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
-from learning_engine.steps.resources import candidate_key
 from learning_engine.web.airflow_api import AirflowApi, OpenAirflow
 from learning_engine.web.answers import TaskState, TrainingRun, TrainingStatus
 from learning_engine.web.auth import SeesRuns, reader
@@ -165,7 +164,7 @@ def _tasks(listed: dict[str, Any] | None) -> list[TaskState]:
 def _progress(backend: Backend, run_key: str) -> TrainingProgress | None:
     """None before the training's first report, and where it cannot be read."""
     try:
-        return backend.resources().store.get_record(candidate_key(run_key, manifest.PROGRESS), TrainingProgress)
+        return backend.resources().store.get_record(manifest.run_key(run_key, manifest.PROGRESS), TrainingProgress)
     except (NotFound, IntegrityError, RecordError):
         return None
 

@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from learning_engine.records.contracts import AdapterVersion, Dataset, FisherRecord, Window
+from learning_engine.registry import manifest
 from learning_engine.steps import train as train_step
-from learning_engine.steps.resources import candidate_key
 from tests.integration.celery.conftest import CHECKPOINT_STEPS, FirstWeek, Plant
 from tests.integration.celery.crew import Worker
 from tests.integration.conftest import LAST_END, rows_of, until
@@ -51,7 +51,7 @@ class Battered:
 
 def checkpoint(plant: Plant, run: str) -> int:
     """The step of the newest checkpoint of the run's training in the bucket; 0 without one."""
-    prefix = candidate_key(plant.live.xcom(run, "extract")["run_key"], "checkpoints/")
+    prefix = manifest.run_key(plant.live.xcom(run, "extract")["run_key"], "checkpoints/")
     names = [Path(item.key).name for item in plant.live.resources.store.list(prefix)]
     return max((int(name.removesuffix(".tar.gz")) for name in names), default=0)
 
@@ -118,7 +118,7 @@ def test_curve_and_adapter_are_those_of_an_undisturbed_training(
     road = Road(live.resources, tmp_path).with_settings(training=TRAINING)
     dataset = Dataset.from_json(live.xcom(battered.run, "extract"))
     fisher = FisherRecord.from_json(live.xcom(battered.run, "fisher"))
-    staged = [item.key for item in live.resources.store.list(candidate_key(dataset.run_key, ""))]
+    staged = [item.key for item in live.resources.store.list(manifest.run_key(dataset.run_key, ""))]
     live.resources.store.delete([key for key in staged if not key.endswith("dataset.parquet")])
     whole = train_step.train(road.resources, dataset, fisher)
     assert whole.training.resumed_at_step == 0

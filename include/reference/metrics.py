@@ -1,6 +1,6 @@
 """Writes docs/metrics.md: every metric with what it says of itself, and how they are scraped and shown.
 
-PYTHONPATH=plugins python -m include.setup.metrics
+PYTHONPATH=plugins python -m include.reference.metrics
 """
 
 import sys
@@ -13,7 +13,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 HEAD = """\
 # Metrics
 
-<!-- Written by `make docs` from include/setup/metrics.py and the HELP texts of plugins/learning_engine/web/. -->
+<!-- Written by `make docs` from include/reference/metrics.py and the HELP texts of plugins/learning_engine/web/. -->
 
 `/learning-engine/metrics` of Airflow's api-server tells Prometheus what the bucket knows; each scrape lists the bucket
 once. Whether the model server's replicas answer is not asked here: `/learning-engine/health` does that.

@@ -1,6 +1,6 @@
 """Writes docs/configuration.md: defaults and bounds from the code, meanings from the comments of the YAML file.
 
-PYTHONPATH=plugins python -m include.setup.reference
+PYTHONPATH=plugins python -m include.reference.configuration
 """
 
 import json
@@ -21,7 +21,7 @@ PAGE = DEFAULT_FILE.parents[2] / "docs" / "configuration.md"
 HEAD = """\
 # Configuration
 
-<!-- Written by `make docs` from plugins/learning_engine/config/sections.py and include/configs/learning-engine.yaml. -->
+<!-- Written by `make docs` from learning_engine.config.sections and include/configs/learning-engine.yaml. -->
 
 Every setting, with its default. `include/configs/learning-engine.yaml` holds them all; `LEARNING_ENGINE_CONFIG` names
 another file. Over the file wins the environment variable, over that the param of one DAG run. Lists and maps are

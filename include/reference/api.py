@@ -1,6 +1,6 @@
 """Writes docs/api.md: the REST API, from its own OpenAPI.
 
-PYTHONPATH=plugins python -m include.setup.api
+PYTHONPATH=plugins python -m include.reference.api
 """
 
 import json

@@ -1,0 +1,38 @@
+"""The tasks `sweep` and `audit`: retention, and a check of every object's digest."""
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any
+
+from learning_engine import telemetry
+from learning_engine.errors import IntegrityError
+from learning_engine.registry import upkeep
+from learning_engine.steps.resources import Resources
+
+
+def sweep(resources: Resources, *, dry_run: bool) -> dict[str, Any]:
+    """Retention; returns what went, by kind."""
+    with telemetry.step("sweep", dry_run=dry_run) as result:
+        swept = upkeep.sweep(
+            resources.store,
+            resources.registry,
+            resources.ledger,
+            resources.settings.retention,
+            now=datetime.now(UTC),
+            dry_run=dry_run,
+        )
+        result.update(dataclasses.asdict(swept))
+        return dataclasses.asdict(swept)
+
+
+def audit(resources: Resources) -> dict[str, Any]:
+    """Re-read every digest. Raises IntegrityError naming each object that is missing or altered."""
+    with telemetry.step("audit") as result:
+        findings = upkeep.audit(resources.store, resources.registry)
+        result.update(findings=[str(finding) for finding in findings])
+        if findings:
+            raise IntegrityError(
+                f"Expected every object of every version to be whole, found {len(findings)} that are not: "
+                + "; ".join(str(finding) for finding in findings)
+            )
+        return {"versions": len(resources.registry.versions()), "findings": []}
