@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from learning_engine import config
+from learning_engine.config import settings as settings_file
 from learning_engine.errors import ConfigError
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -59,7 +60,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     def write(values: dict[str, Any]) -> Path:
         tree: dict[str, Any] = {}
         for key, value in values.items():
-            config._put(tree, tuple(key.split(".")), value)
+            settings_file._put(tree, tuple(key.split(".")), value)
         path.write_text(yaml.safe_dump(tree), encoding="utf-8")
         return path
 

@@ -8,6 +8,7 @@ import yaml
 
 from include.reference import configuration
 from learning_engine import config
+from learning_engine.errors import ConfigError
 from tests.production.conftest import ROOT
 
 FILE = ROOT / "include" / "configs" / "learning-engine.yaml"
@@ -54,5 +55,5 @@ def test_the_environment_variable_of_the_page_is_read(
         assert setting.path[0] in config.load().model_fields_set
     if not setting.bounds.startswith(("text", "list", "map")):
         monkeypatch.setenv(setting.variable, "\x01")
-        with pytest.raises(config.ConfigError, match=".".join(setting.path)):
+        with pytest.raises(ConfigError, match=".".join(setting.path)):
             config.load()
