@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.screen import Screen
 from tests.integration.conftest import Live, rows_of, until, week
-from tests.integration.test_hand import scheduled_states
+from tests.integration.test_manual_runs import scheduled_states
 
 WEEKLY, DEPLOY, FISHER = (f"learning_engine_{name}" for name in ("weekly", "deploy", "fisher"))
 LIST = ("", "versions", "ledger", "preflight")

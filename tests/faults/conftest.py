@@ -9,8 +9,8 @@ from demo.object_store import ObjectStore
 from tests.faults.proxy import Proxy, front
 from tests.faults.weeks import Weeks, Worker, workers
 from tests.registry.conftest import moto, swift
-from tests.road.conftest import base, server
 from tests.serving.conftest import ModelServer
+from tests.steps.conftest import base, server
 
 __all__ = ["base", "moto", "server", "swift"]
 

@@ -25,7 +25,7 @@ from learning_engine.registry import manifest
 from learning_engine.steps import extract as extract_step
 from tests.faults import wire as wires
 from tests.faults.weeks import WEEK, Weeks
-from tests.road.conftest import week
+from tests.steps.conftest import week
 
 TABLE = (
     "CREATE TABLE feedback (request_data jsonb, response_data jsonb, feedback_type text, created_at timestamptz, "

@@ -27,8 +27,8 @@ from learning_engine.steps import publish as publish_step
 from learning_engine.steps import train as train_step
 from learning_engine.steps.resources import Resources, ServingPlace
 from tests.faults.stores import client_of
-from tests.road.conftest import RUN, SMALL, Road, week
 from tests.serving.conftest import ModelServer
+from tests.steps.conftest import RUN, SMALL, Road, week
 
 WEEK = 2
 TIMEOUTS = {"connect_timeout_seconds": 2, "read_timeout_seconds": 20, "attempts": 2}

@@ -20,7 +20,7 @@ from demo.rest import Rest, TaskState
 from learning_engine.records.contracts import Window
 from learning_engine.steps.resources import Resources
 from tests.integration import assembly
-from tests.road.conftest import SMALL, feedback_rows
+from tests.steps.conftest import SMALL, feedback_rows
 
 WEEKS = 5
 # The end of the last complete week: days away from now, so that no test runs across it or reaches beyond now.

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.integration.conftest import Live, rows_of, until, week
-from tests.road.conftest import Road
+from tests.steps.conftest import Road
 
 DAG = "learning_engine_weekly"
 

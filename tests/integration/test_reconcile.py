@@ -10,7 +10,7 @@ from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
 from learning_engine.steps import placement
 from tests.integration.conftest import Live, rows_of, until
-from tests.integration.test_hand import DEPLOY, learned
+from tests.integration.test_manual_runs import DEPLOY, learned
 
 RECONCILE = "learning_engine_reconcile"
 VOTES = 30

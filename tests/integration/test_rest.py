@@ -9,7 +9,7 @@ import requests
 
 from tests.integration.conftest import Live, until
 from tests.integration.test_decisions import DAG, taught
-from tests.integration.test_hand import DEPLOY
+from tests.integration.test_manual_runs import DEPLOY
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -24,7 +24,7 @@ from demo.ports import free_port
 from learning_engine.records.contracts import AdapterVersion, Window
 from tests.integration.conftest import Live, until, week
 from tests.integration.test_decisions import DAG
-from tests.integration.test_hand import DEPLOY
+from tests.integration.test_manual_runs import DEPLOY
 from tests.integration.test_reconcile import deploy
 
 COUNT = 40

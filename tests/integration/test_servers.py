@@ -10,7 +10,7 @@ from learning_engine.registry import manifest
 from learning_engine.serving.client import Replica
 from tests import tiny
 from tests.integration.conftest import Live, rows_of
-from tests.integration.test_hand import DEPLOY, learned
+from tests.integration.test_manual_runs import DEPLOY, learned
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -25,8 +25,8 @@ from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps.resources import workspace
 from tests import tiny
 from tests.registry import work
-from tests.road.conftest import Road
 from tests.serving.traffic import Traffic, capacity, in_turn
+from tests.steps.conftest import Road
 
 TOKENS, PROBES = 16, 3
 # In nats: a first choice that the rounding of another implementation cannot turn over.

@@ -19,8 +19,8 @@ from demo import object_store
 from learning_engine.registry.store import Store
 from tests import tiny
 from tests.conftest import HOME
-from tests.road.conftest import SMALL, Road, open_road, week
 from tests.serving.conftest import model_servers
+from tests.steps.conftest import SMALL, Road, open_road, week
 
 USERS = {"admin": "admin", "viewer": "viewer"}
 TOKEN = "a static token of the tests"

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from demo.ports import free_port
 from learning_engine.cli import codes, login, main
 from tests.cli.conftest import Done
-from tests.road.conftest import week
+from tests.steps.conftest import week
 from tests.web.conftest import TOKEN, Site
 
 Run = Callable[..., Done]

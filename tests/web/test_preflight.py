@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.road.conftest import week
+from tests.steps.conftest import week
 from tests.web.conftest import Site
 
 ROOT = "/learning-engine"

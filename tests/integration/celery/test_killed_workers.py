@@ -14,7 +14,7 @@ from learning_engine.steps import train as train_step
 from tests.integration.celery.conftest import CHECKPOINT_STEPS, FirstWeek, Plant
 from tests.integration.celery.crew import Worker
 from tests.integration.conftest import LAST_END, rows_of, until
-from tests.road.conftest import Road
+from tests.steps.conftest import Road
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 # After the scheduled week. Thirty rows in batches of eight: four steps an epoch.

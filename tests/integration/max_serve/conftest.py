@@ -23,8 +23,8 @@ from include.setup import counterparts
 from include.setup.packages import SetupError
 from learning_engine.config.sections import Serving
 from learning_engine.serving.client import Replica
-from tests.road.conftest import road, s3  # noqa: F401 (fixtures)
 from tests.serving import contract, swaps
+from tests.steps.conftest import road, s3  # noqa: F401 (fixtures)
 
 HERE = Path(__file__).parent
 QUIET = {"MAX_SERVE_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

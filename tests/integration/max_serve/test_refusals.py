@@ -7,9 +7,9 @@ import pytest
 from learning_engine.errors import PreflightError
 from learning_engine.steps import deploy as deploy_step
 from tests.integration.max_serve.conftest import WholeServer
-from tests.road.conftest import RUN, Road
 from tests.serving import contract, swaps
 from tests.serving.traffic import stream
+from tests.steps.conftest import RUN, Road
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 

@@ -10,9 +10,9 @@ import pytest
 from learning_engine.errors import ProofError
 from learning_engine.steps import deploy as deploy_step
 from tests.integration.max_serve.conftest import WholeServer
-from tests.road.conftest import Road, week
 from tests.serving import contract, swaps
 from tests.serving.traffic import Traffic, in_turn
+from tests.steps.conftest import Road, week
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 

@@ -11,8 +11,8 @@ from learning_engine.steps import disk
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
-from tests.road.conftest import RUN, Road, week
 from tests.serving.conftest import ModelServer
+from tests.steps.conftest import RUN, Road, week
 
 
 def nearly_full(monkeypatch: pytest.MonkeyPatch, free: int) -> None:

@@ -13,9 +13,9 @@ import pytest
 from learning_engine.records.contracts import Dataset, TrainingProgress
 from learning_engine.registry import manifest, upkeep
 from learning_engine.steps import progress
-from tests.road import test_retries
-from tests.road.conftest import Road
-from tests.road.test_retries import killed_at, prepare, refused, train
+from tests.steps import test_retries
+from tests.steps.conftest import Road
+from tests.steps.test_retries import killed_at, prepare, refused, train
 
 SLOW_SECONDS = 2.0
 small, events = test_retries.small, test_retries.events

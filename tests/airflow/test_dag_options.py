@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.airflow.test_dag_files import in_subprocess
 from tests.conftest import ROOT
-from tests.dags.test_dagfiles import in_subprocess
 
 DESCRIBE = f"""
 import json

@@ -16,7 +16,7 @@ from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import maintain as maintain_step
 from learning_engine.steps import publish as publish_step
 from learning_engine.steps import train as train_step
-from tests.road.conftest import RUN, Road, week
+from tests.steps.conftest import RUN, Road, week
 
 
 @pytest.fixture

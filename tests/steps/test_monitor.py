@@ -10,7 +10,7 @@ import pytest
 from learning_engine.records.contracts import Deployment
 from learning_engine.steps import monitor as monitor_step
 from learning_engine.steps.monitor import Verdict, Votes
-from tests.road.conftest import RUN, Road
+from tests.steps.conftest import RUN, Road
 
 NOW = datetime.now(UTC)
 DEPLOYED, BEFORE = NOW - timedelta(hours=10), NOW - timedelta(hours=30)

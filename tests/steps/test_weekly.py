@@ -15,7 +15,7 @@ from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import placement
 from learning_engine.steps import publish as publish_step
 from learning_engine.steps import train as train_step
-from tests.road.conftest import RUN, Road, week
+from tests.steps.conftest import RUN, Road, week
 
 
 def test_three_weeks_make_a_chain_that_ends_live(road: Road):

@@ -17,7 +17,7 @@ from learning_engine.cli import codes
 from tests.conftest import ROOT
 from tests.integration.conftest import Live
 from tests.integration.test_decisions import DAG, taught
-from tests.integration.test_hand import DEPLOY
+from tests.integration.test_manual_runs import DEPLOY
 
 # Whichever test comes first brings the runs about.
 pytestmark = pytest.mark.timeout(900)

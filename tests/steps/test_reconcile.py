@@ -17,8 +17,8 @@ from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import placement
 from learning_engine.steps import reconcile as reconcile_step
 from learning_engine.steps.resources import ServingPlace
-from tests.road.conftest import Road
 from tests.serving.conftest import ModelServer, model_servers
+from tests.steps.conftest import Road
 
 
 @dataclass(frozen=True)

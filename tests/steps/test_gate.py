@@ -12,7 +12,7 @@ from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
-from tests.road.conftest import Road, week
+from tests.steps.conftest import Road, week
 
 
 def learned(road: Road, number: int = 0) -> tuple[Dataset, Candidate]:

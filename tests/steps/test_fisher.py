@@ -15,7 +15,7 @@ from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
 from tests import tiny
-from tests.road.conftest import Road, feedback_rows, week
+from tests.steps.conftest import Road, feedback_rows, week
 
 
 @pytest.fixture

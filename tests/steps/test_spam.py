@@ -18,7 +18,7 @@ from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps.resources import adapter_of
 from tests import tiny
-from tests.road.conftest import Road, week
+from tests.steps.conftest import Road, week
 
 LIE = "buy at mallory"
 SPAM = 200

@@ -19,7 +19,7 @@ from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import staging
 from learning_engine.steps import train as train_step
-from tests.road.conftest import Road, week
+from tests.steps.conftest import Road, week
 
 
 class Killed(BaseException):

@@ -17,8 +17,8 @@ from learning_engine.registry import card, upkeep
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
-from tests.road.conftest import Road, feedback_rows, week
-from tests.road.test_retries import killed_at
+from tests.steps.conftest import Road, feedback_rows, week
+from tests.steps.test_retries import killed_at
 
 REPLAY = 4
 

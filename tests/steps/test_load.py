@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.road.conftest import Road
 from tests.serving import swaps
 from tests.serving.conftest import ModelServer, model_servers
+from tests.steps.conftest import Road
 
 
 @pytest.fixture(scope="module")
