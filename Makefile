@@ -4,12 +4,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv/bin
 # What serves in `make demo` and `make up`: local, or max, the real MAX Serve on the CPU.
 SERVER ?= local
-PYTEST := $(VENV)/python -m pytest
+# A process a core: `make test PROCESSES=4`.
+PROCESSES ?= 2
+PYTEST := $(VENV)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 # pytest leaves with 5 where no test was selected.
 OR_NO_TESTS := || { status=$$?; if [ $$status -eq 5 ]; then echo "no tests of this kind"; else exit $$status; fi; }
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down init test test-real check bench docs lock clean
+.PHONY: help install demo up down init test test-stack test-real check bench docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +39,11 @@ down:  ## end what `make up` started
 init: $(if $(AIRFLOW_PYTHON),,install)  ## pools, connections and bucket in an Airflow that is there (AIRFLOW_PYTHON=its python)
 	@PYTHONPATH=plugins $(or $(AIRFLOW_PYTHON),$(VENV)/python) -m learning_engine.airflow.init
 
-test: install  ## every test that the Python environment alone can carry
-	@$(PYTEST) -m "not real" --numprocesses 2 --dist loadscope --no-loadscope-reorder $(OR_NO_TESTS)
+test: install  ## one case for each mechanism, one fault of each kind, one week over the whole stack
+	@$(PYTEST) -m "not stack and not real" $(OR_NO_TESTS)
+
+test-stack: install  ## every fault at every step, kills between all writes, the real scheduler at length, more examples
+	@$(PYTEST) -m "(stack or hypothesis) and not real" --hypothesis-profile thorough $(OR_NO_TESTS)
 
 test-real: install  ## the tests against real counterparts; installs them in .cache/, names what is missing
 	@$(PYTHON) -m include.setup.counterparts

@@ -5,10 +5,9 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="learning-engine-tests-"))
@@ -28,21 +27,18 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
 }
 
+pytest_plugins = ["tests.balance"]
+# `make test` looks at this many examples of a property, `make test-stack` at ten times as many.
+settings.register_profile("quick", max_examples=100, deadline=None)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile("quick")
 
-STACK = "tests/integration/"
-
-
-class OneStack(LoadScopeScheduling):  # type: ignore[misc]
-    """Where tests run in several processes, one of them has the whole stack; the others have a file each."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return STACK if nodeid.startswith(STACK) else nodeid.partition("::")[0]
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStack:
-    return OneStack(config, log)
+# The one test of that folder that `make test` runs.
+SHORT = "tests/integration/test_one_week.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The stack's tests take longest, so they begin first."""
-    items.sort(key=lambda item: not item.nodeid.startswith(STACK))
+    """What runs on a whole stack is for `make test-stack`, or, with real counterparts, for `make test-real`."""
+    for item in items:
+        if item.nodeid.startswith("tests/integration/") and not item.nodeid.startswith(SHORT):
+            item.add_marker(pytest.mark.stack)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+# `make test` runs the first one.
+LONG = pytest.mark.stack
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,6 +42,7 @@ def test_fisher_exact_reaches_its_bounds_at_any_size(tmp_path):
     assert rows["Mammoth's p(label) weights"]["trace"] < 0.1
 
 
+@LONG
 def test_fisher_speed_compares_what_computes_the_same(tmp_path):
     found = run("fisher_speed", tmp_path)
     cosines = {(row["what"], row["structure"]): row["cosine"] for row in found["rows"]}
@@ -50,6 +53,7 @@ def test_fisher_speed_compares_what_computes_the_same(tmp_path):
     assert all(row["seconds"] > 0 and row["ratio"] > 0 for row in found["rows"])
 
 
+@LONG
 def test_penalty_cost_measures_every_penalty_at_every_width(tmp_path):
     rows = run("penalty_cost", tmp_path)["rows"]
     by_width = [row for row in rows if "peak_bytes" in row]
@@ -59,6 +63,7 @@ def test_penalty_cost_measures_every_penalty_at_every_width(tmp_path):
     assert 0 < rows[-1]["share"] < 10
 
 
+@LONG
 def test_training_speed_ends_where_the_peer_ends(tmp_path):
     found = run("training_speed", tmp_path)
     losses = {row["what"]: row["loss"] for row in found["rows"]}

@@ -49,6 +49,7 @@ def clumsy():
 steady()
 clumsy()
 """
+pytestmark = pytest.mark.stack
 FIRST, SECOND = datetime(2026, 10, 19, 2, tzinfo=UTC), datetime(2026, 10, 26, 2, tzinfo=UTC)
 
 

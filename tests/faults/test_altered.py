@@ -29,6 +29,9 @@ def another_schema(data: bytes) -> bytes:
     return json.dumps(json.loads(data) | {"schema": 99}).encode()
 
 
+HARMS = [one_bit, pytest.param(cut_short, marks=pytest.mark.stack)]
+
+
 def alter(weeks: Weeks, key: str, harm: Harm, *, forget: bool = False) -> None:
     """Rewrite an object; its metadata stay, or are lost as by a program that knows nothing of them."""
     at = {"Bucket": weeks.store.bucket, "Key": weeks.store.prefix + key}
@@ -97,7 +100,7 @@ def refused(weeks: Weeks, step: str, *named: str) -> LearningEngineError:
     return caught.value
 
 
-@pytest.mark.parametrize("harm", [one_bit, cut_short])
+@pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_altered_bytes_are_found_before_they_are_used(weeks: Weeks, case: Case, harm: Harm) -> None:
     weeks.back_to(weeks.before[case.step])
@@ -161,7 +164,7 @@ def test_an_altered_checkpoint_costs_the_steps_and_not_the_run(weeks: Weeks) -> 
     assert (made.training.resumed_at_step, made.sha256) == (0, weeks.candidate.sha256)
 
 
-@pytest.mark.parametrize("harm", [one_bit, cut_short])
+@pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("key", [always("fisher/v1.1/fisher.json"), fisher_file], ids=["record", "file"])
 def test_altered_fisher_information_is_measured_anew(weeks: Weeks, key: Callable[[Weeks], str], harm: Harm) -> None:
     weeks.back_to(weeks.before["train"])
@@ -170,7 +173,7 @@ def test_altered_fisher_information_is_measured_anew(weeks: Weeks, key: Callable
     assert weeks.store.digest(fisher_file(weeks)) == weeks.fisher.sha256
 
 
-@pytest.mark.parametrize("harm", [one_bit, cut_short])
+@pytest.mark.parametrize("harm", HARMS)
 def test_an_earlier_windows_held_out_rows_that_were_altered_are_not_judged_by(weeks: Weeks, harm: Harm) -> None:
     weeks.back_to(weeks.before["evaluate"])
     alter(weeks, "heldout/v1.0/heldout.parquet", harm)

@@ -38,13 +38,30 @@ def done(worker: Worker, step: str, **arguments: Any) -> Any:
     return answer["made"]
 
 
-def test_between_any_two_writes_of_publish(weeks: Weeks, worker: Worker) -> None:
-    work = {
+def test_before_the_metadata_of_publish(weeks: Weeks, worker: Worker) -> None:
+    work = publishing(weeks)
+    weeks.back_to(weeks.before["publish"])
+    last = max(index for index, point in enumerate(points_of(worker, "publish", **work), 1) if "before" in point)
+    weeks.back_to(weeks.before["publish"])
+    earlier = numbers(weeks)
+    killed(worker, last, "publish", **work)
+    assert numbers(weeks) == earlier
+    done(worker, "publish", **work)
+    assert numbers(weeks) == [*earlier, "v1.2"]
+
+
+def publishing(weeks: Weeks) -> dict[str, Any]:
+    return {
         "dataset": weeks.dataset.to_json(),
         "candidate": weeks.candidate.to_json(),
         "report": weeks.report.to_json(),
         "run": RUN,
     }
+
+
+@pytest.mark.stack
+def test_between_any_two_writes_of_publish(weeks: Weeks, worker: Worker) -> None:
+    work = publishing(weeks)
     weeks.back_to(weeks.before["publish"])
     earlier = numbers(weeks)
     points = points_of(worker, "publish", **work)
@@ -116,6 +133,19 @@ def third(weeks: Weeks, worker: Worker) -> Serving:
     return Serving(weeks, worker, weeks.before["deploy"], "v1.2", RUN_OF_WEEK)
 
 
+def test_once_the_server_has_loaded_it(third: Serving) -> None:
+    third.kill_deploy(third.points.index("sent POST v1/load_lora_adapter") + 1)
+
+
+def test_between_ledger_and_pointer(third: Serving, worker: Worker) -> None:
+    third.weeks.back_to(third.loaded)
+    points = points_of(worker, "verify", deployment=third.deployment)
+    third.kill_verify(
+        next(number for number, name in enumerate(points, 1) if "before PUT" in name and "current" in name)
+    )
+
+
+@pytest.mark.stack
 def test_at_any_point_of_deploy(third: Serving) -> None:
     assert {"os.rename .v1.2", "sent POST v1/load_lora_adapter", "before POST v1/chat/completions"} <= {
         point.partition("-")[0] if point.startswith("os") else point for point in third.points
@@ -124,6 +154,7 @@ def test_at_any_point_of_deploy(third: Serving) -> None:
         third.kill_deploy(number)
 
 
+@pytest.mark.stack
 def test_at_any_point_of_verify(third: Serving, worker: Worker) -> None:
     third.weeks.back_to(third.loaded)
     points = points_of(worker, "verify", deployment=third.deployment)
@@ -134,6 +165,7 @@ def test_at_any_point_of_verify(third: Serving, worker: Worker) -> None:
         third.kill_verify(number)
 
 
+@pytest.mark.stack
 def test_at_any_point_of_a_rollback(weeks: Weeks, worker: Worker) -> None:
     run = replace(RUN_OF_WEEK, run_id="back")
     back = Serving(weeks, worker, weeks.before["extract"], "v1.0", run, action="rollback", by_hand=True)

@@ -123,7 +123,10 @@ def wrong(store: Store, runs: dict[str, Any]) -> str:
     return "; ".join(map(str, upkeep.audit(store, Registry(store))))
 
 
-@pytest.mark.parametrize("kind", [ATOMIC, RACY, NONE])
+SLOW = pytest.mark.stack
+
+
+@pytest.mark.parametrize("kind", [pytest.param(ATOMIC, marks=SLOW), RACY, pytest.param(NONE, marks=SLOW)])
 def test_one_that_is_paused_anywhere_while_the_other_publishes(moto: ObjectStore, proxy: Proxy, kind: str) -> None:
     race = Race(moto, proxy, kind)
     tracks, problem = race.run()
@@ -134,6 +137,7 @@ def test_one_that_is_paused_anywhere_while_the_other_publishes(moto: ObjectStore
     assert not any(found.values()), found
 
 
+@SLOW
 def test_both_paused(moto: ObjectStore, proxy: Proxy) -> None:
     """a stands before it puts its claim, or before it looks whose else is there, while b comes to any request of its
     own; then a ends, then b. Of all other such pairs a few."""
@@ -157,7 +161,7 @@ def racing(server: ObjectStore, bucket: str, works: list[Work], start: Any) -> N
         work.publish(Registry(store, settle_seconds=0))
 
 
-@pytest.mark.parametrize("kind", ["swift", "moto"])
+@pytest.mark.parametrize("kind", [pytest.param("swift", marks=SLOW), "moto"])
 def test_processes_that_publish_at_the_same_moment(request: pytest.FixtureRequest, kind: str) -> None:
     server: ObjectStore = request.getfixturevalue(kind)
     bucket = new_bucket(server)

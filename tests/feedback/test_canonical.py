@@ -26,7 +26,7 @@ VALUES = st.recursive(
 @example({"bb": 1, "a": 2, "é": 3, "aa": 4, "😀": 5, "": 6})
 @example('\u007f\u2028"\\/\b\f\n\r\t\u0001')
 @example([Decimal("1e2"), Decimal("-0"), Decimal("-0.0"), Decimal("0e5"), Decimal("1.50e1"), Decimal("1E-7")])
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_is_the_text_of_jsonb(connection: Any, value: Any) -> None:
     text = canonical(value)
     ((there, digest),) = connection.execute(

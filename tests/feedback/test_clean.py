@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from learning_engine.config.sections import Feedback
@@ -174,7 +174,6 @@ BROKEN_CALL = '{"choices": [{"message": {"tool_calls": [{"function": {}}]}}]}'
 
 @given(COLUMN, COLUMN, st.none() | st.text())
 @example('{"messages": [{"role": "user", "content": "x"}]}', BROKEN_CALL, "up")
-@settings(max_examples=1500, deadline=None)
 def test_no_row_raises(request_data: str | None, response_data: str | None, thumb: str | None) -> None:
     paths = {"request_paths": ("messages[0].content", "input"), "response_paths": ("choices[-1]",)}
     for settings_ in ({}, paths):
@@ -182,7 +181,6 @@ def test_no_row_raises(request_data: str | None, response_data: str | None, thum
 
 
 @given(JSON, JSON)
-@settings(max_examples=500, deadline=None)
 def test_no_row_with_a_known_thumb_raises(request_data: Any, response_data: Any) -> None:
     check(parse({"messages": [{"role": "user", "content": request_data}]}, response_data))
     check(parse({"prompt": request_data}, {"response": response_data}))

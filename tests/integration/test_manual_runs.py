@@ -46,14 +46,6 @@ def test_deploy_by_hand_then_roll_back(live: Live):
     assert registry.revoked(first) is None, "what is live again continues it"
 
 
-def test_an_unknown_version_fails_at_once(live: Live):
-    live.rest.unpause(DEPLOY)
-    run = live.trigger(DEPLOY, conf={"action": "deploy", "version": "v99.0"})
-    assert live.ended(run, DEPLOY) == "failed"
-    assert live.tasks(run, DEPLOY)["choose"]["try_number"] == 1
-    assert "found no v99.0" in live.log(run, "choose", DEPLOY)
-
-
 def test_fisher_of_a_version_is_measured_again(live: Live):
     live.rest.unpause("learning_engine_fisher")
     version = live.resources.registry.versions()[0].version

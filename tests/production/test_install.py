@@ -139,5 +139,5 @@ class TestMakefile:
 def test_ci_runs_the_three_targets_and_nothing_else() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert "set -euo pipefail" in script
-    assert "for stage in check test test-real; do" in script
+    assert "for stage in check test test-stack test-real; do" in script
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

@@ -22,6 +22,7 @@ def server(base: Path) -> Iterator[ModelServer]:
         yield only
 
 
+@pytest.mark.stack
 def test_swaps_under_load_lose_no_request_and_answer_none_wrong(
     road: Road, base: Path, tmp_path: Path, record_property
 ) -> None:

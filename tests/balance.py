@@ -1,0 +1,75 @@
+"""How pytest-xdist shares the tests out: whole files or whole stacks, the longest first. A plugin of conftest.
+
+`pytest --record-durations` writes what each scope took to tests/durations.json, which the next runs are sorted by.
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+RECORD = Path(__file__).with_name("durations.json")
+# Tests below these folders share servers that are expensive to start.
+STACKS = ("tests/integration/celery/", "tests/integration/max_serve/", "tests/browser/")
+INTEGRATION = "tests/integration/"
+# tests/integration runs on two stacks, one for each process; these files are the second one's share.
+SECOND = {f"{INTEGRATION}test_{name}.py" for name in ("killed_tasks", "reconcile", "secrets", "servers")}
+
+
+def scope(nodeid: str) -> str:
+    """What runs in one process, one test after the other."""
+    file = nodeid.partition("::")[0]
+    for folder in STACKS:
+        if file.startswith(folder):
+            return folder
+    if file.startswith(INTEGRATION):
+        return f"{INTEGRATION} on stack {2 if file in SECOND else 1}"
+    return file
+
+
+class Balanced(LoadScopeScheduling):  # type: ignore[misc]
+    """A free process takes the next scope."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope(nodeid)
+
+
+class Durations:
+    """Adds up the seconds of every scope, set-up and tear-down included."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[scope(report.nodeid)] += report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        found = {**recorded(), **{name: round(seconds, 1) for name, seconds in self.seconds.items()}}
+        RECORD.write_text(json.dumps(dict(sorted(found.items())), indent=0) + "\n")
+
+
+def recorded() -> dict[str, float]:
+    found: dict[str, float] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    return found
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-durations", action="store_true", help="write tests/durations.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record-durations") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Durations())
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Balanced:
+    return Balanced(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest scopes first, so that no process is left alone with one at the end. The sort is stable."""
+    seconds = recorded()
+    items.sort(key=lambda item: -seconds.get(scope(item.nodeid), 0.0))
