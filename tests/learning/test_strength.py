@@ -13,7 +13,6 @@ from learning_engine.config import sections
 from learning_engine.learning import ewc, fisher, information
 from learning_engine.learning.model import lora_weights
 from learning_engine.learning.strength import GREATEST, LEAST, Budget, Fixed
-from learning_engine.records.base import SCHEMA
 from learning_engine.records.contracts import FisherRecord
 from tests.learning.test_trainer import train
 
@@ -131,13 +130,5 @@ def test_what_was_written_before_the_weight_was_kept_is_read_with_its_own_decay(
     del about["weight"]
     save_file(whole.tensors, path, metadata={"fisher": json.dumps(about)})
     assert read().weight == 1.75
-    counts = {
-        "uri": None,
-        "sha256": None,
-        "n_sequences": 3,
-        "n_tokens": 20,
-        "accumulated": ["v1.0", "v1.1"],
-        "decay": 0.5,
-    }
-    record = {"guards": "v1.2", "kind": "diagonal", "labels": "sampled", "units": "per_supervised_token", **counts}
-    assert FisherRecord.from_json({"record": "FisherRecord", "schema": SCHEMA, **record}).weight == 1.75
+    record = FisherRecord("v1.2", "diagonal", "sampled", information.UNITS, None, None, 3, 20, ["v1.0", "v1.1"], 0.5)
+    assert FisherRecord.from_json({k: v for k, v in record.to_json().items() if k != "weight"}).weight == 1.75
