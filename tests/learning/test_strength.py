@@ -1,13 +1,19 @@
 """λ found while training: the predicted KL ends at its budget, whatever the scale of the problem."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from learning_engine.config import sections
-from learning_engine.learning import ewc, fisher
+from learning_engine.learning import ewc, fisher, information
+from learning_engine.learning.model import lora_weights
 from learning_engine.learning.strength import GREATEST, LEAST, Budget, Fixed
+from learning_engine.records.contracts import FisherRecord
 from tests.learning.test_trainer import train
 
 
@@ -70,3 +76,59 @@ def test_training_meets_the_budget_and_says_so(load, adapter, examples, tmp_path
         assert metrics.predicted_kl == pytest.approx(budget, rel=0.5)
         measured[budget] = metrics.ewc_lambda
     assert measured[1e-4] > 1.2 * measured[1e-3]
+
+
+@pytest.fixture
+def changed(load, adapter, examples):
+    """A model, one week's Fisher information, and that of three equal weeks with `decay` changed before the third."""
+    loaded = load(adapter)
+    week = fisher.compute(loaded, examples, sections.Fisher(structure="diagonal", draws=1), seed=0, guards="v1.0")
+    whole = week
+    for number, decay in ((1, 1.0), (2, 0.5)):
+        settings = sections.Fisher(structure="diagonal", decay=decay)
+        whole = fisher.accumulate(replace(week, guards=f"v1.{number}"), whole, settings)
+    return loaded, week, whole
+
+
+def test_the_weight_is_that_of_what_was_accumulated_whatever_the_decay_is_now(changed):
+    loaded, week, whole = changed
+    assert (week.weight, whole.weight) == (1.0, 1 + 0.5 * (1 + 1.0))
+    penalties = [ewc.around(loaded.model, each, 1.0) for each in (week, whole)]
+    budget = ewc.around(loaded.model, whole, "auto", kl_budget=1e-3).strength
+    with torch.no_grad():
+        for weight in lora_weights(loaded.model).values():
+            weight += 0.01
+    # Three equal weeks: their mean is that of any one of them.
+    alone, mean = (penalty.predicted_kl(loaded.model) for penalty in penalties)
+    assert mean == pytest.approx(alone, rel=1e-5)
+    budget.begin(10)
+    budget(torch.tensor(2.0 * 1e-3))
+    assert budget.state()["error"] == pytest.approx(0, abs=1e-6), "a weight of 2 has twice the budget"
+
+
+def test_what_was_written_before_the_weight_was_kept_is_read_with_its_own_decay(changed, tmp_path):
+    loaded, _, whole = changed
+    old = replace(whole, decay=0.5, weight=0.0)
+    assert old.weight == 1 + 0.5 + 0.5**2
+    path = tmp_path / "fisher.safetensors"
+
+    def read():
+        return information.load(
+            path,
+            base_model=loaded.base,
+            base_revision=loaded.revision,
+            lora=loaded.lora,
+            kind="diagonal",
+            labels="sampled",
+            smoothing=whole.smoothing,
+        )
+
+    information.save(whole, path)
+    assert read().weight == 2.0
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["fisher"])
+    del about["weight"]
+    save_file(whole.tensors, path, metadata={"fisher": json.dumps(about)})
+    assert read().weight == 1.75
+    record = FisherRecord("v1.2", "diagonal", "sampled", information.UNITS, None, None, 3, 20, ["v1.0", "v1.1"], 0.5)
+    assert FisherRecord.from_json({k: v for k, v in record.to_json().items() if k != "weight"}).weight == 1.75

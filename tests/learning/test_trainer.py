@@ -192,13 +192,35 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(load, adapter, examples
     assert all(torch.equal(weight, weights[name]) for name, weight in snapshot(loaded).items())
 
 
-def test_a_gradient_that_is_not_finite_stops_too(load, adapter, examples, tmp_path):
-    class Steep(torch.nn.Module):
-        def forward(self, now):
-            return sum((weight - weight.detach()).abs().sqrt().sum() for weight in now.values())
+class Steep(torch.nn.Module):
+    """Worth nothing, with a gradient that is not finite."""
 
-    with pytest.raises(TrainingError, match="at step 1, found"):
-        train(load(adapter), examples, tmp_path, penalty=ewc.Penalty(Steep(), 1.0))
+    def forward(self, now):
+        return sum((weight - weight.detach()).abs().sqrt().sum() for weight in now.values())
+
+
+class Far(torch.nn.Module):
+    """Worth more than float32 holds."""
+
+    def forward(self, now):
+        return sum(weight.sum() for weight in now.values()) * 0 + math.inf
+
+
+def test_what_is_not_finite_is_named(load, adapter, examples, tmp_path):
+    forever = examples.map(lambda row: {"weight": math.inf}, load_from_cache_file=False)
+    harms = {
+        "gradient norm nan": (examples, ewc.Penalty(Steep(), 1.0)),
+        "EWC loss inf": (examples, ewc.Penalty(Far(), 1.0)),
+        "task loss nan": (forever, NOTHING),
+    }
+    for named, (rows, penalty) in harms.items():
+        with pytest.raises(TrainingError, match=f"at step 1, found [^:]*{named}") as caught:
+            train(load(adapter), rows, tmp_path / named, penalty=penalty)
+        found = str(caught.value).partition("found ")[2].partition(":")[0]
+        others = {"gradient norm", "EWC loss", "task loss"} - {named.rpartition(" ")[0]}
+        if "gradient" not in named:
+            others -= {"gradient norm"}  # it follows the loss
+        assert not [other for other in others if other in found], found
 
 
 def test_rows_without_weight_are_left_out(load, examples, tmp_path):

@@ -123,7 +123,9 @@ def test_earlier_fisher_information_counts_with_the_decay(
 
     def with_decay(decay: float) -> Any:
         changed = road.with_settings(fisher={"decay": decay}).resources
-        return diagonal(fisher_step.guard(changed, second, anew=True))
+        found = fisher_step.guard(changed, second, anew=True)
+        assert (found.decay, found.weight) == (decay, 1 + decay)
+        return diagonal(found)
 
     earlier, alone, half = diagonal(record), with_decay(0.0), with_decay(0.5)
     for name, tensor in half.items():

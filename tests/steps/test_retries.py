@@ -1,7 +1,10 @@
 """A try that fails half-way, and the next one that goes on from what it left in the bucket or on the worker's disk."""
 
+import errno
 import json
 import logging
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,17 +131,75 @@ def test_a_trained_candidate_outlives_a_store_that_fails(small: Road, events: An
     assert train(small, dataset) == candidate
 
 
-def test_a_spooled_archive_that_was_altered_is_trained_again(small: Road, events: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (train_step.ARCHIVE, b"another"),
+        (train_step.ARCHIVE, None),
+        ("candidate.json", b'{"record": "Candi'),
+        ("candidate.json", b"[]"),
+        ("candidate.json", b"\xff"),
+    ],
+)
+def test_a_damaged_candidate_on_the_disk_is_told_and_trained_again(
+    small: Road, events: Any, name: str, content: bytes | None
+) -> None:
     dataset = prepare(small)
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError):
         train(small, dataset)
-    recorded = json.loads((spool(small, dataset) / "candidate.json").read_text())
-    (spool(small, dataset) / staging.ARCHIVE).write_bytes(b"another")
+    directory = spool(small, dataset)
+    expected = archive.sha256_file(directory / train_step.ARCHIVE)
+    if content is None:
+        (directory / name).unlink()
+    else:
+        (directory / name).write_bytes(content)
     steps = events("train.progress")
     candidate = train(small, dataset)
+    assert events("train.spool_damaged") == 1
     assert events("train.progress") > steps
-    assert candidate.sha256 == recorded["sha256"]
-    assert small.resources.store.digest(manifest.run_key(dataset.run_key, staging.ARCHIVE)) == candidate.sha256
+    assert candidate.sha256 == expected
+    assert small.resources.store.digest(manifest.run_key(dataset.run_key, train_step.ARCHIVE)) == candidate.sha256
+    assert not directory.exists(), "what nobody needs any more does not stay on the disk"
+
+
+def test_what_waits_on_the_disk_is_for_its_owner_alone(small: Road) -> None:
+    dataset = prepare(small)
+    before = os.umask(0)
+    try:
+        with refused(small, "adapter.tar.gz"), pytest.raises(StoreError):
+            train(small, dataset)
+    finally:
+        os.umask(before)
+    root = Path(small.resources.settings.store.spool)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (root, *root.rglob("*"))}
+    assert {modes[path] for path in modes if path.is_dir()} == {0o700}
+    assert {modes[path] for path in modes if path.is_file()} == {0o600}
+
+
+def test_a_disk_that_takes_nothing_either_does_not_hide_what_failed(small: Road, tmp_path: Path) -> None:
+    dataset = prepare(small)
+    (tmp_path / "spool").write_text("no directory")
+    with refused(small, "adapter.tar.gz"), pytest.raises(StoreError, match="could not be kept") as raised:
+        train(small, dataset)
+    assert str(spool(small, dataset)) in str(raised.value)
+
+
+def test_a_disk_that_fills_up_half_way_holds_no_half_written_candidate(
+    small: Road, events: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, synced = prepare(small), list[int]()
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:  # the archive is whole, the record is not
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with refused(small, "adapter.tar.gz"), pytest.raises(StoreError, match="No space left on device"):
+        train(small, dataset)
+    assert [path.name for path in spool(small, dataset).iterdir()] == [train_step.ARCHIVE]
+    train(small, dataset)
+    assert events("train.continued") == events("train.spool_damaged") == 0
 
 
 def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_weights(

@@ -1,5 +1,6 @@
 """A snapshot as training examples: token ids with labels on the rated answer alone."""
 
+import functools
 import re
 import tempfile
 from collections import Counter
@@ -30,6 +31,9 @@ SCHEMA = pa.schema(
 )
 IGNORED = -100
 BATCH_ROWS = 512
+# What an added token holds that is neither a word nor a run of white space (▁ stands for a space in some vocabularies).
+MARKUP = re.compile(r"[^\w\s▁]")
+RARE = "😀ꙮᚠ𓀀"
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,15 @@ class Rated(NamedTuple):
     rating: int
 
 
+# The roles of a conversation with what the template may look at of each content: "", " " or "x".
+Skeleton = tuple[tuple[str, str], ...]
+
+
 class Rendered(NamedTuple):
     rated: Rated
     prompt: str
     full: str
+    skeleton: Skeleton
 
 
 def encode(
@@ -63,10 +72,10 @@ def encode(
     """Encode the rows of `snapshot` whose `heldout` is as given (None: all) with the tokenizer's chat template.
 
     Supervised are the answer and its end of turn. A prompt that does not fit into `settings.max_tokens` loses its
-    beginning (but not its first token, where that begins the sequence). Dropped are `zero_weight`; `special_token` (a
-    text that holds one would forge turns); `template_refused`; `template_prefix` (the tokens of the prompt do not
-    begin those of prompt and answer); `answer_truncated` (the answer alone does not fit). Raises DatasetError where
-    the tokenizer has no chat template or no end-of-sequence token.
+    beginning (but not its first token, where that begins the sequence). Dropped are `zero_weight`; `template_refused`;
+    `special_token` (the texts add control tokens to the template's own, which would forge turns: see `_Encoder`);
+    `template_prefix` (the tokens of the prompt do not begin those of prompt and answer); `answer_truncated` (the answer
+    alone does not fit). Raises DatasetError where the tokenizer has no chat template or no end-of-sequence token.
     """
     if not tokenizer.chat_template:
         raise DatasetError(
@@ -104,13 +113,24 @@ def _rows(snapshot: Path, heldout: bool | None) -> Iterator[list[Rated]]:
 
 
 class _Encoder:
+    """Rows into examples, and why not.
+
+    Control tokens are the special ones, and other added ones that the template writes, such as `<｜User｜>`. They are
+    counted in the tokens, not looked for in the text: a tokenizer that normalises reads `<|END|>` as `<|end|>`, too. No
+    row may have more of one than the same conversation with "x" in place of each text.
+    """
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: sections.Dataset) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = settings.max_tokens
         self.weights = {1: settings.weight_up, -1: settings.weight_down}
-        special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self.special_ids = {key for key, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self.special_text = re.compile("|".join(re.escape(token.content) for token in special) or r"(?!)")
+        added = tokenizer.added_tokens_decoder.items()
+        self.special_ids = {key for key, token in added if token.special}
+        # A tokenizer that lacks characters gives its unknown token for them, which forges nothing.
+        unknown = {tokenizer.unk_token_id} & set(*self._tokenize([RARE]))
+        self.control_ids = self.special_ids - unknown
+        self.markup_ids = {key for key, token in added if MARKUP.search(token.content)} - unknown
+        self.own = functools.lru_cache(maxsize=1024)(self._own)
         self.dropped: Counter[str] = Counter()
 
     def examples(self, rows: list[Rated]) -> Iterator[dict[str, Any]]:
@@ -120,6 +140,9 @@ class _Encoder:
         prompts = self._tokenize([render.prompt for render in rendered])
         fulls = self._tokenize([render.full for render in rendered])
         for render, prompt, full in zip(rendered, prompts, fulls, strict=True):
+            if self._forged(full, self.own(render.skeleton)):
+                self.dropped["special_token"] += 1
+                continue
             if full[: len(prompt)] != prompt:
                 self.dropped["template_prefix"] += 1
                 continue
@@ -133,18 +156,26 @@ class _Encoder:
         if not self.weights[rated.rating]:
             self.dropped["zero_weight"] += 1
             return None
-        if any(
-            self.special_text.search(text) for text in (rated.answer, *(said["content"] for said in rated.messages))
-        ):
-            self.dropped["special_token"] += 1
-            return None
         whole = [*rated.messages, {"role": "assistant", "content": rated.answer}]
+        skeleton = tuple((said["role"], "x" if said["content"].strip() else said["content"][:1]) for said in whole)
         try:
             prompt = self.tokenizer.apply_chat_template(rated.messages, tokenize=False, add_generation_prompt=True)
-            return Rendered(rated, prompt, self.tokenizer.apply_chat_template(whole, tokenize=False))
+            full = self.tokenizer.apply_chat_template(whole, tokenize=False)
+            self.own(skeleton)
         except (jinja2.TemplateError, TypeError, ValueError):
             self.dropped["template_refused"] += 1
             return None
+        return Rendered(rated, prompt, full, skeleton)
+
+    def _own(self, skeleton: Skeleton) -> Counter[int]:
+        """How often the template itself gives which control token in a conversation of these roles."""
+        whole = [{"role": role, "content": content} for role, content in skeleton]
+        (ids,) = self._tokenize([self.tokenizer.apply_chat_template(whole, tokenize=False)])
+        return Counter(filter((self.control_ids | self.markup_ids).__contains__, ids))
+
+    def _forged(self, full: list[int], own: Counter[int]) -> bool:
+        found = Counter(filter((self.control_ids | own.keys()).__contains__, full))
+        return not found <= own
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)

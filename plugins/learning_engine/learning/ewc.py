@@ -36,10 +36,10 @@ class Regulariser(Protocol):
 
 
 class Penalty:
-    """λ · ½ dᵀF d over `guarded` versions (each counted with its decay); zero where nothing is guarded or λ = 0."""
+    """λ · ½ dᵀF d over guarded versions of `weight` in all; zero where nothing is guarded or λ = 0."""
 
-    def __init__(self, quadratic: nn.Module | None, ewc_lambda: float | Strength, *, guarded: float = 1.0) -> None:
-        self._quadratic, self._guarded = quadratic, guarded
+    def __init__(self, quadratic: nn.Module | None, ewc_lambda: float | Strength, *, weight: float = 1.0) -> None:
+        self._quadratic, self._weight = quadratic, weight
         self.strength: Strength = Fixed(ewc_lambda) if isinstance(ewc_lambda, int | float) else ewc_lambda
 
     def __call__(self, model: Any) -> torch.Tensor:
@@ -47,7 +47,7 @@ class Penalty:
         return quadratic if self._quadratic is None else self.strength(quadratic.detach()) * quadratic
 
     def predicted_kl(self, model: Any) -> float:
-        return float(self._evaluate(model).detach()) / self._guarded
+        return float(self._evaluate(model).detach()) / self._weight
 
     def _evaluate(self, model: Any) -> torch.Tensor:
         weights = lora_weights(model)
@@ -70,16 +70,16 @@ def around(
     """
     if information is None or ewc_lambda == 0:
         return Penalty(None, 0.0)
-    guarded = sum(information.decay**age for age in range(len(information.accumulated) + 1))
-    strength = Budget(kl_budget * guarded) if ewc_lambda == "auto" else ewc_lambda
+    weight = information.weight
+    strength = Budget(kl_budget * weight) if ewc_lambda == "auto" else ewc_lambda
     anchor = lora_weights(model)
     if information.kind == "diagonal":
         _check(_shapes(information.tensors), _shapes(anchor))
-        return Penalty(DiagonalQuadratic(information.tensors, anchor), strength, guarded=guarded)
+        return Penalty(DiagonalQuadratic(information.tensors, anchor), strength, weight=weight)
     _check(_widths(information.tensors), _layers(anchor))
     scaling = information.lora.alpha / information.lora.rank
     quadratic = KroneckerQuadratic(information.tensors, anchor, scaling=scaling)
-    return Penalty(quadratic, strength, guarded=guarded)
+    return Penalty(quadratic, strength, weight=weight)
 
 
 def _check(found: set[tuple[str, tuple[int, ...]]], expected: set[tuple[str, tuple[int, ...]]]) -> None:

@@ -98,7 +98,13 @@ def accumulate(new: FisherInformation, old: FisherInformation, settings: section
         tensors = kronecker.accumulate(
             sketch.dense(new.tensors), sketch.dense(old.tensors), settings.decay, apart=apart
         )
-    return replace(new, tensors=tensors, accumulated=(*old.accumulated, old.guards), decay=settings.decay)
+    return replace(
+        new,
+        tensors=tensors,
+        accumulated=(*old.accumulated, old.guards),
+        decay=settings.decay,
+        weight=new.weight + settings.decay * old.weight,
+    )
 
 
 def fitted(information: FisherInformation, settings: sections.Fisher) -> FisherInformation:

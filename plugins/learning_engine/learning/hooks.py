@@ -26,15 +26,16 @@ class Hooks(TrainerCallback):  # type: ignore[misc]
         self._progress.start(state.global_step)
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        figure = self._progress.step_loss()
+        figures = self._progress.step_losses()
         if not args.fp16:  # There the gradient scaler leaves a step out by itself, as part of finding its scale.
             gradients = [weight.grad for weight in self._weights if weight.grad is not None]
-            figure = figure + torch.nn.utils.get_total_norm(gradients)
-        if not math.isfinite(figure.item()):
+            figures = torch.cat([figures, torch.nn.utils.get_total_norm(gradients)[None]])
+        found = dict(zip(("task loss", "EWC loss", "gradient norm"), figures.tolist(), strict=False))
+        if wrong := [f"{name} {value}" for name, value in found.items() if not math.isfinite(value)]:
             raise TrainingError(
-                f"Expected a finite loss and gradient at step {state.global_step + 1}, found "
-                f"{self._progress.step_loss().item()} in task plus EWC loss: the weights are those of step "
-                f"{state.global_step}; lower training.learning_rate or ewc.lambda, or train in a wider precision"
+                f"Expected a finite loss and gradient at step {state.global_step + 1}, found {', '.join(wrong)}: the "
+                f"weights are those of step {state.global_step}; lower training.learning_rate or ewc.lambda, or train "
+                "in a wider precision"
             )
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:

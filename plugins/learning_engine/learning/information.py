@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from learning_engine.errors import FisherMismatch
-from learning_engine.records.contracts import LoraShape
+from learning_engine.records.contracts import LoraShape, weight_of
 
 UNITS = "per_supervised_token"
 
@@ -23,7 +23,8 @@ class FisherInformation:
     """`tensors`, on the CPU, are named and shaped as the module of `kind` says.
 
     `guards` is the version (or "base") whose knowledge it measures, `accumulated` the earlier ones folded in, oldest
-    first, each fold with the factor `decay`. Counts are those of `guards` alone.
+    first, the last fold with the factor `decay`; `weight` is what all of them weigh together, `guards` as 1 (files from
+    before it was kept: as if each fold had had the same decay). Counts are those of `guards` alone.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -39,6 +40,11 @@ class FisherInformation:
     accumulated: tuple[str, ...] = ()
     decay: float = 1.0
     smoothing: float = 0.0
+    weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.weight:
+            object.__setattr__(self, "weight", weight_of(len(self.accumulated), self.decay))
 
 
 def save(information: FisherInformation, path: Path) -> None:

@@ -37,9 +37,9 @@ class Progress:
         """Count one micro-batch's share of the running step's losses (scalars, detached)."""
         self._step += torch.stack((task, penalty))
 
-    def step_loss(self) -> torch.Tensor:
-        """Task loss + EWC loss of the running step."""
-        return self._step.sum()
+    def step_losses(self) -> torch.Tensor:
+        """Task loss and EWC loss of the running step, (2,)."""
+        return self._step
 
     def end_step(self) -> None:
         self._interval += self._step

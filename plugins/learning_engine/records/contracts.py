@@ -63,9 +63,18 @@ class Dataset(Record):
     passed_over: list[str] = field(default_factory=list)
 
 
+def weight_of(accumulated: int, decay: float) -> float:
+    """What a version and the `accumulated` ones before it weigh together where each fold had the same `decay`."""
+    return float(sum(decay**age for age in range(accumulated + 1)))
+
+
 @dataclass(frozen=True)
 class FisherRecord(Record):
-    """Fisher information that guards `guards` (a version, or "base"). `uri` is None where there is nothing to guard."""
+    """Fisher information that guards `guards` (a version, or "base"). `uri` is None where there is nothing to guard.
+
+    `accumulated` names the earlier versions folded in, oldest first, the last fold with the factor `decay`; `weight` is
+    what all of them weigh together, the newest as 1. Records from before the weight was kept have that of one decay.
+    """
 
     guards: str
     kind: str
@@ -79,6 +88,11 @@ class FisherRecord(Record):
     decay: float = 1.0
     note: str = ""
     smoothing: float = 0.0
+    weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.weight:
+            object.__setattr__(self, "weight", weight_of(len(self.accumulated), self.decay))
 
 
 @dataclass(frozen=True)

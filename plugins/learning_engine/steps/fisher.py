@@ -174,7 +174,8 @@ def _keep(resources: Resources, folder: str, information: "FisherInformation", n
         n_sequences=information.n_sequences,
         n_tokens=information.n_tokens,
         accumulated=list(information.accumulated),
-        decay=resources.settings.fisher.decay,
+        decay=information.decay,
+        weight=information.weight,
         note=note,
     )
     resources.store.put_json(manifest.fisher_key(folder, manifest.FISHER_RECORD), record.to_json())

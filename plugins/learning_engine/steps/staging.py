@@ -3,18 +3,17 @@
 Called by train.
 """
 
-import json
-import shutil
 from pathlib import Path
 
-from learning_engine import archive, telemetry
+from learning_engine import telemetry
 from learning_engine.errors import IntegrityError, StoreError
 from learning_engine.records.contracts import Candidate
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
+from learning_engine.steps import spool
 from learning_engine.steps.resources import Resources
 
-ARCHIVE = "adapter.tar.gz"
+ARCHIVE = spool.ARCHIVE
 
 
 def staged(resources: Resources, run_key: str) -> Candidate | None:
@@ -36,36 +35,32 @@ def staged(resources: Resources, run_key: str) -> Candidate | None:
 
 def spooled(resources: Resources, run_key: str) -> Candidate | None:
     """The candidate that an earlier try could only keep on this worker's disk, now staged; None where there is none."""
-    directory = _spool(resources, run_key)
-    record = directory / manifest.CANDIDATE
-    if not record.is_file():
-        return None
-    candidate = Candidate.from_json(json.loads(record.read_text()))
-    if archive.sha256_file(directory / ARCHIVE) != candidate.sha256:
-        return None
-    telemetry.event("train.continued", source=str(directory))
-    stage(resources, candidate, directory / ARCHIVE)
-    shutil.rmtree(directory)  # only now does the bucket hold all of it
+    directory = spool.place(resources.settings.store, run_key)
+    if candidate := spool.find(directory):
+        telemetry.event("train.continued", source=str(directory))
+        stage(resources, candidate, directory / ARCHIVE)
     return candidate
 
 
 def stage(resources: Resources, candidate: Candidate, packed: Path) -> None:
     """Archive, then record: the record is what a retry looks for."""
+    directory = spool.place(resources.settings.store, candidate.run_key)
     try:
         resources.store.put_file(resources.store.key(candidate.uri), packed)
         resources.store.put_json(manifest.run_key(candidate.run_key, manifest.CANDIDATE), candidate.to_json())
     except StoreError as error:
-        directory = _spool(resources, candidate.run_key)
+        raise StoreError(f"{str(error).rstrip('.')}. {_kept(directory, candidate, packed)}") from error
+    spool.drop(directory)  # only now does the bucket hold all of it
+
+
+def _kept(directory: Path, candidate: Candidate, packed: Path) -> str:
+    """Keep on this worker's disk what the store did not take; says where, or why not."""
+    try:
         if packed.parent != directory:
-            directory.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(packed, directory / ARCHIVE)
-            (directory / manifest.CANDIDATE).write_text(json.dumps(candidate.to_json()))
-        raise StoreError(
-            f"{str(error).rstrip('.')}. The trained candidate is safe in {directory} on this worker; the next try on "
-            "it continues there."
-        ) from error
-
-
-def _spool(resources: Resources, run_key: str) -> Path:
-    store = resources.settings.store
-    return Path(store.spool).expanduser() / store.bucket / store.prefix / run_key
+            spool.keep(directory, candidate, packed)
+    except OSError as error:
+        return (
+            f"The trained candidate could not be kept in {directory} either: {error.strerror or error}; the next try "
+            "trains from the last checkpoint. Make room there, or set store.spool."
+        )
+    return f"The trained candidate is safe in {directory} on this worker; the next try on it continues there."
