@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from learning_engine import telemetry
-from learning_engine.errors import IntegrityError, RegistryError
+from learning_engine.errors import IntegrityError, Overtaken, RegistryError
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.registry import upkeep
 from learning_engine.serving import rollout
@@ -61,7 +61,7 @@ def revoked_of(resources: Resources, version: str) -> list[str]:
 def choose(resources: Resources, *, action: str, version: str | None) -> AdapterVersion:
     """The version that a person means: the named one, or of a rollback the one that was live before.
 
-    A rollback that names a version leaves that one: raises RegistryError where another is live by now.
+    A rollback that names a version leaves that one: raises Overtaken where another is live by now.
     """
     if action == "deploy":
         if not version:
@@ -69,7 +69,7 @@ def choose(resources: Resources, *, action: str, version: str | None) -> Adapter
         return resources.registry.get(version)
     live = resources.ledger.newest()
     if version and (live is None or live.version != version):
-        raise RegistryError(
+        raise Overtaken(
             f"Expected {version}, which the rollback is to leave, to be live, found {_name(live)}: look at what a "
             "rollback would leave now, and ask for that."
         )
@@ -177,21 +177,21 @@ def _still_wanted(resources: Resources, deployment: Deployment, version: Adapter
     elif made != live:
         # This try may be the one after a worker that died in between.
         _settle(resources, made, version)
-        raise RegistryError(
+        raise Overtaken(
             f"Expected {made.version}, which this run put live at {made.at:%Y-%m-%d %H:%M} UTC, to be live, found "
             f"{_name(live)}: a later decision stands; deploy {made.version} by hand if it is wanted again."
         )
 
 
 def _still_next(deployment: Deployment, live: Deployment | None) -> None:
-    """Raise RegistryError where another deployment came between this one's `deploy` and its `verify`."""
+    """Raise Overtaken where another deployment came between this one's `deploy` and its `verify`."""
     if live and deployment.follows:
         unmoved = live.at == deployment.follows
     else:
         # The first one of all, or one of before there was the field.
         unmoved = (live.version if live else None) in (deployment.previous, deployment.version)
     if not unmoved:
-        raise RegistryError(
+        raise Overtaken(
             f"Expected {deployment.previous or 'nothing'} to be live, as when {deployment.version} was loaded, found "
             f"{_name(live)}: another deployment came between; start this one anew if it is still wanted."
         )
