@@ -68,12 +68,20 @@ class RegistryError(LearningEngineError):
     """A version that does not exist, is revoked, or cannot be published as asked."""
 
 
+class Overtaken(RegistryError):
+    """Another version has gone live since this was decided."""
+
+
 class ParentMoved(RegistryError):
     """Another run published the right parent of this window while this one was training."""
 
 
 class PreflightError(LearningEngineError):
     """An adapter that the model server must never see."""
+
+
+class ResultMissing(LearningEngineError):
+    """An earlier task of the run has left no result, as when a person marked it as a success before it had one."""
 
 
 class ServingError(LearningEngineError):

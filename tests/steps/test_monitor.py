@@ -69,7 +69,7 @@ def test_a_version_that_users_like_much_less_is_taken_back(watched: Road) -> Non
     vote(watched, BEFORE, 180, 20)
     vote(watched, DEPLOYED, 120, 80)
     verdict = look(watched)
-    assert verdict.roll_back
+    assert (verdict.roll_back, verdict.version) == (True, "v1.1")
     assert verdict.why == (
         "thumbs down rose from 10.0% of 200 votes on v1.0 to 40.0% of 200 on v1.1, by +23.2% at least (95 %); "
         "watch.max_rise is 10.0%"
@@ -87,7 +87,7 @@ def test_a_rise_that_may_be_chance_is_not_enough(watched: Road) -> None:
 def test_too_few_votes_decide_nothing(watched: Road) -> None:
     vote(watched, BEFORE, 200, 0)
     vote(watched, DEPLOYED, 0, 99)
-    assert look(watched) == Verdict(False, "fewer than 100 votes each: 200 on v1.0 and 99 on v1.1")
+    assert look(watched) == Verdict(False, "fewer than 100 votes each: 200 on v1.0 and 99 on v1.1", "v1.1")
 
 
 def test_rows_that_name_their_version_count_for_it_whenever_they_were_written(

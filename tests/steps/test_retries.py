@@ -134,8 +134,8 @@ def test_a_trained_candidate_outlives_a_store_that_fails(small: Road, events: An
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        (train_step.ARCHIVE, b"another"),
-        (train_step.ARCHIVE, None),
+        (staging.ARCHIVE, b"another"),
+        (staging.ARCHIVE, None),
         ("candidate.json", b'{"record": "Candi'),
         ("candidate.json", b"[]"),
         ("candidate.json", b"\xff"),
@@ -148,7 +148,7 @@ def test_a_damaged_candidate_on_the_disk_is_told_and_trained_again(
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError):
         train(small, dataset)
     directory = spool(small, dataset)
-    expected = archive.sha256_file(directory / train_step.ARCHIVE)
+    expected = archive.sha256_file(directory / staging.ARCHIVE)
     if content is None:
         (directory / name).unlink()
     else:
@@ -158,7 +158,7 @@ def test_a_damaged_candidate_on_the_disk_is_told_and_trained_again(
     assert events("train.spool_damaged") == 1
     assert events("train.progress") > steps
     assert candidate.sha256 == expected
-    assert small.resources.store.digest(manifest.run_key(dataset.run_key, train_step.ARCHIVE)) == candidate.sha256
+    assert small.resources.store.digest(manifest.run_key(dataset.run_key, staging.ARCHIVE)) == candidate.sha256
     assert not directory.exists(), "what nobody needs any more does not stay on the disk"
 
 
@@ -197,7 +197,7 @@ def test_a_disk_that_fills_up_half_way_holds_no_half_written_candidate(
     monkeypatch.setattr(os, "fsync", full)
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError, match="No space left on device"):
         train(small, dataset)
-    assert [path.name for path in spool(small, dataset).iterdir()] == [train_step.ARCHIVE]
+    assert [path.name for path in spool(small, dataset).iterdir()] == [staging.ARCHIVE]
     train(small, dataset)
     assert events("train.continued") == events("train.spool_damaged") == 0
 

@@ -4,11 +4,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from learning_engine import config
 from learning_engine.airflow.connections import connect
-from learning_engine.errors import LearningEngineError
+from learning_engine.errors import LearningEngineError, ResultMissing
 from learning_engine.records.contracts import RunInfo
 from learning_engine.steps.resources import Resources
 
@@ -17,11 +18,12 @@ R = TypeVar("R")
 
 
 def permanent_errors_fail(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn an error that no retry can mend into a failure without retries."""
+    """Turn an error that no retry can mend, such as a result that is missing, into a failure without retries."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            _require_results(args)
             return function(*args, **kwargs)
         except LearningEngineError as error:
             if error.retryable:
@@ -29,6 +31,31 @@ def permanent_errors_fail(function: Callable[P, R]) -> Callable[P, R]:
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
     return wrapper
+
+
+def result_of(context: Any, task_id: str, key: str = "return_value") -> Any:
+    """What an earlier task of this run has told. Raises ResultMissing."""
+    result = context["ti"].xcom_pull(task_ids=task_id, key=key)
+    if result is None:
+        raise _missing(task_id)
+    return result
+
+
+def _require_results(results: tuple[Any, ...]) -> None:
+    """Raise ResultMissing where one of the results that a task is given by others is none."""
+    for place, result in enumerate(results):
+        if result is None:
+            context = get_current_context()
+            # The task of the context has them in place of what tells where they come from.
+            task = context["dag"].get_task(context["task"].task_id)
+            raise _missing(task.op_args[place].operator.task_id)
+
+
+def _missing(task_id: str) -> ResultMissing:
+    return ResultMissing(
+        f"Expected a result of {task_id}, found none: it has not run to its end, though it may be marked as a success. "
+        f"Clear this run from {task_id}."
+    )
 
 
 def settings_of(context: Any) -> config.Settings:

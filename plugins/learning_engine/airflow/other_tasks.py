@@ -1,18 +1,23 @@
 """The tasks of the other DAGs: Fisher of a version, deploy or roll back, reconcile and watch, upkeep."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
 
+from learning_engine import telemetry
 from learning_engine.airflow import windows
-from learning_engine.airflow.context import permanent_errors_fail, person, resources_of, run_info
+from learning_engine.airflow.context import permanent_errors_fail, person, resources_of, result_of, run_info
+from learning_engine.errors import Overtaken
 from learning_engine.records.contracts import AdapterVersion
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import maintain as maintain_step
 from learning_engine.steps import monitor as monitor_step
 from learning_engine.steps import reconcile as reconcile_step
+from learning_engine.steps.resources import Resources
 from learning_engine.telemetry import event
 
 Json = dict[str, Any]
@@ -32,25 +37,36 @@ def fisher_of_version() -> Json:
 
 @permanent_errors_fail
 def choose() -> Json:
-    """The version that a person asked for, or the one to roll back to."""
+    """The version that a person asked for, or the one to roll back to; the XCom `seen` says what it was chosen by."""
     context = get_current_context()
     resources = resources_of(context)
     action, version = context["params"]["action"], context["params"].get("version")
-    return deploy_step.choose(resources, action=action, version=version).to_json()
+    live = resources.ledger.newest()
+    chosen = deploy_step.choose(resources, action=action, version=version)
+    seen = {"live": live.version if live else None, "revoked": deploy_step.revoked_of(resources, chosen.version)}
+    context["ti"].xcom_push(key="seen", value=seen)
+    return chosen.to_json()
 
 
 @permanent_errors_fail
 def deploy_by_hand(choice: Json) -> Json:
-    """As `deploy`, for a version that a person chose."""
+    """As `deploy`, for a version that a person chose; refuses what has changed since in what that person saw."""
     context = get_current_context()
-    resources = resources_of(context)
+    resources, action = resources_of(context), context["params"]["action"]
+    version = AdapterVersion.from_json(choice)
+    # None of a run that began before there was this XCom.
+    seen = context["ti"].xcom_pull(task_ids="choose", key="seen") or {}
+    if action == "rollback":
+        leaves = seen.get("live") or context["params"].get("version")
+        version = deploy_step.choose(resources, action=action, version=leaves)
     return deploy_step.deploy(
         resources,
-        AdapterVersion.from_json(choice),
+        version,
         run=run_info(context),
         decided_by=person(context),
-        action=context["params"]["action"],
+        action=action,
         by_hand=True,
+        despite=seen.get("revoked", ()),
     ).to_json()
 
 
@@ -67,24 +83,38 @@ def watch() -> bool:
     context = get_current_context()
     verdict = monitor_step.look(resources_of(context))
     event("watch", roll_back=verdict.roll_back, why=verdict.why)
-    context["ti"].xcom_push(key="verdict", value={"roll_back": verdict.roll_back, "why": verdict.why})
+    context["ti"].xcom_push(key="verdict", value=dataclasses.asdict(verdict))
     return verdict.roll_back
 
 
 @permanent_errors_fail
 def roll_back() -> Json:
-    """As `deploy`, for the version before the live one; decided by the watch."""
+    """As `deploy`, for the version before the one that the watch has judged; skipped where another is live by now."""
     context = get_current_context()
     resources = resources_of(context)
-    verdict = context["ti"].xcom_pull(task_ids="watch", key="verdict")
+    verdict = result_of(context, "watch", "verdict")
+    target = _before_judged(resources, verdict.get("version"))
     return deploy_step.deploy(
         resources,
-        deploy_step.choose(resources, action="rollback", version=None),
+        target,
         run=run_info(context),
         decided_by=f"the watch: {verdict['why']}",
         action="rollback",
         by_hand=True,
+        despite=deploy_step.revoked_of(resources, target.version),
     ).to_json()
+
+
+def _before_judged(resources: Resources, judged: str | None) -> AdapterVersion:
+    if judged is None:
+        raise AirflowSkipException(
+            "The verdict is of before an upgrade and names no version: the next run judges anew."
+        )
+    try:
+        return deploy_step.choose(resources, action="rollback", version=judged)
+    except Overtaken as error:
+        telemetry.warning("watch.overtaken", judged=judged, message=str(error))
+        raise AirflowSkipException(f"{error} The next run judges what is live by then.") from error
 
 
 @permanent_errors_fail

@@ -10,7 +10,15 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context
 
 from learning_engine.airflow import windows
-from learning_engine.airflow.context import permanent_errors_fail, person, resources_of, run_info, settings_of
+from learning_engine.airflow.context import (
+    permanent_errors_fail,
+    person,
+    resources_of,
+    result_of,
+    run_info,
+    settings_of,
+)
+from learning_engine.config import Settings
 from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset, Deployment, FisherRecord
 from learning_engine.records.report import Report
 from learning_engine.steps import deploy as deploy_step
@@ -112,8 +120,8 @@ class Approve(ApprovalOperator):  # type: ignore[misc]
     @permanent_errors_fail
     def execute(self, context: Any) -> Any:
         settings = settings_of(context)
-        version = AdapterVersion.from_json(context["ti"].xcom_pull(task_ids="publish"))
-        if settings.deploy != "approve" and version.report.probes is not None:
+        version = AdapterVersion.from_json(result_of(context, "publish"))
+        if not _must_ask(settings, version):
             return None
         self.subject = f"Deploy adapter {version.version}?"
         self.body = _summary(version)
@@ -123,7 +131,7 @@ class Approve(ApprovalOperator):  # type: ignore[misc]
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """A no revokes the version, so that nothing continues it and goes live in its place."""
         if self.REJECT in event.get("chosen_options", ()):
-            version = context["ti"].xcom_pull(task_ids="publish")["version"]
+            version = result_of(context, "publish")["version"]
             by = f"{(event.get('responded_by_user') or {}).get('name', 'an unnamed user')}, by rejection"
             resources_of(context).registry.revoke(version, by=by, reason="its deployment was rejected")
         return super().execute_complete(context, event)
@@ -133,12 +141,12 @@ class Approve(ApprovalOperator):  # type: ignore[misc]
 def deploy(version: Json) -> Json:
     """Preflight, copy, load and probe on every replica; the pointer stays where it is."""
     context = get_current_context()
-    resources = resources_of(context)
+    resources, record = resources_of(context), AdapterVersion.from_json(version)
     return deploy_step.deploy(
         resources,
-        AdapterVersion.from_json(version),
+        record,
         run=run_info(context),
-        decided_by=_decided_by(context),
+        decided_by=_decided_by(context, record),
         force=context["params"].get("force") == "quality",
     ).to_json()
 
@@ -150,15 +158,21 @@ def verify(deployment: Json) -> Json:
     return deploy_step.verify(resources, Deployment.from_json(deployment)).to_json()
 
 
-def _decided_by(context: Any) -> str:
-    """Who or what decided: the person who approved, the person who forced it, or the gate."""
+def _must_ask(settings: Settings, version: AdapterVersion) -> bool:
+    return settings.deploy == "approve" or version.report.probes is None
+
+
+def _decided_by(context: Any, version: AdapterVersion) -> str:
+    """Who or what decided: the person who approved, the person who forced it, the gate; or nobody, where approval was
+    asked for and somebody marked that task as a success instead of answering."""
     answer = context["ti"].xcom_pull(task_ids="approve")
     if answer:
         user = (answer.get("responded_by_user") or {}).get("name", "an unnamed user")
         return f"{user}, by approval"
+    skipped = _must_ask(settings_of(context), version)
     if context["params"].get("force") == "quality":
-        return f"{person(context)}, against the gate"
-    return "the gate"
+        return f"{person(context)}, against the gate{'; approval was skipped' if skipped else ''}"
+    return "nobody: approval was skipped" if skipped else "the gate"
 
 
 def _summary(version: AdapterVersion) -> str:

@@ -223,7 +223,12 @@ class ReplicaProof(Record):
 
 @dataclass(frozen=True)
 class Deployment(Record):
-    """One ledger entry: from `at` on, `version` answers (None: the base model does)."""
+    """One ledger entry: from `at` on, `version` answers (None: the base model does).
+
+    `follows` is the time of the entry that was the newest when the version was loaded, None where there was none, and
+    in entries of before this field. `despite` names what was revoked of the version and its ancestors when a person
+    chose it all the same.
+    """
 
     version: str | None
     adapter_name: str
@@ -235,3 +240,5 @@ class Deployment(Record):
     decided_by: str
     run: RunInfo
     at: datetime
+    follows: datetime | None = None
+    despite: list[str] = field(default_factory=list)

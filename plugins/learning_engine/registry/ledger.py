@@ -29,8 +29,8 @@ class Ledger:
     def record(self, deployment: Deployment) -> Deployment:
         """Append a decision and move the pointer; returns the entry as it stands.
 
-        Times only grow, so an entry never slips behind an earlier one because of a worker's slow clock. The same
-        decision of the same run is recorded once.
+        Times only grow, so an entry never slips behind an earlier one because of a worker's slow clock. A run does not
+        repeat its own decision while that is the newest; one that others have followed, `recorded` finds.
         """
         entry = deployment
         for _ in range(TRIES):
@@ -46,6 +46,14 @@ class Ledger:
             raise RegistryError(f"Expected to append to the ledger, lost {TRIES} times: check the registry pool.")
         self.current()
         return entry
+
+    def recorded(self, deployment: Deployment) -> Deployment | None:
+        """The entry that this deployment has made, however many have followed it; None where it has made none.
+
+        A run that is cleared from `deploy` loads the version again, after other entries: that is another decision.
+        """
+        same = (entry for entry in self.entries() if _same_decision(entry, deployment))
+        return next((entry for entry in same if entry.follows == deployment.follows), None)
 
     def current(self) -> Deployment | None:
         """The newest entry, None before the first deployment; mends a pointer that lags behind."""

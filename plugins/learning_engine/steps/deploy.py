@@ -4,12 +4,13 @@ Knows no Airflow. `deploy` leaves the pointer alone; only `verify` moves it, aft
 """
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from learning_engine import telemetry
-from learning_engine.errors import RegistryError
+from learning_engine.errors import Overtaken, RegistryError
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
@@ -30,9 +31,8 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
     could the live version's archive be read."""
     if resources.settings.deploy == "never":
         return Decision(False, "deploy is set to never: deploy it by hand when you want it")
-    line = [ancestor.version for ancestor in resources.registry.lineage(version.version)]
-    if gone := [name for name in line if resources.registry.revoked(name)]:
-        return Decision(False, f"it is, or continues, {gone[0]}, which a rollback revoked")
+    if gone := revoked_of(resources, version.version):
+        return Decision(False, _of_revoked(version.version, gone))
     if not version.accepted and not force:
         failed = ", ".join(rule.name for rule in version.report.rules if not rule.passed)
         return Decision(False, f"the gate rejected it: {failed}")
@@ -43,15 +43,24 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
         return Decision(False, f"{version.version} is live already")
     if live.version in version.dataset.passed_over:
         return Decision(True, f"it takes the place of the live version {live.version}, whose archive cannot be read")
-    if live.version not in line:
-        return Decision(False, f"it does not descend from the live version {live.version}; deploy it by hand")
-    return Decision(True, f"it continues the live version {live.version}")
+    if live.version in [ancestor.version for ancestor in resources.registry.lineage(version.version)]:
+        return Decision(True, f"it continues the live version {live.version}")
+    if gone := revoked_of(resources, live.version):
+        why = f"the live version {_of_revoked(live.version, gone)}, and no week continues that"
+        return Decision(False, f"{why}: deploy {version.version} by hand, and later weeks follow it by themselves")
+    return Decision(False, f"it does not descend from the live version {live.version}; deploy it by hand")
+
+
+def revoked_of(resources: Resources, version: str) -> list[str]:
+    """Which of a version and its ancestors are revoked, the youngest first."""
+    line = resources.registry.lineage(version)
+    return [one.version for one in line if resources.registry.revoked(one.version)]
 
 
 def choose(resources: Resources, *, action: str, version: str | None) -> AdapterVersion:
     """The version that a person means: the named one, or of a rollback the one that was live before.
 
-    A rollback that names a version leaves that one: raises RegistryError where another is live by now.
+    A rollback that names a version leaves that one: raises Overtaken where another is live by now.
     """
     if action == "deploy":
         if not version:
@@ -59,10 +68,9 @@ def choose(resources: Resources, *, action: str, version: str | None) -> Adapter
         return resources.registry.get(version)
     live = resources.ledger.newest()
     if version and (live is None or live.version != version):
-        found = live.version if live and live.version else "the base model"
-        raise RegistryError(
-            f"Expected {version}, which the rollback is to leave, to be live, found {found}: look at what a rollback "
-            "would leave now, and ask for that."
+        raise Overtaken(
+            f"Expected {version}, which the rollback is to leave, to be live, found {_name(live)}: look at what a "
+            "rollback would leave now, and ask for that."
         )
     target = resources.ledger.rollback_target()
     if target is None:
@@ -79,12 +87,15 @@ def deploy(
     action: Literal["deploy", "rollback"] = "deploy",
     by_hand: bool = False,
     force: bool = False,
+    despite: Collection[str] = (),
 ) -> Deployment:
-    """Place, preflight, load and probe on every replica; raises where one does not prove itself. Moves no pointer."""
+    """Place, preflight, load and probe on every replica; raises where one does not prove itself. Moves no pointer.
+    `despite` names the revoked of the version and its ancestors that a person knew of and chose all the same."""
     live = resources.ledger.current()
     again = live is not None and live.version == version.version
     if not (by_hand or again) and not (decision := may_deploy(resources, version, force=force)).deploy:
         raise RegistryError(f"{version.version} may not go live by itself any more: {decision.why}")
+    _refuse_revoked(resources, version.version, despite)
     name = placement.server_name(resources, version)
     with telemetry.step("deploy", version=version.version, adapter=name) as result:
         path = placement.place(resources, version, name)
@@ -103,44 +114,86 @@ def deploy(
             decided_by=decided_by,
             run=run,
             at=datetime.now(UTC),
+            follows=live.at if live else None,
+            despite=list(despite),
         )
 
 
 def verify(resources: Resources, deployment: Deployment) -> Deployment:
     """Every replica proves itself once more, one that restarted since `deploy` after it has loaded the adapter again;
-    then ledger, pointer, revocation, drain and unload."""
+    then ledger, pointer, revocation, drain and unload. Raises RegistryError where other decisions came first."""
     version = resources.registry.get(str(deployment.version))
     with telemetry.step("verify", version=version.version) as result:
+        _still_wanted(resources, deployment, version)
         probes = placement.probes(resources, version)
         replicas = placement.replicas(resources)
-        _still_next(resources, deployment)
         path = placement.place(resources, version, deployment.adapter_name)
         rollout.swap(replicas, deployment.adapter_name, path, probes)
         recorded = resources.ledger.record(dataclasses.replace(deployment, at=datetime.now(UTC)))
-        if recorded.action == "rollback" and recorded.previous:
-            _revoke_left(resources, recorded, recorded.previous)
-        if not version.accepted:
-            # The next weeks continue what is live.
-            resources.registry.vouch(version.version, by=recorded.decided_by, reason="put live against the gate")
+        _settle(resources, recorded, version)
         result.update(unloaded=_retire(resources, recorded, replicas))
         return recorded
 
 
-def _still_next(resources: Resources, deployment: Deployment) -> None:
-    """Raise RegistryError where another deployment came between this one's `deploy` and its `verify`."""
-    live = resources.ledger.current()
-    found = live.version if live else None
-    if found not in (deployment.previous, deployment.version):
-        raise RegistryError(
-            f"Expected {deployment.previous or 'nothing'} to be live, as when {deployment.version} was loaded, found "
-            f"{found}: another deployment came between; clear this run from deploy if it is still wanted."
+def _of_revoked(version: str, gone: list[str]) -> str:
+    return f"{version} {'' if gone[0] == version else f'continues {gone[0]}, which '}was revoked"
+
+
+def _still_wanted(resources: Resources, deployment: Deployment, version: AdapterVersion) -> None:
+    """Raise RegistryError where it may not go live, or stay so, because of what has happened since `deploy`."""
+    live, made = resources.ledger.current(), resources.ledger.recorded(deployment)
+    if made is None:
+        _still_next(deployment, live)
+        _refuse_revoked(resources, version.version, deployment.despite)
+    elif made != live:
+        # This try may be the one after a worker that died in between.
+        _settle(resources, made, version)
+        raise Overtaken(
+            f"Expected {made.version}, which this run put live at {made.at:%Y-%m-%d %H:%M} UTC, to be live, found "
+            f"{_name(live)}: a later decision stands; deploy {made.version} by hand if it is wanted again."
         )
+
+
+def _still_next(deployment: Deployment, live: Deployment | None) -> None:
+    """Raise Overtaken where another deployment came between this one's `deploy` and its `verify`."""
+    if live and deployment.follows:
+        unmoved = live.at == deployment.follows
+    else:
+        # The first one of all, or one of before there was the field.
+        unmoved = (live.version if live else None) in (deployment.previous, deployment.version)
+    if not unmoved:
+        raise Overtaken(
+            f"Expected {deployment.previous or 'nothing'} to be live, as when {deployment.version} was loaded, found "
+            f"{_name(live)}: another deployment came between; start this one anew if it is still wanted."
+        )
+
+
+def _refuse_revoked(resources: Resources, version: str, despite: Collection[str]) -> None:
+    """Raise RegistryError where more is revoked of a version and its ancestors than was known when it was chosen."""
+    if gone := [name for name in revoked_of(resources, version) if name not in despite]:
+        raise RegistryError(
+            f"Expected neither {version} nor what it continues to be revoked, found {', '.join(gone)} revoked: "
+            "start a new deployment by hand if it is wanted all the same."
+        )
+
+
+def _settle(resources: Resources, recorded: Deployment, version: AdapterVersion) -> None:
+    """What a decision means for later weeks; safe to repeat."""
+    if recorded.action == "rollback" and recorded.previous:
+        _revoke_left(resources, recorded, recorded.previous)
+    if not version.accepted:
+        # The next weeks continue what is live.
+        resources.registry.vouch(version.version, by=recorded.decided_by, reason="put live against the gate")
 
 
 def _revoke_left(resources: Resources, recorded: Deployment, left: str) -> None:
     """Revoke what a rollback leaves, unless the version that it returns to continues it and has its lessons in it."""
     if left not in [ancestor.version for ancestor in resources.registry.lineage(recorded.version)]:
         resources.registry.revoke(left, by=recorded.decided_by, reason=f"rolled back to {recorded.version}")
+
+
+def _name(live: Deployment | None) -> str:
+    return live.version if live and live.version else "the base model"
 
 
 def _before(live: Deployment | None, version: str) -> tuple[str | None, str | None]:

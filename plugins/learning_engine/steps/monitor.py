@@ -44,10 +44,11 @@ class Votes:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether to roll back, and why in one sentence."""
+    """Whether to roll back `version`, and why in one sentence; None where no version was judged."""
 
     roll_back: bool
     why: str
+    version: str | None = None
 
 
 def look(resources: Resources, *, now: datetime | None = None) -> Verdict:
@@ -92,13 +93,13 @@ def _wilson(votes: Votes) -> tuple[float, float]:
 def _verdict(live: Deployment, before: Votes, after: Votes, *, max_rise: float, min_votes: int) -> Verdict:
     if min(before.total, after.total) < min_votes:
         found = f"{before.total} on {live.previous} and {after.total} on {live.version}"
-        return Verdict(False, f"fewer than {min_votes} votes each: {found}")
+        return Verdict(False, f"fewer than {min_votes} votes each: {found}", live.version)
     rise = least_rise(before, after)
     figures = (
         f"thumbs down rose from {before.share:.1%} of {before.total} votes on {live.previous} to {after.share:.1%} of "
         f"{after.total} on {live.version}, by {rise:+.1%} at least (95 %)"
     )
-    return Verdict(rise > max_rise, f"{figures}; watch.max_rise is {max_rise:.1%}")
+    return Verdict(rise > max_rise, f"{figures}; watch.max_rise is {max_rise:.1%}", live.version)
 
 
 def _votes(resources: Resources, start: datetime, end: datetime, adapter: str | None) -> Votes:

@@ -1,0 +1,171 @@
+"""What the tasks of the smaller DAGs make of what earlier tasks have told them, and of what has happened since."""
+
+import dataclasses
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from demo import object_store
+from learning_engine import config
+from learning_engine.airflow import other_tasks
+from learning_engine.config import sections
+from learning_engine.records.contracts import AdapterVersion, Deployment
+from learning_engine.registry.ledger import Ledger
+from learning_engine.registry.registry import Registry
+from learning_engine.registry.store import Store, client_config
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import monitor as monitor_step
+from learning_engine.steps.monitor import Verdict
+from learning_engine.steps.resources import Resources, ServingPlace
+from tests.dags.test_tasks import TaskInstance
+from tests.registry import work
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A run's context, and a bucket with three versions; v1.0 and then v1.1 went live. `deployed` is what is asked of
+    the server."""
+
+    context: dict[str, Any]
+    resources: Resources
+    deployed: list[dict[str, Any]]
+
+    def goes_live(self, version: str, number: int, action: str = "deploy") -> None:
+        live = self.resources.ledger.newest()
+        made = work.deployment(version, work.MONDAY + timedelta(hours=number), action, number)
+        self.resources.ledger.record(dataclasses.replace(made, previous=live.version if live else None))
+
+    def told(self, task_id: str, value: Any, key: str = "return_value") -> None:
+        self.context["ti"].made[task_id, key] = value
+
+    def choose(self) -> dict[str, Any]:
+        """The task, with its XComs kept."""
+        choice = other_tasks.choose()
+        for key, value in self.context["ti"].pushed.items():
+            self.told("choose", value, key)
+        return choice
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as running:
+        found = boto3.client(
+            "s3",
+            endpoint_url=running.endpoint,
+            aws_access_key_id=running.access_key,
+            aws_secret_access_key=running.secret_key,
+            region_name=running.region,
+            config=client_config(sections.Store()),
+        )
+        found.create_bucket(Bucket="chores")
+        yield found
+
+
+@pytest.fixture
+def desk(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    store = Store(client, "chores", uuid.uuid4().hex)
+    work.chain(store, Registry(store, settle_seconds=0), 3)
+    place = ServingPlace((), tmp_path, str(tmp_path))
+    resources = Resources(config.load(), lambda: store, lambda: None, lambda: place)
+    run = SimpleNamespace(dag_id="d", run_id="r", run_type="manual", triggering_user_name="ada")
+    context = {"params": {"action": "rollback", "version": None}, "dag_run": run, "ti": TaskInstance()}
+    deployed: list[dict[str, Any]] = []
+
+    def deploy(resources: Resources, version: AdapterVersion, *, run: Any, **how: Any) -> Deployment:
+        deployed.append({"version": version.version, **how})
+        return work.deployment(version.version, work.MONDAY)
+
+    monkeypatch.setattr(deploy_step, "deploy", deploy)
+    monkeypatch.setattr(other_tasks, "resources_of", lambda _: resources)
+    monkeypatch.setattr(other_tasks, "get_current_context", lambda: context)
+    made = Desk(context, resources, deployed)
+    made.goes_live("v1.0", 0)
+    made.goes_live("v1.1", 1)
+    return made
+
+
+def judged(desk: Desk, monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
+    """The task `watch`, with its XCom kept."""
+    monkeypatch.setattr(monitor_step, "look", lambda _: verdict)
+    assert other_tasks.watch()
+    desk.told("watch", desk.context["ti"].pushed["verdict"], "verdict")
+
+
+BAD = Verdict(True, "thumbs down rose", "v1.1")
+
+
+def test_the_watch_takes_back_what_it_has_judged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(desk, monkeypatch, BAD)
+    other_tasks.roll_back()
+    (one,) = desk.deployed
+    assert (one["version"], one["action"], one["decided_by"]) == ("v1.0", "rollback", "the watch: thumbs down rose")
+
+
+def test_the_watch_leaves_alone_what_went_live_after_it_had_judged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(desk, monkeypatch, BAD)
+    desk.goes_live("v1.2", 2)
+    with pytest.raises(AirflowSkipException, match=r"Expected v1\.1, .* to be live, found v1\.2"):
+        other_tasks.roll_back()
+    assert desk.deployed == []
+
+
+def test_a_verdict_of_before_the_upgrade_names_no_version_and_takes_nothing_back(desk: Desk) -> None:
+    desk.told("watch", {"roll_back": True, "why": "thumbs down rose"}, "verdict")
+    with pytest.raises(AirflowSkipException, match="names no version"):
+        other_tasks.roll_back()
+    assert desk.deployed == []
+
+
+def test_a_watch_that_was_marked_as_done_takes_nothing_back(desk: Desk) -> None:
+    with pytest.raises(AirflowFailException, match="from watch"):
+        other_tasks.roll_back()
+    assert desk.deployed == []
+
+
+def test_a_watch_without_a_way_back_fails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(desk, monkeypatch, BAD)
+    desk.resources.registry.revoke("v1.0", by="ada", reason="wrong facts")
+    with pytest.raises(AirflowFailException, match="found none in the ledger"):
+        other_tasks.roll_back()
+
+
+def test_a_rollback_by_hand_leaves_what_was_live_when_it_was_asked_for(desk: Desk) -> None:
+    choice = desk.choose()
+    other_tasks.deploy_by_hand(choice)
+    assert [one["version"] for one in desk.deployed] == ["v1.0"]
+    desk.goes_live("v1.2", 2)
+    with pytest.raises(AirflowFailException, match=r"Expected v1\.1, .* to be live, found v1\.2"):
+        other_tasks.deploy_by_hand(choice)
+    assert len(desk.deployed) == 1
+
+
+def test_a_rollback_that_is_done_and_cleared_does_not_go_back_further(desk: Desk) -> None:
+    choice = desk.choose()
+    desk.goes_live("v1.0", 2, "rollback")
+    with pytest.raises(AirflowFailException, match=r"found v1\.0"):
+        other_tasks.deploy_by_hand(choice)
+
+
+def test_a_deployment_by_hand_knows_what_was_revoked_when_it_was_chosen(desk: Desk) -> None:
+    desk.context["params"] = {"action": "deploy", "version": "v1.2"}
+    before = desk.choose()
+    desk.resources.registry.revoke("v1.1", by="ada", reason="rolled back")
+    other_tasks.deploy_by_hand(before)
+    other_tasks.deploy_by_hand(desk.choose())
+    assert [one["despite"] for one in desk.deployed] == [[], ["v1.1"]]
+
+
+def test_a_choice_of_before_the_upgrade_is_still_read(desk: Desk) -> None:
+    for params in ({"action": "deploy", "version": "v1.2"}, {"action": "rollback", "version": None}):
+        desk.context["params"] = params
+        other_tasks.deploy_by_hand(other_tasks.choose())
+    assert [one["version"] for one in desk.deployed] == ["v1.2", "v1.0"]
+    assert Ledger(desk.resources.store).newest() == desk.resources.ledger.newest()

@@ -1,0 +1,66 @@
+"""A task that a person has marked as a success leaves no result: what then goes on without it says so, once."""
+
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[str, Any]:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(ROOT / "dags"), collect_dags=False)
+    bag.collect_dags(dag_folder=str(ROOT / "dags"), safe_mode=False)
+    found: dict[str, Any] = bag.dags
+    return found
+
+
+class TaskInstance:
+    """Pulls what `results` has by task; of the others, nothing."""
+
+    def __init__(self, results: dict[str, Any]) -> None:
+        self.results = results
+
+    def xcom_pull(self, *, task_ids: str, **_: Any) -> Any:
+        return self.results.get(task_ids)
+
+
+def run(dag: Any, task_id: str, monkeypatch: pytest.MonkeyPatch, **results: Any) -> None:
+    """As a worker does: a copy of the task, its arguments put in, then its function."""
+    task = dag.get_task(task_id).prepare_for_execution()
+    context = {"dag": dag, "task": task, "ti": TaskInstance(results), "params": {}, "expanded_ti_count": None}
+    monkeypatch.setattr(context, "get_current_context", lambda: context)
+    task.render_template_fields(context)
+    task.python_callable(*task.op_args, **task.op_kwargs)
+
+
+def test_whoever_takes_a_result_names_the_task_that_left_none(
+    dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    for dag in dags.values():
+        for task in dag.tasks:
+            givers = [argument.operator.task_id for argument in getattr(task, "op_args", ())]
+            for giver in givers:
+                others = {name: {"record": "any"} for name in givers if name != giver}
+                with pytest.raises(AirflowFailException, match=rf"Expected a result of {giver}, .* run from {giver}\."):
+                    run(dag, task.task_id, monkeypatch, **others)
+                seen.add((dag.dag_id.removeprefix("learning_engine_"), giver, task.task_id))
+    assert {
+        ("weekly", "deploy", "verify"),
+        ("reconcile", "roll_back", "verify"),
+        ("deploy", "choose", "deploy"),
+    } <= seen
+    assert len([giver for dag, giver, _ in seen if dag == "weekly"]) == 12
+
+
+def test_an_approval_without_a_version_to_approve(dags: dict[str, Any]) -> None:
+    approve = dags["learning_engine_weekly"].get_task("approve")
+    with pytest.raises(AirflowFailException, match="Expected a result of publish"):
+        approve.execute({"params": {}, "ti": TaskInstance({})})
+    rejected = {"chosen_options": ["Reject"], "params_input": {}, "responded_at": None, "responded_by_user": None}
+    with pytest.raises(AirflowFailException, match="Expected a result of publish"):
+        approve.execute_complete({"params": {}, "ti": TaskInstance({})}, rejected)
