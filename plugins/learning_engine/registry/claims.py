@@ -17,7 +17,6 @@ from collections.abc import Iterable
 
 from learning_engine import telemetry
 from learning_engine.errors import IntegrityError
-from learning_engine.records.base import RecordError
 from learning_engine.registry import manifest
 from learning_engine.registry.draft import Claim
 from learning_engine.registry.manifest import Family, VersionNumber
@@ -84,7 +83,7 @@ def _claimed(store: Store, number: VersionNumber, names: set[str]) -> Family | N
         key = manifest.adapter_key(str(number), name)
         try:
             claim = store.get_record(key, Claim)
-        except (IntegrityError, RecordError) as error:
+        except IntegrityError as error:
             telemetry.warning("publish.claim_unreadable", claim=store.uri(key), error=str(error))
             return None
         families.add(Family.of(claim))

@@ -147,7 +147,7 @@ def _staged(resources: Resources, run_key: str) -> Candidate | None:
     """The candidate that an earlier try has staged; None where there is none, or what is there is not whole."""
     store = resources.store
     try:
-        candidate = Candidate.from_json(store.get_json(candidate_key(run_key, "candidate.json")))
+        candidate = store.get_record(candidate_key(run_key, "candidate.json"), Candidate)
         found = store.digest(store.key(candidate.uri))
     except NotFound:
         return None

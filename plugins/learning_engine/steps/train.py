@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from learning_engine import archive, telemetry
 from learning_engine.errors import IntegrityError, StoreError
+from learning_engine.records.base import RecordError
 from learning_engine.records.contracts import Candidate, Dataset, FisherRecord, TrainingMetrics
 from learning_engine.registry import card, manifest
 from learning_engine.registry.store import NotFound
@@ -85,8 +86,13 @@ def spooled(resources: Resources, run_key: str) -> Candidate | None:
     record = directory / manifest.CANDIDATE
     if not record.is_file():
         return None
-    candidate = Candidate.from_json(json.loads(record.read_text()))
-    if archive.sha256_file(directory / ARCHIVE) != candidate.sha256:
+    try:
+        candidate = Candidate.from_json(json.loads(record.read_text()))
+        found = archive.sha256_file(directory / ARCHIVE)
+    except (OSError, ValueError, RecordError) as error:
+        telemetry.warning("train.spooled_unreadable", source=str(directory), message=str(error))
+        return None
+    if found != candidate.sha256:
         return None
     telemetry.event("train.continued", source=str(directory))
     _stage(resources, candidate, directory / ARCHIVE)
