@@ -110,6 +110,12 @@ def ledger_time(key: str) -> datetime:
     return datetime.strptime(text, _LEDGER_TIME).replace(tzinfo=UTC)
 
 
+def ledger_version(key: str) -> str | None:
+    """The version in a key that `ledger_key` made; None for the base model."""
+    version = key.removeprefix(LEDGER).partition("-")[2].removesuffix(".json")
+    return None if version == "base" else version
+
+
 def _name(text: str) -> str:
     """Of [A-Za-z0-9._-], and more than dots: safe as part of a key, of a path and of a server's name."""
     if not _NAME.fullmatch(text):
