@@ -54,6 +54,11 @@ def own_number(listing: Listing, run_key: str) -> VersionNumber | None:
     )
 
 
+def run_keys(names: set[str]) -> set[str]:
+    """Whose marks are among `names`."""
+    return {name.removeprefix(manifest.CLAIM).removesuffix(".json") for name in _marks(names)}
+
+
 def mark(store: Store, listing: Listing, versions: dict[VersionNumber, Family], claim: Claim) -> None:
     """Mark the next number that nobody has; `versions` are the families of the published ones."""
     family = Family.of(claim)

@@ -102,8 +102,8 @@ class Ledger:
                 self._read[key] = self.store.get_record(key, Deployment)
             except IntegrityError as error:
                 raise IntegrityError(
-                    f"{error} Restore this entry of the ledger from your backup. Without one: the newest entry may be "
-                    "deleted, the pointer puts it back; behind an older one, put the version that you want live by name."
+                    f"{error} Restore this entry of the ledger from your backup. Without one: delete it if it is the "
+                    "newest, and the pointer puts it back; if it is older, put the version that you want live by name."
                 ) from error
         return self._read[key]
 
@@ -152,7 +152,7 @@ class Ledger:
         pointer, stored = self._pointer(), self._stored()
         found = self._read_all(stored)
         whole = {key: entry for key, entry in found.items() if not isinstance(entry, str)}
-        pairs = [pair for pair in pairwise(stored) if whole.keys() >= set(pair)]
+        pairs = [(older, newer) for older, newer in pairwise(stored) if whole.keys() >= {older, newer}]
         problems = {newer: gap for older, newer in pairs if (gap := _gap(whole[older], whole[newer]))}
         problems |= {key: _ahead(entry.at - moment) for key, entry in whole.items() if entry.at > moment + SKEW}
         problems |= {key: why for key, why in found.items() if isinstance(why, str)}
@@ -169,8 +169,7 @@ class Ledger:
         """Of every decision, oldest first; with the pointer's, where its entry is lost."""
         pointer = self._pointer()
         stored = self._stored()
-        lost = pointer and _key_of_lost(pointer, stored, datetime.now(UTC))
-        if pointer is None or lost is None:
+        if pointer is None or (lost := _key_of_lost(pointer, stored, datetime.now(UTC))) is None:
             return stored
         self._read[lost] = pointer
         return sorted([*stored, lost])

@@ -26,6 +26,7 @@ FISHER_RECORD = "fisher.json"
 
 _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
+_OF_VERSION = re.compile(r"(?:adapters|fisher|heldout|replay)/(v[0-9]+\.[0-9]+)/.+")
 _LEDGER_TIME = "%Y%m%dT%H%M%S.%fZ"
 
 
@@ -97,6 +98,12 @@ def replay_key(version: str) -> str:
 def run_key(run: str, name: str) -> str:
     """An object in the staging of one run; `name` may have folders."""
     return f"{RUNS}{_name(run)}/" + "/".join(_name(part) for part in name.split("/") if part) + "/" * name.endswith("/")
+
+
+def version_of(key: str) -> str | None:
+    """The version to whose number an object belongs; None for what belongs to none."""
+    match = _OF_VERSION.fullmatch(key)
+    return match[1] if match else None
 
 
 def ledger_key(at: datetime, version: str | None) -> str:

@@ -144,7 +144,7 @@ class Store:
             raise IntegrityError(f"Expected JSON in {self.uri(key)}, found something else: {error}") from error
 
     def get_record(self, key: str, kind: type[R]) -> R:
-        """Raises IntegrityError for whatever is no such record: damaged bytes, no JSON, or a record of another schema."""
+        """Raises IntegrityError for what is no such record: damaged bytes, no JSON, a record of another schema."""
         try:
             return kind.from_json(self.get_json(key))
         except RecordError as error:
