@@ -61,7 +61,7 @@ class StoreError(LearningEngineError):
 
 
 class IntegrityError(LearningEngineError):
-    """An object's bytes differ from the digest that its record names."""
+    """An object's bytes differ from the digest that its record names, or are not the record that they should be."""
 
 
 class RegistryError(LearningEngineError):

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from tests.faults.exchange import PATIENCE, Answer, Exchange
 __all__ = ["PATIENCE", "Exchange"]
 
 Fault = Callable[[Exchange], None]
+Case = Callable[[str], str]
 
 
 def passes(exchange: Exchange) -> None:
@@ -67,6 +68,19 @@ def cut_upload(after: int) -> Fault:
 def cut_answer(after: int) -> Fault:
     def fault(exchange: Exchange) -> None:
         exchange.reply(exchange.forward(), cut_after=after)
+
+    return fault
+
+
+def renames_metadata(case: Case) -> Fault:
+    """Answers with the metadata's names in another case, as reverse proxies do that write headers in a form of their
+    own."""
+    ours = "x-amz-meta-"
+
+    def fault(exchange: Exchange) -> None:
+        answer = exchange.forward()
+        headers = [(case(name) if name.lower().startswith(ours) else name, value) for name, value in answer.headers]
+        exchange.reply(replace(answer, headers=headers))
 
     return fault
 

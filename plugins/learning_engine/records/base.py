@@ -39,8 +39,9 @@ class Record:
         return {"record": type(self).__name__, "schema": SCHEMA, **body}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        body = dict(data)
+    def from_json(cls, data: Any) -> Self:
+        """Raises RecordError for whatever is no such record."""
+        body = dict(data) if isinstance(data, dict) else {}
         name, schema = body.pop("record", None), body.pop("schema", None)
         if (name, schema) != (cls.__name__, SCHEMA):
             raise RecordError(

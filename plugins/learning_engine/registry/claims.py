@@ -17,7 +17,6 @@ from collections.abc import Iterable
 
 from learning_engine import telemetry
 from learning_engine.errors import IntegrityError
-from learning_engine.records.base import RecordError
 from learning_engine.registry import manifest
 from learning_engine.registry.draft import Claim
 from learning_engine.registry.manifest import Family, VersionNumber
@@ -55,6 +54,11 @@ def own_number(listing: Listing, run_key: str) -> VersionNumber | None:
     )
 
 
+def run_keys(names: set[str]) -> set[str]:
+    """Whose marks are among `names`."""
+    return {name.removeprefix(manifest.CLAIM).removesuffix(".json") for name in _marks(names)}
+
+
 def mark(store: Store, listing: Listing, versions: dict[VersionNumber, Family], claim: Claim) -> None:
     """Mark the next number that nobody has; `versions` are the families of the published ones."""
     family = Family.of(claim)
@@ -84,7 +88,7 @@ def _claimed(store: Store, number: VersionNumber, names: set[str]) -> Family | N
         key = manifest.adapter_key(str(number), name)
         try:
             claim = store.get_record(key, Claim)
-        except (IntegrityError, RecordError) as error:
+        except IntegrityError as error:
             telemetry.warning("publish.claim_unreadable", claim=store.uri(key), error=str(error))
             return None
         families.add(Family.of(claim))

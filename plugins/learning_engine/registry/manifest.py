@@ -26,6 +26,7 @@ FISHER_RECORD = "fisher.json"
 
 _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"v(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
+_OF_VERSION = re.compile(r"(?:adapters|fisher|heldout|replay)/(v[0-9]+\.[0-9]+)/.+")
 _LEDGER_TIME = "%Y%m%dT%H%M%S.%fZ"
 
 
@@ -99,6 +100,12 @@ def run_key(run: str, name: str) -> str:
     return f"{RUNS}{_name(run)}/" + "/".join(_name(part) for part in name.split("/") if part) + "/" * name.endswith("/")
 
 
+def version_of(key: str) -> str | None:
+    """The version to whose number an object belongs; None for what belongs to none."""
+    match = _OF_VERSION.fullmatch(key)
+    return match[1] if match else None
+
+
 def ledger_key(at: datetime, version: str | None) -> str:
     """Sorted by key is sorted by time."""
     return f"{LEDGER}{at.astimezone(UTC).strftime(_LEDGER_TIME)}-{_name(version or 'base')}.json"
@@ -108,6 +115,12 @@ def ledger_time(key: str) -> datetime:
     """The time in a key that `ledger_key` made."""
     text = key.removeprefix(LEDGER).partition("-")[0]
     return datetime.strptime(text, _LEDGER_TIME).replace(tzinfo=UTC)
+
+
+def ledger_version(key: str) -> str | None:
+    """The version in a key that `ledger_key` made; None for the base model."""
+    version = key.removeprefix(LEDGER).partition("-")[2].removesuffix(".json")
+    return None if version == "base" else version
 
 
 def _name(text: str) -> str:

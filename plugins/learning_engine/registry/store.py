@@ -60,7 +60,8 @@ class Store:
     """The objects below `prefix` in one bucket. Keys are relative to the prefix; safe to share among threads.
 
     Every method raises StoreError where the store cannot be reached or fails, StoreRefused where it refuses, NotFound
-    where there is no such object, and IntegrityError where the bytes are not those that were written.
+    where there is no such object, and IntegrityError where the bytes are not those that were written, or not the
+    record that they should be.
     """
 
     def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
@@ -133,7 +134,7 @@ class Store:
         with self._errors("read", key):
             answer = self.client.get_object(**self._at(key))
             data: bytes = answer["Body"].read()
-        self._check(key, sha256 or answer["Metadata"].get("sha256"), hashlib.sha256(data).hexdigest())
+        self._check(key, sha256 or _digest_in(answer), hashlib.sha256(data).hexdigest())
         return data
 
     def get_json(self, key: str) -> Any:
@@ -143,12 +144,13 @@ class Store:
             raise IntegrityError(f"Expected JSON in {self.uri(key)}, found something else: {error}") from error
 
     def get_record(self, key: str, kind: type[R]) -> R:
-        """Raises RecordError where it is JSON, and no such record."""
-        data = self.get_json(key)
+        """Raises IntegrityError for what is no such record: damaged bytes, no JSON, a record of another schema."""
         try:
-            return kind.from_json(data if isinstance(data, dict) else {})
+            return kind.from_json(self.get_json(key))
         except RecordError as error:
-            raise RecordError(f"{self.uri(key)}: {error}") from error
+            raise IntegrityError(
+                f"{self.uri(key)}: {error} If the object is damaged, restore it from your backup."
+            ) from error
 
     def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
         """Download to `path`, which appears only once its digest is `sha256`, or else the one it was written with."""
@@ -170,20 +172,23 @@ class Store:
         """An object's bytes as the store gives them, not checked; opened by this call, read by the iterator."""
         with self._errors("read", key):
             body = self.client.get_object(**self._at(key))["Body"]
-        return iter(body.iter_chunks(size))
+        return self._chunks_of(body, key, size)
+
+    def _chunks_of(self, body: Any, key: str, size: int) -> Iterator[bytes]:
+        with self._errors("read", key):
+            yield from body.iter_chunks(size)
 
     def digest(self, key: str) -> str:
         """sha256 of an object's bytes as the store gives them now, in constant memory."""
         found = hashlib.sha256()
-        with self._errors("read", key):
-            for chunk in self.client.get_object(**self._at(key))["Body"].iter_chunks(CHUNK):
-                found.update(chunk)
+        for chunk in self.chunks(key, CHUNK):
+            found.update(chunk)
         return found.hexdigest()
 
     def head(self, key: str) -> Stored:
         with self._errors("look at", key):
             answer = self.client.head_object(**self._at(key))
-        return Stored(key, answer["ContentLength"], answer["LastModified"], answer["Metadata"].get("sha256"))
+        return Stored(key, answer["ContentLength"], answer["LastModified"], _digest_in(answer))
 
     def exists(self, key: str) -> bool:
         try:
@@ -224,6 +229,11 @@ class Store:
 
     def _errors(self, operation: str, key: str) -> AbstractContextManager[None]:
         return translated(f"Cannot {operation} {self.uri(key)}")
+
+
+def _digest_in(answer: Any) -> str | None:
+    """The digest in an answer's metadata. Stores and proxies may change the case of metadata's names."""
+    return {name.lower(): value for name, value in answer["Metadata"].items()}.get("sha256")
 
 
 def encode(value: Any) -> bytes:

@@ -12,6 +12,7 @@ from typing import Literal
 from learning_engine import telemetry
 from learning_engine.errors import Overtaken, RegistryError
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
+from learning_engine.registry import manifest
 from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
 from learning_engine.steps import placement
@@ -215,9 +216,13 @@ def _retire(resources: Resources, recorded: Deployment, replicas: list[Replica])
 
 
 def _drain_seconds(resources: Resources, keep: set[str]) -> float:
-    """How long the last request to an adapter that has left the pointer may still run."""
-    left_at = [entry.at for entry in resources.ledger.entries() if entry.previous_adapter_name not in keep | {None}]
+    """How long the last request to an adapter that has left the pointer may still run: at most
+    `serving.drain_seconds`, whatever clock the ledger's times are from."""
+    entries, unreadable = resources.ledger.history()
+    left_at = [entry.at for entry in entries if entry.previous_adapter_name not in keep | {None}]
+    # What left the pointer then, nobody can tell.
+    left_at += [manifest.ledger_time(key) for key in unreadable]
     if not left_at:
         return 0.0
-    gone = (datetime.now(UTC) - max(left_at)).total_seconds()
-    return max(0.0, resources.settings.serving.drain_seconds - gone)
+    gone, drain = (datetime.now(UTC) - max(left_at)).total_seconds(), resources.settings.serving.drain_seconds
+    return min(drain, max(0.0, drain - gone))

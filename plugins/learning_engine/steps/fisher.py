@@ -184,7 +184,7 @@ def _keep(resources: Resources, folder: str, information: "FisherInformation", n
 
 def _known(resources: Resources, folder: str) -> FisherRecord | None:
     try:
-        record = FisherRecord.from_json(resources.store.get_json(manifest.fisher_key(folder, manifest.FISHER_RECORD)))
+        record = resources.store.get_record(manifest.fisher_key(folder, manifest.FISHER_RECORD), FisherRecord)
         found = resources.store.digest(resources.store.key(str(record.uri)))
     except NotFound:
         return None

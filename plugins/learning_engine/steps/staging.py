@@ -20,7 +20,7 @@ def staged(resources: Resources, run_key: str) -> Candidate | None:
     """The candidate that an earlier try has staged; None where there is none, or what is there is not whole."""
     store = resources.store
     try:
-        candidate = Candidate.from_json(store.get_json(manifest.run_key(run_key, "candidate.json")))
+        candidate = store.get_record(manifest.run_key(run_key, manifest.CANDIDATE), Candidate)
         found = store.digest(store.key(candidate.uri))
     except NotFound:
         return None

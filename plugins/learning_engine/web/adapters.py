@@ -9,7 +9,6 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response, Streami
 
 from learning_engine.archive import CHUNK
 from learning_engine.errors import IntegrityError
-from learning_engine.records.base import RecordError
 from learning_engine.records.contracts import AdapterVersion, Deployment
 from learning_engine.registry import claims, manifest
 from learning_engine.registry.draft import Vouch
@@ -44,7 +43,7 @@ def published(resources: Resources) -> tuple[list[Listed], list[str]]:
     def read(number: VersionNumber) -> Listed | None:
         try:
             return Listed(resources.registry.get(str(number)), listing[number])
-        except (IntegrityError, RecordError):
+        except IntegrityError:
             return None
 
     with ThreadPoolExecutor(THREADS) as pool:

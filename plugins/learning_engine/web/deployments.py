@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from learning_engine.errors import IntegrityError, RegistryError
-from learning_engine.records.base import RecordError
 from learning_engine.steps.resources import Resources
 from learning_engine.web.answers import DeploymentAt, DeploymentPage, Live
 from learning_engine.web.auth import reader, reader_or_token
@@ -40,7 +39,7 @@ def _base(resources: Resources, version: str) -> str | None:
     """Damaged metadata must not keep applications from the name, which the ledger knows."""
     try:
         return resources.registry.get(version).base_model
-    except (RegistryError, IntegrityError, RecordError):
+    except (RegistryError, IntegrityError):
         return None
 
 

@@ -165,7 +165,7 @@ def _progress(backend: Backend, run_key: str) -> TrainingProgress | None:
     """None before the training's first report, and where it cannot be read."""
     try:
         return backend.resources().store.get_record(manifest.run_key(run_key, manifest.PROGRESS), TrainingProgress)
-    except (NotFound, IntegrityError, RecordError):
+    except (NotFound, IntegrityError):
         return None
 
 

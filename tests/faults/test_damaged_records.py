@@ -1,0 +1,68 @@
+"""A step's record that was damaged in whatever way counts as none: what it stands for is made anew."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from demo.object_store import ObjectStore
+from learning_engine import config
+from learning_engine.registry import manifest
+from learning_engine.steps import extract as extract_step
+from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import train as train_step
+from learning_engine.steps.resources import Resources, candidate_key
+from tests.faults.stores import new_bucket
+
+# Without a digest, as by a program that knows nothing of it.
+DAMAGED = {
+    "cut short": b'{"record": ',
+    "another kind of JSON": b"[]",
+    "another schema": json.dumps({"record": "Candidate", "schema": 99}).encode(),
+    "no text": b"\xff\xfe\x00",
+}
+
+
+def nothing() -> None:
+    raise AssertionError("not asked for")
+
+
+@pytest.fixture
+def resources(moto: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resources:
+    """An empty bucket and a spool."""
+    monkeypatch.setenv("LEARNING_ENGINE__STORE__SPOOL", str(tmp_path))
+    store = new_bucket(moto)
+    return Resources(config.load(), lambda: store, nothing, nothing)
+
+
+def put(resources: Resources, key: str, data: bytes) -> None:
+    store = resources.store
+    store.client.put_object(Bucket=store.bucket, Key=store.prefix + key, Body=data)
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
+def test_a_candidate_is_trained_anew(resources: Resources, data: bytes) -> None:
+    put(resources, candidate_key("run", manifest.CANDIDATE), data)
+    assert extract_step._staged(resources, "run") is None
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
+def test_a_candidate_on_the_workers_disk_is_trained_anew(resources: Resources, data: bytes) -> None:
+    spool = train_step._spool(resources, "run")
+    spool.mkdir(parents=True)
+    (spool / manifest.CANDIDATE).write_bytes(data)
+    (spool / train_step.ARCHIVE).write_bytes(b"weights")
+    assert train_step.spooled(resources, "run") is None
+
+
+def test_a_candidate_on_the_workers_disk_whose_archive_is_gone_is_trained_anew(resources: Resources) -> None:
+    spool = train_step._spool(resources, "run")
+    spool.mkdir(parents=True)
+    (spool / manifest.CANDIDATE).write_bytes(b"{}")
+    assert train_step.spooled(resources, "run") is None
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
+def test_fisher_information_is_measured_anew(resources: Resources, data: bytes) -> None:
+    put(resources, manifest.fisher_key("v1.0", manifest.FISHER_RECORD), data)
+    assert fisher_step._known(resources, "v1.0") is None

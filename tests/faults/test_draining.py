@@ -1,0 +1,65 @@
+"""How long a verify waits before it unloads: never longer than `serving.drain_seconds`, whatever the ledger says."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from demo.object_store import ObjectStore
+from learning_engine import config
+from learning_engine.records.contracts import Deployment
+from learning_engine.registry import manifest
+from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps.resources import Resources
+from tests.faults.stores import new_bucket
+from tests.faults.test_damaged_records import nothing
+from tests.registry.test_store import corrupt
+from tests.registry.work import deployment
+
+DRAIN = 100
+
+
+@pytest.fixture
+def resources(moto: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Resources:
+    monkeypatch.setenv("LEARNING_ENGINE__SERVING__DRAIN_SECONDS", str(DRAIN))
+    store = new_bucket(moto)
+    return Resources(config.load(), lambda: store, nothing, nothing)
+
+
+def live(resources: Resources, *ages: timedelta) -> Deployment:
+    """v1.0, v1.1 and so on went live so long ago; returns the newest entry."""
+    entry: Deployment | None = None
+    for number, age in enumerate(ages):
+        made = deployment(f"v1.{number}", datetime.now(UTC) - age, number=number)
+        previous = {"previous": entry.version, "previous_adapter_name": entry.adapter_name} if entry else {}
+        entry = resources.ledger.record(dataclasses.replace(made, **previous))
+    assert entry is not None
+    return entry
+
+
+def seconds(resources: Resources, newest: Deployment) -> float:
+    return deploy_step._drain_seconds(resources, {str(newest.adapter_name), str(newest.previous_adapter_name)})
+
+
+def test_what_left_long_ago_is_not_waited_for(resources: Resources) -> None:
+    newest = live(resources, timedelta(weeks=2), timedelta(weeks=1), timedelta(0))
+    assert seconds(resources, newest) == 0
+
+
+def test_what_left_just_now_is_waited_for(resources: Resources) -> None:
+    newest = live(resources, timedelta(weeks=2), timedelta(seconds=30), timedelta(0))
+    assert 60 < seconds(resources, newest) <= 70
+
+
+def test_an_entry_of_a_clock_that_runs_ahead_is_waited_for_no_longer(resources: Resources) -> None:
+    newest = live(resources, timedelta(weeks=2), timedelta(hours=-3), timedelta(0))
+    assert newest.at > datetime.now(UTC) + timedelta(hours=2)
+    assert seconds(resources, newest) == DRAIN
+
+
+@pytest.mark.parametrize(("age", "expected"), [(timedelta(weeks=1), 0), (timedelta(seconds=30), DRAIN - 30)])
+def test_of_a_damaged_entry_nobody_knows_what_left_then(resources: Resources, age: timedelta, expected: int) -> None:
+    newest = live(resources, timedelta(weeks=2), age, timedelta(0))
+    _, damaged, _ = sorted(stored.key for stored in resources.store.list(manifest.LEDGER))
+    corrupt(resources.store, damaged, b"{}")
+    assert expected - 10 < seconds(dataclasses.replace(resources), newest) <= expected
