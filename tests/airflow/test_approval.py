@@ -9,7 +9,7 @@ from learning_engine.airflow import weekly_tasks
 from learning_engine.records.contracts import AdapterVersion, Deployment, FisherRecord, TrainingMetrics
 from learning_engine.records.report import Probes
 from learning_engine.steps import deploy as deploy_step
-from tests.dags.test_tasks import TaskInstance
+from tests.airflow.test_weekly_tasks import TaskInstance
 from tests.registry import work
 
 PROBES = Probes("s3://lora-adapters/adapters/v1.0/probes.json", "0" * 64, 4, 1.5)

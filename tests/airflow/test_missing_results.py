@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from learning_engine.airflow import context as airflow_context
 from tests.conftest import ROOT
 
 
@@ -32,7 +33,7 @@ def run(dag: Any, task_id: str, monkeypatch: pytest.MonkeyPatch, **results: Any)
     """As a worker does: a copy of the task, its arguments put in, then its function."""
     task = dag.get_task(task_id).prepare_for_execution()
     context = {"dag": dag, "task": task, "ti": TaskInstance(results), "params": {}, "expanded_ti_count": None}
-    monkeypatch.setattr(context, "get_current_context", lambda: context)
+    monkeypatch.setattr(airflow_context, "get_current_context", lambda: context)
     task.render_template_fields(context)
     task.python_callable(*task.op_args, **task.op_kwargs)
 

@@ -25,7 +25,7 @@ from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import monitor as monitor_step
 from learning_engine.steps.monitor import Verdict
 from learning_engine.steps.resources import Resources, ServingPlace
-from tests.dags.test_tasks import TaskInstance
+from tests.airflow.test_weekly_tasks import TaskInstance
 from tests.registry import work
 
 

@@ -45,10 +45,8 @@ def test_vllm(scripted: Callable[..., Replica]) -> None:
                 error(404, "The lora adapter 'v1.0' cannot be found.", "NotFoundError"),
             ],
             CHAT: [(200, json.dumps(chat)), error(404, "The model `v1.0` does not exist.", "NotFoundError")],
-            "/health": [(200, "")],
         }
     )
-    assert replica.models()[0]
     replica.load("v1.0", "/adapters/v1.0")
     assert replica.complete("v1.0", PRIVATE, max_tokens=1) == "red"
     replica.unload("v1.0")
@@ -125,4 +123,3 @@ def test_credentials_in_an_address_are_not_shown() -> None:
     with pytest.raises(ServingError) as caught:
         replica.models()
     assert "secret" not in str(caught.value)
-    assert not replica.healthy()

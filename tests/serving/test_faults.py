@@ -23,7 +23,7 @@ from learning_engine.serving import rollout
 from learning_engine.serving.client import NoAnswer
 from learning_engine.steps.resources import Resources, ServingPlace
 from tests.faults.proxy import Exchange, Fault, front, loses_answer, passes, silent
-from tests.serving.conftest import ModelServer, model_servers
+from tests.serving.conftest import ModelServer, is_up, model_servers
 from tests.serving.contract import CHAT, LOAD, MODELS, UNLOAD
 from tests.serving.served import HURRIED, LIMITS, Chain, Served
 
@@ -89,7 +89,7 @@ def serve(chain: Chain, client: Any, tmp_path: Path) -> Iterator[Serve]:
     finally:
         for served in started:
             served.proxy._stop()
-            if served.replica.healthy():
+            if is_up(served.replica.url):
                 for name in served.replica.models()[1:]:
                     served.replica.unload(name)
 
@@ -182,7 +182,7 @@ def test_a_server_that_dies_at_a_call_leaves_the_pointer_and_takes_the_same_depl
                 assert served.live() == (decisions, live)
             else:
                 assert served.deploy(2) == served.live()[1]
-        assert not served.replica.healthy()
+        assert not is_up(served.replica.url)
         with pytest.raises(NoAnswer):
             served.deploy(2)
         with model_servers(base, []) as (back,):

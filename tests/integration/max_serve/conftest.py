@@ -14,7 +14,6 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-import requests
 
 from demo import kin, max_server
 from demo.ports import free_port
@@ -24,6 +23,7 @@ from include.setup.packages import SetupError
 from learning_engine.config.sections import Serving
 from learning_engine.serving.client import Replica
 from tests.serving import contract, swaps
+from tests.serving.conftest import is_up
 from tests.steps.conftest import road, s3  # noqa: F401 (fixtures)
 
 HERE = Path(__file__).parent
@@ -47,13 +47,6 @@ def max_python() -> Path:
     return max_server.PYTHON
 
 
-def answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/health", timeout=2).ok
-    except requests.RequestException:
-        return False
-
-
 @contextmanager
 def running(command: list[str], *, url: str, log: Path, seconds: float) -> Iterator[None]:
     """A server that is up, /health answering, until the block ends."""
@@ -61,7 +54,7 @@ def running(command: list[str], *, url: str, log: Path, seconds: float) -> Itera
         process = Popen(command, cwd=HERE, env={**os.environ, **QUIET}, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + seconds
-        while not answers(url):
+        while not is_up(url):
             assert process.poll() is None, f"{command} ended: {log.read_text()[-2000:]}"
             assert time.monotonic() < deadline, f"{command} is not up after {seconds} s: {log.read_text()[-2000:]}"
             time.sleep(0.2)
