@@ -30,7 +30,7 @@ from learning_engine.learning.batches import Rows, collate
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.model import lora_weights
 
-STRUCTURES = {"diagonal": "diagonal", "K-FAC, usual factors": "expand", "K-FAC, partial traces (ours)": "kfac"}
+STRUCTURES = {"diagonal": "diagonal", "K-FAC, usual factors": "expand", "Kronecker, partial traces (ours)": "kronecker"}
 LAMBDA = 200.0
 DRAWS = 4
 SMALL = 0.01
@@ -89,7 +89,7 @@ def measure(weeks: Weeks) -> list[dict[str, Any]]:
 
 
 def _information(weeks: Weeks, loaded: Any, examples: Any, kind: str) -> Any:
-    structure = "kfac" if kind == "expand" else kind
+    structure = "kronecker" if kind == "expand" else kind
     # The prediction is then of the KL that is measured, and not of one from smoothed labels.
     settings = weeks.settings.fisher.model_copy(update={"structure": structure, "draws": DRAWS, "smoothing": 0.0})
     with expanded() if kind == "expand" else nullcontext():

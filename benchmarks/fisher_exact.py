@@ -52,7 +52,7 @@ def compute(loaded: Loaded, examples: Any, structure: str, batch: int, *, draws:
 
 def by_enumeration(loaded: Loaded, prompt: Sequence[int], length: int) -> Found:
     """E over all continuations of what we compute from each, against the sum over tokens."""
-    ours: dict[str, Tensors] = {"diagonal": {}, "kfac": {}}
+    ours: dict[str, Tensors] = {"diagonal": {}, "kronecker": {}}
     for tokens, probability in enumeration.continuations(loaded.model, prompt, length):
         row = {"input_ids": [*prompt, *tokens], "labels": [IGNORED] * len(prompt) + list(tokens)}
         example = datasets.Dataset.from_list([{**row, "weight": 1.0, "rating": 1}])
@@ -66,14 +66,14 @@ def by_enumeration(loaded: Loaded, prompt: Sequence[int], length: int) -> Found:
     )
     return [
         compared("ours, diagonal", against, ours["diagonal"], exact),
-        compared("ours, kfac: both traces", against, ours["kfac"], factors),
+        compared("ours, kronecker: both traces", against, ours["kronecker"], factors),
     ]
 
 
 def by_loop(loaded: Loaded, examples: Any, rows: Sequence[Row], batch: int) -> Found:
     exact = peers.one_by_one(loaded.model, rows)
     against = f"a batch-of-one loop, {len(rows)} rows"
-    alone, together = (compute(loaded, examples, "kfac", size) for size in (1, batch))
+    alone, together = (compute(loaded, examples, "kronecker", size) for size in (1, batch))
     wild = {
         f"batched square, sum of tokens, batch {batch}": peers.batched(loaded.model, rows, batch=batch),
         f"outputs.loss, batch {batch}": peers.outputs_loss(loaded.model, rows, batch=batch),
@@ -82,8 +82,8 @@ def by_loop(loaded: Loaded, examples: Any, rows: Sequence[Row], batch: int) -> F
     }
     return [
         compared(f"ours, diagonal, batch {batch}", against, compute(loaded, examples, "diagonal", batch), exact),
-        compared(f"ours, kfac: G and C, batch {batch}", against, together, peers.factors(loaded.model, rows)),
-        compared(f"ours, kfac: G and C, batch {batch}", "the same in batches of one", together, alone),
+        compared(f"ours, kronecker: G and C, batch {batch}", against, together, peers.factors(loaded.model, rows)),
+        compared(f"ours, kronecker: G and C, batch {batch}", "the same in batches of one", together, alone),
         *(compared(name, against, found, exact) for name, found in wild.items()),
     ]
 
@@ -98,8 +98,8 @@ def by_sampling(loaded: Loaded, examples: Any, rows: Sequence[Row], *, draws: Se
     for count in (0, *draws):
         labels = f"labels sampled, {count} draw{'s' * (count > 1)}" if count else "labels observed"
         drawn = compute(loaded, examples, "diagonal", 16, draws=count, seed=seed)
-        factors = unnormed(compute(loaded, examples, "kfac", 16, draws=count, seed=seed))
-        for what, mine, truth in (("diagonal", drawn, exact), ("kfac", factors, traces)):
+        factors = unnormed(compute(loaded, examples, "kronecker", 16, draws=count, seed=seed))
+        for what, mine, truth in (("diagonal", drawn, exact), ("kronecker", factors, traces)):
             row = compared(f"{what}, {labels}", against, mine, truth)
             found.append({**row, "error": None, "distance": _distance(mine, truth)})
     return found
@@ -107,7 +107,7 @@ def by_sampling(loaded: Loaded, examples: Any, rows: Sequence[Row], *, draws: Se
 
 def unnormed(tensors: Tensors) -> Tensors:
     """C times the trace of its G, as expectations need it: C itself has a trace of 1."""
-    trace = {name: tensors[name[:-1] + "G"].diagonal(dim1=1, dim2=2).sum() for name in tensors if name.endswith(".C")}
+    trace = {name: tensors[name[:-1] + "G"].trace() for name in tensors if name.endswith(".C")}
     return {name: tensor * trace.get(name, 1.0) for name, tensor in tensors.items()}
 
 
@@ -180,7 +180,7 @@ def _flat(tensors: Tensors, order: Tensors) -> torch.Tensor:
 
 def _trace(tensors: Tensors) -> torch.Tensor:
     """Of a diagonal the sum, of Kronecker factors the sum of their traces."""
-    traces = [t.sum() if t.ndim == 2 else t.diagonal(dim1=-2, dim2=-1).sum() for t in tensors.values()]
+    traces = [each.trace() if name.endswith((".G", ".C")) else each.sum() for name, each in tensors.items()]
     return torch.stack(traces).sum()
 
 

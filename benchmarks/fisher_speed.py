@@ -32,7 +32,7 @@ from learning_engine.learning.batches import Row, Rows, collate, longest_first
 from learning_engine.learning.model import Loaded
 
 PLAIN = "plain forward and backward"
-OURS = {"diagonal": 1.15, "kfac": 1.5}
+OURS = {"diagonal": 1.15, "kronecker": 1.5}
 COLUMNS = {"what": "", "structure": "structure", "seconds": "s", "ratio": "÷ plain", "cosine": "cosine"}
 Tensors = dict[str, torch.Tensor]
 Key = tuple[str, str]
@@ -59,7 +59,7 @@ def contestants(
             settings = sections.Fisher(structure=structure, labels=labels, draws=1, batch_size=batch)
             found[f"ours, labels {labels}", structure] = functools.partial(ours, packed, examples, settings, seed)
     found["batch-of-one loop", "diagonal"] = functools.partial(peers.one_by_one, loaded.model, flat)
-    found["batch-of-one loop", "kfac"] = functools.partial(peers.factors, loaded.model, flat)
+    found["batch-of-one loop", "kronecker"] = functools.partial(peers.factors, loaded.model, flat)
     found["torch.func vmap of grad", "diagonal"] = functools.partial(per_sequence.vmap, loaded.model, batches)
     if available["opacus"]:
         found["Opacus", "diagonal"] = functools.partial(per_sequence.opacus, loaded.model, batches)

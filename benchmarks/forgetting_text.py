@@ -26,18 +26,17 @@ SHAPE = {
 }
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DIAGONALS = ("textbook EWC (diagonal, exact)", "batched square (Avalanche)", "ΔW diagonal (EWC-LoRA)")
-KFAC, REPLAY = "K-FAC", "replay of 16"
+KRONECKER, REPLAY = "Kronecker", "replay of 16"
 STRENGTHS, DIAGONAL_STRENGTHS = (3.0, 5.0, 10.0), (10.0, 30.0, 60.0)
 METHODS = (
     Method("nothing", lambdas=(0.0,)),
     Method(DIAGONALS[0], "diagonal", lambdas=DIAGONAL_STRENGTHS),
     Method(DIAGONALS[1], "batched", lambdas=(1e2, 1e3, 1e4)),
     Method(DIAGONALS[2], "delta", lambdas=DIAGONAL_STRENGTHS),
-    Method(KFAC, "kfac", lambdas=STRENGTHS),
-    Method(f"{KFAC}, weeks apart", "kfac_list", lambdas=(5.0,)),
+    Method(KRONECKER, "kronecker", lambdas=STRENGTHS),
     Method(REPLAY, replay=16, lambdas=(0.0,)),
-    Method(f"{KFAC} + {REPLAY}", "kfac", replay=16, lambdas=(3.0, 5.0)),
-    Method(f"{KFAC} + 64 anchors", "kfac", anchors=64, lambdas=(3.0, 5.0)),
+    Method(f"{KRONECKER} + {REPLAY}", "kronecker", replay=16, lambdas=(3.0, 5.0)),
+    Method(f"{KRONECKER} + 64 anchors", "kronecker", anchors=64, lambdas=(3.0, 5.0)),
 )
 
 
@@ -70,14 +69,14 @@ def targets(table: Sequence[dict[str, Any]]) -> list[report.Target]:
     best = min((found[name] for name in DIAGONALS), key=lambda row: float(row["forgotten"]))
     return [
         report.Target(
-            "K-FAC: less forgotten than by the best diagonal",
-            1 - found[KFAC]["forgotten"] / best["forgotten"],
+            "Kronecker: less forgotten than by the best diagonal",
+            1 - found[KRONECKER]["forgotten"] / best["forgotten"],
             ">=",
             0.3,
         ),
         report.Target(
-            "K-FAC: learned, less the best diagonal's, bits per byte",
-            found[KFAC]["learned"] - best["learned"],
+            "Kronecker: learned, less the best diagonal's, bits per byte",
+            found[KRONECKER]["learned"] - best["learned"],
             ">=",
             -0.05,
         ),

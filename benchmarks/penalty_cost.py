@@ -30,8 +30,8 @@ from learning_engine.learning.model import lora_weights
 from learning_engine.learning.quadratic import KroneckerQuadratic
 
 RANK, SCALING, SKETCH = 16, 2.0, 8
-DIAGONAL, CHANGE, KFAC = "diagonal on the factors", "diagonal on ΔW", "K-FAC on ΔW"
-SKETCHED = f"K-FAC on ΔW, sketched to 1/{SKETCH}"
+DIAGONAL, CHANGE, KRONECKER = "diagonal on the factors", "diagonal on ΔW", "Kronecker on ΔW"
+SKETCHED = f"Kronecker on ΔW, sketched to 1/{SKETCH}"
 LAYERS = {"one layer": ("o_proj",), "attention": ("k_proj", "o_proj", "q_proj", "v_proj")}
 CHEAPER, SHARE = 4.0, 0.03
 COLUMNS = {
@@ -64,7 +64,7 @@ def penalties(names: Sequence[str], width: int, *, device: str, seed: int) -> tu
     found = {
         DIAGONAL: DiagonalQuadratic(diagonal, anchor),
         CHANGE: WeightChangeDiagonal(change, anchor, scaling=SCALING),
-        KFAC: KroneckerQuadratic(factors, anchor, scaling=SCALING),
+        KRONECKER: KroneckerQuadratic(factors, anchor, scaling=SCALING),
         SKETCHED: KroneckerQuadratic(sketched, anchor, scaling=SCALING),
     }
     weights = {name: (weight + 0.01 * random(*weight.shape)).requires_grad_() for name, weight in anchor.items()}
@@ -80,7 +80,7 @@ def kronecker_factors(anchor: Mapping[str, torch.Tensor], random: Callable[..., 
         key, width = (f"{layer}.C", weight.shape[1]) if half == "lora_A" else (f"{layer}.G", weight.shape[0])
         if width not in made:
             vectors = random(width, width) / width**0.5
-            made[width] = (vectors @ vectors.T)[None]
+            made[width] = vectors @ vectors.T
         found[key] = made[width]
     return found
 
@@ -109,7 +109,7 @@ def by_width(what: str, width: int, arguments: argparse.Namespace, repetitions: 
 
 
 def step_share(shape: shapes.Shape, batch: int, tokens: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The K-FAC penalty of a model of `shape` beside a training step of it."""
+    """The Kronecker penalty of a model of `shape` beside a training step of it."""
     loaded = shapes.loaded(shape, device=arguments.device, seed=arguments.seed)
     weights = lora_weights(loaded.model)
     generator = torch.Generator(arguments.device).manual_seed(arguments.seed)
@@ -131,9 +131,9 @@ def step_share(shape: shapes.Shape, batch: int, tokens: int, arguments: argparse
     }
     seconds = timing.rounds(runs, repetitions=3, device=arguments.device, warm=False)
     return {
-        "what": f"{KFAC} of {shape.layers} layers in a step of {batch} × {tokens} tokens",
+        "what": f"{KRONECKER} of {shape.layers} layers in a step of {batch} × {tokens} tokens",
         "width": shape.hidden,
-        "penalty": KFAC,
+        "penalty": KRONECKER,
         "milliseconds": 1000 * statistics.median(seconds["penalty"]),
         "step_milliseconds": 1000 * statistics.median(seconds["step"]),
         "share": timing.ratio(seconds, "penalty", "step"),
@@ -153,11 +153,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         shape = shapes.Shape(16, 2048, 8192, 32, 8, 128_256, torch.bfloat16)
     step = step_share(shapes.TINY, 2, 16, arguments) if arguments.tiny else step_share(shape, 8, 512, arguments)
     targets = [
-        report.Target(f"ΔW diagonal ÷ K-FAC, one layer, d = {row['width']}", row["change_ratio"], ">=", CHEAPER)
+        report.Target(f"ΔW diagonal ÷ Kronecker, one layer, d = {row['width']}", row["change_ratio"], ">=", CHEAPER)
         for row in rows
-        if row["penalty"] == KFAC and row["what"] == "one layer" and row["width"] >= min(1024, max(widths))
+        if row["penalty"] == KRONECKER and row["what"] == "one layer" and row["width"] >= min(1024, max(widths))
     ]
-    targets.append(report.Target(f"K-FAC ÷ a step, d = {step['width']}", step["share"], "<=", SHARE))
+    targets.append(report.Target(f"Kronecker ÷ a step, d = {step['width']}", step["share"], "<=", SHARE))
     report.publish(
         "penalty_cost",
         rows=[*rows, step],

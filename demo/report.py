@@ -12,7 +12,7 @@ from learning_engine.records.contracts import AdapterVersion, Deployment
 from learning_engine.records.report import Report
 
 Matrix = list[list[float]]
-STRUCTURES = {"kfac": "Kronecker factors", "diagonal": "the diagonal"}
+STRUCTURES = {"kronecker": "Kronecker factors", "diagonal": "the diagonal"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from learning_engine.learning import diagonal, ewc, fisher
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded, lora_weights
 
-Guard = Literal["none", "diagonal", "batched", "delta", "kfac", "kfac_list", "kfac_unsmoothed", "kfac_sketched"]
+Guard = Literal["none", "diagonal", "batched", "delta", "kronecker", "kronecker_unsmoothed", "kronecker_sketched"]
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,9 @@ def memory(method: Method, *, seed: int) -> Memory:
                 _delta_quadratic,
                 strength,
             )
-        case "kfac_list":
-            return Own(settings.model_copy(update={"accumulation": "list"}), strength, seed=seed)
-        case "kfac_sketched":
+        case "kronecker_sketched":
             return Own(settings, strength, seed=seed, share=1 / 8)
-        case "kfac_unsmoothed":
+        case "kronecker_unsmoothed":
             return Own(settings.model_copy(update={"smoothing": 0.0}), strength, seed=seed)
     return Own(settings.model_copy(update={"structure": method.guard}), strength, seed=seed)
 

@@ -66,8 +66,8 @@ def partial_traces(model: Any, scores: Scores, *, tokens: int) -> Tensors:
         for probability, score in scores:
             for name, gradient in weight_gradients(score, seen, keep=True).items():
                 share = probability / tokens
-                total[f"{name}.G"] = total.get(f"{name}.G", 0) + share * (gradient @ gradient.T)[None]
-                total[f"{name}.C"] = total.get(f"{name}.C", 0) + share * (gradient.T @ gradient)[None]
+                total[f"{name}.G"] = total.get(f"{name}.G", 0) + share * (gradient @ gradient.T)
+                total[f"{name}.C"] = total.get(f"{name}.C", 0) + share * (gradient.T @ gradient)
     return total
 
 

@@ -36,14 +36,14 @@ class ExpandSums(KroneckerSums):
     def finish(self, *, n_tokens: int, draws: int) -> dict[str, torch.Tensor]:
         # x is seen once a draw, like δ.
         counts = {"G": draws * n_tokens, "C": draws * self._positions}
-        return {key: (total / counts[key[-1]])[None].cpu() for key, total in self._sums.items()}
+        return {key: (total / counts[key[-1]]).cpu() for key, total in self._sums.items()}
 
 
 @contextmanager
 def expanded() -> Iterator[None]:
-    """Within the block `fisher.structure: kfac` has the usual factors."""
-    ours, fisher.SUMS["kfac"] = fisher.SUMS["kfac"], ExpandSums
+    """Within the block `fisher.structure: kronecker` has the usual factors."""
+    ours, fisher.SUMS["kronecker"] = fisher.SUMS["kronecker"], ExpandSums
     try:
         yield
     finally:
-        fisher.SUMS["kfac"] = ours
+        fisher.SUMS["kronecker"] = ours

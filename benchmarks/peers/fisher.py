@@ -71,7 +71,7 @@ def factors(model: Any, rows: Sequence[Row]) -> Tensors:
                 total[f"{name}.G"] = total.get(f"{name}.G", 0) + gradient @ gradient.T
                 total[f"{name}.C"] = total.get(f"{name}.C", 0) + gradient.T @ gradient
     tokens = sum(row.supervised for row in rows)
-    return {name: tensor[None] / (tokens if name.endswith(".G") else tensor.trace()) for name, tensor in total.items()}
+    return {name: tensor / (tokens if name.endswith(".G") else tensor.trace()) for name, tensor in total.items()}
 
 
 def token_losses(model: Any, rows: Sequence[Row]) -> torch.Tensor:

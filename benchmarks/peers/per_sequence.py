@@ -106,11 +106,11 @@ def nngeometry(model: Any, batches: Batches, *, structure: str) -> Tensors:
         kind = PMatDiag if structure == "diagonal" else PMatKFAC
         data = kind(generator=backend, examples=loader).data
     scale = len(rows) / _tokens(batches)
-    if structure == "kfac":
+    if structure == "kronecker":
         factors: Tensors = {}
         for name, (inputs, outputs) in zip(flat, data.values(), strict=True):
             layer = f"base_model.model.{name.removesuffix('.base_layer')}"
-            factors |= {f"{layer}.G": scale * outputs[None], f"{layer}.C": (inputs / inputs.trace())[None]}
+            factors |= {f"{layer}.G": scale * outputs, f"{layer}.C": inputs / inputs.trace()}
         return factors
     names = (f"base_model.model.{name.replace('.default', '')}.weight" for name in flat)
     weights = [module.weight for module in flat.values()]

@@ -98,7 +98,7 @@ def test_delta_penalty_is_the_weighted_square_of_the_dense_change(moved, small):
     torch.testing.assert_close(form(now), expected)
 
 
-@pytest.mark.parametrize("guard", ["none", "diagonal", "batched", "delta", "kfac", "kfac_list"])
+@pytest.mark.parametrize("guard", ["none", "diagonal", "batched", "delta", "kronecker"])
 def test_a_chain_scores_base_and_every_week_after_each_and_repeats(guard, small):
     method = Method(guard, guard, replay=2, anchors=2, ewc_lambda=1.0, learning_rate=1e-2)
     first, again = (chain.run(small, method, seed=3) for _ in range(2))
@@ -108,7 +108,7 @@ def test_a_chain_scores_base_and_every_week_after_each_and_repeats(guard, small)
 
 def test_a_strong_penalty_keeps_the_base_and_none_forgets_it(small):
     free = chain.run(small, Method("nothing", learning_rate=3e-2), seed=0)
-    held = chain.run(small, Method("K-FAC", "kfac", ewc_lambda=1e5, learning_rate=3e-2), seed=0)
+    held = chain.run(small, Method("Kronecker", "kronecker", ewc_lambda=1e5, learning_rate=3e-2), seed=0)
     assert free.scores[0][0] > 0.9
     assert free.learned > held.learned
     assert held.base > free.base

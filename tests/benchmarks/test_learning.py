@@ -49,7 +49,7 @@ def test_fisher_speed_compares_what_computes_the_same(tmp_path):
     for (what, structure), cosine in cosines.items():
         if what in ("ours, labels observed", "torch.func vmap of grad", "Opacus"):
             assert cosine == pytest.approx(1, abs=1e-4), (what, structure)
-    assert {structure for what, structure in cosines if what.startswith("ours")} == {"diagonal", "kfac"}
+    assert {structure for what, structure in cosines if what.startswith("ours")} == {"diagonal", "kronecker"}
     assert all(row["seconds"] > 0 and row["ratio"] > 0 for row in found["rows"])
 
 

@@ -33,7 +33,7 @@ def version(number: int, parent: str | None) -> AdapterVersion:
         dataset=work.dataset(
             key, window, parent, uri=f"s3://lora-adapters/runs/{key}/dataset.parquet", sha256="0" * 64
         ),
-        fisher=work.FisherRecord(parent or "base", "kfac", "sampled", "per_supervised_token", None, None, 0, 0),
+        fisher=work.FisherRecord(parent or "base", "kronecker", "sampled", "per_supervised_token", None, None, 0, 0),
         ewc_lambda=300.0,
         training=work.TrainingMetrics(
             1.2, 0.03, 40, 300, {"too_long": 2}, 9000, 4000, 61.0, 150.0, 1, None, "cpu", "fp32"

@@ -265,3 +265,9 @@ def test_a_digest_depends_on_what_is_said_and_not_on_the_order() -> None:
     assert config.digest({"a": 1, "b": "λ"}) == config.digest({"b": "λ", "a": 1})
     assert config.digest({"a": 1}) != config.digest({"a": 2})
     assert len(config.digest(None)) == 64
+
+
+def test_settings_of_before_are_still_read(file: Write, caplog: pytest.LogCaptureFixture) -> None:
+    file({"fisher.structure": "kfac", "fisher.accumulation": "list"})
+    assert config.load().fisher.structure == "kronecker"
+    assert "fisher.accumulation" in caplog.text

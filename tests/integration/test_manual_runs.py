@@ -52,7 +52,7 @@ def test_fisher_of_a_version_is_measured_again(live: Live):
     run = live.trigger("learning_engine_fisher", conf={"version": version})
     assert live.ended(run, "learning_engine_fisher") == "success", live.explain(run, "learning_engine_fisher")
     record = live.xcom(run, "fisher_of_version", dag_id="learning_engine_fisher")
-    assert (record["guards"], record["kind"], record["units"]) == (version, "kfac", "per_supervised_token")
+    assert (record["guards"], record["kind"], record["units"]) == (version, "kronecker", "per_supervised_token")
     store = live.resources.store
     assert store.digest(store.key(record["uri"])) == record["sha256"]
 

@@ -189,7 +189,7 @@ def test_a_bound_on_the_sequences(load, adapter, examples):
 
 
 @pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"quantization": "4bit"}, {"quantization": "8bit"}])
-@pytest.mark.parametrize("structure", ["diagonal", "kfac"])
+@pytest.mark.parametrize("structure", ["diagonal", "kronecker"])
 def test_bases_of_lower_precision(load, adapter, examples, settings, structure):
     exact = compute(load(adapter), examples, labels="observed", structure=structure).tensors
     rough = compute(load(adapter, model=settings), examples, labels="observed", structure=structure).tensors

@@ -5,10 +5,10 @@ import torch
 
 from learning_engine.config import sections
 from learning_engine.errors import FisherMismatch
-from learning_engine.learning import fisher
+from learning_engine.learning import fisher, sketch
 from learning_engine.learning import information as information_file
 from learning_engine.learning.information import FisherInformation
-from learning_engine.records.contracts import LoraShape
+from learning_engine.records.contracts import FisherRecord, LoraShape
 
 SHAPE = LoraShape(16, 32.0, ("k_proj", "o_proj", "q_proj", "v_proj"))
 
@@ -52,7 +52,7 @@ def test_what_is_saved_comes_back(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("kind", "kfac"),
+        ("kind", "kronecker"),
         ("labels", "observed"),
         ("smoothing", 0.0),
         ("base_model", "mistral"),
@@ -75,6 +75,43 @@ def test_a_file_that_is_no_fisher_information(tmp_path, adapter):
     for path in (tmp_path / "none", tmp_path / "short", adapter / "adapter_model.safetensors"):
         with pytest.raises(FisherMismatch, match=path.name):
             ask(path)
+
+
+def stacked(pairs: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    roots = torch.rand(pairs, 4, 4, generator=generator)
+    return {"layer.q.G": roots @ roots.mT, "layer.q.C": (roots.mT @ roots)[:, :3, :3].contiguous()}
+
+
+def former(path, tensors):
+    """As files were written when weeks could be kept in pairs of their own."""
+    information_file.save(information(kind="kfac", tensors=tensors), path)
+
+
+def test_a_file_of_before_is_read_as_one_pair(tmp_path):
+    before = stacked(1)
+    former(tmp_path / "dense", before)
+    found = ask(tmp_path / "dense", kind="kronecker")
+    assert found.kind == "kronecker"
+    assert all(torch.equal(found.tensors[name], tensor[0]) for name, tensor in before.items())
+    now = sketch.fitted(found.tensors, 100)
+    former(tmp_path / "sketched", {name: tensor[None] for name, tensor in now.items()})
+    again = ask(tmp_path / "sketched", kind="kronecker").tensors
+    assert all(torch.equal(again[name], tensor) for name, tensor in now.items())
+
+
+def test_pairs_that_were_kept_apart_are_added_up(tmp_path):
+    before = stacked(3)
+    former(tmp_path / "list", before)
+    found = ask(tmp_path / "list", kind="kronecker").tensors
+    torch.testing.assert_close(found["layer.q.G"], before["layer.q.G"].sum(0))
+    kept = torch.einsum("kii,kjj->", before["layer.q.G"], before["layer.q.C"])
+    torch.testing.assert_close(found["layer.q.G"].trace() * found["layer.q.C"].trace(), kept)
+
+
+def test_a_record_of_before_is_of_the_same_kind():
+    record = FisherRecord("v1.0", "kfac", "sampled", "per_supervised_token", None, None, 0, 0)
+    assert FisherRecord.from_json(record.to_json() | {"kind": "kfac"}).kind == "kronecker"
 
 
 def test_weeks_add_up():

@@ -92,7 +92,7 @@ def test_a_batch_without_labels(twins, examples):
     assert len(tokens) == len(owner) == 0
 
 
-@pytest.mark.parametrize("structure", ["diagonal", "kfac"])
+@pytest.mark.parametrize("structure", ["diagonal", "kronecker"])
 def test_fisher_information_of_packed_rows(twins, examples, structure):
     settings = sections.Fisher(structure=structure, batch_size=8)
     for loaded in twins:

@@ -35,7 +35,7 @@ torch.distributed.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("structure", ["diagonal", "kfac"])
+@pytest.mark.parametrize("structure", ["diagonal", "kronecker"])
 def test_two_processes_give_what_one_gives(load, base, adapter, examples, tmp_path, structure):
     env = {"PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-c", SCRIPT]

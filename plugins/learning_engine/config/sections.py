@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
+from learning_engine import telemetry
+
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 AttentionModule = Literal["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -139,16 +141,26 @@ class Lora(Section):
 
 
 class Fisher(Section):
-    structure: Literal["diagonal", "kfac"] = "kfac"
+    structure: Literal["diagonal", "kronecker"] = "kronecker"
     labels: Literal["sampled", "observed"] = "sampled"
     draws: int = Field(4, ge=1, le=64)
     smoothing: float = Field(0.1, ge=0, lt=1)
     decay: float = Field(1.0, ge=0, le=1)
-    accumulation: Literal["constant", "list"] = "constant"
     max_bytes: int = Field(4 * 1024**3, ge=1024)
     max_sequences: int = Field(2048, ge=1, le=1_000_000)
     batch_size: int = Field(16, ge=1, le=4096)
     anchor: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former(cls, values: Any) -> Any:
+        """Configurations from before say kfac for kronecker, and may hold `accumulation`, which has no effect now."""
+        if not isinstance(values, dict):
+            return values
+        if "accumulation" in values:
+            telemetry.warning("config.obsolete", setting="fisher.accumulation", advice="remove it: it has no effect")
+        values = {name: value for name, value in values.items() if name != "accumulation"}
+        return {**values, "structure": "kronecker"} if values.get("structure") == "kfac" else values
 
     @property
     def smoothing_of_labels(self) -> float:

@@ -106,9 +106,7 @@ def _layers(weights: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ..
 def _widths(tensors: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ...]]]:
     """The same of Kronecker factors."""
     width = {
-        name.removesuffix(VECTORS): tensor.shape[1]
-        for name, tensor in tensors.items()
-        if not name.endswith((VALUES, REST))
+        name.removesuffix(VECTORS): len(tensor) for name, tensor in tensors.items() if not name.endswith((VALUES, REST))
     }
     layers = {name.rpartition(".")[0] for name in width}
     return {(layer, (width.get(f"{layer}.G", 0), width.get(f"{layer}.C", 0))) for layer in layers}

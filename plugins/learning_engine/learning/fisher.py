@@ -31,7 +31,7 @@ from learning_engine.learning.information import UNITS, FisherInformation, check
 from learning_engine.learning.kronecker import KroneckerSums
 from learning_engine.learning.model import Loaded
 
-SUMS: dict[str, type[DiagonalSums] | type[KroneckerSums]] = {"diagonal": DiagonalSums, "kfac": KroneckerSums}
+SUMS: dict[str, type[DiagonalSums] | type[KroneckerSums]] = {"diagonal": DiagonalSums, "kronecker": KroneckerSums}
 
 
 def compute(loaded: Loaded, examples: Any, settings: sections.Fisher, *, seed: int, guards: str) -> FisherInformation:
@@ -94,10 +94,7 @@ def accumulate(new: FisherInformation, old: FisherInformation, settings: section
     if new.kind == "diagonal":
         tensors = diagonal.accumulate(new.tensors, old.tensors, settings.decay)
     else:
-        apart = settings.accumulation == "list"
-        tensors = kronecker.accumulate(
-            sketch.dense(new.tensors), sketch.dense(old.tensors), settings.decay, apart=apart
-        )
+        tensors = kronecker.accumulate(sketch.dense(new.tensors), sketch.dense(old.tensors), settings.decay)
     return replace(
         new,
         tensors=tensors,

@@ -1,6 +1,6 @@
 """Fisher information as a record and as a file: what it measures, of which model, and in which form.
 
-Kinds: `diagonal`, on the LoRA factors (see `diagonal`), and `kfac`, on the change of the weights (see `kronecker`).
+Kinds, each with a module of its name: `diagonal`, on the LoRA factors, and `kronecker`, on the change of the weights.
 One kind is never read as another, nor for another base model or LoRA shape.
 """
 
@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from learning_engine.errors import FisherMismatch
-from learning_engine.records.contracts import LoraShape, weight_of
+from learning_engine.learning import kronecker, sketch
+from learning_engine.records.contracts import FORMER_KRONECKER, KRONECKER, LoraShape, weight_of
 
 UNITS = "per_supervised_token"
 
@@ -63,6 +64,8 @@ def load(
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["fisher"])
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        if about["kind"] == FORMER_KRONECKER:
+            about["kind"], tensors = KRONECKER, _as_one_pair(tensors)
         shape = about["lora"]
         about["lora"] = LoraShape(shape["rank"], shape["alpha"], tuple(shape["target_modules"]))
         about["accumulated"] = tuple(about["accumulated"])
@@ -81,6 +84,13 @@ def load(
     for field, value in expected.items():
         _same(field, value, getattr(information, field), path.name)
     return information
+
+
+def _as_one_pair(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Files from before there was one pair of factors only have a first axis of k pairs, nearly always one."""
+    if all(len(tensor) == 1 for tensor in tensors.values()):
+        return {name: tensor[0] for name, tensor in tensors.items()}
+    return kronecker.one_pair(sketch.dense(tensors))
 
 
 def check_alike(new: FisherInformation, old: FisherInformation) -> None:

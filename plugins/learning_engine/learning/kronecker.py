@@ -1,7 +1,8 @@
-"""Kronecker-factored Fisher information of the weight change: what ΔW = s·BA may not do to what the model says now.
+"""Kronecker factors of the Fisher information of the weight change ΔW = s·BA.
 
 For an adapted layer y = (W₀ + ΔW) x, δ = ∂(Σ_n ℓ_n)/∂y and the gradient of sequence n, Γ_n = Σ_t δ_nt x_ntᵀ, the Fisher
-information is F = Σ_n vec Γ_n (vec Γ_n)ᵀ / Σ_n T_n. Kept is F ≈ G ⊗ C with its two partial traces
+information is F = Σ_n vec Γ_n (vec Γ_n)ᵀ / Σ_n T_n. vec stacks the rows of a matrix, as torch's `flatten` does; this
+convention holds in the whole package. F is approximated by G ⊗ C with its two partial traces
   G = Σ_n Γ_n Γ_nᵀ / Σ_n T_n (d_out, d_out)      C = Σ_n Γ_nᵀ Γ_n / Σ_n ‖Γ_n‖² (d_in, d_in)
 so that the trace of F is exact; F is in nats per supervised token. No Γ is ever formed: with X, Δ the positions of one
 sequence as rows, Γ Γᵀ = Δᵀ (X Xᵀ) Δ and Γᵀ Γ = Xᵀ (Δ Δᵀ) X. Unlike K-FAC's usual factors, Σ x xᵀ and Σ δ δᵀ, these
@@ -10,8 +11,7 @@ Unlike a Fisher of the LoRA factors they do not change when (B, A) turns into (B
 Sources: Martens and Grosse 2015 (K-FAC); Morwani et al. 2024 (partial traces as one step towards the nearest Kronecker
 product).
 
-Tensors: `<layer>.G` (k, d_out, d_out) and `<layer>.C` (k, d_in, d_in); F = Σ_k G_k ⊗ C_k, k is 1 unless weeks are kept
-apart.
+Tensors: `<layer>.G` (d_out, d_out) and `<layer>.C` (d_in, d_in).
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class KroneckerSums(Watch):
         found: Tensors = {}
         for key, total in self._sums.items():
             divisor = total.trace().clamp_min(torch.finfo(total.dtype).tiny) if key.endswith(".C") else draws * n_tokens
-            found[key] = (total / divisor)[None].cpu()
+            found[key] = (total / divisor).cpu()
         return found
 
     def _add(self, key: str, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -65,29 +65,24 @@ class KroneckerSums(Watch):
             total += (left.mT @ right).to(total.device)
 
 
-def accumulate(
-    new: Mapping[str, torch.Tensor], old: Mapping[str, torch.Tensor], decay: float, *, apart: bool
-) -> Tensors:
-    """F = F_new + decay · F_old of dense factors.
-
-    `apart` keeps every week's pair, which is exact and grows; else one pair stands for all: G adds up, and C is the
-    mean weighted by the trace of its G, so that the trace of F stays exact.
-    """
-    both = {key: torch.cat([old[key] if key.endswith(".C") else decay * old[key], new[key]]) for key in new}
-    return both if apart else _folded(both)
+def accumulate(new: Mapping[str, torch.Tensor], old: Mapping[str, torch.Tensor], decay: float) -> Tensors:
+    """One pair of factors for F_new + decay · F_old, both dense: G adds up, and C is the mean weighted by the trace of
+    its G, so that the trace of F stays exact."""
+    return one_pair({key: torch.stack([old[key] if key.endswith(".C") else decay * old[key], new[key]]) for key in new})
 
 
-def _folded(tensors: Tensors) -> Tensors:
-    folded: Tensors = {}
-    for key, inputs in tensors.items():
+def one_pair(stacked: Mapping[str, torch.Tensor]) -> Tensors:
+    """One pair of factors for Σ_k G_k ⊗ C_k; the tensors have k as their first axis."""
+    found: Tensors = {}
+    for key, factors in stacked.items():
         if key.endswith(".C"):
-            outputs = tensors[key.removesuffix(".C") + ".G"]
+            outputs = stacked[key.removesuffix(".C") + ".G"]
             weight = outputs.diagonal(dim1=1, dim2=2).sum(1)
             share = weight / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
-            folded[key] = (share[:, None, None] * inputs).sum(0, keepdim=True)
+            found[key] = (share[:, None, None] * factors).sum(0)
         else:
-            folded[key] = inputs.sum(0, keepdim=True)
-    return folded
+            found[key] = factors.sum(0)
+    return found
 
 
 def _home(model: Any, layers: Mapping[str, Any]) -> torch.device:

@@ -1,12 +1,11 @@
-"""½ Σ vec(D)ᵀ (C ⊗ G) vec(D) of the weight change D = s(BA − B*A*), and its gradient, without a d × d temporary.
+"""½ vec(D)ᵀ (G ⊗ C) vec(D) of the weight change D = s(BA − B*A*), and its gradient, without a d × d temporary.
 
 D has rank 2r: D = U W with U = [s(B − B*), sB*] (d_out, 2r) and W = [A; A − A*] (2r, d_in), differences that cancel
 nothing. With M = UᵀGU and K = W C Wᵀ:
   value  ½ Σ_kl M_kl K_kl
   ∂/∂B   s (G U)(W C Aᵀ)
   ∂/∂A   s (BᵀG U)(W C)
-summed over the pairs (G, C) that the weeks left. Layers of the same shapes are stacked: a few dozen kernels a step,
-however many layers there are.
+Layers of the same shapes are stacked: a few dozen kernels a step, however many layers there are. vec as in `kronecker`.
 """
 
 from collections import defaultdict
@@ -67,11 +66,11 @@ class _Stack(nn.Module):
         s, a, b = self._scaling, self._stacked(weights, A), self._stacked(weights, B)
         moved_a, moved_b = a - self.a, s * (b - self.b)
         moved_ac, moved_gb = self.c.times(moved_a.mT).mT, self.g.times(moved_b)
-        u, gu = torch.cat([moved_b, s * self.b], dim=2), torch.cat([moved_gb, self.gb], dim=3)
-        w, wc = torch.cat([a, moved_a], dim=1), torch.cat([self.ac + moved_ac, moved_ac], dim=2)
-        value = 0.5 * ((u[:, None].mT @ gu) * (wc @ w[:, None].mT)).sum()
-        of_a = (s * (b[:, None].mT @ gu) @ wc).sum(1)
-        of_b = (s * gu @ (wc @ a[:, None].mT)).sum(1)
+        u, gu = torch.cat([moved_b, s * self.b], dim=2), torch.cat([moved_gb, self.gb], dim=2)
+        w, wc = torch.cat([a, moved_a], dim=1), torch.cat([self.ac + moved_ac, moved_ac], dim=1)
+        value = 0.5 * ((u.mT @ gu) * (wc @ w.mT)).sum()
+        of_a = s * (b.mT @ gu) @ wc
+        of_b = s * gu @ (wc @ a.mT)
         return value, [*of_a.unbind(), *of_b.unbind()]
 
     def _stacked(self, tensors: Tensors, half: str) -> torch.Tensor:
@@ -79,7 +78,7 @@ class _Stack(nn.Module):
 
 
 class _Factor(nn.Module):
-    """k factors of each of l layers, dense (l, k, d, d) or sketched."""
+    """A factor of each of l layers, dense (l, d, d) or sketched."""
 
     dense: torch.Tensor
     vectors: torch.Tensor
@@ -94,8 +93,7 @@ class _Factor(nn.Module):
             self.register_buffer(name, torch.stack(column))
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
-        """This factor times `right` (l, d, c), as (l, k, d, c)."""
-        right = right[:, None]
+        """This factor times `right` (l, d, c)."""
         if self.is_dense:
             return self.dense @ right
         seen = self.values[..., None] * (self.vectors.mT @ right.to(self.vectors.dtype)).float()

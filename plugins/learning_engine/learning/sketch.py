@@ -4,7 +4,7 @@ S ≈ V diag(v) Vᵀ + ρ I with V (d, m) the eigenvectors of the m greatest eig
 of the rest, so that the trace is exact. V is kept in bfloat16 (with m = d nothing but its rounding is lost), and what
 it stands for is positive semi-definite whatever the rounding, which a factor rounded to bfloat16 itself is not.
 
-Tensors: `<factor>.vectors` (k, d, m), `<factor>.values` (k, m), `<factor>.rest` (k,) in place of `<factor>` (k, d, d).
+Tensors: `<factor>.vectors` (d, m), `<factor>.values` (m,), `<factor>.rest` () in place of `<factor>` (d, d).
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ def fitted(tensors: Tensors, max_bytes: int) -> Tensors:
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) <= max_bytes:
         return tensors
     # bfloat16 vectors, float32 values: all factors keep the same share of their directions.
-    full = sum(tensor.numel() * 2 + tensor[..., 0].numel() * 4 for tensor in tensors.values())
-    fixed = sum(4 * len(tensor) for tensor in tensors.values())
+    full = sum(tensor.numel() * 2 + len(tensor) * 4 for tensor in tensors.values())
+    fixed = 4 * len(tensors)
     share = (max_bytes - fixed) / full
-    least = fixed + sum(tensor[..., 0].numel() * 2 + 4 * len(tensor) for tensor in tensors.values())
+    least = fixed + sum(2 * len(tensor) + 4 for tensor in tensors.values())
     if max_bytes < least:
         raise FisherMismatch(
             f"Expected fisher.max_bytes of at least {least} for one direction of each factor of this model, found "
@@ -41,14 +41,14 @@ def fitted(tensors: Tensors, max_bytes: int) -> Tensors:
 
 
 def dense(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """Every factor as a matrix in float32 or better."""
+    """Every factor as a matrix in float32 or better. A first axis before the matrix' own is kept."""
     found: Tensors = {}
     for name, tensor in tensors.items():
         if name.endswith(VECTORS):
             factor = name.removesuffix(VECTORS)
             vectors, values, rest = tensor.float(), tensors[factor + VALUES], tensors[factor + REST]
-            matrix = (vectors * values[:, None]) @ vectors.mT
-            found[factor] = matrix + rest[:, None, None] * torch.eye(matrix.shape[-1])
+            matrix = (vectors * values[..., None, :]) @ vectors.mT
+            found[factor] = matrix + rest[..., None, None] * torch.eye(matrix.shape[-1])
         elif not name.endswith((VALUES, REST)):
             found[name] = tensor
     return found
@@ -57,10 +57,10 @@ def dense(tensors: Mapping[str, torch.Tensor]) -> Tensors:
 def _sketch(name: str, factor: torch.Tensor, *, kept: int) -> Tensors:
     eigenvalues, vectors = torch.linalg.eigh(factor)
     eigenvalues = eigenvalues.clamp_min(0)
-    others = factor.shape[-1] - kept
-    rest = eigenvalues[:, :others].mean(1) if others else torch.zeros(len(factor))
+    others = len(factor) - kept
+    rest = eigenvalues[:others].mean() if others else torch.zeros(())
     return {
-        name + VECTORS: vectors[..., others:].to(torch.bfloat16).contiguous(),
-        name + VALUES: (eigenvalues[:, others:] - rest[:, None]).float(),
+        name + VECTORS: vectors[:, others:].to(torch.bfloat16).contiguous(),
+        name + VALUES: (eigenvalues[others:] - rest).float(),
         name + REST: rest.float(),
     }

@@ -10,6 +10,10 @@ from typing import Any, Literal
 from learning_engine.records.base import Record, RecordError
 from learning_engine.records.report import Report
 
+KRONECKER = "kronecker"
+# What old records, files and configurations call it.
+FORMER_KRONECKER = "kfac"
+
 
 @dataclass(frozen=True)
 class Window(Record):
@@ -93,6 +97,8 @@ class FisherRecord(Record):
     def __post_init__(self) -> None:
         if not self.weight:
             object.__setattr__(self, "weight", weight_of(len(self.accumulated), self.decay))
+        if self.kind == FORMER_KRONECKER:
+            object.__setattr__(self, "kind", KRONECKER)
 
 
 @dataclass(frozen=True)
