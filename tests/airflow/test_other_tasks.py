@@ -119,7 +119,7 @@ def test_the_watch_leaves_alone_what_went_live_after_it_had_judged(desk: Desk, m
 
 def test_a_verdict_of_before_the_upgrade_names_no_version_and_takes_nothing_back(desk: Desk) -> None:
     desk.told("watch", {"roll_back": True, "why": "thumbs down rose"}, "verdict")
-    with pytest.raises(AirflowSkipException, match="names no version"):
+    with pytest.raises(AirflowSkipException, match="naming no version"):
         other_tasks.roll_back()
     assert desk.deployed == []
 

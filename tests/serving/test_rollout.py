@@ -254,3 +254,33 @@ def test_forget_removes_what_is_mine_and_old(packed: tuple[Path, str], tmp_path:
     left = sorted(path.name for path in disk.iterdir())
     assert left == [".mine-v1.2~young", ".theirs-v1.2~old", "mine-notes.txt", "mine-v1.1", "theirs-v1.0"]
     assert rollout.forget(tmp_path / "nowhere", set(), mine) == []
+
+
+def test_a_directory_that_a_dead_worker_left_half_removed_is_in_nobodys_way(
+    packed: tuple[Path, str], tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    for _ in range(2):
+        shutil.copytree(place(packed, disk, name="mine-v1.0"), disk / ".mine-v1.0~removed", dirs_exist_ok=True)
+        assert rollout.forget(disk, set(), mine) == ["mine-v1.0"]
+    assert [path.name for path in disk.iterdir()] == [".mine-v1.0~removed"]
+    os.utime(disk / ".mine-v1.0~removed", (0, 0))
+    assert rollout.forget(disk, set(), mine) == [".mine-v1.0~removed"]
+
+
+def test_a_directory_that_cannot_be_removed_is_named_and_the_others_go(
+    packed: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk, remove = tmp_path / "disk", shutil.rmtree
+    for name in ("mine-v1.0", "mine-v1.1"):
+        place(packed, disk, name=name)
+
+    def held(path: Path) -> None:
+        if "v1.0" in path.name:
+            raise OSError(39, "Directory not empty", str(path))
+        remove(path)
+
+    monkeypatch.setattr(rollout.shutil, "rmtree", held)
+    assert rollout.forget(disk, set(), mine) == ["mine-v1.1"]
+    assert "serving.not_removed" in caplog.text
+    assert [path.name.split("~")[0] for path in disk.iterdir()] == [".mine-v1.0"]

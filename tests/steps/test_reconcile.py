@@ -155,3 +155,15 @@ def test_the_names_are_those_of_the_ledger_whatever_the_configuration_says_by_no
     fleet.forgets(0)
     reconcile_step.reconcile(fleet.road.with_settings(serving={"adapter_prefix": "other-"}).resources)
     assert sorted(fleet.servers[0].replica.models()[1:]) == sorted(fleet.names())
+
+
+def test_a_version_without_probes_is_loaded_and_not_said_to_be_proven(fleet: Fleet) -> None:
+    """The prompts are past their retention: nothing tells whether the server has these weights."""
+    report = fleet.versions[1].report
+    assert report.probes is not None
+    store = fleet.road.resources.store
+    store.delete([store.key(report.probes.uri)])
+    fleet.forgets(1)
+    found = reconcile_step.reconcile(fleet.road.resources)
+    assert list(found["replicas"].values()) == ["loaded", "restored"]
+    assert set(reconcile_step.reconcile(fleet.road.resources)["replicas"].values()) == {"loaded"}

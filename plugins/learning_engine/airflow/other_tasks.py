@@ -107,9 +107,7 @@ def roll_back() -> Json:
 
 def _before_judged(resources: Resources, judged: str | None) -> AdapterVersion:
     if judged is None:
-        raise AirflowSkipException(
-            "The verdict is of before an upgrade and names no version: the next run judges anew."
-        )
+        raise AirflowSkipException("The verdict is of before an upgrade, naming no version: the next run judges anew.")
     try:
         return deploy_step.choose(resources, action="rollback", version=judged)
     except Overtaken as error:

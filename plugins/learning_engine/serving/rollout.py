@@ -9,6 +9,7 @@ directory, `swap` (load once, prove with probes) on all replicas or on none, the
 import filecmp
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -20,7 +21,7 @@ from learning_engine.errors import ConfigError, IntegrityError, ProofError, Serv
 from learning_engine.records.contracts import ReplicaProof
 from learning_engine.records.probe import Probe
 from learning_engine.serving.client import NoAnswer, Replica
-from learning_engine.telemetry import event
+from learning_engine.telemetry import event, warning
 
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Between a directory's name and a random part while it is written or removed; no name of a server holds it.
@@ -125,12 +126,21 @@ def forget(adapter_dir: Path, keep: Collection[str], owned: Callable[[str], bool
     """Remove the placed directories that no replica needs any longer, and what a worker that died left behind."""
     removed = []
     for path in sorted(adapter_dir.iterdir()) if adapter_dir.is_dir() else []:
-        if path.is_dir() and not path.is_symlink() and _superfluous(path, keep, owned):
-            # Under its own name a directory is always whole.
-            part = path if UNFINISHED in path.name else path.rename(path.with_name(f".{path.name}{UNFINISHED}removed"))
-            shutil.rmtree(part)
-            removed.append(path.name)
+        try:
+            if path.is_dir() and not path.is_symlink() and _superfluous(path, keep, owned):
+                _remove(path)
+                removed.append(path.name)
+        except OSError as error:
+            # What is left on the disk harms nobody, and the next deployment tries again.
+            warning("serving.not_removed", directory=str(path), message=str(error))
     return removed
+
+
+def _remove(path: Path) -> None:
+    """Under its own name a directory is always whole, so it first loses that for one that no other has."""
+    if UNFINISHED not in path.name:
+        path = path.rename(path.with_name(f".{path.name}{UNFINISHED}{secrets.token_hex(4)}"))
+    shutil.rmtree(path)
 
 
 def _superfluous(path: Path, keep: Collection[str], owned: Callable[[str], bool]) -> bool:

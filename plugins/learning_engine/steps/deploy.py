@@ -157,12 +157,9 @@ def _still_wanted(resources: Resources, deployment: Deployment, version: Adapter
 
 def _still_next(deployment: Deployment, live: Deployment | None) -> None:
     """Raise Overtaken where another deployment came between this one's `deploy` and its `verify`."""
-    if live and deployment.follows:
-        unmoved = live.at == deployment.follows
-    else:
-        # The first one of all, or one of before there was the field.
-        unmoved = (live.version if live else None) in (deployment.previous, deployment.version)
-    if not unmoved:
+    # The first one of all has no time to compare, nor has one of before there was the field.
+    same_version = (live.version if live else None) in (deployment.previous, deployment.version)
+    if not (live.at == deployment.follows if live and deployment.follows else same_version):
         raise Overtaken(
             f"Expected {deployment.previous or 'nothing'} to be live, as when {deployment.version} was loaded, found "
             f"{_name(live)}: another deployment came between; start this one anew if it is still wanted."

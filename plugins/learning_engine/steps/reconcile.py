@@ -17,14 +17,15 @@ from learning_engine.serving.client import NoAnswer, Replica
 from learning_engine.steps import placement
 from learning_engine.steps.resources import Resources
 
-PROVEN, RESTORED = "proven", "restored"
+# A version without probes is "loaded" where a replica lists it: nothing tells whether it has these weights.
+PROVEN, LOADED, RESTORED = "proven", "loaded", "restored"
 
 
 def reconcile(resources: Resources) -> dict[str, Any]:
     """Prove the live adapter on every replica, load it where it is missing; then the one before it likewise.
 
-    Returns the live version and what was found of each replica: "proven", or "restored". Each replica is seen to,
-    whatever the others do; then the first error of those that do not serve the live version is raised.
+    Returns the live version and what was found of each replica: "proven", "loaded" or "restored". Each replica is
+    seen to, whatever the others do; then the first error of those that do not serve the live version is raised.
     """
     live = resources.ledger.current()
     if live is None or live.version is None:
@@ -62,8 +63,7 @@ def _serve(resources: Resources, replica: Replica, number: str, name: str) -> st
     if listed.count(name) > 1:
         telemetry.warning("serving.phantom", replica=str(replica), adapter=name, message="loaded twice: restart it")
     if name in listed:
-        rollout.prove(replica, name, probes)
-        return PROVEN
+        return PROVEN if rollout.prove(replica, name, probes) else LOADED
     replica.load(name, _directory(resources, version, name))
     try:
         rollout.prove(replica, name, probes)

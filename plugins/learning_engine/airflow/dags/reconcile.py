@@ -9,7 +9,7 @@ are then held against those on the version before; where users like it less, it 
 |---|---|
 | `reconcile` | every replica proves the live adapter, and gets it back where it is missing; names one that fails |
 | `watch` | skips the rest unless thumbs down have risen beyond the bound; its XCom `verdict` says why |
-| `roll_back` | the version before, proven on every replica |
+| `roll_back` | the version before, proven on every replica; skipped where another one than was judged is live by now |
 | `verify` | proof, ledger, pointer, drain, unload |
 """
 

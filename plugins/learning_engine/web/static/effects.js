@@ -20,7 +20,7 @@ export function ofDeployment({ summary, revocation, metadata }, live) {
         !summary.vouched &&
         `The gate rejected it (${summary.failed_rules.join(", ")}). Deploying it vouches for it in your name, and later weeks may continue it.`,
       revocation &&
-        `It was revoked by ${revocation.by} (${revocation.reason}). It stays revoked: no later week will continue it.`,
+        `It was revoked by ${revocation.by} (${revocation.reason}). It stays revoked: no later week continues it, and none goes live by itself until another version is deployed by hand.`,
     ].filter(Boolean),
   };
 }

@@ -111,7 +111,7 @@ function livePanel({ live, detail }, asked) {
 }
 
 function proof({ proven }) {
-  return proven ? "Every replica has proven it." : "No probe proves it: a person let it go live.";
+  return proven ? "Every replica has proven it." : "No probe proves it: the ledger says who let it go live.";
 }
 
 function nothingYet({ base_model: base }) {
