@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from learning_engine.errors import ConfigError
-from learning_engine.evaluation.prompts import read, render
+from learning_engine.evaluation.prompts import read, render, taken
 from tests import tiny
 
 
@@ -53,3 +53,15 @@ def test_a_rendered_prompt_ends_where_the_answer_begins() -> None:
     tokenizer = tiny.make_tokenizer()
     ids = render(tokenizer, [{"role": "user", "content": "What colour is the house?"}])
     assert tokenizer.decode(ids) == "<|begin|><|user|>What colour is the house?<|end|><|assistant|>"
+
+
+def test_prompts_that_the_template_refuses_are_left_out() -> None:
+    tokenizer, prompts = tiny.make_tokenizer(), read(None, limit=1000)
+    assert taken(tokenizer, prompts) == prompts
+    refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system prompt') }}{% endif %}"
+    tokenizer.chat_template = refusal + tiny.CHAT_TEMPLATE
+    system = [prompt for prompt in prompts if prompt[0]["role"] == "system"]
+    assert system
+    assert taken(tokenizer, prompts) == [prompt for prompt in prompts if prompt not in system]
+    with pytest.raises(ConfigError, match=f"found none among {len(system)}"):
+        taken(tokenizer, system)

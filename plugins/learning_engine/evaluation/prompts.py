@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
+from learning_engine import telemetry
 from learning_engine.errors import ConfigError
 
 Messages = list[dict[str, str]]
@@ -28,10 +31,31 @@ def read(path: str | None, *, limit: int) -> list[Messages]:
     return prompts[:limit]
 
 
+def taken(tokenizer: Any, prompts: list[Messages]) -> list[Messages]:
+    """Those that the chat template takes: some take no system prompt. Raises ConfigError where it refuses them all."""
+    kept = [messages for messages in prompts if _takes(tokenizer, messages)]
+    if not kept:
+        raise ConfigError(
+            f"evaluation.prompts: expected at least one prompt that the chat template of the base model takes, found "
+            f"none among {len(prompts)}: give prompts that begin with the user and take turns."
+        )
+    if refused := len(prompts) - len(kept):
+        telemetry.event("evaluate.prompts_refused", refused=refused, of=len(prompts))
+    return kept
+
+
 def render(tokenizer: Any, messages: Messages) -> list[int]:
     """Token ids of `messages` in the chat template, up to where the answer begins."""
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
     return [int(token) for token in ids]
+
+
+def _takes(tokenizer: Any, messages: Messages) -> bool:
+    try:
+        render(tokenizer, messages)
+    except (jinja2.TemplateError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _parse(line: str, number: int, file: Path) -> Messages:

@@ -56,18 +56,21 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
     def encoded(file: Path) -> Any:
         return encode(file, view.tokenizer, settings.dataset, heldout=None).examples
 
+    held = encoded(heldout)
     earlier, missing = _earlier(resources, judged, work)
     measured = partial(
         evaluate.evaluate,
         views=view,
-        heldout=encoded(heldout),
+        heldout=held,
         conversations=_column(heldout, "conversation"),
         users=dataset.users,
         earlier={version: encoded(file) for version, file in earlier.items()},
         missing=missing,
         history=matrix.rows_of(judged),
-        prompts=prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts),
-        probe_candidates=_prompts(heldout),
+        prompts=prompts.taken(
+            view.tokenizer, prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts)
+        ),
+        probe_candidates=_prompts(heldout, held["row"][:]),
         gate=settings.gate,
         broken_weights=integrity.broken_weights(adapter, resources.shape),
         unservable=_unservable(resources),
@@ -143,10 +146,11 @@ def _column(heldout: Path, name: str) -> list[Any]:
     return values
 
 
-def _prompts(heldout: Path) -> list[Messages]:
-    """The held-out prompts, liked answers first: where the candidate has most likely something to say of its own."""
-    rows = zip(_column(heldout, "messages"), _column(heldout, "rating"), strict=True)
-    return [messages for messages, _ in sorted(rows, key=lambda row: -row[1])]
+def _prompts(heldout: Path, kept: list[int]) -> list[Messages]:
+    """The prompts of the rows `kept`, liked answers first: where the candidate has most likely something of its own to
+    say. What encoding dropped is no probe: a prompt that forges a turn, or that the template refuses."""
+    messages, ratings = _column(heldout, "messages"), _column(heldout, "rating")
+    return [messages[row] for row in sorted(kept, key=lambda row: -ratings[row])]
 
 
 def _keep_probes(resources: Resources, candidate: Candidate, probes: "list[Probe]") -> Probes | None:
