@@ -2,13 +2,15 @@
 ### Keep the bucket in order
 
 Every day: `sweep` deletes what its retention has ended for (never the live version, its parents or the rollback
-version), and `audit` re-reads every digest and fails naming each object that is missing or altered.
+version). Then, also where that failed, `audit` reads the ledger and every object again and fails naming each that is
+missing or altered. `done` does nothing: it is the last task, so that the run fails where either of them does.
 """
 
 from datetime import datetime
 
 import pendulum
-from airflow.sdk import CronTriggerTimetable, Param, dag, task
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import CronTriggerTimetable, Param, TriggerRule, dag, task
 
 from learning_engine import config
 from learning_engine.airflow import dag_options, other_tasks
@@ -35,7 +37,11 @@ settings = config.load()
     tags=list(settings.dag.tags),
 )
 def learning_engine_maintenance() -> None:
-    task(pool=settings.dag.registry_pool)(other_tasks.sweep)() >> task(other_tasks.audit)()
+    swept = task(pool=settings.dag.registry_pool)(other_tasks.sweep)()
+    # After the sweep: what goes while the audit looks would be missed.
+    audited = task(trigger_rule=TriggerRule.ALL_DONE)(other_tasks.audit)()
+    swept >> audited
+    [swept, audited] >> EmptyOperator(task_id="done")
 
 
 learning_engine_maintenance()
