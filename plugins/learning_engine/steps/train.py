@@ -15,7 +15,7 @@ from learning_engine.registry import card, manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.steps import disk, progress
 from learning_engine.steps import fisher as fisher_step
-from learning_engine.steps.resources import Resources, adapter_of, candidate_key, workspace
+from learning_engine.steps.resources import Resources, adapter_of, candidate_key, get_staged, workspace
 
 if TYPE_CHECKING:
     from learning_engine.learning.model import Loaded
@@ -32,7 +32,7 @@ def train_candidate(resources: Resources, dataset: Dataset, fisher: FisherRecord
     parent = resources.registry.get(dataset.parent) if dataset.parent else None
     with workspace() as work:
         snapshot = work / "dataset.parquet"
-        resources.store.get_file(resources.store.key(dataset.uri), snapshot, dataset.sha256)
+        get_staged(resources, dataset.uri, snapshot, dataset.sha256)
         earlier = _reservoirs(resources, dataset.parent, work) if settings.training.replay else []
         reservoir = _stage_reservoir(resources, dataset.run_key, snapshot, earlier)
         loaded = model.load(
