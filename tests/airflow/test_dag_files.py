@@ -105,6 +105,16 @@ def test_who_runs_where(dagbag):
     assert pools == {"reconcile": registry, "watch": "default_pool", "roll_back": registry, "verify": registry}
 
 
+def test_the_audit_runs_whatever_became_of_the_sweep_and_the_run_fails_where_either_does(dagbag):
+    """Airflow's verdict on a run is that of its last tasks: the last one here succeeds only where both did."""
+    maintenance = dagbag.dags["learning_engine_maintenance"]
+    sweep, audit, done = (maintenance.get_task(name) for name in ("sweep", "audit", "done"))
+    assert (audit.upstream_task_ids, audit.trigger_rule) == ({"sweep"}, "all_done")
+    assert sweep.downstream_task_ids == {"audit", "done"}
+    assert (done.upstream_task_ids, done.trigger_rule) == ({"sweep", "audit"}, "all_success")
+    assert maintenance.leaves == [done]
+
+
 def test_queues_and_schedule_come_from_the_configuration():
     code = f"""
 import json

@@ -43,6 +43,7 @@ class Stage:
     dag_runs: dict[str, list[str]] = field(default_factory=dict)
     versions: tuple[Any, ...] = scene.VERSIONS
     ledger: tuple[Any, ...] = (scene.deployment("v1.1", "v1.0", 2), scene.deployment("v1.0", None, 1))
+    damaged: tuple[str, ...] = ()
     archive: bytes = scene.ARCHIVE
     promised: str = scene.SHA256
     # By "METHOD path": answers that come instead of the ordinary one, each once.
@@ -146,7 +147,12 @@ def deployments(stage: Now, limit: int = 20, offset: int = 0) -> answers.Deploym
     items = list(stage.ledger[offset : offset + limit])
     target = stage.ledger[0].previous if stage.ledger else None
     return answers.DeploymentPage(
-        total=len(stage.ledger), limit=limit, offset=offset, items=items, rollback_target=target
+        total=len(stage.ledger),
+        limit=limit,
+        offset=offset,
+        items=items,
+        rollback_target=target,
+        unreadable=list(stage.damaged),
     )
 
 

@@ -146,5 +146,7 @@ def test_the_ledger_and_a_moment_of_it(cli: Run, stage: Stage):
     at = cli("deployments", "--at", "2026-09-21T13:45:00Z", "--json").json
     assert at["version"] == "v1.0"
     assert "base model answered" in cli("deployments", "--at", "2020-01-01").out
+    stage.damaged = ("20260901T000000.000000Z-v0.9.json",)
+    assert "Cannot be read: 20260901T000000.000000Z-v0.9.json." in cli("deployments").err
     stage.ledger = ()
     assert "Nothing was deployed yet" in cli("deployments").out

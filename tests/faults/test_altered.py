@@ -8,6 +8,7 @@ import pytest
 
 from learning_engine.errors import IntegrityError, LearningEngineError
 from learning_engine.registry import manifest
+from learning_engine.registry.store import NotFound
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import maintain as maintain_step
 from tests.faults.weeks import RUN_OF_WEEK, STEPS, Weeks
@@ -152,6 +153,15 @@ def test_a_pointer_that_cannot_be_read_is_written_anew(weeks: Weeks, harm: Harm,
     made = STEPS["deploy"](weeks, weeks.road().resources)
     assert made.version == "v1.2"
     assert weeks.store.get_bytes(manifest.CURRENT) == whole
+
+
+@pytest.mark.parametrize("step", ["train", "evaluate", "publish"])
+def test_staging_that_is_gone_is_said_with_the_step_to_clear(weeks: Weeks, step: str) -> None:
+    weeks.back_to(weeks.before[step])
+    weeks.store.delete([stored.key for stored in weeks.store.list(manifest.RUNS)])
+    with pytest.raises(NotFound, match=r"runs/.*there is no such object.*clear the run from `extract`") as caught:
+        STEPS[step](weeks, weeks.road().resources)
+    assert not caught.value.retryable
 
 
 def test_an_altered_checkpoint_costs_the_steps_and_not_the_run(weeks: Weeks) -> None:

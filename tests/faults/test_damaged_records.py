@@ -11,7 +11,7 @@ from learning_engine.registry import manifest
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
-from learning_engine.steps.resources import Resources, candidate_key
+from learning_engine.steps.resources import Resources
 from tests.faults.stores import new_bucket
 
 # Without a digest, as by a program that knows nothing of it.
@@ -42,7 +42,7 @@ def put(resources: Resources, key: str, data: bytes) -> None:
 
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
 def test_a_candidate_is_trained_anew(resources: Resources, data: bytes) -> None:
-    put(resources, candidate_key("run", manifest.CANDIDATE), data)
+    put(resources, manifest.run_key("run", manifest.CANDIDATE), data)
     assert extract_step._staged(resources, "run") is None
 
 

@@ -32,6 +32,37 @@ def test_applications_still_get_the_name(damaged: None, site: Site, viewer: Test
     assert (live["model"], live["version"], live["base_model"]) == (entry.adapter_name, "v1.1", None)
 
 
+def old_entry(site: Site) -> str:
+    """The key of the copy's oldest ledger entry, which is damaged by this call."""
+    whole = site.road.resources.store
+    copy = Store(whole.client, whole.bucket, "damaged")
+    key = min(stored.key for stored in copy.list(manifest.LEDGER))
+    copy.put_bytes(key, b"{")
+    return key
+
+
+def test_an_old_entry_of_the_ledger_that_is_damaged_is_named_and_keeps_nobody_from_the_others(
+    damaged: None, site: Site, viewer: TestClient
+):
+    key = old_entry(site)
+    page = viewer.get(f"{ROOT}/deployments").json()
+    assert ([item["version"] for item in page["items"]], page["rollback_target"]) == (["v1.1"], "v1.0")
+    assert page["unreadable"] == [key.rpartition("/")[2]]
+    assert viewer.get(f"{ROOT}/live").json()["version"] == "v1.1"
+    found = {check["kind"]: check for check in viewer.get(f"{ROOT}/health").json()["checks"]}
+    assert found["ledger"]["state"] == "degraded"
+    assert key in found["ledger"]["reason"]
+
+
+def test_a_way_back_that_a_damaged_entry_hides_is_not_told(damaged: None, site: Site, viewer: TestClient):
+    """v1.0, to which it would lead, is revoked."""
+    store = site.road.resources.store
+    Store(store.client, store.bucket, "damaged").put_bytes(manifest.adapter_key("v1.0", manifest.REVOKED), b"{}")
+    assert old_entry(site)
+    page = viewer.get(f"{ROOT}/deployments").json()
+    assert ([item["version"] for item in page["items"]], page["rollback_target"]) == (["v1.1"], None)
+
+
 def test_the_version_is_listed_and_told_as_damaged(damaged: None, viewer: TestClient):
     page = viewer.get(f"{ROOT}/adapters").json()
     assert (page["unreadable"], [item["version"] for item in page["items"]]) == (["v1.1"], ["v1.2", "v1.0"])

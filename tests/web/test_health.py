@@ -37,6 +37,7 @@ def test_each_part_with_its_state_and_latency(viewer: TestClient):
         "store": "up",
         "replica": "up",
         "next_parent": "up",
+        "ledger": "up",
         "gpu_workers": "unknown",  # LocalExecutor
         "scheduler": "down",  # none runs beside these tests
     }
@@ -44,6 +45,21 @@ def test_each_part_with_its_state_and_latency(viewer: TestClient):
     assert all(check["latency_ms"] > 0 for check in found.values())
     assert found["store"]["detail"]["live"] == "v1.1"
     assert found["next_parent"]["detail"] == {"version": "v1.1", "passed_over": []}
+
+
+def test_a_newest_ledger_entry_that_is_lost(site: Site, viewer: TestClient):
+    """What is live stays what it is, since the pointer says it too."""
+    store = site.road.resources.store
+    key = max(stored.key for stored in store.list(manifest.LEDGER))
+    before, whole = viewer.get(f"{ROOT}/live").json(), store.get_bytes(key)
+    store.delete([key])
+    try:
+        found = parts(viewer)["ledger"]
+        assert viewer.get(f"{ROOT}/live").json() == before
+    finally:
+        store.put_bytes(key, whole)
+    assert (found["state"], found["detail"]) == ("degraded", {"problems": 1})
+    assert found["reason"].startswith(f"{key}: missing")
 
 
 def test_a_parent_that_cannot_be_read_is_named_with_what_is_continued_instead(site: Site, viewer: TestClient):
@@ -151,3 +167,4 @@ def test_nothing_published_yet_is_no_fault(viewer: TestClient, emptied: Callable
     emptied("empty")
     found = parts(viewer)
     assert (found["store"]["state"], found["next_parent"]["state"], found["replica"]["state"]) == ("up",) * 3
+    assert found["ledger"]["state"] == "up"

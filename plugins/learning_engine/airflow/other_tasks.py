@@ -126,7 +126,7 @@ def sweep() -> Json:
 
 @permanent_errors_fail
 def audit() -> Json:
-    """Re-read every digest in the bucket; fails naming each object that is missing or altered."""
+    """Read the ledger and every object again; fails naming each that is missing or altered."""
     resources = resources_of(get_current_context())
     result: Json = maintain_step.audit(resources)
     return result

@@ -76,6 +76,8 @@ def deployments(
         return
     answer = client.get("/deployments", {"limit": limit, "offset": offset})
     give(answer, as_json, _ledger)
+    if unreadable := answer.body.get("unreadable"):
+        say(f"Cannot be read: {', '.join(unreadable)}. The daily audit says why.", style="yellow")
     shown, total = offset + len(answer.body["items"]), answer.body["total"]
     if shown < total:
         say(f"{len(answer.body['items'])} of {total}; more with --offset {shown}.")

@@ -47,6 +47,18 @@ def translated(what: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def staged_by_run() -> Iterator[None]:
+    """NotFound in the block, which reads what an earlier step of the run has staged, says which step to clear."""
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(
+            f"{error} An earlier step of this run had staged it: clear the run from `extract`; what is still there is "
+            "used again."
+        ) from error
+
+
 def status_of(error: Any) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 

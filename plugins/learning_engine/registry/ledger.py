@@ -1,10 +1,10 @@
 """What was live when: an append-only ledger, one object per decision, and the pointer, which repeats the newest one.
 
 Readers that want one fixed key read the pointer, current.json. An entry is written before the pointer moves to it. So a
-pointer that lags behind is mended from the ledger, and a pointer without its entry shows that the entry was lost:
-it is put back from the pointer. Only a pointer that lies in the future is not believed against the ledger: somebody has
-taken away an entry that was made by a wrong clock. Entries are written by one task at a time (an Airflow pool of one
-slot).
+pointer that lags behind is mended from the ledger, and a pointer whose entry is not there shows that the entry was
+lost: it is put back from the pointer. Only a pointer that lies in the future is not believed against the ledger:
+somebody has taken away an entry that a wrong clock had made. Entries are written by one task at a time (an Airflow pool
+of one slot).
 """
 
 import dataclasses

@@ -16,6 +16,7 @@ from learning_engine.records.contracts import AdapterVersion, LoraShape, Window
 from learning_engine.records.report import Probes
 from learning_engine.registry import card, claims, manifest
 from learning_engine.registry.draft import Claim, Draft, Revocation, Vouch
+from learning_engine.registry.failures import staged_by_run
 from learning_engine.registry.manifest import Family, VersionNumber
 from learning_engine.registry.store import NotFound, Store, encode
 
@@ -215,7 +216,8 @@ class Registry:
     def _take(self, staged: str, key: str, sha256: str | None) -> None:
         """Copy a staged object inside the store and read back that it is what it was."""
         source = self.store.key(staged)
-        self.store.copy(source, key)
+        with staged_by_run():
+            self.store.copy(source, key)
         expected, found = sha256 or self.store.head(source).sha256, self.store.digest(key)
         if expected and expected != found:
             raise IntegrityError(f"{staged}: expected sha256 {expected}, found {found}; clear the run from train on.")

@@ -12,7 +12,7 @@ from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset
 from learning_engine.records.report import Probes, Report
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
-from learning_engine.steps.resources import Resources, adapter_of, workspace
+from learning_engine.steps.resources import Resources, adapter_of, get_staged, workspace
 
 if TYPE_CHECKING:
     from learning_engine.records.probe import Probe
@@ -38,7 +38,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
     settings, store = resources.settings, resources.store
     memory.limit(settings.worker.gpu_memory_fraction)
     path, heldout = work / "dataset.parquet", work / "heldout.parquet"
-    store.get_file(store.key(dataset.uri), path, dataset.sha256)
+    get_staged(resources, dataset.uri, path, dataset.sha256)
     heldout_rows.split(path, heldout)
     store.put_file(manifest.run_key(candidate.run_key, "heldout.parquet"), heldout)
 
@@ -119,7 +119,7 @@ def _prediction(candidate: Candidate, report: Report) -> list[str]:
 
 def _candidate(resources: Resources, candidate: Candidate, work: Path) -> Path:
     packed, directory = work / "candidate.tar.gz", work / "candidate"
-    resources.store.get_file(resources.store.key(candidate.uri), packed, candidate.sha256)
+    get_staged(resources, candidate.uri, packed, candidate.sha256)
     archive.unpack(packed, directory, max_bytes=resources.settings.serving.max_adapter_bytes)
     return directory
 

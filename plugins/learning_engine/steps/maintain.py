@@ -26,13 +26,13 @@ def sweep(resources: Resources, *, dry_run: bool) -> dict[str, Any]:
 
 
 def audit(resources: Resources) -> dict[str, Any]:
-    """Re-read every digest. Raises IntegrityError naming each object that is missing or altered."""
+    """Read the ledger and every object again. Raises IntegrityError naming each that is missing or altered."""
     with telemetry.step("audit") as result:
         findings = upkeep.audit(resources.store, resources.registry)
         result.update(findings=[str(finding) for finding in findings])
         if findings:
             raise IntegrityError(
-                f"Expected every object of every version to be whole, found {len(findings)} that are not: "
-                + "; ".join(str(finding) for finding in findings)
+                f"Expected the ledger and every object of every version to be whole, found {len(findings)} that are "
+                "not: " + "; ".join(str(finding) for finding in findings)
             )
         return {"versions": len(resources.registry.versions()), "findings": []}

@@ -16,6 +16,7 @@ from learning_engine import archive, telemetry
 from learning_engine.config import Settings
 from learning_engine.errors import IntegrityError
 from learning_engine.records.contracts import AdapterVersion, LoraShape, Window
+from learning_engine.registry.failures import staged_by_run
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import NotFound, Store
@@ -111,3 +112,9 @@ def adapter_of(resources: Resources, version: AdapterVersion, work: Path) -> Pat
     archive.unpack(packed, directory, max_bytes=resources.settings.serving.max_adapter_bytes)
     packed.unlink()
     return directory
+
+
+def get_staged(resources: Resources, uri: str, path: Path, sha256: str) -> None:
+    """Download what an earlier step of the run has staged, digest checked."""
+    with staged_by_run():
+        resources.store.get_file(resources.store.key(uri), path, sha256)

@@ -10,7 +10,7 @@ from learning_engine.records.contracts import Candidate, Dataset, FisherRecord, 
 from learning_engine.registry import card, manifest
 from learning_engine.steps import checkpoints, disk, progress, reservoirs, staging
 from learning_engine.steps import fisher as fisher_step
-from learning_engine.steps.resources import Resources, adapter_of, workspace
+from learning_engine.steps.resources import Resources, adapter_of, get_staged, workspace
 
 if TYPE_CHECKING:
     from learning_engine.learning.model import Loaded
@@ -36,7 +36,7 @@ def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Cand
     parent = resources.registry.get(dataset.parent) if dataset.parent else None
     with workspace() as work:
         snapshot = work / "dataset.parquet"
-        resources.store.get_file(resources.store.key(dataset.uri), snapshot, dataset.sha256)
+        get_staged(resources, dataset.uri, snapshot, dataset.sha256)
         earlier = reservoirs.fetch(resources, dataset.parent, work) if settings.training.replay else []
         reservoir = reservoirs.stage(resources, dataset.run_key, snapshot, earlier)
         loaded = model.load(

@@ -64,7 +64,7 @@ class Check(Answer):
     """One part that the loop depends on. `unknown`: it cannot be told from here."""
 
     name: str = Field(examples=["store"])
-    kind: Literal["database", "store", "replica", "gpu_workers", "scheduler", "next_parent"]
+    kind: Literal["database", "store", "replica", "gpu_workers", "scheduler", "next_parent", "ledger"]
     state: Literal["up", "degraded", "down", "unknown"]
     latency_ms: float | None = None
     reason: str | None = Field(None, description="Why it is not up, and what to do.")
@@ -158,8 +158,10 @@ class DeploymentPage(Answer):
     offset: int
     items: list[Deployment]
     rollback_target: str | None = Field(
-        description="The version that a rollback would return to; None where only the base model is left."
+        description="The version that a rollback would return to; None where only the base model is left, and where a "
+        "damaged entry keeps it from being told."
     )
+    unreadable: list[str] = Field(default_factory=list, description="Entries that cannot be read: see the daily audit.")
 
 
 class DeploymentAt(Answer):

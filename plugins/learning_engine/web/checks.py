@@ -12,7 +12,7 @@ from learning_engine.serving.client import Replica
 from learning_engine.steps import placement
 from learning_engine.steps.resources import Resources
 
-Kind = Literal["database", "store", "replica", "gpu_workers", "scheduler", "next_parent"]
+Kind = Literal["database", "store", "replica", "gpu_workers", "scheduler", "next_parent", "ledger"]
 # Long enough for any server that is well.
 SECONDS = 5.0
 REREAD_SECONDS = 300.0
@@ -38,6 +38,7 @@ def of(resources: Resources) -> list[Part]:
         ("feedback database", "database", partial(database, resources)),
         ("store", "store", partial(store, resources)),
         ("next parent", "next_parent", partial(next_parent, resources)),
+        ("ledger", "ledger", partial(ledger, resources)),
         ("gpu workers", "gpu_workers", partial(gpu_workers, resources)),
         *_replicas(resources),
     ]
@@ -86,6 +87,13 @@ def _continuable(resources: Resources, right: AdapterVersion | None) -> Finding:
         lost, instead = ", ".join(passed_over), parent.version if parent else "the base model"
         return Finding("degraded", f"the archive of {lost} is lost or altered: {instead} is continued instead", detail)
     return Finding("up", detail=detail)
+
+
+def ledger(resources: Resources) -> Finding:
+    """Whether every decision can be read, and the pointer says what the newest one says."""
+    problems = resources.ledger.problems()
+    reason = "; ".join(f"{key}: {problem}" for key, problem in problems.items())
+    return Finding("degraded" if problems else "up", reason or None, {"problems": len(problems)})
 
 
 def gpu_workers(resources: Resources) -> Finding:

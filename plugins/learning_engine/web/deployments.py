@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from learning_engine.errors import IntegrityError, RegistryError
+from learning_engine.registry import manifest
 from learning_engine.steps.resources import Resources
 from learning_engine.web.answers import DeploymentAt, DeploymentPage, Live
 from learning_engine.web.auth import reader, reader_or_token
@@ -50,14 +51,22 @@ def list_deployments(
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> DeploymentPage:
     """The ledger, newest first: what went live, when, and by whose decision."""
-    entries = resources.ledger.entries()
+    entries, unreadable = resources.ledger.history()
     return DeploymentPage(
         total=len(entries),
         limit=limit,
         offset=offset,
         items=entries[offset : offset + limit],
-        rollback_target=resources.ledger.rollback_target(),
+        rollback_target=_way_back(resources),
+        unreadable=[key.removeprefix(manifest.LEDGER) for key in unreadable],
     )
+
+
+def _way_back(resources: Resources) -> str | None:
+    try:
+        return resources.ledger.rollback_target()
+    except IntegrityError:
+        return None
 
 
 @router.get("/deployments/at", dependencies=[Depends(reader)], responses=responses(422))

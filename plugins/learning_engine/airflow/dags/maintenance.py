@@ -2,10 +2,12 @@
 ### Keep the bucket in order
 
 Every day: `sweep` deletes what its retention has ended for (never the live version, its parents or the rollback
-version), and `audit` re-reads every digest and fails naming each object that is missing or altered.
+version). Then, also where that failed, `audit` reads the ledger and every object again and fails naming each that is
+missing or altered. `done` does nothing: it is the last task, so that the run fails where either of them does.
 """
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, task
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule, task
 
 from learning_engine import config
 from learning_engine.airflow import dag_options, other_tasks
@@ -27,6 +29,10 @@ def maintenance(settings: config.Settings | None = None) -> DAG:
             )
         },
     ) as dag:
-        task(pool=settings.dag.registry_pool)(other_tasks.sweep)() >> task(other_tasks.audit)()
+        swept = task(pool=settings.dag.registry_pool)(other_tasks.sweep)()
+        # After the sweep: what goes while the audit looks would be missed.
+        audited = task(trigger_rule=TriggerRule.ALL_DONE)(other_tasks.audit)()
+        swept >> audited
+        [swept, audited] >> EmptyOperator(task_id="done")
 
     return dag

@@ -37,14 +37,19 @@ async function page(offset, signal) {
   const before = Math.min(offset, 1);
   const found = await get("deployments", { query: { limit: LIMIT + before, offset: offset - before }, signal });
   const [newer, items] = [found.items.slice(0, before), found.items.slice(before)];
-  return { total: found.total, limit: LIMIT, offset, items, next: newer[0]?.at ?? null };
+  const { total, unreadable } = found;
+  return { total, limit: LIMIT, offset, items, next: newer[0]?.at ?? null, unreadable };
 }
 
 function listed(found, turn) {
   if (found.total === 0)
     return empty("Nothing has been deployed yet", "From the first deployment on, every decision stands here for good.");
   if (found.items.length === 0) return beyond(() => turn(0));
+  const lost =
+    found.unreadable?.length > 0 &&
+    h("p.note.bad", { role: "alert" }, `Cannot be read: ${found.unreadable.join(", ")}. See the daily audit.`);
   return [
+    lost,
     found.offset === 0 && strip(found.items),
     h("div.panel.flush", null, entries(found.items, found.next)),
     pager(found, turn, plural(found.total, "entry", "entries")),
