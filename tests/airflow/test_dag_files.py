@@ -83,7 +83,7 @@ def test_every_dag_is_documented_tagged_and_owned(dagbag):
             assert task.retries == 2, task.task_id
 
 
-def test_the_weekly_road_is_one_chain_in_the_promised_order(dagbag):
+def test_the_weekly_tasks_are_one_chain_in_the_promised_order(dagbag):
     weekly = dagbag.dags["learning_engine_weekly"]
     order = [task.task_id for task in weekly.topological_sort()]
     assert " ".join(order) == ("turn extract enough fisher train evaluate publish accepted approve deploy verify")

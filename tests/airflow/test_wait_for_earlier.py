@@ -18,7 +18,7 @@ def deferred(monkeypatch: pytest.MonkeyPatch, earlier: list[str], act: Any) -> T
     monkeypatch.setattr(windows, "of_run", lambda *_: windows.RunWindow(WEEK, explicit=False))
     monkeypatch.setattr(windows, "earlier_active_runs", lambda *_: earlier)
     with pytest.raises(TaskDeferred) as raised:
-        act(wait_for_earlier.Turn(task_id="turn"))
+        act(wait_for_earlier.WaitForEarlierRuns(task_id="turn"))
     return raised.value
 
 
@@ -39,4 +39,6 @@ def test_the_time_out_is_that_of_the_whole_wait(monkeypatch: pytest.MonkeyPatch)
 def test_nobody_waits_where_no_earlier_run_is_at_work(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(windows, "of_run", lambda *_: windows.RunWindow(WEEK, explicit=False))
     monkeypatch.setattr(windows, "earlier_active_runs", lambda *_: [])
-    assert wait_for_earlier.Turn(task_id="turn").execute(CONTEXT) is None, "it goes on instead of being deferred"
+    assert wait_for_earlier.WaitForEarlierRuns(task_id="turn").execute(CONTEXT) is None, (
+        "it goes on instead of being deferred"
+    )

@@ -105,7 +105,7 @@ def test_an_airflow_without_learning_engine_is_found_out_at_login(anonymous: Run
     assert login.read() is None
 
 
-def test_a_password_on_an_open_road_is_warned_of(anonymous: Run):
+def test_a_password_over_plain_http_is_warned_of(anonymous: Run):
     done = anonymous("login", "--url", "http://airflow.invalid", "--user", "admin", "--password-stdin", stdin="x\n")
     assert "http://airflow.invalid is not encrypted" in done.err
     assert done.code == codes.NO_ACCESS

@@ -86,7 +86,7 @@ CASES = [
 
 def refused(weeks: Weeks, step: str, *named: str) -> LearningEngineError:
     """The step fails for good, says where, and neither publishes nor deploys anything."""
-    resources = weeks.road().resources
+    resources = weeks.loop().resources
     with pytest.raises(IntegrityError) as caught:
         STEPS[step](weeks, resources)
     assert not caught.value.retryable
@@ -140,7 +140,7 @@ def test_a_record_that_is_not_what_was_written_stops_the_step(weeks: Weeks, key:
         alter(weeks, key, harm, forget=forget)
         refused(weeks, step, *named)
         weeks.store.put_bytes(key, original)
-    assert STEPS[step](weeks, weeks.road().resources)
+    assert STEPS[step](weeks, weeks.loop().resources)
 
 
 @pytest.mark.parametrize("harm", [one_bit, cut_short, another_schema])
@@ -150,7 +150,7 @@ def test_a_pointer_that_cannot_be_read_is_written_anew(weeks: Weeks, harm: Harm,
     weeks.back_to(weeks.before["deploy"])
     whole = weeks.store.get_bytes(manifest.CURRENT)
     alter(weeks, manifest.CURRENT, cut_short if (harm, forget) == (one_bit, True) else harm, forget=forget)
-    made = STEPS["deploy"](weeks, weeks.road().resources)
+    made = STEPS["deploy"](weeks, weeks.loop().resources)
     assert made.version == "v1.2"
     assert weeks.store.get_bytes(manifest.CURRENT) == whole
 
@@ -160,7 +160,7 @@ def test_staging_that_is_gone_is_said_with_the_step_to_clear(weeks: Weeks, step:
     weeks.back_to(weeks.before[step])
     weeks.store.delete([stored.key for stored in weeks.store.list(manifest.RUNS)])
     with pytest.raises(NotFound, match=r"runs/.*there is no such object.*clear the run from `extract`") as caught:
-        STEPS[step](weeks, weeks.road().resources)
+        STEPS[step](weeks, weeks.loop().resources)
     assert not caught.value.retryable
 
 
@@ -169,7 +169,7 @@ def test_an_altered_checkpoint_costs_the_steps_and_not_the_run(weeks: Weeks) -> 
     key = max(stored.key for stored in weeks.store.list(manifest.run_key(weeks.dataset.run_key, "checkpoints/")))
     weeks.store.delete([manifest.run_key(weeks.dataset.run_key, "candidate.json")])
     alter(weeks, key, one_bit)
-    made = STEPS["train"](weeks, weeks.road().resources)
+    made = STEPS["train"](weeks, weeks.loop().resources)
     assert (made.training.resumed_at_step, made.sha256) == (0, weeks.candidate.sha256)
 
 
@@ -178,7 +178,7 @@ def test_an_altered_checkpoint_costs_the_steps_and_not_the_run(weeks: Weeks) -> 
 def test_altered_fisher_information_is_measured_anew(weeks: Weeks, key: Callable[[Weeks], str], harm: Harm) -> None:
     weeks.back_to(weeks.before["train"])
     alter(weeks, key(weeks), harm)
-    assert STEPS["fisher"](weeks, weeks.road().resources) == weeks.fisher
+    assert STEPS["fisher"](weeks, weeks.loop().resources) == weeks.fisher
     assert weeks.store.digest(fisher_file(weeks)) == weeks.fisher.sha256
 
 
@@ -186,7 +186,7 @@ def test_altered_fisher_information_is_measured_anew(weeks: Weeks, key: Callable
 def test_an_earlier_windows_held_out_rows_that_were_altered_are_not_judged_by(weeks: Weeks, harm: Harm) -> None:
     weeks.back_to(weeks.before["evaluate"])
     alter(weeks, "heldout/v1.0/heldout.parquet", harm)
-    report = STEPS["evaluate"](weeks, weeks.road().resources)
+    report = STEPS["evaluate"](weeks, weeks.loop().resources)
     assert "v1.0" in weeks.report.scores
     assert report.scores.keys() == weeks.report.scores.keys() - {"v1.0"}
 
@@ -196,7 +196,7 @@ def test_an_altered_claim_costs_its_number_alone(weeks: Weeks) -> None:
     claim = manifest.adapter_key("v1.2", manifest.claim_name("stopped"))
     weeks.store.put_json(claim, {"record": "Claim"})
     alter(weeks, claim, one_bit)
-    assert STEPS["publish"](weeks, weeks.road().resources).version == "v1.3"
+    assert STEPS["publish"](weeks, weeks.loop().resources).version == "v1.3"
 
 
 def test_the_audit_names_all_that_is_altered(weeks: Weeks) -> None:
@@ -211,14 +211,14 @@ def test_the_audit_names_all_that_is_altered(weeks: Weeks) -> None:
     for key in keys:
         alter(weeks, key, one_bit)
     with pytest.raises(IntegrityError, match="found 5 that are not") as caught:
-        maintain_step.audit(weeks.road().resources)
+        maintain_step.audit(weeks.loop().resources)
     assert all(key in str(caught.value) for key in keys)
 
 
 def test_a_rollback_target_that_is_altered_leaves_the_live_version(weeks: Weeks) -> None:
     weeks.back_to(weeks.before["extract"])
     alter(weeks, "adapters/v1.0/adapter.tar.gz", one_bit)
-    resources = weeks.road().resources
+    resources = weeks.loop().resources
     before = resources.ledger.current()
     with pytest.raises(IntegrityError, match=r"adapters/v1\.0/adapter\.tar\.gz: expected sha256"):
         deploy_step.deploy(
@@ -229,4 +229,4 @@ def test_a_rollback_target_that_is_altered_leaves_the_live_version(weeks: Weeks)
             action="rollback",
             by_hand=True,
         )
-    assert weeks.road().resources.ledger.current() == before
+    assert weeks.loop().resources.ledger.current() == before

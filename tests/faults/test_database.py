@@ -77,11 +77,11 @@ class Table:
 
     def extract(self, port: int | None = None, *, password: str = "", **feedback: Any) -> Dataset:
         """The step over a wire, or straight to the server."""
-        road = self.weeks.road().with_settings(feedback={"burst_votes": None, **feedback})
+        loop = self.weeks.loop().with_settings(feedback={"burst_votes": None, **feedback})
         address = self.database.uri("feedback").replace(f":{self.database.port}/", f":{port or self.database.port}/")
         if password:
             address = address.replace(self.database.password, password)
-        resources = replace(road.resources, open_feedback=lambda: PostgresSource(address))
+        resources = replace(loop.resources, open_feedback=lambda: PostgresSource(address))
         return extract_step.extract(resources, week(WEEK), widen=False)
 
     def fails(self, kind: type[FeedbackError], says: str, *arguments: Any, **more: Any) -> None:
@@ -107,7 +107,7 @@ def test_the_same_feedback_makes_the_same_run_from_a_table_and_from_a_file(table
     for row in rows:
         values = [json.dumps(value) if isinstance(value, dict) else value for value in row.values()]
         table.sql(f"INSERT INTO feedback ({', '.join(row)}) VALUES (%s, %s, %s, %s, %s, %s)", *values)
-    resources = table.weeks.road().with_settings(feedback={"burst_votes": None}).resources
+    resources = table.weeks.loop().with_settings(feedback={"burst_votes": None}).resources
     assert isinstance(resources.open_feedback(), FileSource)
     assert table.extract() == extract_step.extract(resources, week(WEEK), widen=False)
 

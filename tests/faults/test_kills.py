@@ -17,7 +17,7 @@ RUN = RUN_OF_WEEK.to_json()
 
 
 def numbers(weeks: Weeks) -> list[str]:
-    return [version.version for version in weeks.road().resources.registry.versions()]
+    return [version.version for version in weeks.loop().resources.registry.versions()]
 
 
 def points_of(worker: Worker, step: str, **arguments: Any) -> list[str]:
@@ -74,7 +74,7 @@ def test_between_any_two_writes_of_publish(weeks: Weeks, worker: Worker) -> None
         is_there = number == len(points)
         assert numbers(weeks) == earlier + ["v1.2"] * is_there, points[number - 1]
         made = AdapterVersion.from_json(done(worker, "publish", **work))
-        resources = weeks.road().resources
+        resources = weeks.loop().resources
         assert numbers(weeks) == [*earlier, "v1.2"]
         assert resources.registry.find(weeks.dataset.run_key) == made == resources.registry.get("v1.2")
         assert maintain_step.audit(resources) == {"versions": 3, "findings": []}
@@ -86,10 +86,10 @@ class Serving:
     def __init__(self, weeks: Weeks, worker: Worker, begin: Moment, version: str, run: RunInfo, **how: Any) -> None:
         self.weeks, self.worker, self.begin = weeks, worker, begin
         weeks.back_to(begin)
-        self.version = weeks.road().resources.registry.get(version)
+        self.version = weeks.loop().resources.registry.get(version)
         self.name = manifest.server_name(version, self.version.sha256)
         self.order = {"version": self.version.to_json(), "run": run.to_json(), **how}
-        self.entries = len(weeks.road().resources.ledger.entries())
+        self.entries = len(weeks.loop().resources.ledger.entries())
         self.points = points_of(worker, "deploy", **self.order)
         self.loaded = weeks.now(f"loaded {version}")
         self.deployment = done(worker, "deploy", **self.order)
@@ -117,7 +117,7 @@ class Serving:
             time.sleep(0.01)
 
     def is_whole(self, made: Any) -> None:
-        weeks, resources = self.weeks, self.weeks.road().resources
+        weeks, resources = self.weeks, self.weeks.loop().resources
         entries = resources.ledger.entries()
         assert len(entries) == self.entries + 1
         assert entries[0] == Deployment.from_json(made) == resources.ledger.current()
@@ -175,4 +175,4 @@ def test_at_any_point_of_a_rollback(weeks: Weeks, worker: Worker) -> None:
     writes = {index for index, point in enumerate(points, 1) if "PUT" in point}
     for number in sorted(writes | {index + 1 for index in writes}):
         back.kill_verify(number)
-        assert weeks.road().resources.registry.revoked("v1.1") is not None
+        assert weeks.loop().resources.registry.revoked("v1.1") is not None

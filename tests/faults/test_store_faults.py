@@ -67,18 +67,18 @@ CASES = [
 
 def attempt(weeks: Weeks, step: str, client: Any) -> Any:
     """By a worker that knows nothing yet."""
-    return STEPS[step](weeks, weeks.road(client).resources)
+    return STEPS[step](weeks, weeks.loop(client).resources)
 
 
 def numbers(weeks: Weeks) -> list[str]:
     """The published versions, each of which can be read; past the fault."""
-    return [version.version for version in weeks.road().resources.registry.versions()]
+    return [version.version for version in weeks.loop().resources.registry.versions()]
 
 
 def is_made(weeks: Weeks, step: str, made: Any) -> None:
     """What the step makes is what it made without a fault, once, and every version is whole."""
     assert SAME[step](made) == SAME[step](getattr(weeks, MAKES[step]))
-    resources = weeks.road().resources
+    resources = weeks.loop().resources
     assert numbers(weeks) == (["v1.0", "v1.1", "v1.2"] if step in AFTER_PUBLISH else ["v1.0", "v1.1"])
     assert [entry.version for entry in resources.ledger.entries()] == ["v1.2"] * (step == "verify") + ["v1.1", "v1.0"]
     assert maintain_step.audit(resources)["findings"] == []

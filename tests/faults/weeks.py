@@ -28,7 +28,7 @@ from learning_engine.steps import train as train_step
 from learning_engine.steps.resources import Resources, ServingPlace
 from tests.faults.stores import client_of
 from tests.serving.conftest import ModelServer
-from tests.steps.conftest import RUN, SMALL, Road, week
+from tests.steps.conftest import RUN, SMALL, Loop, week
 
 WEEK = 2
 TIMEOUTS = {"connect_timeout_seconds": 2, "read_timeout_seconds": 20, "attempts": 2}
@@ -77,9 +77,9 @@ class Weeks:
         self.store = Store(self.client, self.settings.store.bucket, self.settings.store.prefix)
         self._learn()
 
-    def road(self, client: Any = None) -> Road:
-        """The road as a new worker finds it: nothing read yet; through `client` to the store, if given."""
-        return Road(
+    def loop(self, client: Any = None) -> Loop:
+        """The loop as a new worker finds it: nothing read yet; through `client` to the store, if given."""
+        return Loop(
             Resources(
                 settings=self.settings,
                 open_store=lambda: Store(client or self.client, self.store.bucket, self.store.prefix),
@@ -90,14 +90,14 @@ class Weeks:
         )
 
     def _learn(self) -> None:
-        road = self.road()
-        road.teach(*range(WEEK + 1))
+        loop = self.loop()
+        loop.teach(*range(WEEK + 1))
         for number in range(WEEK):
-            version = road.learn(week(number))
+            version = loop.learn(week(number))
             assert version.accepted, version.report.rules
-            road.serve(version, run_id=f"week {number}")
+            loop.serve(version, run_id=f"week {number}")
         self.before = {}
-        r = road.resources
+        r = loop.resources
         for name in STEPS:
             self.before[name] = self.now(name)
             setattr(self, MAKES[name], STEPS[name](self, r))

@@ -164,7 +164,7 @@ def _question(run: str) -> str:
 
 
 def rows_of(number: int, count: int = 40) -> list[dict[str, Any]]:
-    """The road's rows of week `number`, moved into this stack's week of that number."""
+    """The loop's rows of week `number`, moved into this stack's week of that number."""
     start = week(number).start
     return [
         {**row, "created_at": (start + timedelta(minutes=index)).isoformat()}

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.integration.conftest import Live, rows_of, until, week
-from tests.steps.conftest import Road
+from tests.steps.conftest import Loop
 
 DAG = "learning_engine_weekly"
 
@@ -46,7 +46,7 @@ def test_a_backfill_at_full_speed_gives_the_chain_of_one_run_at_a_time(live: Liv
     assert [version.window for version in chain] == [week(number) for number in range(5)]
     assert live.resources.ledger.current().version == "v1.4"
 
-    one_at_a_time = Road(live.resources, live.airflow.home).in_a_prefix_of_its_own("sequential")
+    one_at_a_time = Loop(live.resources, live.airflow.home).in_a_prefix_of_its_own("sequential")
     for number, version in enumerate(chain):
         alone = one_at_a_time.learn(week(number))
         assert (alone.version, alone.sha256) == (version.version, version.sha256)

@@ -20,7 +20,7 @@ from tests.integration.test_decisions import DAG, learned, taught
 
 # With SETTINGS: four steps an epoch, and a checkpoint at step 200.
 EPOCHS = 80
-ROAD = (
+TASKS = (
     "turn",
     "extract",
     "enough",
@@ -187,8 +187,8 @@ def made(live: Live, survivor: Survivor) -> AdapterVersion:
 def test_a_run_of_which_every_task_was_killed_ends_well(live: Live, survivor: Survivor):
     assert live.state(survivor.run) == "success", live.explain(survivor.run)
     tasks = live.tasks(survivor.run)
-    assert {name: (tasks[name]["state"], tasks[name]["try_number"]) for name in ROAD} == dict.fromkeys(
-        ROAD, ("success", 2)
+    assert {name: (tasks[name]["state"], tasks[name]["try_number"]) for name in TASKS} == dict.fromkeys(
+        TASKS, ("success", 2)
     )
 
 

@@ -26,7 +26,7 @@ from learning_engine.steps.resources import workspace
 from tests import tiny
 from tests.registry import work
 from tests.serving.traffic import Traffic, capacity, in_turn
-from tests.steps.conftest import Road
+from tests.steps.conftest import Loop
 
 TOKENS, PROBES = 16, 3
 # In nats: a first choice that the rounding of another implementation cannot turn over.
@@ -51,10 +51,10 @@ class World:
     answers: Mapping[str, Sequence[Probe]]
 
 
-def publish(road: Road, number: int, base: Path, adapter: Path, probes: Sequence[Probe]) -> AdapterVersion:
+def publish(loop: Loop, number: int, base: Path, adapter: Path, probes: Sequence[Probe]) -> AdapterVersion:
     """Week `number` of a chain on `base`, as if training had made `adapter` of it, proven by `probes`."""
-    store, key = road.resources.store, f"week-{number}"
-    parents = road.resources.registry.numbers()
+    store, key = loop.resources.store, f"week-{number}"
+    parents = loop.resources.registry.numbers()
     with workspace() as place:
         packed = archive.pack(adapter, place / "adapter.tar.gz")
         shape = LoraShape(16, 32.0, tiny.TARGETS)
@@ -67,11 +67,11 @@ def publish(road: Road, number: int, base: Path, adapter: Path, probes: Sequence
     digest = store.put_bytes(store.key(uri), probe.dump(list(probes)))
     report = dataclasses.replace(staged.draft.report, probes=Probes(uri, digest, len(probes), SURE))
     draft = dataclasses.replace(staged.draft, report=report)
-    return dataclasses.replace(staged, draft=draft).publish(road.resources.registry)
+    return dataclasses.replace(staged, draft=draft).publish(loop.resources.registry)
 
 
-def server_name(road: Road, version: AdapterVersion) -> str:
-    return manifest.server_name(version.version, version.sha256, road.resources.settings.serving.adapter_prefix)
+def server_name(loop: Loop, version: AdapterVersion) -> str:
+    return manifest.server_name(version.version, version.sha256, loop.resources.settings.serving.adapter_prefix)
 
 
 def make_base(directory: Path) -> Path:
@@ -134,7 +134,7 @@ class Pointer:
             return self._name
 
 
-def under_load(road: Road, world: World, *, swaps: int) -> dict[str, Any]:
+def under_load(loop: Loop, world: World, *, swaps: int) -> dict[str, Any]:
     """`swaps` swaps and a rollback under half of the load that the server can carry; returns the figures.
 
     What it can carry is measured while two adapters take turns, as they do around a swap: MAX packs its weights anew
@@ -142,20 +142,20 @@ def under_load(road: Road, world: World, *, swaps: int) -> dict[str, Any]:
     Asserts that every answer was the one of the version that was asked, and that each version was asked. The figures
     tell where a request outlasted the drain, on a machine that others have slowed down since.
     """
-    url = road.resources.serving.replicas[0]
+    url = loop.resources.serving.replicas[0]
     made = [("one", "two")[number % 2] for number in range(swaps + 2)]
     versions = [
-        publish(road, number, world.base, world.adapters[name], world.answers[name][:PROBES])
+        publish(loop, number, world.base, world.adapters[name], world.answers[name][:PROBES])
         for number, name in enumerate(made)
     ]
-    books = {server_name(road, version): world.answers[name] for version, name in zip(versions, made, strict=True)}
-    before, live = (str(road.serve(version, run_id=version.version).adapter_name) for version in versions[:2])
+    books = {server_name(loop, version): world.answers[name] for version, name in zip(versions, made, strict=True)}
+    before, live = (str(loop.serve(version, run_id=version.version).adapter_name) for version in versions[:2])
     alone = capacity(url, in_turn(*((live, answer) for answer in books[live])))
     pairs = zip(books[before], books[live], strict=True)
     turns = capacity(url, in_turn(*(turn for one, two in pairs for turn in ((before, one), (live, two)))))
     drain = POINTER_SECONDS + max(DRAIN_SECONDS, DRAIN_FACTOR * turns.longest)
-    road = road.with_settings(serving={"drain_seconds": drain})
-    pointer, chance = Pointer(road.resources.store), random.Random(0)  # noqa: S311
+    loop = loop.with_settings(serving={"drain_seconds": drain})
+    pointer, chance = Pointer(loop.resources.store), random.Random(0)  # noqa: S311
 
     def choose() -> tuple[str, Probe]:
         name = pointer.name()
@@ -166,11 +166,11 @@ def under_load(road: Road, world: World, *, swaps: int) -> dict[str, Any]:
         traffic.wait_for(live)
         for version in versions[2:]:
             began = time.monotonic()
-            served = road.serve(version, run_id=version.version)
+            served = loop.serve(version, run_id=version.version)
             durations.append(round(time.monotonic() - began, 2))
             traffic.wait_for(str(served.adapter_name))
-        target = deploy_step.choose(road.resources, action="rollback", version=None)
-        back = road.serve(target, run_id="back", action="rollback", by_hand=True)
+        target = deploy_step.choose(loop.resources, action="rollback", version=None)
+        back = loop.serve(target, run_id="back", action="rollback", by_hand=True)
     figures = {
         **traffic.figures(),
         "capacity_alone": round(alone.rate, 1),
@@ -180,5 +180,5 @@ def under_load(road: Road, world: World, *, swaps: int) -> dict[str, Any]:
     }
     assert not traffic.faults(), (figures, traffic.faults()[:3])
     assert {reply.model for reply in traffic.replies} == books.keys() - {before}, figures
-    assert (back.version, road.resources.ledger.current()) == (versions[-2].version, back)
+    assert (back.version, loop.resources.ledger.current()) == (versions[-2].version, back)
     return figures

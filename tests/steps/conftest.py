@@ -1,4 +1,4 @@
-"""The whole road on real parts without Airflow: a feedback file, an S3 server, the local model server."""
+"""The whole loop on real parts without Airflow: a feedback file, an S3 server, the local model server."""
 
 import json
 import random
@@ -80,7 +80,7 @@ Objects = dict[str, tuple[bytes, dict[str, str]]]
 
 
 @dataclass(frozen=True)
-class Road:
+class Loop:
     """Resources and the steps in order."""
 
     resources: Resources
@@ -106,7 +106,7 @@ class Road:
         )
 
     def objects(self) -> Objects:
-        """All that lies in this road's part of the bucket."""
+        """All that lies in this loop's part of the bucket."""
         store = self.resources.store
         at = {stored.key: {"Bucket": store.bucket, "Key": store.prefix + stored.key} for stored in store.list()}
         answers = {key: store.client.get_object(**place) for key, place in at.items()}
@@ -119,14 +119,14 @@ class Road:
         for key, (body, metadata) in objects.items():
             store.client.put_object(Bucket=store.bucket, Key=store.prefix + key, Body=body, Metadata=metadata)
 
-    def in_a_prefix_of_its_own(self, prefix: str) -> "Road":
-        """The same road in an empty part of the bucket."""
+    def in_a_prefix_of_its_own(self, prefix: str) -> "Loop":
+        """The same loop in an empty part of the bucket."""
         store = self.resources.store
         resources = replace(self.resources, open_store=lambda: Store(store.client, store.bucket, prefix))
         return replace(self, resources=resources)
 
-    def with_settings(self, **settings: dict[str, Any]) -> "Road":
-        """The same road under other settings, by section."""
+    def with_settings(self, **settings: dict[str, Any]) -> "Loop":
+        """The same loop under other settings, by section."""
         changed = {
             name: getattr(self.resources.settings, name).model_copy(update=values) for name, values in settings.items()
         }
@@ -137,7 +137,7 @@ class Road:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_base(tmp_path_factory.mktemp("road") / "base")
+    return tiny.make_base(tmp_path_factory.mktemp("loop") / "base")
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +152,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.Object
         yield running
 
 
-def open_road(directory: Path, s3: object_store.ObjectStore, server: str) -> Road:
+def open_loop(directory: Path, s3: object_store.ObjectStore, server: str) -> Loop:
     """By the settings of the environment, with a feedback file and a directory of adapters in `directory`."""
     settings = config.load()
     client = boto3.client(
@@ -168,7 +168,7 @@ def open_road(directory: Path, s3: object_store.ObjectStore, server: str) -> Roa
     feedback.touch()
     adapters.mkdir()
     place = ServingPlace((server,), adapters, str(adapters))
-    return Road(
+    return Loop(
         Resources(
             settings=settings,
             open_store=lambda: Store(client, settings.store.bucket, settings.store.prefix),
@@ -180,15 +180,15 @@ def open_road(directory: Path, s3: object_store.ObjectStore, server: str) -> Roa
 
 
 @pytest.fixture
-def road(
+def loop(
     base: Path, server: ModelServer, s3: object_store.ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Road:
+) -> Loop:
     """A bucket, a feedback file and a directory of adapters of the test's own."""
     feedback, spool = tmp_path / "feedback.jsonl", tmp_path / "spool"
     own = {"MODEL__BASE": base, "FEEDBACK__PATH": feedback, "STORE__SPOOL": spool, "STORE__PREFIX": tmp_path.name}
     for name, value in {**SMALL, **own}.items():
         monkeypatch.setenv(f"LEARNING_ENGINE__{name}", str(value))
-    return open_road(tmp_path, s3, server.url)
+    return open_loop(tmp_path, s3, server.url)
 
 
 @pytest.fixture(scope="session")
@@ -198,14 +198,14 @@ def two_weeks() -> Objects:
 
 
 @pytest.fixture
-def learned(road: Road, two_weeks: Objects) -> Road:
+def learned(loop: Loop, two_weeks: Objects) -> Loop:
     """The feedback of two weeks, v1.0 and v1.1 published, nothing deployed. Records name their prefix, so all such
     tests have the same one."""
-    road = road.in_a_prefix_of_its_own("learned")
-    road.teach(0, 1)
-    road.put_back(two_weeks)
+    loop = loop.in_a_prefix_of_its_own("learned")
+    loop.teach(0, 1)
+    loop.put_back(two_weeks)
     if not two_weeks:
         for number in range(2):
-            road.learn(week(number))
-        two_weeks |= road.objects()
-    return road
+            loop.learn(week(number))
+        two_weeks |= loop.objects()
+    return loop

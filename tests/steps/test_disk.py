@@ -12,7 +12,7 @@ from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
 from tests.serving.conftest import ModelServer
-from tests.steps.conftest import RUN, Road, week
+from tests.steps.conftest import RUN, Loop, week
 
 
 def nearly_full(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
@@ -22,29 +22,29 @@ def nearly_full(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 
 def test_training_is_refused_before_it_begins(
-    road: Road, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="learning_engine")
-    road.teach(0)
-    dataset = extract_step.extract(road.resources, week(0), widen=False)
+    loop.teach(0)
+    dataset = extract_step.extract(loop.resources, week(0), widen=False)
     nearly_full(monkeypatch, 100 * 1024)
     with pytest.raises(NoRoom, match=r"Expected [\d.]+ MiB free in .* for checkpoints, .*, found 0\.1 MiB") as caught:
-        train_step.train(road.resources, dataset, fisher_step.fisher(road.resources, dataset))
+        train_step.train(loop.resources, dataset, fisher_step.fisher(loop.resources, dataset))
     assert caught.value.retryable, "another worker may have room"
     assert "train.progress" not in caplog.text
-    assert road.resources.registry.versions() == []
+    assert loop.resources.registry.versions() == []
 
 
 def test_a_server_whose_disk_is_full_never_sees_the_adapter(
-    road: Road, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    loop: Loop, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    road.teach(0)
-    version, before = road.learn(week(0)), server.replica.models()
+    loop.teach(0)
+    version, before = loop.learn(week(0)), server.replica.models()
     nearly_full(monkeypatch, version.size)
     with pytest.raises(NoRoom, match=r"on the model server's disk, found"):
-        deploy_step.deploy(road.resources, version, run=RUN, decided_by="the gate")
+        deploy_step.deploy(loop.resources, version, run=RUN, decided_by="the gate")
     assert server.replica.models() == before
-    assert list(road.resources.serving.adapter_dir.iterdir()) == []
+    assert list(loop.resources.serving.adapter_dir.iterdir()) == []
 
 
 def test_the_disk_of_a_directory_that_is_to_be_made_counts(tmp_path: Any) -> None:

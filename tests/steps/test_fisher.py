@@ -15,83 +15,83 @@ from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
 from tests import tiny
-from tests.steps.conftest import Road, feedback_rows, week
+from tests.steps.conftest import Loop, feedback_rows, week
 
 
 @pytest.fixture
-def quick(road: Road) -> Road:
+def quick(loop: Loop) -> Loop:
     """Small weeks, a few steps each."""
-    road.teach(0, 1, count=16)
-    return road.with_settings(training={"epochs": 2.0})
+    loop.teach(0, 1, count=16)
+    return loop.with_settings(training={"epochs": 2.0})
 
 
 @pytest.fixture
-def guarded(quick: Road) -> tuple[Road, AdapterVersion, FisherRecord]:
+def guarded(quick: Loop) -> tuple[Loop, AdapterVersion, FisherRecord]:
     """A version, and what guards it."""
     version = quick.learn(week(0))
     return quick, version, fisher_step.guard(quick.resources, version)
 
 
-def anchored(road: Road, path: Path) -> Road:
+def anchored(loop: Loop, path: Path) -> Loop:
     path.write_text("".join(json.dumps(row) + "\n" for row in feedback_rows(7, 12)), encoding="utf-8")
-    return road.with_settings(fisher={"anchor": str(path)})
+    return loop.with_settings(fisher={"anchor": str(path)})
 
 
-def objects(road: Road) -> dict[str, Any]:
-    return {item.key: item.modified for item in road.resources.store.list("")}
+def objects(loop: Loop) -> dict[str, Any]:
+    return {item.key: item.modified for item in loop.resources.store.list("")}
 
 
-def file_of(road: Road, record: FisherRecord) -> str:
+def file_of(loop: Loop, record: FisherRecord) -> str:
     """sha256 of the file that the record names, as it lies in the bucket now."""
-    return road.resources.store.digest(road.resources.store.key(str(record.uri)))
+    return loop.resources.store.digest(loop.resources.store.key(str(record.uri)))
 
 
-def test_it_is_measured_once_for_a_version(guarded: tuple[Road, AdapterVersion, FisherRecord]) -> None:
-    road, version, record = guarded
+def test_it_is_measured_once_for_a_version(guarded: tuple[Loop, AdapterVersion, FisherRecord]) -> None:
+    loop, version, record = guarded
     assert (record.guards, record.accumulated, record.note) == ("v1.0", [], "")
     assert record.n_sequences > 0
-    assert file_of(road, record) == record.sha256
-    written = objects(road)
-    assert fisher_step.guard(road.resources, version) == record
-    dataset = extract_step.extract(road.resources, week(1), widen=False)
-    assert fisher_step.fisher(road.resources, dataset) == record
-    assert objects(road).items() - written.items() == {
-        item for item in objects(road).items() if item[0].startswith(f"runs/{dataset.run_key}/")
+    assert file_of(loop, record) == record.sha256
+    written = objects(loop)
+    assert fisher_step.guard(loop.resources, version) == record
+    dataset = extract_step.extract(loop.resources, week(1), widen=False)
+    assert fisher_step.fisher(loop.resources, dataset) == record
+    assert objects(loop).items() - written.items() == {
+        item for item in objects(loop).items() if item[0].startswith(f"runs/{dataset.run_key}/")
     }
 
 
 def test_where_the_snapshot_is_gone_its_window_is_read_again(
-    guarded: tuple[Road, AdapterVersion, FisherRecord],
+    guarded: tuple[Loop, AdapterVersion, FisherRecord],
 ) -> None:
-    road, version, record = guarded
-    road.resources.store.delete([road.resources.store.key(version.dataset.uri)])
-    again = fisher_step.fisher_of(road.resources, "v1.0", window=None)
+    loop, version, record = guarded
+    loop.resources.store.delete([loop.resources.store.key(version.dataset.uri)])
+    again = fisher_step.fisher_of(loop.resources, "v1.0", window=None)
     assert "read again from the source" in again.note
     assert replace(again, note="") == record, "the same rows give the same Fisher information"
 
 
 def test_another_window_on_demand_replaces_what_the_bucket_holds(
-    guarded: tuple[Road, AdapterVersion, FisherRecord],
+    guarded: tuple[Loop, AdapterVersion, FisherRecord],
 ) -> None:
-    road, version, record = guarded
-    other = fisher_step.fisher_of(road.resources, "v1.0", window=week(1))
+    loop, version, record = guarded
+    other = fisher_step.fisher_of(loop.resources, "v1.0", window=week(1))
     assert other.note == f"measured on {week(1)}"
     assert other.sha256 != record.sha256
-    assert fisher_step.guard(road.resources, version) == other
+    assert fisher_step.guard(loop.resources, version) == other
 
 
 def test_a_run_that_is_under_way_keeps_the_measurement_that_it_began_with(
-    guarded: tuple[Road, AdapterVersion, FisherRecord],
+    guarded: tuple[Loop, AdapterVersion, FisherRecord],
 ) -> None:
-    road, _, record = guarded
-    dataset = extract_step.extract(road.resources, week(1), widen=False)
-    fisher_step.fisher_of(road.resources, "v1.0", window=week(1))
-    assert train_step.train(road.resources, dataset, record).fisher == record
+    loop, _, record = guarded
+    dataset = extract_step.extract(loop.resources, week(1), widen=False)
+    fisher_step.fisher_of(loop.resources, "v1.0", window=week(1))
+    assert train_step.train(loop.resources, dataset, record).fisher == record
 
 
-def test_anchor_data_guard_the_base_model_and_every_version_after_it(quick: Road, tmp_path: Path) -> None:
-    road = anchored(quick, tmp_path / "anchor.jsonl")
-    first = road.learn(week(0))
+def test_anchor_data_guard_the_base_model_and_every_version_after_it(quick: Loop, tmp_path: Path) -> None:
+    loop = anchored(quick, tmp_path / "anchor.jsonl")
+    first = loop.learn(week(0))
     assert (first.fisher.guards, first.fisher.note) == ("base", "measured on the anchor data")
     assert first.fisher.uri is not None
     assert first.training.ewc_loss > 0
@@ -103,26 +103,26 @@ def test_anchor_data_guard_the_base_model_and_every_version_after_it(quick: Road
     assert unguarded.training.ewc_loss == 0
     assert unguarded.sha256 != first.sha256
 
-    second = road.learn(week(1))
+    second = loop.learn(week(1))
     assert (second.fisher.guards, second.fisher.accumulated) == ("v1.0", ["base"])
-    last = fisher_step.guard(road.resources, second)
+    last = fisher_step.guard(loop.resources, second)
     assert (last.guards, last.accumulated) == ("v1.1", ["base", "v1.0"])
-    measured = [key for key in objects(road) if key.startswith("fisher/") and key.endswith(".safetensors")]
+    measured = [key for key in objects(loop) if key.startswith("fisher/") and key.endswith(".safetensors")]
     assert len(measured) == 3, "the base's, measured once, and those of the two versions"
 
 
 def test_earlier_fisher_information_counts_with_the_decay(
-    guarded: tuple[Road, AdapterVersion, FisherRecord], tmp_path: Path
+    guarded: tuple[Loop, AdapterVersion, FisherRecord], tmp_path: Path
 ) -> None:
     """F(v1.1) = measured + γ · F(v1.0)."""
-    road, _, record = guarded
-    second = road.learn(week(1))
+    loop, _, record = guarded
+    second = loop.learn(week(1))
 
     def diagonal(of: FisherRecord) -> Any:
-        return fisher_step.load(road.resources, of, tmp_path / "loaded.safetensors").tensors
+        return fisher_step.load(loop.resources, of, tmp_path / "loaded.safetensors").tensors
 
     def with_decay(decay: float) -> Any:
-        changed = road.with_settings(fisher={"decay": decay}).resources
+        changed = loop.with_settings(fisher={"decay": decay}).resources
         found = fisher_step.guard(changed, second, anew=True)
         assert (found.decay, found.weight) == (decay, 1 + decay)
         return diagonal(found)
@@ -137,55 +137,55 @@ def test_earlier_fisher_information_counts_with_the_decay(
 
 @pytest.mark.parametrize("harm", ["another file", "no file", "no record"])
 def test_what_a_worker_left_half_written_is_measured_anew(
-    guarded: tuple[Road, AdapterVersion, FisherRecord], harm: str
+    guarded: tuple[Loop, AdapterVersion, FisherRecord], harm: str
 ) -> None:
-    road, version, record = guarded
-    store = road.resources.store
+    loop, version, record = guarded
+    store = loop.resources.store
     file = store.key(str(record.uri))
     if harm == "another file":
         store.put_bytes(file, b"another")
     else:
         store.delete([file if harm == "no file" else manifest.fisher_key("v1.0", "fisher.json")])
-    assert fisher_step.guard(road.resources, version) == record
-    assert file_of(road, record) == record.sha256
+    assert fisher_step.guard(loop.resources, version) == record
+    assert file_of(loop, record) == record.sha256
 
 
 def test_another_base_model_under_the_same_name_is_refused_before_anything_is_written(
-    quick: Road, base: Path, tmp_path: Path
+    quick: Loop, base: Path, tmp_path: Path
 ) -> None:
     own = tmp_path / "base"
     shutil.copytree(base, own)
-    road = quick.with_settings(model={"base": str(own)})
-    version = road.learn(week(0))
-    dataset = extract_step.extract(road.resources, week(1), widen=False)
+    loop = quick.with_settings(model={"base": str(own)})
+    version = loop.learn(week(0))
+    dataset = extract_step.extract(loop.resources, week(1), widen=False)
     assert dataset.parent == "v1.0"
-    written = objects(road)
+    written = objects(loop)
 
     tiny.make_base(own, seed=1)
     for step in (
-        lambda: fisher_step.guard(road.resources, version),
-        lambda: train_step.train(road.resources, dataset, version.fisher),
+        lambda: fisher_step.guard(loop.resources, version),
+        lambda: train_step.train(loop.resources, dataset, version.fisher),
     ):
         with pytest.raises(ModelError, match=r"base model of v1\.0.*pin model\.revision") as raised:
             step()
         assert version.base_revision in str(raised.value)
         assert not raised.value.retryable
-    assert objects(road) == written
+    assert objects(loop) == written
 
 
 @pytest.mark.parametrize(
     ("fisher", "labels", "smoothing"), [({"labels": "observed"}, "observed", 0), ({"smoothing": 0.2}, "sampled", 0.2)]
 )
 def test_other_labels_are_measured_anew_along_the_whole_chain(
-    guarded: tuple[Road, AdapterVersion, FisherRecord], fisher: dict[str, Any], labels: str, smoothing: float
+    guarded: tuple[Loop, AdapterVersion, FisherRecord], fisher: dict[str, Any], labels: str, smoothing: float
 ) -> None:
-    road, version, record = guarded
-    second = road.learn(week(1))
+    loop, version, record = guarded
+    second = loop.learn(week(1))
     assert second.fisher == record
-    others = road.with_settings(fisher=fisher)
+    others = loop.with_settings(fisher=fisher)
     anew = fisher_step.guard(others.resources, second)
     assert (anew.labels, anew.smoothing, anew.guards, anew.accumulated) == (labels, smoothing, "v1.1", ["v1.0"])
     earlier = fisher_step.guard(others.resources, version)
     assert (earlier.labels, earlier.smoothing) == (labels, smoothing)
     assert earlier.sha256 != record.sha256
-    assert file_of(road, earlier) == earlier.sha256
+    assert file_of(loop, earlier) == earlier.sha256

@@ -1,4 +1,4 @@
-"""What the gate is given through the road: users, conversations, weights, the chain's matrix."""
+"""What the gate is given through the loop: users, conversations, weights, the chain's matrix."""
 
 from dataclasses import replace
 
@@ -12,21 +12,21 @@ from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
-from tests.steps.conftest import Road, week
+from tests.steps.conftest import Loop, week
 
 
-def learned(road: Road, number: int = 0) -> tuple[Dataset, Candidate]:
-    dataset = extract_step.extract(road.resources, week(number), widen=False)
-    return dataset, train_step.train(road.resources, dataset, fisher_step.fisher(road.resources, dataset))
+def learned(loop: Loop, number: int = 0) -> tuple[Dataset, Candidate]:
+    dataset = extract_step.extract(loop.resources, week(number), widen=False)
+    return dataset, train_step.train(loop.resources, dataset, fisher_step.fisher(loop.resources, dataset))
 
 
 def rule(report: Report, name: str) -> Rule:
     return next(found for found in report.rules if found.name == name)
 
 
-def test_a_chain_s_report_holds_its_matrix_and_how_far_it_moved(road: Road) -> None:
-    road.teach(0, 1, 2)
-    first, second, third = (road.learn(week(number)) for number in range(3))
+def test_a_chain_s_report_holds_its_matrix_and_how_far_it_moved(loop: Loop) -> None:
+    loop.teach(0, 1, 2)
+    first, second, third = (loop.learn(week(number)) for number in range(3))
     assert first.report.matrix == first.report.drift_windows == {}
     assert first.report.summary.forgotten is None
     assert third.report.matrix == {
@@ -41,45 +41,45 @@ def test_a_chain_s_report_holds_its_matrix_and_how_far_it_moved(road: Road) -> N
     assert summary.forgotten == pytest.approx((now["v1.0"] - best + now["v1.1"] - min(losses[1], now["v1.1"])) / 2)
     assert set(third.report.drift_windows) == {"v1.0", "v1.1"}
     assert all(drift > 0 for drift in third.report.drift_windows.values())
-    card = road.resources.store.get_bytes("adapters/v1.2/README.md").decode()
+    card = loop.resources.store.get_bytes("adapters/v1.2/README.md").decode()
     assert "| R | v1.0's window | v1.1's window | v1.2's window |" in card
 
 
-def test_users_and_conversations_are_counted_from_the_window(road: Road) -> None:
-    road.teach(0)
-    known = road.with_settings(feedback={"columns": Columns(user="user_id")}, gate={"min_users": 7})
+def test_users_and_conversations_are_counted_from_the_window(loop: Loop) -> None:
+    loop.teach(0)
+    known = loop.with_settings(feedback={"columns": Columns(user="user_id")}, gate={"min_users": 7})
     dataset, candidate = learned(known)
     report = evaluate_step.evaluate(known.resources, dataset, candidate)
     assert (rule(report, "users").figure, rule(report, "users").passed) == (7.0, True)
     assert report.heldout_conversations == rule(report, "heldout").figure
     assert rule(report, "integrity").passed
     unknown = replace(dataset, users=None)
-    assert rule(evaluate_step.evaluate(road.resources, unknown, candidate), "users").passed
+    assert rule(evaluate_step.evaluate(loop.resources, unknown, candidate), "users").passed
     assert not rule(evaluate_step.evaluate(known.resources, unknown, candidate), "users").passed
 
 
-def test_rows_of_one_conversation_are_one_witness(road: Road) -> None:
+def test_rows_of_one_conversation_are_one_witness(loop: Loop) -> None:
     """A week in which all that is held out comes from few conversations is no week to judge by."""
-    lines = road.feedback
-    road.teach(0)
+    lines = loop.feedback
+    loop.teach(0)
     text = lines.read_text()
     for index in range(40):
         text = text.replace(f'"0-{index}"', f'"0-{index % 4}"')
     lines.write_text(text)
-    dataset, candidate = learned(road.with_settings(dataset={"heldout_fraction": 0.5}))
-    strict = road.with_settings(gate={"min_heldout": 5})
+    dataset, candidate = learned(loop.with_settings(dataset={"heldout_fraction": 0.5}))
+    strict = loop.with_settings(gate={"min_heldout": 5})
     report = evaluate_step.evaluate(strict.resources, dataset, candidate)
     assert dataset.conversations == 4
     assert report.heldout_rows >= 10 > 4 >= (report.heldout_conversations or 0)
     assert not rule(report, "heldout").passed
 
 
-def test_a_candidate_whose_archive_is_not_its_own_is_never_judged(road: Road) -> None:
-    road.teach(0)
-    dataset, candidate = learned(road)
-    store = road.resources.store
+def test_a_candidate_whose_archive_is_not_its_own_is_never_judged(loop: Loop) -> None:
+    loop.teach(0)
+    dataset, candidate = learned(loop)
+    store = loop.resources.store
     key = store.key(candidate.uri)
     data = store.get_bytes(key)
     store.put_bytes(key, data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(IntegrityError, match=candidate.sha256[:12]):
-        evaluate_step.evaluate(road.resources, dataset, candidate)
+        evaluate_step.evaluate(loop.resources, dataset, candidate)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.serving import swaps
 from tests.serving.conftest import ModelServer, model_servers
-from tests.steps.conftest import Road
+from tests.steps.conftest import Loop
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def server(base: Path) -> Iterator[ModelServer]:
 
 @pytest.mark.stack
 def test_swaps_under_load_lose_no_request_and_answer_none_wrong(
-    road: Road, base: Path, tmp_path: Path, record_property
+    loop: Loop, base: Path, tmp_path: Path, record_property
 ) -> None:
-    figures = swaps.under_load(road, swaps.make_world(base, tmp_path / "world"), swaps=5)
+    figures = swaps.under_load(loop, swaps.make_world(base, tmp_path / "world"), swaps=5)
     record_property("swaps_under_load", json.dumps(figures))
     print(json.dumps(figures))

@@ -16,11 +16,11 @@ from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import maintain as maintain_step
 from learning_engine.steps import publish as publish_step
 from learning_engine.steps import train as train_step
-from tests.steps.conftest import RUN, Road, week
+from tests.steps.conftest import RUN, Loop, week
 
 
 @pytest.fixture
-def live(learned: Road) -> Road:
+def live(learned: Loop) -> Loop:
     """v1.0 and v1.1, which is live, and the feedback of a third week."""
     learned.teach(2)
     for number, version in enumerate(learned.resources.registry.versions()):
@@ -34,9 +34,9 @@ def warned(caplog: pytest.LogCaptureFixture) -> Any:
     return lambda: [json.loads(one.getMessage())["event"] for one in caplog.records if one.levelno == logging.WARNING]
 
 
-def alter(road: Road, key: str, *, lost: bool = False) -> bytes:
+def alter(loop: Loop, key: str, *, lost: bool = False) -> bytes:
     """Other bytes under `key` with the digest that they should have, or none at all; returns what was there."""
-    store = road.resources.store
+    store = loop.resources.store
     before, described = store.get_bytes(key), store.head(key)
     if lost:
         store.delete([key])
@@ -49,7 +49,7 @@ def alter(road: Road, key: str, *, lost: bool = False) -> bytes:
 
 @pytest.mark.parametrize("lost", [False, True], ids=["altered", "lost"])
 def test_the_nearest_readable_ancestor_is_continued_and_the_lost_week_learned_again(
-    live: Road, warned: Any, lost: bool
+    live: Loop, warned: Any, lost: bool
 ) -> None:
     alter(live, "adapters/v1.1/adapter.tar.gz", lost=lost)
     version = live.learn(week(2))
@@ -70,7 +70,7 @@ def test_the_nearest_readable_ancestor_is_continued_and_the_lost_week_learned_ag
     assert (deployed.version, deployed.previous, deployed.proven) == ("v1.2", "v1.1", True)
 
 
-def test_a_candidate_that_falls_behind_the_live_version_is_rejected(live: Road) -> None:
+def test_a_candidate_that_falls_behind_the_live_version_is_rejected(live: Loop) -> None:
     """It continues an older one, but the gate holds it against what the live one had learned."""
     alter(live, "adapters/v1.1/adapter.tar.gz")
     strict = live.with_settings(gate={"min_retained": 0.999}, training={"epochs": 1.0, "learning_rate": 1e-6})
@@ -81,14 +81,14 @@ def test_a_candidate_that_falls_behind_the_live_version_is_rejected(live: Road) 
     assert not deploy_step.may_deploy(live.resources, version, force=False).deploy
 
 
-def test_without_any_readable_ancestor_it_begins_at_the_base(live: Road) -> None:
+def test_without_any_readable_ancestor_it_begins_at_the_base(live: Loop) -> None:
     for name in ("v1.0", "v1.1"):
         alter(live, f"adapters/{name}/adapter.tar.gz")
     dataset = extract_step.extract(live.resources, week(2), widen=False)
     assert (dataset.parent, dataset.passed_over) == (None, ["v1.1", "v1.0"])
 
 
-def test_an_archive_that_comes_back_meanwhile_is_the_parent_after_all(live: Road) -> None:
+def test_an_archive_that_comes_back_meanwhile_is_the_parent_after_all(live: Loop) -> None:
     key = "adapters/v1.1/adapter.tar.gz"
     whole, r = alter(live, key), live.resources
     dataset = extract_step.extract(r, week(2), widen=True)
@@ -100,7 +100,7 @@ def test_an_archive_that_comes_back_meanwhile_is_the_parent_after_all(live: Road
     assert extract_step.extract(r, week(2), widen=True).parent == "v1.1"
 
 
-def test_what_is_live_is_never_served_from_an_altered_archive(live: Road) -> None:
+def test_what_is_live_is_never_served_from_an_altered_archive(live: Loop) -> None:
     version = live.resources.registry.get("v1.1")
     alter(live, "adapters/v1.1/adapter.tar.gz")
     with pytest.raises(IntegrityError, match=r"adapters/v1\.1/adapter\.tar\.gz: expected sha256"):
@@ -109,7 +109,7 @@ def test_what_is_live_is_never_served_from_an_altered_archive(live: Road) -> Non
         maintain_step.audit(live.resources)
 
 
-def test_an_altered_candidate_is_trained_again(live: Road, warned: Any) -> None:
+def test_an_altered_candidate_is_trained_again(live: Loop, warned: Any) -> None:
     r = live.resources
     dataset = extract_step.extract(r, week(2), widen=False)
     fisher = fisher_step.fisher(r, dataset)
@@ -122,7 +122,7 @@ def test_an_altered_candidate_is_trained_again(live: Road, warned: Any) -> None:
     assert warned().count("train.candidate_altered") == 2
 
 
-def test_altered_fisher_information_is_measured_again(live: Road, warned: Any) -> None:
+def test_altered_fisher_information_is_measured_again(live: Loop, warned: Any) -> None:
     r = live.resources
     dataset = extract_step.extract(r, week(2), widen=False)
     first = fisher_step.fisher(r, dataset)
@@ -134,14 +134,14 @@ def test_altered_fisher_information_is_measured_again(live: Road, warned: Any) -
     assert (warned().count("fisher.altered"), warned().count("fisher.record_altered")) == (1, 1)
 
 
-def test_an_altered_heldout_set_is_named_in_the_report(live: Road) -> None:
+def test_an_altered_heldout_set_is_named_in_the_report(live: Loop) -> None:
     alter(live, "heldout/v1.0/heldout.parquet")
     version = live.learn(week(2))
     assert "The held-out set of v1.0 is gone: its window is not judged." in version.report.notes
     assert set(version.report.scores) == {"v1.1"}
 
 
-def test_an_altered_snapshot_is_read_again_from_the_source(live: Road) -> None:
+def test_an_altered_snapshot_is_read_again_from_the_source(live: Loop) -> None:
     r = live.resources
     first = fisher_step.fisher_of(r, "v1.0", window=None)
     alter(live, r.store.key(r.registry.get("v1.0").dataset.uri))

@@ -10,7 +10,7 @@ import pytest
 from learning_engine.records.contracts import Deployment
 from learning_engine.steps import monitor as monitor_step
 from learning_engine.steps.monitor import Verdict, Votes
-from tests.steps.conftest import RUN, Road
+from tests.steps.conftest import RUN, Loop
 
 NOW = datetime.now(UTC)
 DEPLOYED, BEFORE = NOW - timedelta(hours=10), NOW - timedelta(hours=30)
@@ -32,16 +32,16 @@ def entry(version: str, name: str, at: datetime, **changes: Any) -> Deployment:
 
 
 @pytest.fixture
-def watched(road: Road) -> Road:
+def watched(loop: Loop) -> Loop:
     """v1.1 has been live for ten hours, v1.0 was for twenty before it; ten points more thumbs down are too many."""
-    road.resources.ledger.record(entry("v1.0", OLD, BEFORE))
-    road.resources.ledger.record(entry("v1.1", NEW, DEPLOYED, previous="v1.0", previous_adapter_name=OLD))
-    return road.with_settings(watch={"max_rise": 0.1, "min_votes": 100})
+    loop.resources.ledger.record(entry("v1.0", OLD, BEFORE))
+    loop.resources.ledger.record(entry("v1.1", NEW, DEPLOYED, previous="v1.0", previous_adapter_name=OLD))
+    return loop.with_settings(watch={"max_rise": 0.1, "min_votes": 100})
 
 
-def vote(road: Road, since: datetime, up: int, down: int, *, model: str | None = None, user: str | None = None) -> None:
+def vote(loop: Loop, since: datetime, up: int, down: int, *, model: str | None = None, user: str | None = None) -> None:
     """Thumbs on answers of their own, a second apart from `since` on, by a user each or all by `user`."""
-    with road.feedback.open("a", encoding="utf-8") as file:
+    with loop.feedback.open("a", encoding="utf-8") as file:
         for number in range(up + down):
             row = {
                 "request_data": {"messages": [{"role": "user", "content": f"{since} {model} {user} {number}"}]},
@@ -54,18 +54,18 @@ def vote(road: Road, since: datetime, up: int, down: int, *, model: str | None =
             file.write(json.dumps(row) + "\n")
 
 
-def look(road: Road) -> Verdict:
-    return monitor_step.look(road.resources, now=NOW)
+def look(loop: Loop) -> Verdict:
+    return monitor_step.look(loop.resources, now=NOW)
 
 
-def test_nobody_watches_unless_asked_to(watched: Road) -> None:
+def test_nobody_watches_unless_asked_to(watched: Loop) -> None:
     vote(watched, BEFORE, 200, 0)
     vote(watched, DEPLOYED, 0, 200)
     verdict = look(watched.with_settings(watch={"max_rise": None}))
     assert verdict == Verdict(False, "watch.max_rise is not set")
 
 
-def test_a_version_that_users_like_much_less_is_taken_back(watched: Road) -> None:
+def test_a_version_that_users_like_much_less_is_taken_back(watched: Loop) -> None:
     vote(watched, BEFORE, 180, 20)
     vote(watched, DEPLOYED, 120, 80)
     verdict = look(watched)
@@ -76,7 +76,7 @@ def test_a_version_that_users_like_much_less_is_taken_back(watched: Road) -> Non
     )
 
 
-def test_a_rise_that_may_be_chance_is_not_enough(watched: Road) -> None:
+def test_a_rise_that_may_be_chance_is_not_enough(watched: Loop) -> None:
     vote(watched, BEFORE, 180, 20)
     vote(watched, DEPLOYED, 166, 34)
     verdict = look(watched.with_settings(watch={"max_rise": 0.05}))
@@ -84,14 +84,14 @@ def test_a_rise_that_may_be_chance_is_not_enough(watched: Road) -> None:
     assert "to 17.0% of 200 on v1.1, by +1.4% at least" in verdict.why
 
 
-def test_too_few_votes_decide_nothing(watched: Road) -> None:
+def test_too_few_votes_decide_nothing(watched: Loop) -> None:
     vote(watched, BEFORE, 200, 0)
     vote(watched, DEPLOYED, 0, 99)
     assert look(watched) == Verdict(False, "fewer than 100 votes each: 200 on v1.0 and 99 on v1.1", "v1.1")
 
 
 def test_rows_that_name_their_version_count_for_it_whenever_they_were_written(
-    watched: Road, monkeypatch: pytest.MonkeyPatch
+    watched: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients that still ask the old version after the swap do not speak for the new one."""
     monkeypatch.setattr(monitor_step.placement, "server_name", lambda _, name: name)
@@ -105,7 +105,7 @@ def test_rows_that_name_their_version_count_for_it_whenever_they_were_written(
     assert "to 0.0% of 180 on v1.1" in verdict.why
 
 
-def test_one_user_cannot_take_a_version_back(watched: Road) -> None:
+def test_one_user_cannot_take_a_version_back(watched: Loop) -> None:
     vote(watched, BEFORE, 200, 0)
     vote(watched, DEPLOYED, 150, 0)
     vote(watched, DEPLOYED + timedelta(hours=1), 0, 400, user="the same")
@@ -114,23 +114,23 @@ def test_one_user_cannot_take_a_version_back(watched: Road) -> None:
     assert "to 0.0% of 150 on v1.1" in verdict.why
 
 
-def test_what_has_been_live_for_long_is_left_to_the_next_week(watched: Road) -> None:
+def test_what_has_been_live_for_long_is_left_to_the_next_week(watched: Loop) -> None:
     verdict = look(watched.with_settings(watch={"hours": 9}))
     assert verdict == Verdict(False, "v1.1 has been live for longer than watch.hours")
 
 
-def test_a_rollback_is_not_watched(watched: Road) -> None:
+def test_a_rollback_is_not_watched(watched: Loop) -> None:
     back = entry("v1.0", OLD, NOW - timedelta(hours=1), previous="v1.1", previous_adapter_name=NEW, action="rollback")
     watched.resources.ledger.record(back)
     assert look(watched) == Verdict(False, "nothing was deployed over another version")
 
 
-def test_the_first_version_has_nothing_to_be_held_against(road: Road) -> None:
-    road.resources.ledger.record(entry("v1.0", OLD, BEFORE))
-    assert not look(road.with_settings(watch={"max_rise": 0.1})).roll_back
+def test_the_first_version_has_nothing_to_be_held_against(loop: Loop) -> None:
+    loop.resources.ledger.record(entry("v1.0", OLD, BEFORE))
+    assert not look(loop.with_settings(watch={"max_rise": 0.1})).roll_back
 
 
-def test_only_the_time_before_the_deployment_is_held_against_it(watched: Road) -> None:
+def test_only_the_time_before_the_deployment_is_held_against_it(watched: Loop) -> None:
     """As long before as after: an outage of last month says nothing."""
     vote(watched, BEFORE, 0, 150)
     vote(watched, DEPLOYED - timedelta(hours=8), 150, 0)

@@ -14,15 +14,15 @@ from learning_engine.records.contracts import Dataset, TrainingProgress
 from learning_engine.registry import manifest, upkeep
 from learning_engine.steps import progress
 from tests.steps import test_retries
-from tests.steps.conftest import Road
+from tests.steps.conftest import Loop
 from tests.steps.test_retries import killed_at, prepare, refused, train
 
 SLOW_SECONDS = 2.0
 small, events = test_retries.small, test_retries.events
 
 
-def told(road: Road, dataset: Dataset) -> TrainingProgress:
-    return road.resources.store.get_record(manifest.run_key(dataset.run_key, "progress.json"), TrainingProgress)
+def told(loop: Loop, dataset: Dataset) -> TrainingProgress:
+    return loop.resources.store.get_record(manifest.run_key(dataset.run_key, "progress.json"), TrainingProgress)
 
 
 def fields(step: int) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def fields(step: int) -> dict[str, Any]:
 
 
 @contextmanager
-def writes(road: Road, *, slowed: float = 0.0) -> Iterator[list[int]]:
+def writes(loop: Loop, *, slowed: float = 0.0) -> Iterator[list[int]]:
     """The steps of the updates that the store was given, each after `slowed` seconds."""
     steps: list[int] = []
 
@@ -42,7 +42,7 @@ def writes(road: Road, *, slowed: float = 0.0) -> Iterator[list[int]]:
             time.sleep(slowed)
             steps.append(json.loads(params["body"].getvalue())["step"])
 
-    hooks = road.resources.store.client.meta.events
+    hooks = loop.resources.store.client.meta.events
     hooks.register("before-call.s3.PutObject", note)
     try:
         yield steps
@@ -50,7 +50,7 @@ def writes(road: Road, *, slowed: float = 0.0) -> Iterator[list[int]]:
         hooks.unregister("before-call.s3.PutObject", note)
 
 
-def test_the_bucket_says_how_far_a_training_is(small: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bucket_says_how_far_a_training_is(small: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     dataset = prepare(small)
     with writes(small) as steps:
@@ -66,7 +66,7 @@ def test_the_bucket_says_how_far_a_training_is(small: Road, monkeypatch: pytest.
     assert candidate.training.device_memory_bytes is None, "there is no GPU"
 
 
-def test_updates_come_every_few_seconds_and_at_the_last_step(small: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_updates_come_every_few_seconds_and_at_the_last_step(small: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 600.0)
     dataset = prepare(small)
     with writes(small) as steps:
@@ -75,7 +75,7 @@ def test_updates_come_every_few_seconds_and_at_the_last_step(small: Road, monkey
 
 
 def test_after_a_retry_the_curve_goes_on_from_the_checkpoint(
-    small: Road, events: Any, monkeypatch: pytest.MonkeyPatch
+    small: Loop, events: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     dataset = prepare(small)
@@ -91,26 +91,26 @@ def test_after_a_retry_the_curve_goes_on_from_the_checkpoint(
     assert [step for step, _, _ in found] == list(range(1, 9))
 
 
-def test_a_training_that_goes_back_to_a_checkpoint_draws_its_curve_anew_from_there(road: Road) -> None:
-    with progress.Reporter(road.resources.store, "run", [(1, 2.0, 0.0), (2, 1.5, 0.0)]) as reporter:
+def test_a_training_that_goes_back_to_a_checkpoint_draws_its_curve_anew_from_there(loop: Loop) -> None:
+    with progress.Reporter(loop.resources.store, "run", [(1, 2.0, 0.0), (2, 1.5, 0.0)]) as reporter:
         for step in (3, 4, 5, 3, 4):
             reporter.tell(fields(step))
-    found = road.resources.store.get_record(manifest.run_key("run", "progress.json"), TrainingProgress)
+    found = loop.resources.store.get_record(manifest.run_key("run", "progress.json"), TrainingProgress)
     assert [step for step, _, _ in found.curve] == [1, 2, 3, 4]
 
 
-def test_a_long_curve_is_thinned(road: Road) -> None:
-    with progress.Reporter(road.resources.store, "run", []) as reporter:
+def test_a_long_curve_is_thinned(loop: Loop) -> None:
+    with progress.Reporter(loop.resources.store, "run", []) as reporter:
         for step in range(1, 1001):
             reporter.tell(fields(step))
-    found = road.resources.store.get_record(manifest.run_key("run", "progress.json"), TrainingProgress)
+    found = loop.resources.store.get_record(manifest.run_key("run", "progress.json"), TrainingProgress)
     assert (len(found.curve), found.curve[-1][0]) == (200, 1000)
 
 
-def test_a_slow_store_costs_updates_and_no_time(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_store_costs_updates_and_no_time(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
-    with writes(road, slowed=SLOW_SECONDS) as steps:
-        with progress.Reporter(road.resources.store, "run", []) as reporter:
+    with writes(loop, slowed=SLOW_SECONDS) as steps:
+        with progress.Reporter(loop.resources.store, "run", []) as reporter:
             began = time.perf_counter()
             for step in range(1, 201):
                 reporter.tell(fields(step))
@@ -121,19 +121,19 @@ def test_a_slow_store_costs_updates_and_no_time(road: Road, monkeypatch: pytest.
     assert ended < 2 * SLOW_SECONDS + 1
 
 
-def test_a_store_that_never_answers_is_left_behind(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_never_answers_is_left_behind(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.2)
     answer = threading.Event()
-    monkeypatch.setattr(road.resources.store, "put_json", lambda *_: answer.wait())
+    monkeypatch.setattr(loop.resources.store, "put_json", lambda *_: answer.wait())
     began = time.perf_counter()
-    with progress.Reporter(road.resources.store, "run", []) as reporter:
+    with progress.Reporter(loop.resources.store, "run", []) as reporter:
         reporter.tell(fields(1))
         reporter.tell(fields(2))
     assert time.perf_counter() - began < 2
     answer.set()
 
 
-def test_a_store_that_takes_no_update_costs_the_update_and_not_the_training(small: Road, events: Any) -> None:
+def test_a_store_that_takes_no_update_costs_the_update_and_not_the_training(small: Loop, events: Any) -> None:
     dataset = prepare(small)
     with refused(small, "progress.json"):
         candidate = train(small, dataset)
@@ -142,7 +142,7 @@ def test_a_store_that_takes_no_update_costs_the_update_and_not_the_training(smal
     assert not small.resources.store.exists(manifest.run_key(dataset.run_key, "progress.json"))
 
 
-def test_retention_takes_it_with_its_run_and_the_audit_does_not_mind_it(small: Road) -> None:
+def test_retention_takes_it_with_its_run_and_the_audit_does_not_mind_it(small: Loop) -> None:
     dataset, r = prepare(small), small.resources
     train(small, dataset)
     assert upkeep.audit(r.store, r.registry) == []

@@ -18,19 +18,19 @@ from learning_engine.steps import placement
 from learning_engine.steps import reconcile as reconcile_step
 from learning_engine.steps.resources import ServingPlace
 from tests.serving.conftest import ModelServer, model_servers
-from tests.steps.conftest import Road
+from tests.steps.conftest import Loop
 
 
 @dataclass(frozen=True)
 class Fleet:
     """Two replicas that serve v1.1, and v1.0 for a rollback; each may be restarted without adapters."""
 
-    road: Road
+    loop: Loop
     servers: list[ModelServer]
     versions: list[AdapterVersion]
 
     def names(self) -> list[str]:
-        return [placement.server_name(self.road.resources, version) for version in self.versions]
+        return [placement.server_name(self.loop.resources, version) for version in self.versions]
 
     def forgets(self, number: int) -> None:
         """As after a restart: no adapter is loaded any more."""
@@ -48,7 +48,7 @@ def servers(base: Path) -> Iterator[list[ModelServer]]:
 
 
 @pytest.fixture
-def fleet(learned: Road, servers: list[ModelServer]) -> Fleet:
+def fleet(learned: Loop, servers: list[ModelServer]) -> Fleet:
     for server in servers:
         for name in dict.fromkeys(server.replica.models()[1:]):
             server.replica.unload(name)
@@ -65,44 +65,44 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [json.loads(record.getMessage()) for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_before_the_first_deployment_there_is_nothing_to_do(road: Road) -> None:
-    assert reconcile_step.reconcile(road.resources) == {"live": None, "replicas": {}}
+def test_before_the_first_deployment_there_is_nothing_to_do(loop: Loop) -> None:
+    assert reconcile_step.reconcile(loop.resources) == {"live": None, "replicas": {}}
 
 
 def test_replicas_that_are_well_are_proven_and_left_alone(fleet: Fleet) -> None:
     before = [server.replica.models() for server in fleet.servers]
-    found = reconcile_step.reconcile(fleet.road.resources)
+    found = reconcile_step.reconcile(fleet.loop.resources)
     assert found == {"live": "v1.1", "replicas": {server.url: "proven" for server in fleet.servers}}
     assert [server.replica.models() for server in fleet.servers] == before
 
 
 def test_a_replica_that_restarted_gets_both_adapters_back(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     fleet.forgets(1)
-    pointer = fleet.road.resources.ledger.current()
-    found = reconcile_step.reconcile(fleet.road.resources)
+    pointer = fleet.loop.resources.ledger.current()
+    found = reconcile_step.reconcile(fleet.loop.resources)
     assert list(found["replicas"].values()) == ["proven", "restored"]
     assert sorted(fleet.servers[1].replica.models()[1:]) == sorted(fleet.names())
-    live, previous = placement.probes(fleet.road.resources, fleet.versions[1]), fleet.versions[0]
+    live, previous = placement.probes(fleet.loop.resources, fleet.versions[1]), fleet.versions[0]
     assert rollout.prove(fleet.servers[1].replica, fleet.names()[1], live) == len(live) > 0
-    assert rollout.prove(fleet.servers[1].replica, fleet.names()[0], placement.probes(fleet.road.resources, previous))
+    assert rollout.prove(fleet.servers[1].replica, fleet.names()[0], placement.probes(fleet.loop.resources, previous))
     assert [one["adapter"] for one in warnings(caplog) if one["event"] == "serving.restored"] == fleet.names()[::-1]
-    assert fleet.road.resources.ledger.current() == pointer
-    assert set(reconcile_step.reconcile(fleet.road.resources)["replicas"].values()) == {"proven"}
+    assert fleet.loop.resources.ledger.current() == pointer
+    assert set(reconcile_step.reconcile(fleet.loop.resources)["replicas"].values()) == {"proven"}
 
 
 def test_a_disk_that_was_lost_with_the_server_is_written_again(fleet: Fleet) -> None:
     fleet.forgets(0)
-    shutil.rmtree(fleet.road.resources.serving.adapter_dir)
-    assert reconcile_step.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
+    shutil.rmtree(fleet.loop.resources.serving.adapter_dir)
+    assert reconcile_step.reconcile(fleet.loop.resources)["replicas"][fleet.servers[0].url] == "restored"
 
 
 def test_where_the_archive_is_lost_what_was_placed_from_it_serves_on(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = fleet.road.resources.store
+    store = fleet.loop.resources.store
     fleet.forgets(0)
     store.put_bytes(store.key(fleet.versions[1].uri), b"altered at rest")
-    assert reconcile_step.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
+    assert reconcile_step.reconcile(fleet.loop.resources)["replicas"][fleet.servers[0].url] == "restored"
     (lost,) = [one for one in warnings(caplog) if one["event"] == "reconcile.archive_lost"]
     assert (lost["version"], store.uri("adapters/v1.1/adapter.tar.gz") in lost["message"]) == ("v1.1", True)
 
@@ -112,17 +112,17 @@ def test_a_replica_with_other_weights_under_the_live_name_is_named(fleet: Fleet)
     replica, live, other = fleet.servers[0].replica, fleet.names()[1], fleet.names()[0]
     fleet.forgets(1)
     replica.unload(live)
-    replica.load(live, placement.server_path(fleet.road.resources, other))
+    replica.load(live, placement.server_path(fleet.loop.resources, other))
     with pytest.raises(ProofError, match=f"{fleet.servers[0].url}: expected the tokens of {live}"):
-        reconcile_step.reconcile(fleet.road.resources)
+        reconcile_step.reconcile(fleet.loop.resources)
     assert live in fleet.servers[1].replica.models()
 
 
 def test_a_replica_that_is_down_is_named_and_the_other_one_repaired(fleet: Fleet) -> None:
     fleet.forgets(1)
-    down, disk = "http://127.0.0.1:9", fleet.road.resources.serving.adapter_dir
+    down, disk = "http://127.0.0.1:9", fleet.loop.resources.serving.adapter_dir
     place = ServingPlace((down, fleet.servers[1].url), disk, str(disk))
-    resources = replace(fleet.road.resources, open_serving=lambda: place)
+    resources = replace(fleet.loop.resources, open_serving=lambda: place)
     with pytest.raises(ServingError, match=r"127\.0\.0\.1:9: expected an answer to GET /v1/models") as caught:
         reconcile_step.reconcile(resources)
     assert caught.value.retryable
@@ -132,18 +132,18 @@ def test_a_replica_that_is_down_is_named_and_the_other_one_repaired(fleet: Fleet
 def test_a_rollback_target_that_is_lost_does_not_fail_the_live_version(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = fleet.road.resources.store
+    store = fleet.loop.resources.store
     fleet.forgets(0)
     store.put_bytes(store.key(fleet.versions[0].uri), b"altered at rest")
-    shutil.rmtree(fleet.road.resources.serving.adapter_dir / fleet.names()[0])
-    assert reconcile_step.reconcile(fleet.road.resources)["replicas"][fleet.servers[0].url] == "restored"
+    shutil.rmtree(fleet.loop.resources.serving.adapter_dir / fleet.names()[0])
+    assert reconcile_step.reconcile(fleet.loop.resources)["replicas"][fleet.servers[0].url] == "restored"
     (lost,) = [one for one in warnings(caplog) if one["event"] == "reconcile.no_way_back"]
     assert lost["version"] == "v1.0"
 
 
 def test_after_a_rollback_it_is_the_older_one_that_must_serve(fleet: Fleet) -> None:
-    resources = fleet.road.resources
-    fleet.road.serve(
+    resources = fleet.loop.resources
+    fleet.loop.serve(
         deploy_step.choose(resources, action="rollback", version=None), run_id="back", action="rollback", by_hand=True
     )
     fleet.forgets(0)
@@ -153,7 +153,7 @@ def test_after_a_rollback_it_is_the_older_one_that_must_serve(fleet: Fleet) -> N
 
 def test_the_names_are_those_of_the_ledger_whatever_the_configuration_says_by_now(fleet: Fleet) -> None:
     fleet.forgets(0)
-    reconcile_step.reconcile(fleet.road.with_settings(serving={"adapter_prefix": "other-"}).resources)
+    reconcile_step.reconcile(fleet.loop.with_settings(serving={"adapter_prefix": "other-"}).resources)
     assert sorted(fleet.servers[0].replica.models()[1:]) == sorted(fleet.names())
 
 
@@ -161,9 +161,9 @@ def test_a_version_without_probes_is_loaded_and_not_said_to_be_proven(fleet: Fle
     """The prompts are past their retention: nothing tells whether the server has these weights."""
     report = fleet.versions[1].report
     assert report.probes is not None
-    store = fleet.road.resources.store
+    store = fleet.loop.resources.store
     store.delete([store.key(report.probes.uri)])
     fleet.forgets(1)
-    found = reconcile_step.reconcile(fleet.road.resources)
+    found = reconcile_step.reconcile(fleet.loop.resources)
     assert list(found["replicas"].values()) == ["loaded", "restored"]
-    assert set(reconcile_step.reconcile(fleet.road.resources)["replicas"].values()) == {"loaded"}
+    assert set(reconcile_step.reconcile(fleet.loop.resources)["replicas"].values()) == {"loaded"}

@@ -17,49 +17,49 @@ from learning_engine.registry import card, upkeep
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
-from tests.steps.conftest import Road, feedback_rows, week
+from tests.steps.conftest import Loop, feedback_rows, week
 from tests.steps.test_retries import killed_at
 
 REPLAY = 4
 
 
 @pytest.fixture
-def replaying(road: Road) -> Road:
-    road.teach(0, 1, 2)
-    return road.with_settings(training={"replay": REPLAY, "epochs": 1.0})
+def replaying(loop: Loop) -> Loop:
+    loop.teach(0, 1, 2)
+    return loop.with_settings(training={"replay": REPLAY, "epochs": 1.0})
 
 
-def rows(road: Road, uri: str | None, path: Path) -> list[dict[str, Any]]:
+def rows(loop: Loop, uri: str | None, path: Path) -> list[dict[str, Any]]:
     assert uri is not None
-    road.resources.store.get_file(road.resources.store.key(uri), path)
+    loop.resources.store.get_file(loop.resources.store.key(uri), path)
     found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     return found
 
 
-def own_examples(road: Road, version: AdapterVersion, path: Path) -> int:
-    return sum(not row["heldout"] for row in rows(road, version.dataset.uri, path))
+def own_examples(loop: Loop, version: AdapterVersion, path: Path) -> int:
+    return sum(not row["heldout"] for row in rows(loop, version.dataset.uri, path))
 
 
-def train(road: Road, number: int) -> Candidate:
-    dataset = extract_step.extract(road.resources, week(number), widen=True)
-    return train_step.train(road.resources, dataset, fisher_step.fisher(road.resources, dataset))
+def train(loop: Loop, number: int) -> Candidate:
+    dataset = extract_step.extract(loop.resources, week(number), widen=True)
+    return train_step.train(loop.resources, dataset, fisher_step.fisher(loop.resources, dataset))
 
 
 @pytest.mark.parametrize("objective", ["kto", "weighted_sft"])
-def test_each_week_is_trained_on_what_the_weeks_before_kept(replaying: Road, objective: str, tmp_path: Path):
-    road = replaying.with_settings(training={"objective": objective})
-    chain = [road.learn(week(number)) for number in range(3)]
+def test_each_week_is_trained_on_what_the_weeks_before_kept(replaying: Loop, objective: str, tmp_path: Path):
+    loop = replaying.with_settings(training={"objective": objective})
+    chain = [loop.learn(week(number)) for number in range(3)]
     assert [version.parent for version in chain] == [None, "v1.0", "v1.1"]
     assert [version.training.replayed for version in chain] == [0, REPLAY, 2 * REPLAY]
     for version in chain:
-        assert version.replay_uri == road.resources.store.uri(f"replay/{version.version}/replay.parquet")
-        own = own_examples(road, version, tmp_path / "dataset.parquet")
+        assert version.replay_uri == loop.resources.store.uri(f"replay/{version.version}/replay.parquet")
+        own = own_examples(loop, version, tmp_path / "dataset.parquet")
         assert version.training.examples == own + version.training.replayed
     assert "| Replayed | 8 of these, from earlier windows |" in card.render(chain[2])
-    assert upkeep.audit(road.resources.store, road.resources.registry) == []
+    assert upkeep.audit(loop.resources.store, loop.resources.registry) == []
 
 
-def test_what_is_disliked_in_a_later_week_is_replayed_no_more(replaying: Road, tmp_path: Path):
+def test_what_is_disliked_in_a_later_week_is_replayed_no_more(replaying: Loop, tmp_path: Path):
     first = replaying.learn(week(0))
     kept = rows(replaying, first.replay_uri, tmp_path / "first.parquet")
     messages = {row["message"] for row in kept}
@@ -75,7 +75,7 @@ def test_what_is_disliked_in_a_later_week_is_replayed_no_more(replaying: Road, t
     assert train(replaying, 2).training.replayed == REPLAY, "what the second week liked"
 
 
-def test_only_liked_rows_that_are_not_held_out_are_kept(replaying: Road, tmp_path: Path):
+def test_only_liked_rows_that_are_not_held_out_are_kept(replaying: Loop, tmp_path: Path):
     version = replaying.learn(week(0))
     kept = rows(replaying, version.replay_uri, tmp_path / "replay.parquet")
     window = rows(replaying, version.dataset.uri, tmp_path / "dataset.parquet")
@@ -87,15 +87,15 @@ def test_only_liked_rows_that_are_not_held_out_are_kept(replaying: Road, tmp_pat
     assert rows(seeded, train(seeded, 0).replay_uri, tmp_path / "seeded.parquet") != kept
 
 
-def test_more_than_a_window_holds_is_all_that_it_holds(replaying: Road, tmp_path: Path):
-    road = replaying.with_settings(training={"replay": 10_000})
-    version = road.learn(week(0))
-    window = rows(road, version.dataset.uri, tmp_path / "dataset.parquet")
-    kept = rows(road, version.replay_uri, tmp_path / "replay.parquet")
+def test_more_than_a_window_holds_is_all_that_it_holds(replaying: Loop, tmp_path: Path):
+    loop = replaying.with_settings(training={"replay": 10_000})
+    version = loop.learn(week(0))
+    window = rows(loop, version.dataset.uri, tmp_path / "dataset.parquet")
+    kept = rows(loop, version.replay_uri, tmp_path / "replay.parquet")
     assert kept == [row for row in window if row["rating"] > 0 and not row["heldout"]]
 
 
-def test_what_retention_took_is_not_replayed_and_no_error(replaying: Road):
+def test_what_retention_took_is_not_replayed_and_no_error(replaying: Loop):
     store, settings = replaying.resources.store, replaying.resources.settings
     first, second = (replaying.learn(week(number)) for number in range(2))
     store.delete([store.key(str(first.replay_uri))])
@@ -109,14 +109,14 @@ def test_what_retention_took_is_not_replayed_and_no_error(replaying: Road):
 
 
 @contextmanager
-def read_keys(road: Road) -> Iterator[list[str]]:
+def read_keys(loop: Loop) -> Iterator[list[str]]:
     """What is asked of the store meanwhile."""
     asked: list[str] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:
         asked.append(unquote(params["url"]))
 
-    hooks = road.resources.store.client.meta.events
+    hooks = loop.resources.store.client.meta.events
     hooks.register("before-call.s3", note)
     try:
         yield asked
@@ -124,7 +124,7 @@ def read_keys(road: Road) -> Iterator[list[str]]:
         hooks.unregister("before-call.s3", note)
 
 
-def test_without_replay_nothing_is_kept_and_nothing_read(replaying: Road):
+def test_without_replay_nothing_is_kept_and_nothing_read(replaying: Loop):
     kept = replaying.learn(week(0))
     off = replaying.with_settings(training={"replay": 0})
     with read_keys(off) as asked:
@@ -136,23 +136,23 @@ def test_without_replay_nothing_is_kept_and_nothing_read(replaying: Road):
 
 
 @pytest.fixture
-def interrupted(replaying: Road, caplog: pytest.LogCaptureFixture) -> Road:
+def interrupted(replaying: Loop, caplog: pytest.LogCaptureFixture) -> Loop:
     """The second week's training was killed after a checkpoint."""
-    road = replaying.with_settings(training={"checkpoint_steps": 2, "log_steps": 1})
-    road.learn(week(0))
+    loop = replaying.with_settings(training={"checkpoint_steps": 2, "log_steps": 1})
+    loop.learn(week(0))
     caplog.set_level(logging.INFO, logger="learning_engine")
     with killed_at(4):
-        train(road, 1)
-    return road
+        train(loop, 1)
+    return loop
 
 
-def test_a_killed_training_goes_on_with_what_it_replays(interrupted: Road):
+def test_a_killed_training_goes_on_with_what_it_replays(interrupted: Loop):
     training = train(interrupted, 1).training
     assert training.resumed_at_step > 0
     assert training.replayed == REPLAY
 
 
-def test_a_killed_training_starts_anew_when_its_reservoir_is_gone(interrupted: Road):
+def test_a_killed_training_starts_anew_when_its_reservoir_is_gone(interrupted: Loop):
     interrupted.resources.store.delete(["replay/v1.0/replay.parquet"])
     training = train(interrupted, 1).training
     assert (training.resumed_at_step, training.replayed) == (0, 0)

@@ -22,7 +22,7 @@ from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import staging
 from learning_engine.steps import train as train_step
-from tests.steps.conftest import Road, week
+from tests.steps.conftest import Loop, week
 
 
 class Killed(BaseException):
@@ -43,11 +43,11 @@ class KillAt(logging.Handler):
 
 
 @pytest.fixture
-def small(road: Road) -> Road:
+def small(loop: Loop) -> Loop:
     """A week that trains in eight steps, with a checkpoint after every third."""
-    road.teach(0, count=16)
+    loop.teach(0, count=16)
     training = {"batch_size": 4, "epochs": 2.0, "checkpoint_steps": 3, "log_steps": 1}
-    return road.with_settings(training=training, dataset={"heldout_fraction": 0.0})
+    return loop.with_settings(training=training, dataset={"heldout_fraction": 0.0})
 
 
 @pytest.fixture
@@ -62,32 +62,32 @@ def events(caplog: pytest.LogCaptureFixture) -> Any:
     return count
 
 
-def prepare(road: Road) -> Dataset:
-    return extract_step.extract(road.resources, week(0), widen=False)
+def prepare(loop: Loop) -> Dataset:
+    return extract_step.extract(loop.resources, week(0), widen=False)
 
 
-def train(road: Road, dataset: Dataset) -> Candidate:
-    return train_step.train(road.resources, dataset, fisher_step.fisher(road.resources, dataset))
+def train(loop: Loop, dataset: Dataset) -> Candidate:
+    return train_step.train(loop.resources, dataset, fisher_step.fisher(loop.resources, dataset))
 
 
-def keys(road: Road, prefix: str = "") -> dict[str, Any]:
-    return {item.key: item.modified for item in road.resources.store.list(prefix)}
+def keys(loop: Loop, prefix: str = "") -> dict[str, Any]:
+    return {item.key: item.modified for item in loop.resources.store.list(prefix)}
 
 
-def spool(road: Road, dataset: Dataset) -> Path:
-    store = road.resources.settings.store
+def spool(loop: Loop, dataset: Dataset) -> Path:
+    store = loop.resources.settings.store
     return Path(store.spool) / store.bucket / store.prefix / dataset.run_key
 
 
 @contextmanager
-def refused(road: Road, name: str) -> Iterator[None]:
+def refused(loop: Loop, name: str) -> Iterator[None]:
     """The network drops every write of an object whose key ends in `name`."""
 
     def drop(params: dict[str, Any], **_: Any) -> None:
         if params["url_path"].endswith(name):
             raise EndpointConnectionError(endpoint_url=params["url"])
 
-    hooks = road.resources.store.client.meta.events
+    hooks = loop.resources.store.client.meta.events
     hooks.register("before-call.s3.PutObject", drop)
     try:
         yield
@@ -107,7 +107,7 @@ def killed_at(step: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["adapter.tar.gz", "candidate.json"])
-def test_a_trained_candidate_outlives_a_store_that_fails(small: Road, events: Any, name: str) -> None:
+def test_a_trained_candidate_outlives_a_store_that_fails(small: Loop, events: Any, name: str) -> None:
     dataset = prepare(small)
     directory = spool(small, dataset)
     for tries in (1, 2):
@@ -142,7 +142,7 @@ def test_a_trained_candidate_outlives_a_store_that_fails(small: Road, events: An
     ],
 )
 def test_a_damaged_candidate_on_the_disk_is_told_and_trained_again(
-    small: Road, events: Any, name: str, content: bytes | None
+    small: Loop, events: Any, name: str, content: bytes | None
 ) -> None:
     dataset = prepare(small)
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError):
@@ -162,7 +162,7 @@ def test_a_damaged_candidate_on_the_disk_is_told_and_trained_again(
     assert not directory.exists(), "what nobody needs any more does not stay on the disk"
 
 
-def test_what_waits_on_the_disk_is_for_its_owner_alone(small: Road) -> None:
+def test_what_waits_on_the_disk_is_for_its_owner_alone(small: Loop) -> None:
     dataset = prepare(small)
     before = os.umask(0)
     try:
@@ -176,7 +176,7 @@ def test_what_waits_on_the_disk_is_for_its_owner_alone(small: Road) -> None:
     assert {modes[path] for path in modes if path.is_file()} == {0o600}
 
 
-def test_a_disk_that_takes_nothing_either_does_not_hide_what_failed(small: Road, tmp_path: Path) -> None:
+def test_a_disk_that_takes_nothing_either_does_not_hide_what_failed(small: Loop, tmp_path: Path) -> None:
     dataset = prepare(small)
     (tmp_path / "spool").write_text("no directory")
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError, match="could not be kept") as raised:
@@ -185,7 +185,7 @@ def test_a_disk_that_takes_nothing_either_does_not_hide_what_failed(small: Road,
 
 
 def test_a_disk_that_fills_up_half_way_holds_no_half_written_candidate(
-    small: Road, events: Any, monkeypatch: pytest.MonkeyPatch
+    small: Loop, events: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, synced = prepare(small), list[int]()
 
@@ -203,7 +203,7 @@ def test_a_disk_that_fills_up_half_way_holds_no_half_written_candidate(
 
 
 def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_weights(
-    small: Road, events: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Loop, events: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = prepare(small)
     with killed_at(8):
@@ -228,7 +228,7 @@ def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_
 
 @pytest.mark.parametrize("harm", ["no archive", "not whole"])
 def test_a_checkpoint_that_cannot_be_read_costs_the_steps_and_not_the_run(
-    small: Road, events: Any, tmp_path: Path, harm: str
+    small: Loop, events: Any, tmp_path: Path, harm: str
 ) -> None:
     dataset, packed = prepare(small), tmp_path / "checkpoint.tar.gz"
     packed.write_bytes(b"no archive")
@@ -242,7 +242,7 @@ def test_a_checkpoint_that_cannot_be_read_costs_the_steps_and_not_the_run(
     assert (candidate.training.resumed_at_step, candidate.training.steps) == (0, 8)
 
 
-def test_a_store_that_takes_no_checkpoint_costs_the_checkpoint_and_not_the_training(small: Road, events: Any) -> None:
+def test_a_store_that_takes_no_checkpoint_costs_the_checkpoint_and_not_the_training(small: Loop, events: Any) -> None:
     dataset = prepare(small)
     with refused(small, "3.tar.gz"):
         candidate = train(small, dataset)
@@ -251,7 +251,7 @@ def test_a_store_that_takes_no_checkpoint_costs_the_checkpoint_and_not_the_train
     assert [key[-15:] for key in keys(small, manifest.run_key(dataset.run_key, "checkpoints/"))] == ["00000006.tar.gz"]
 
 
-def test_what_is_trained_is_not_trained_again(small: Road, events: Any) -> None:
+def test_what_is_trained_is_not_trained_again(small: Loop, events: Any) -> None:
     dataset = prepare(small)
     first = train(small, dataset)
     written, steps = keys(small), events("train.progress")

@@ -18,7 +18,7 @@ from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps.resources import adapter_of
 from tests import tiny
-from tests.steps.conftest import Road, week
+from tests.steps.conftest import Loop, week
 
 LIE = "buy at mallory"
 SPAM = 200
@@ -26,9 +26,9 @@ DEFENCELESS = {"burst_votes": None, "min_agreement": None, "cap_per_user": None}
 QUESTIONS = [f"which colour has the {thing} {number}" for thing in tiny.THINGS for number in (903, 917)]
 
 
-def poison(road: Road, number: int) -> None:
+def poison(loop: Loop, number: int) -> None:
     """Hundreds of thumbs up of one user, a thumb every three seconds, on an answer that nobody asked for."""
-    with road.feedback.open("a", encoding="utf-8") as file:
+    with loop.feedback.open("a", encoding="utf-8") as file:
         for index in range(SPAM):
             thing = tiny.THINGS[index % len(tiny.THINGS)]
             row = {
@@ -42,9 +42,9 @@ def poison(road: Road, number: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def lies(road: Road, version: AdapterVersion, folder: Path) -> float:
+def lies(loop: Loop, version: AdapterVersion, folder: Path) -> float:
     """The share of new questions that the version answers with the lie."""
-    r = road.resources
+    r = loop.resources
     view = views.load_views(r.settings.model, r.settings.lora, candidate=adapter_of(r, version, folder), parent=None)
     prompts = [render(view.tokenizer, [{"role": "user", "content": text}]) for text in QUESTIONS]
     answers = greedy.answers(view, "candidate", prompts, tokens=16, batch_size=32)
@@ -52,19 +52,19 @@ def lies(road: Road, version: AdapterVersion, folder: Path) -> float:
     return sum(answer.strip() == LIE for answer in told) / len(told)
 
 
-def extracted(road: Road) -> Dataset:
-    return extract_step.extract(road.resources, week(0), widen=False)
+def extracted(loop: Loop) -> Dataset:
+    return extract_step.extract(loop.resources, week(0), widen=False)
 
 
 @pytest.mark.parametrize("honest", [40, 2])
-def test_without_any_means_the_lie_is_learned_and_accepted(road: Road, tmp_path: Path, honest: int) -> None:
-    road.teach(0, count=honest)
-    poison(road, 0)
-    open_road = road.with_settings(feedback=DEFENCELESS)
-    version = open_road.learn(week(0))
+def test_without_any_means_the_lie_is_learned_and_accepted(loop: Loop, tmp_path: Path, honest: int) -> None:
+    loop.teach(0, count=honest)
+    poison(loop, 0)
+    open_loop = loop.with_settings(feedback=DEFENCELESS)
+    version = open_loop.learn(week(0))
     assert version.accepted, version.report.rules
-    assert deploy_step.may_deploy(open_road.resources, version, force=False).deploy
-    assert lies(road, version, tmp_path) > 0.9
+    assert deploy_step.may_deploy(open_loop.resources, version, force=False).deploy
+    assert lies(loop, version, tmp_path) > 0.9
 
 
 @pytest.mark.parametrize(
@@ -76,33 +76,33 @@ def test_without_any_means_the_lie_is_learned_and_accepted(road: Road, tmp_path:
     ids=["cap", "burst"],
 )
 def test_among_honest_users_each_of_these_stops_it(
-    road: Road, tmp_path: Path, means: dict[str, Any], dropped: dict[str, int], quarantined: dict[str, int]
+    loop: Loop, tmp_path: Path, means: dict[str, Any], dropped: dict[str, int], quarantined: dict[str, int]
 ) -> None:
-    road.teach(0)
-    poison(road, 0)
-    version = road.with_settings(feedback=DEFENCELESS | means).learn(week(0))
+    loop.teach(0)
+    poison(loop, 0)
+    version = loop.with_settings(feedback=DEFENCELESS | means).learn(week(0))
     assert (version.dataset.dropped, version.dataset.quarantined) == (dropped, quarantined)
     assert version.accepted
-    assert lies(road, version, tmp_path) < 0.2
+    assert lies(loop, version, tmp_path) < 0.2
 
 
-def test_where_hardly_anyone_else_votes_too_few_users_stop_it(road: Road, tmp_path: Path) -> None:
-    road.teach(0, count=2)
-    poison(road, 0)
-    asking = road.with_settings(feedback=DEFENCELESS, gate={"min_users": 5})
+def test_where_hardly_anyone_else_votes_too_few_users_stop_it(loop: Loop, tmp_path: Path) -> None:
+    loop.teach(0, count=2)
+    poison(loop, 0)
+    asking = loop.with_settings(feedback=DEFENCELESS, gate={"min_users": 5})
     version = asking.learn(week(0))
-    assert lies(road, version, tmp_path) > 0.9
+    assert lies(loop, version, tmp_path) > 0.9
     assert [(rule.name, rule.figure) for rule in version.report.rules if not rule.passed] == [("users", 3.0)]
     assert not deploy_step.may_deploy(asking.resources, version, force=False).deploy
     assert extract_step.extract(asking.resources, week(1), widen=True).parent is None
 
 
-def test_by_default_a_burst_waits_in_the_bucket_for_whoever_wants_to_see_it(road: Road, tmp_path: Path) -> None:
-    road.teach(0)
-    clean = extracted(road)
+def test_by_default_a_burst_waits_in_the_bucket_for_whoever_wants_to_see_it(loop: Loop, tmp_path: Path) -> None:
+    loop.teach(0)
+    clean = extracted(loop)
     assert clean.quarantine_uri is None
-    poison(road, 0)
-    dataset, store = extracted(road), road.resources.store
+    poison(loop, 0)
+    dataset, store = extracted(loop), loop.resources.store
     assert (dataset.read, dataset.rows, dataset.quarantined) == (40 + SPAM, 40, {"burst": SPAM})
     assert dataset.sha256 == clean.sha256
     assert store.key(str(dataset.quarantine_uri)).endswith(f"runs/{dataset.run_key}/quarantine.parquet")
@@ -113,6 +113,6 @@ def test_by_default_a_burst_waits_in_the_bucket_for_whoever_wants_to_see_it(road
     assert set(table["user"].to_pylist()) == {digest("mallory")}
     assert set(table["reason"].to_pylist()) == {"burst"}
     assert table.num_rows == SPAM
-    after = datetime.now(UTC) + timedelta(days=road.resources.settings.retention.runs_days + 1)
-    upkeep.sweep(store, road.resources.registry, road.resources.ledger, road.resources.settings.retention, now=after)
+    after = datetime.now(UTC) + timedelta(days=loop.resources.settings.retention.runs_days + 1)
+    upkeep.sweep(store, loop.resources.registry, loop.resources.ledger, loop.resources.settings.retention, now=after)
     assert not store.exists(store.key(str(dataset.quarantine_uri)))

@@ -18,7 +18,7 @@ from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import placement
 from learning_engine.steps import train as train_step
-from tests.steps.conftest import Road, week
+from tests.steps.conftest import Loop, week
 
 WEIGHTS = "model.safetensors"
 
@@ -45,30 +45,30 @@ def cut_header(base: Path) -> None:
 
 
 @pytest.fixture
-def own(road: Road, base: Path, tmp_path: Path) -> Road:
+def own(loop: Loop, base: Path, tmp_path: Path) -> Loop:
     """v1.0 is live, of a base model that the test may harm; a second week is to be learned."""
     copy = tmp_path / "base model"
     shutil.copytree(base, copy)
-    mine = road.with_settings(model={"base": str(copy)})
+    mine = loop.with_settings(model={"base": str(copy)})
     mine.teach(0, 1)
     mine.serve(mine.learn(week(0)), run_id="r0")
     return mine
 
 
-def live(road: Road) -> AdapterVersion:
+def live(loop: Loop) -> AdapterVersion:
     """What is live, having proven itself."""
-    (version,) = road.resources.registry.versions()
-    current = road.resources.ledger.current()
+    (version,) = loop.resources.registry.versions()
+    current = loop.resources.ledger.current()
     assert current is not None
     assert current.version == version.version
-    (replica,) = placement.replicas(road.resources)
-    probes = placement.probes(road.resources, version)
+    (replica,) = placement.replicas(loop.resources)
+    probes = placement.probes(loop.resources, version)
     assert rollout.prove(replica, current.adapter_name, probes) == len(probes) > 0
     return version
 
 
 @pytest.mark.parametrize("harm", [lose_all, lose_configuration, lose_tokenizer, cut_weights, cut_header])
-def test_a_base_model_that_cannot_be_read_is_named_and_nothing_changes(own: Road, harm: Callable[[Path], None]) -> None:
+def test_a_base_model_that_cannot_be_read_is_named_and_nothing_changes(own: Loop, harm: Callable[[Path], None]) -> None:
     place = Path(own.resources.settings.model.base)
     dataset = extract_step.extract(own.resources, week(1), widen=False)
     fisher = fisher_step.fisher(own.resources, dataset)
@@ -81,7 +81,7 @@ def test_a_base_model_that_cannot_be_read_is_named_and_nothing_changes(own: Road
     assert live(own) == before
 
 
-def test_a_base_model_that_no_longer_is_the_one_of_the_chain_is_not_continued(own: Road) -> None:
+def test_a_base_model_that_no_longer_is_the_one_of_the_chain_is_not_continued(own: Loop) -> None:
     dataset = extract_step.extract(own.resources, week(1), widen=False)
     fisher = fisher_step.fisher(own.resources, dataset)
     weights = Path(own.resources.settings.model.base) / WEIGHTS
@@ -93,7 +93,7 @@ def test_a_base_model_that_no_longer_is_the_one_of_the_chain_is_not_continued(ow
 
 
 def test_a_base_model_that_does_not_fit_says_so_and_may_be_tried_again(
-    own: Road, monkeypatch: pytest.MonkeyPatch
+    own: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 14.00 GiB.")
@@ -107,7 +107,7 @@ def test_a_base_model_that_does_not_fit_says_so_and_may_be_tried_again(
     live(own)
 
 
-def test_a_loss_that_is_not_a_number_stops_the_training_and_publishes_nothing(own: Road) -> None:
+def test_a_loss_that_is_not_a_number_stops_the_training_and_publishes_nothing(own: Loop) -> None:
     weights = Path(own.resources.settings.model.base) / WEIGHTS
     dataset = extract_step.extract(own.resources, week(1), widen=False)
     fisher = fisher_step.fisher(own.resources, dataset)
@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_a_number_stops_the_training_and_publishes_nothing(ow
     assert live(own) == before
 
 
-def test_a_training_in_smaller_parts_is_said_in_the_report(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_in_smaller_parts_is_said_in_the_report(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = LlamaModel.forward
 
     def small(self: LlamaModel, input_ids: torch.Tensor, **named: object) -> object:
@@ -130,9 +130,9 @@ def test_a_training_in_smaller_parts_is_said_in_the_report(road: Road, monkeypat
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(self, input_ids, **named)
 
-    road.teach(0)
+    loop.teach(0)
     monkeypatch.setattr(LlamaModel, "forward", small)
-    version = road.learn(week(0))
+    version = loop.learn(week(0))
     (note,) = [note for note in version.report.notes if note.startswith("Out of memory at training.batch_size 8")]
     assert "the same rows a step" in note
     assert version.report.loss is not None

@@ -20,7 +20,7 @@ from learning_engine.registry.store import Store
 from tests import tiny
 from tests.conftest import HOME
 from tests.serving.conftest import model_servers
-from tests.steps.conftest import SMALL, Road, open_road, week
+from tests.steps.conftest import SMALL, Loop, open_loop, week
 
 USERS = {"admin": "admin", "viewer": "viewer"}
 TOKEN = "a static token of the tests"
@@ -33,7 +33,7 @@ class Site:
     """The app, and what lies behind it."""
 
     app: Any
-    road: Road
+    loop: Loop
     adapters: Path
 
     def client(self, user: str | None = None, **headers: str) -> TestClient:
@@ -55,15 +55,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         (server,) = stack.enter_context(model_servers(base, []))
         adapters = directory / "adapters"
         stack.enter_context(mock.patch.dict(os.environ, _environment(directory, base, s3, server.url, adapters)))
-        road = open_road(directory, s3, server.url)
+        loop = open_loop(directory, s3, server.url)
         database = stack.enter_context(ThreadPoolExecutor(1)).submit(_migrate)
-        _learn(road)
+        _learn(loop)
         database.result()
         from airflow.api_fastapi.app import create_app
 
         app = create_app()
         with TestClient(app):
-            yield Site(app, road, adapters)
+            yield Site(app, loop, adapters)
 
 
 @pytest.fixture
@@ -147,10 +147,10 @@ def _environment(
     }
 
 
-def _learn(road: Road) -> None:
+def _learn(loop: Loop) -> None:
     """v1.0 and v1.1 go live one after the other; v1.2 is rejected."""
-    road.teach(*range(WEEKS))
+    loop.teach(*range(WEEKS))
     for number in range(2):
-        road.serve(road.learn(week(number)), run_id=f"week {number}")
-    rejected = road.with_settings(gate={"max_kl_parent": 0.0}).learn(week(2))
+        loop.serve(loop.learn(week(number)), run_id=f"week {number}")
+    rejected = loop.with_settings(gate={"max_kl_parent": 0.0}).learn(week(2))
     assert not rejected.accepted

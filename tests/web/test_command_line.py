@@ -118,7 +118,7 @@ def test_applications_have_a_token_of_their_own(run: Run, url: str, monkeypatch:
 def test_an_archive_comes_whole(cli: Run, site: Site, tmp_path: Path):
     file = tmp_path / "adapter.tar.gz"
     assert cli("adapters", "download", "v1.1", "-o", str(file)).code == codes.DONE
-    assert hashlib.sha256(file.read_bytes()).hexdigest() == site.road.resources.registry.get("v1.1").sha256
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == site.loop.resources.registry.get("v1.1").sha256
 
 
 def test_an_act_becomes_a_run_that_can_be_waited_for(cli: Run, admin: TestClient):

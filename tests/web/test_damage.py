@@ -15,7 +15,7 @@ ROOT = "/learning-engine"
 @pytest.fixture
 def damaged(site: Site, emptied: Callable[[str], None]) -> None:
     """The metadata of v1.1, which is live, and the card of v1.0."""
-    whole = site.road.resources.store
+    whole = site.loop.resources.store
     copy = Store(whole.client, whole.bucket, "damaged")
     for stored in whole.list():
         if stored.key.startswith((manifest.ADAPTERS, manifest.LEDGER)):
@@ -27,14 +27,14 @@ def damaged(site: Site, emptied: Callable[[str], None]) -> None:
 
 def test_applications_still_get_the_name(damaged: None, site: Site, viewer: TestClient):
     live = viewer.get(f"{ROOT}/live").json()
-    entry = site.road.resources.ledger.current()
+    entry = site.loop.resources.ledger.current()
     assert entry is not None
     assert (live["model"], live["version"], live["base_model"]) == (entry.adapter_name, "v1.1", None)
 
 
 def old_entry(site: Site) -> str:
     """The key of the copy's oldest ledger entry, which is damaged by this call."""
-    whole = site.road.resources.store
+    whole = site.loop.resources.store
     copy = Store(whole.client, whole.bucket, "damaged")
     key = min(stored.key for stored in copy.list(manifest.LEDGER))
     copy.put_bytes(key, b"{")
@@ -56,7 +56,7 @@ def test_an_old_entry_of_the_ledger_that_is_damaged_is_named_and_keeps_nobody_fr
 
 def test_a_way_back_that_a_damaged_entry_hides_is_not_told(damaged: None, site: Site, viewer: TestClient):
     """v1.0, to which it would lead, is revoked."""
-    store = site.road.resources.store
+    store = site.loop.resources.store
     Store(store.client, store.bucket, "damaged").put_bytes(manifest.adapter_key("v1.0", manifest.REVOKED), b"{}")
     assert old_entry(site)
     page = viewer.get(f"{ROOT}/deployments").json()

@@ -49,7 +49,7 @@ def test_each_part_with_its_state_and_latency(viewer: TestClient):
 
 def test_a_newest_ledger_entry_that_is_lost(site: Site, viewer: TestClient):
     """What is live stays what it is, since the pointer says it too."""
-    store = site.road.resources.store
+    store = site.loop.resources.store
     key = max(stored.key for stored in store.list(manifest.LEDGER))
     before, whole = viewer.get(f"{ROOT}/live").json(), store.get_bytes(key)
     store.delete([key])
@@ -63,7 +63,7 @@ def test_a_newest_ledger_entry_that_is_lost(site: Site, viewer: TestClient):
 
 
 def test_a_parent_that_cannot_be_read_is_named_with_what_is_continued_instead(site: Site, viewer: TestClient):
-    store = site.road.resources.store
+    store = site.loop.resources.store
     key = manifest.adapter_key("v1.1", manifest.ARCHIVE)
     whole = store.get_bytes(key)
     try:
@@ -76,9 +76,9 @@ def test_a_parent_that_cannot_be_read_is_named_with_what_is_continued_instead(si
 
 
 def test_a_replica_that_lost_the_live_adapter(site: Site, viewer: TestClient):
-    live = site.road.resources.ledger.current()
+    live = site.loop.resources.ledger.current()
     assert live is not None
-    replica = Replica(site.road.resources.serving.replicas[0], site.road.resources.settings.serving)
+    replica = Replica(site.loop.resources.serving.replicas[0], site.loop.resources.settings.serving)
     replica.unload(live.adapter_name)
     try:
         found = parts(viewer)["replica"]
@@ -89,12 +89,12 @@ def test_a_replica_that_lost_the_live_adapter(site: Site, viewer: TestClient):
 
 
 def test_a_feedback_file_that_is_gone(site: Site, viewer: TestClient):
-    aside = site.road.feedback.with_suffix(".aside")
-    site.road.feedback.rename(aside)
+    aside = site.loop.feedback.with_suffix(".aside")
+    site.loop.feedback.rename(aside)
     try:
         found = parts(viewer)["database"]
     finally:
-        aside.rename(site.road.feedback)
+        aside.rename(site.loop.feedback)
     assert found["state"] == "down"
     assert "feedback.jsonl" in found["reason"]
 

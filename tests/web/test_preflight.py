@@ -22,7 +22,7 @@ def asked(client: TestClient, number: int) -> dict[str, Any]:
 
 
 def test_it_finds_what_the_run_found(site: Site, viewer: TestClient):
-    dataset = site.road.resources.registry.get("v1.1").dataset
+    dataset = site.loop.resources.registry.get("v1.1").dataset
     found = asked(viewer, 1)
     same = ("read", "rows", "thumbs_up", "thumbs_down", "users", "conversations", "tokens", "dropped", "quarantined")
     assert {name: found[name] for name in same} == {name: getattr(dataset, name) for name in same}
@@ -42,9 +42,9 @@ def test_a_window_that_cuts_into_others_names_them(site: Site, viewer: TestClien
 
 
 def test_it_leaves_nothing_behind(site: Site, viewer: TestClient):
-    before = {stored.key for stored in site.road.resources.store.list()}
+    before = {stored.key for stored in site.loop.resources.store.list()}
     asked(viewer, 1)
-    assert {stored.key for stored in site.road.resources.store.list()} == before
+    assert {stored.key for stored in site.loop.resources.store.list()} == before
 
 
 def test_a_thin_window_does_not_pass(viewer: TestClient):
@@ -59,7 +59,7 @@ def test_a_thin_window_does_not_pass(viewer: TestClient):
 
 
 def test_the_memory_that_the_last_training_took(site: Site, viewer: TestClient):
-    last = site.road.resources.registry.get("v1.2").training
+    last = site.loop.resources.registry.get("v1.2").training
     memory = asked(viewer, 1)["memory"]
     assert (memory["fits"], memory["expected_bytes"]) == (None, last.peak_memory_bytes), "a CPU's is not known"
     assert "v1.2 took" in memory["why"]

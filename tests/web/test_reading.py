@@ -79,7 +79,7 @@ def test_the_versions_are_read_side_by_side(viewer: TestClient, monkeypatch: pyt
 
 def test_a_version_with_all_that_is_known_of_it(site: Site, viewer: TestClient):
     found = viewer.get(f"{ROOT}/adapters/v1.1").json()
-    version = site.road.resources.registry.get("v1.1")
+    version = site.loop.resources.registry.get("v1.1")
     assert found["lineage"] == ["v1.0"]
     assert found["children"] == ["v1.2"]
     assert found["digests"][version.uri] == version.sha256
@@ -99,7 +99,7 @@ def test_the_model_card_as_markdown_and_as_html(viewer: TestClient):
 
 def test_the_archive_is_the_one_that_was_published(site: Site, viewer: TestClient):
     answer = viewer.get(f"{ROOT}/adapters/v1.1/archive")
-    version = site.road.resources.registry.get("v1.1")
+    version = site.loop.resources.registry.get("v1.1")
     assert hashlib.sha256(answer.content).hexdigest() == version.sha256 == answer.headers["x-checksum-sha256"]
     assert answer.headers["content-type"] == "application/gzip"
 
@@ -112,7 +112,7 @@ def test_a_version_that_is_not_there(viewer: TestClient, path: str):
 
 
 def test_what_was_live_when(site: Site, viewer: TestClient):
-    second, first = site.road.resources.ledger.entries()
+    second, first = site.loop.resources.ledger.entries()
     moments = {
         first.at - timedelta(seconds=1): None,
         first.at: "v1.0",
@@ -147,7 +147,7 @@ def test_times_that_no_zone_can_shift_are_refused(admin: TestClient, far: str):
 def test_applications_ask_for_the_live_name_with_the_static_token(site: Site):
     client = site.client(Authorization=f"Bearer {TOKEN}")
     found = client.get(f"{ROOT}/live").json()
-    live = site.road.resources.ledger.current()
+    live = site.loop.resources.ledger.current()
     assert live is not None
     assert (found["model"], found["version"], found["proven"]) == (live.adapter_name, "v1.1", True)
     assert client.get(f"{ROOT}/metrics").status_code == 200
@@ -164,7 +164,7 @@ def test_another_token_is_no_login(site: Site):
 
 def test_storage_adds_up(site: Site, viewer: TestClient):
     found = viewer.get(f"{ROOT}/storage").json()
-    stored = list(site.road.resources.store.list())
+    stored = list(site.loop.resources.store.list())
     assert (found["objects"], found["bytes"]) == (len(stored), sum(one.size for one in stored))
     assert sum(area["bytes"] for area in found["areas"]) == found["bytes"]
     assert (found["versions"], found["accepted"], found["rejected"]) == (3, 2, 1)
@@ -172,19 +172,19 @@ def test_storage_adds_up(site: Site, viewer: TestClient):
 
 def test_reading_writes_nothing(site: Site, viewer: TestClient):
     """Not even the pointer, which whoever deploys mends where it lags."""
-    store = site.road.resources.store
+    store = site.loop.resources.store
     store.delete([manifest.CURRENT])
     before = {stored.key: stored.modified for stored in store.list()}
     for path in READ:
         viewer.get(f"{ROOT}/{path}")
     assert {stored.key: stored.modified for stored in store.list()} == before
-    assert site.road.resources.ledger.current() is not None
+    assert site.loop.resources.ledger.current() is not None
 
 
 def test_a_bucket_without_anything_is_no_error(viewer: TestClient, site: Site, emptied):
     emptied("empty")
     assert viewer.get(f"{ROOT}/adapters").json()["items"] == []
     live = viewer.get(f"{ROOT}/live").json()
-    assert (live["version"], live["model"]) == (None, site.road.resources.settings.model.base)
+    assert (live["version"], live["model"]) == (None, site.loop.resources.settings.model.base)
     assert viewer.get(f"{ROOT}/deployments").json()["items"] == []
     assert viewer.get(f"{ROOT}/storage").json()["objects"] == 0

@@ -76,7 +76,7 @@ class Airflow:
 
 @pytest.fixture
 def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
-    dataset = site.road.resources.registry.get("v1.1").dataset
+    dataset = site.loop.resources.registry.get("v1.1").dataset
     found = Airflow(
         {"extract": dataset.to_json(), "publish": {"version": "v1.1"}, "accepted": {"why": "it passed"}},
     )
@@ -112,7 +112,7 @@ def test_each_caller_sees_what_that_one_may_see_whoever_asked_first(
     allows = SimpleAuthManager.is_authorized_dag
     monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", without_xcoms)
     stand_in.denied.add(viewer.headers["Authorization"])
-    start = f"{site.road.resources.registry.get('v1.1').dataset.window.start:%Y-%m-%d}"
+    start = f"{site.loop.resources.registry.get('v1.1').dataset.window.start:%Y-%m-%d}"
     everything, nothing = (start, "v1.1", "it passed"), (None, None, None)
     assert [told(viewer), told(admin), told(viewer)] == [nothing, everything, nothing]
     training._ended.clear()

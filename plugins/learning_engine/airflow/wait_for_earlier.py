@@ -22,7 +22,7 @@ from learning_engine.telemetry import event
 ACTIVE = ["queued", "running"]
 
 
-class Turn(BaseOperator):  # type: ignore[misc]
+class WaitForEarlierRuns(BaseOperator):  # type: ignore[misc]
     """Passes once no active run of this DAG has an earlier window. Refuses bad params before any work."""
 
     @permanent_errors_fail

@@ -23,7 +23,7 @@ from learning_engine.web.problems import responses
 
 ENDED = ("success", "failed")
 # In the order in which a run goes through them.
-ROAD = (
+TASKS = (
     "turn",
     "extract",
     "enough",
@@ -153,7 +153,7 @@ def _told(xcom: dict[str, Any] | None, read: Callable[[dict[str, Any]], T]) -> T
 
 
 def _tasks(listed: dict[str, Any] | None) -> list[TaskState]:
-    order = {name: place for place, name in enumerate(ROAD)}
+    order = {name: place for place, name in enumerate(TASKS)}
     states = [
         TaskState(task=task["task_id"], state=task["state"], seconds=task["duration"], tries=task["try_number"])
         for task in (listed or {}).get("task_instances", ())

@@ -14,7 +14,7 @@ from learning_engine.steps import train as train_step
 from tests.integration.celery.conftest import CHECKPOINT_STEPS, FirstWeek, Plant
 from tests.integration.celery.crew import Worker
 from tests.integration.conftest import LAST_END, rows_of, until
-from tests.steps.conftest import Road
+from tests.steps.conftest import Loop
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 # After the scheduled week. Thirty rows in batches of eight: four steps an epoch.
@@ -115,12 +115,12 @@ def test_curve_and_adapter_are_those_of_an_undisturbed_training(
     plant: Plant, battered: Battered, version: AdapterVersion, tmp_path: Path
 ):
     live = plant.live
-    road = Road(live.resources, tmp_path).with_settings(training=TRAINING)
+    loop = Loop(live.resources, tmp_path).with_settings(training=TRAINING)
     dataset = Dataset.from_json(live.xcom(battered.run, "extract"))
     fisher = FisherRecord.from_json(live.xcom(battered.run, "fisher"))
     staged = [item.key for item in live.resources.store.list(manifest.run_key(dataset.run_key, ""))]
     live.resources.store.delete([key for key in staged if not key.endswith("dataset.parquet")])
-    whole = train_step.train(road.resources, dataset, fisher)
+    whole = train_step.train(loop.resources, dataset, fisher)
     assert whole.training.resumed_at_step == 0
     assert len(whole.training.curve) == STEPS / int(live.resources.settings.training.log_steps)
     assert version.training.curve == whole.training.curve

@@ -9,7 +9,7 @@ from learning_engine.steps import deploy as deploy_step
 from tests.integration.max_serve.conftest import WholeServer
 from tests.serving import contract, swaps
 from tests.serving.traffic import stream
-from tests.steps.conftest import RUN, Road
+from tests.steps.conftest import RUN, Loop
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
@@ -28,13 +28,13 @@ def test_every_adapter_of_the_contract_is_sorted(adapters: Path) -> None:
 
 @pytest.mark.parametrize("adapter", [*KILLS_AT_LOAD, *KILLS_AT_THE_FIRST_REQUEST, *COMPUTED_WRONGLY, *REFUSED_BY_MAX])
 def test_a_bad_adapter_is_refused_before_the_server_sees_it(
-    road: Road, server: WholeServer, world: swaps.World, adapters: Path, adapter: str
+    loop: Loop, server: WholeServer, world: swaps.World, adapters: Path, adapter: str
 ) -> None:
     listed = server.replica.models()
-    version = swaps.publish(road, 0, world.base, adapters / adapter, world.answers["one"][:3])
+    version = swaps.publish(loop, 0, world.base, adapters / adapter, world.answers["one"][:3])
     with pytest.raises(PreflightError):
-        deploy_step.deploy(road.resources, version, run=RUN, decided_by="the gate")
+        deploy_step.deploy(loop.resources, version, run=RUN, decided_by="the gate")
     assert server.replica.models() == listed
     assert stream(server.url, contract.BASE, world.answers[""][0]).strip() == world.answers[""][0].text.strip()
-    assert list(road.resources.serving.adapter_dir.iterdir()) == []
-    assert road.resources.ledger.current() is None
+    assert list(loop.resources.serving.adapter_dir.iterdir()) == []
+    assert loop.resources.ledger.current() is None

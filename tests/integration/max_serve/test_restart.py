@@ -7,27 +7,27 @@ from learning_engine.steps import deploy as deploy_step
 from tests.integration.max_serve.conftest import WholeServer
 from tests.serving import contract, swaps
 from tests.serving.traffic import stream
-from tests.steps.conftest import RUN, Road
+from tests.steps.conftest import RUN, Loop
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
 def test_a_server_that_was_killed_between_deploy_and_verify_gets_its_adapters_back(
-    road: Road, server: WholeServer, world: swaps.World
+    loop: Loop, server: WholeServer, world: swaps.World
 ) -> None:
     first, second = (
-        swaps.publish(road, number, world.base, world.adapters[name], world.answers[name][:3])
+        swaps.publish(loop, number, world.base, world.adapters[name], world.answers[name][:3])
         for number, name in enumerate(("one", "two"))
     )
-    served = road.serve(first)
-    deployment = deploy_step.deploy(road.resources, second, run=RUN, decided_by="the gate")
+    served = loop.serve(first)
+    deployment = deploy_step.deploy(loop.resources, second, run=RUN, decided_by="the gate")
     server.kill()
     with pytest.raises(ServingError, match="found none"):
-        deploy_step.verify(road.resources, deployment)
+        deploy_step.verify(loop.resources, deployment)
     server.start()
     assert server.replica.models() == [contract.BASE]
-    assert road.resources.ledger.current() == served
-    again = deploy_step.verify(road.resources, deployment)
+    assert loop.resources.ledger.current() == served
+    again = deploy_step.verify(loop.resources, deployment)
     assert (again.version, again.previous, again.proven) == (second.version, first.version, True)
     assert again.adapter_name in server.replica.models()
     for probe in world.answers["two"]:

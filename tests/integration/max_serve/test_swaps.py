@@ -12,48 +12,48 @@ from learning_engine.steps import deploy as deploy_step
 from tests.integration.max_serve.conftest import WholeServer
 from tests.serving import contract, swaps
 from tests.serving.traffic import Traffic, in_turn
-from tests.steps.conftest import Road, week
+from tests.steps.conftest import Loop, week
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
-def test_what_was_trained_is_deployed_proven_and_rolled_back(road: Road, server: WholeServer) -> None:
-    road.teach(0, 1)
-    first, second = (road.learn(week(number)) for number in range(2))
+def test_what_was_trained_is_deployed_proven_and_rolled_back(loop: Loop, server: WholeServer) -> None:
+    loop.teach(0, 1)
+    first, second = (loop.learn(week(number)) for number in range(2))
     assert first.report.probes is not None
     for number, version in enumerate((first, second)):
-        served = road.serve(version, run_id=str(number))
+        served = loop.serve(version, run_id=str(number))
         assert (served.proven, served.replicas[0].probes_passed) == (True, version.report.probes.count)
-        assert road.resources.ledger.current() == served
+        assert loop.resources.ledger.current() == served
     # A retry of both steps loads nothing again: MAX would list the name once more, and could never unload it.
-    assert road.serve(second, run_id="1") == served
-    names = [swaps.server_name(road, version) for version in (first, second)]
+    assert loop.serve(second, run_id="1") == served
+    names = [swaps.server_name(loop, version) for version in (first, second)]
     assert server.replica.models() == [contract.BASE, *names]
-    target = deploy_step.choose(road.resources, action="rollback", version=None)
-    back = road.serve(target, run_id="back", action="rollback", by_hand=True)
+    target = deploy_step.choose(loop.resources, action="rollback", version=None)
+    back = loop.serve(target, run_id="back", action="rollback", by_hand=True)
     assert (back.version, back.adapter_name, back.proven) == (first.version, names[0], True)
     assert server.replica.models() == [contract.BASE, *names]
-    assert road.resources.registry.revoked(second.version) is not None
+    assert loop.resources.registry.revoked(second.version) is not None
 
 
 def test_other_weights_under_a_version_s_name_move_no_pointer(
-    road: Road, server: WholeServer, world: swaps.World
+    loop: Loop, server: WholeServer, world: swaps.World
 ) -> None:
     first, second = (
-        swaps.publish(road, number, world.base, world.adapters[name], world.answers[name][:3])
+        swaps.publish(loop, number, world.base, world.adapters[name], world.answers[name][:3])
         for number, name in enumerate(("one", "two"))
     )
-    served = road.serve(first)
-    server.replica.load(swaps.server_name(road, second), str(world.adapters["one"]))
+    served = loop.serve(first)
+    server.replica.load(swaps.server_name(loop, second), str(world.adapters["one"]))
     with pytest.raises(ProofError, match="other weights"):
-        road.serve(second, run_id="second")
-    assert road.resources.ledger.current() == served
+        loop.serve(second, run_id="second")
+    assert loop.resources.ledger.current() == served
 
 
 def test_twenty_swaps_and_a_rollback_under_load_lose_no_request_and_answer_none_wrong(
-    road: Road, server: WholeServer, world: swaps.World, record_property: Any
+    loop: Loop, server: WholeServer, world: swaps.World, record_property: Any
 ) -> None:
-    figures = swaps.under_load(road, world, swaps=20)
+    figures = swaps.under_load(loop, world, swaps=20)
     record_property("swaps_under_load", json.dumps(figures))
     record_property("start_seconds", server.seconds)
     print(json.dumps(figures), server.seconds)
@@ -61,7 +61,7 @@ def test_twenty_swaps_and_a_rollback_under_load_lose_no_request_and_answer_none_
 
 
 def test_adapters_and_base_in_one_batch_each_answer_their_own_while_another_is_swapped_in(
-    road: Road, server: WholeServer, world: swaps.World, tmp_path: Path
+    loop: Loop, server: WholeServer, world: swaps.World, tmp_path: Path
 ) -> None:
     for name, path in world.adapters.items():
         server.replica.load(f"{tmp_path.name}-{name}", str(path))
@@ -69,10 +69,10 @@ def test_adapters_and_base_in_one_batch_each_answer_their_own_while_another_is_s
     asked |= {f"{tmp_path.name}-{name}": world.answers[name] for name in world.adapters}
     rows = zip(*asked.values(), strict=True)
     questions = [(name, probe) for row in rows for name, probe in zip(asked, row, strict=True)]
-    version = swaps.publish(road, 0, world.base, world.adapters["two"], world.answers["two"][:3])
+    version = swaps.publish(loop, 0, world.base, world.adapters["two"], world.answers["two"][:3])
     with Traffic(server.url, in_turn(*questions), clients=6) as traffic:
         before = time.monotonic()
-        road.serve(version)
+        loop.serve(version)
         while len(traffic.replies) < 60:
             assert time.monotonic() < before + 60, f"{len(traffic.replies)} answers in a minute"
             time.sleep(0.05)

@@ -26,7 +26,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, task
 
 from learning_engine import config
 from learning_engine.airflow import dag_options, weekly_tasks
-from learning_engine.airflow.wait_for_earlier import Turn
+from learning_engine.airflow.wait_for_earlier import WaitForEarlierRuns
 
 
 def weekly(settings: config.Settings | None = None) -> DAG:
@@ -44,7 +44,7 @@ def weekly(settings: config.Settings | None = None) -> DAG:
     ) as dag:
         gpu, serving = dag_options.gpu(settings), dag_options.serving(settings)
 
-        turn = Turn(task_id="turn")
+        turn = WaitForEarlierRuns(task_id="turn")
         dataset = task(weekly_tasks.extract)()
         enough = task.short_circuit(weekly_tasks.enough)(dataset)
         fisher = task(**gpu)(weekly_tasks.fisher)(dataset)
