@@ -8,7 +8,7 @@ from airflow.sdk.api.datamodels._generated import DagRun
 from airflow.sdk.exceptions import AirflowFailException
 
 from learning_engine import errors
-from learning_engine.airflow import context
+from learning_engine.airflow import context as airflow_context
 from learning_engine.cli.codes import CliError
 from learning_engine.errors import LearningEngineError
 from learning_engine.records.base import RecordError
@@ -64,7 +64,7 @@ def test_the_errors_that_a_retry_can_mend_are_these() -> None:
 def test_only_what_a_retry_can_mend_is_tried_again(kind: type[LearningEngineError]) -> None:
     error = kind("expected this, found that")
 
-    @context.permanent_errors_fail
+    @airflow_context.permanent_errors_fail
     def task() -> None:
         raise error
 
@@ -80,7 +80,7 @@ def test_only_what_a_retry_can_mend_is_tried_again(kind: type[LearningEngineErro
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
 def test_an_error_of_another_program_passes_through(error: BaseException) -> None:
-    @context.permanent_errors_fail
+    @airflow_context.permanent_errors_fail
     def task() -> None:
         raise error
 
@@ -90,7 +90,7 @@ def test_an_error_of_another_program_passes_through(error: BaseException) -> Non
 
 
 def test_a_task_keeps_its_name_arguments_and_result() -> None:
-    @context.permanent_errors_fail
+    @airflow_context.permanent_errors_fail
     def train(dataset: str, *, fisher: str) -> str:
         """Doc."""
         return dataset + fisher
@@ -100,17 +100,20 @@ def test_a_task_keeps_its_name_arguments_and_result() -> None:
 
 @pytest.mark.parametrize("run_type", ["manual", "scheduled", "backfill"])
 def test_a_record_says_which_run_did_the_work(run_type: str) -> None:
-    info = context.run_info(run("ada", run_type))
+    info = airflow_context.run_info(run("ada", run_type))
     assert info == RunInfo(dag_id="learning_engine_weekly", run_id="r1", run_type=run_type, triggered_by="ada")
     assert RunInfo.from_json(info.to_json()) == info
-    assert context.run_info(run(None, run_type)).triggered_by is None
+    assert airflow_context.run_info(run(None, run_type)).triggered_by is None
 
 
 def test_a_person_is_named_where_airflow_knows_one() -> None:
-    assert context.person(run("ada")) == "ada, by hand"
-    assert context.person(run(None)) == "an unnamed user, by hand"
+    assert airflow_context.person(run("ada")) == "ada, by hand"
+    assert airflow_context.person(run(None)) == "an unnamed user, by hand"
 
 
 def test_settings_are_those_of_the_run() -> None:
-    assert context.settings_of({"params": {"ewc_lambda": 7.0, "window_start": None, "force": "none"}}).ewc.lambda_ == 7
-    assert context.settings_of({"params": {}}).ewc.lambda_ == 100
+    assert (
+        airflow_context.settings_of({"params": {"ewc_lambda": 7.0, "window_start": None, "force": "none"}}).ewc.lambda_
+        == 7
+    )
+    assert airflow_context.settings_of({"params": {}}).ewc.lambda_ == 100

@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
-from starlette.concurrency import run_in_threadpool
+from fastapi import Depends, Query
 
 from learning_engine.airflow import windows
 from learning_engine.config import Settings
@@ -21,6 +20,7 @@ from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.bodies import Moment
 from learning_engine.web.concurrency import Turns
 from learning_engine.web.problems import Refused, responses
+from learning_engine.web.threads import STORE, Router
 from learning_engine.web.training import training_status
 
 # Each reads a whole window of feedback.
@@ -35,7 +35,7 @@ SHAPES = {
     "training": ("objective", "batch_size", "precision", "gradient_checkpointing"),
 }
 
-router = APIRouter(tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
+router = Router(tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
 Bound = Annotated[Moment | None, Query(description="With a time zone; give both, or neither.")]
 
 
@@ -46,7 +46,7 @@ async def preflight(
     """Rows, reasons, verdict of the count gate, memory and time; without a window of the last complete interval."""
     asked, explicit = _window(backend, start, end)
     async with TURNS():
-        found, listed = await run_in_threadpool(_survey, backend, asked, widen=not explicit)
+        found, listed = await STORE.run(_survey, backend, asked, widen=not explicit)
     versions = [one.version for one in listed]
     status = await training_status(airflow, backend, sees_runs, recent=LAST)
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
