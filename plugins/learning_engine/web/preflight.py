@@ -12,6 +12,7 @@ from learning_engine.registry import manifest
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps.extract import Survey
 from learning_engine.steps.resources import Resources, workspace
+from learning_engine.web import apart
 from learning_engine.web.adapters import Listed, published
 from learning_engine.web.airflow_api import OpenAirflow
 from learning_engine.web.answers import CountGate, MemoryFit, Preflight, TrainingRun
@@ -23,7 +24,7 @@ from learning_engine.web.problems import Refused, responses
 from learning_engine.web.threads import STORE, Router
 from learning_engine.web.training import training_status
 
-# Each reads a whole window of feedback.
+# Each reads a whole window of feedback, in a process of its own.
 TURNS = Turns(2)
 GPU_TASKS = ("fisher", "train", "evaluate")
 LAST = 5
@@ -98,7 +99,7 @@ def _window(backend: Backend, start: datetime | None, end: datetime | None) -> t
 def _survey(backend: Backend, window: Window, *, widen: bool) -> tuple[Survey, list[Listed]]:
     resources: Resources = backend.resources()
     with workspace() as work:
-        found = extract_step.survey(resources, window, work / "snapshot.parquet", widen=widen)
+        found = extract_step.survey(resources, window, work / "snapshot.parquet", widen=widen, read=apart.read_window)
     listed, _ = published(resources)
     return found, listed
 
