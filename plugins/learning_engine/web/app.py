@@ -21,6 +21,7 @@ from learning_engine.web.answers import Live, Problem
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import Backend
 from learning_engine.web.flights import LastKnown
+from learning_engine.web.plain import plain
 
 DESCRIPTION = """\
 A served language model that keeps learning from its users. Reading needs an Airflow login, sent as a bearer token or
@@ -49,6 +50,7 @@ def build(airflow: Any) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(plain)],
     )
     app.state.airflow, app.state.backend = airflow, Backend()
     app.state.live = LastKnown[Live](deployments.PATIENCE_SECONDS)

@@ -29,6 +29,8 @@ POLICY = {
     "frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
+    # The same for everybody.
+    "Vary": "Accept-Encoding",
     # Kept by the browser and asked after each time: a new version of the package counts at once.
     "Cache-Control": "no-cache",
 }
