@@ -42,6 +42,12 @@ def resources_of(feedback: Path) -> Resources:
     return Resources(config.load(), none, lambda: FileSource(feedback), none)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("LEARNING_ENGINE")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def feedback(tmp_path: Path) -> Path:
     def line(number: int) -> str:
