@@ -19,7 +19,7 @@ help:  ## list the targets
 install: .venv/.installed .swift-venv/.installed  ## set up .venv and .swift-venv; does nothing where they are up to date
 	@:
 
-.venv/.installed: requirements.txt requirements-dev.txt requirements.lock include/setup/install.py include/setup/packages.py
+.venv/.installed: requirements.txt requirements-dev.txt requirements.lock requirements.hashes include/setup/install.py include/setup/packages.py
 	@$(PYTHON) -m include.setup.install environment
 	@touch $@
 
@@ -65,7 +65,7 @@ docs: install  ## docs/configuration.md, docs/api.md and docs/metrics.md anew, f
 	@PYTHONPATH=plugins $(VENV)/python -m include.reference.api
 	@PYTHONPATH=plugins $(VENV)/python -m include.reference.metrics
 
-lock:  ## requirements.lock anew: the newest packages within the ranges
+lock:  ## requirements.lock and .hashes anew: the newest packages within the ranges
 	@$(PYTHON) -m include.setup.install lock
 
 clean:  ## end the demo, remove the environments and every cache

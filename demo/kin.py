@@ -1,4 +1,4 @@
-"""Which operating system processes belong to a stack: by their parent, their group, or the mark they carry."""
+"""Which operating system processes belong to a stack: by their parent, their session, or the mark they carry."""
 
 import os
 from collections.abc import Iterable
@@ -19,16 +19,31 @@ def same(pid: int, created: float) -> psutil.Process | None:
 
 
 def family(pid: int, created: float) -> list[psutil.Process]:
-    """The process, its descendants, and what is left of the group that it led."""
+    """The process, its descendants, and what is left of the session that it led.
+
+    A process can leave its group and write over its environment, but its session only for a new one of its own. The
+    system gives an id to nobody else while a session has it.
+    """
+    if _strangers(pid, created):
+        return []
     leader = same(pid, created)
     found = [] if leader is None else [leader, *leader.children(recursive=True)]
     for process in psutil.process_iter():
         try:
-            if os.getpgid(process.pid) == pid and process.create_time() >= created:
+            if os.getsid(process.pid) == pid and process.create_time() >= created:
                 found.append(process)
         except (psutil.Error, ProcessLookupError):
             continue
     return found
+
+
+def _strangers(pid: int, created: float) -> bool:
+    """Whether the id belongs to a later process, and with it the session."""
+    try:
+        later: bool = psutil.Process(pid).create_time() != created
+    except psutil.NoSuchProcess:
+        return False
+    return later
 
 
 def marked(directory: Path) -> dict[int, psutil.Process]:

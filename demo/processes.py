@@ -2,7 +2,7 @@
 
 `stack.json` names every process with its start time, so that `make down`, or the next start after a crash, ends what
 is left of a stack and never a stranger that was given the same id. Every process also carries the stack's mark in its
-environment, by which those are found that left their group or were started just before a crash.
+environment, by which those are found that left their session or were started just before a crash.
 """
 
 import json

@@ -121,6 +121,11 @@ def python(name: str, *arguments: str, env: Mapping[str, str] | None = None, **o
     return Program(name, (sys.executable, *arguments), env=environment, cwd=ROOT, **options)
 
 
+def kept(program: Program) -> Program:
+    """The same, started again whenever it ends by itself; -P keeps `demo/` off its path."""
+    return replace(program, command=(sys.executable, "-P", str(ROOT / "demo" / "keeper.py"), *program.command))
+
+
 def _postgres(stack: Stack, screen: Screen, ports: Ports) -> Postgres:
     with screen.stage("PostgreSQL") as stage:
         database = postgres.prepare(HOME / "postgres", port=ports.postgres)
@@ -210,7 +215,7 @@ def _airflow(
         stack.run(airflow.migrate(bare))
     place = replace(bare, env={**bare.env, **connections()})
     with screen.stage("Airflow") as stage:
-        services = [(program, stack.start(program)) for program in airflow.services(place)]
+        services = [(program, stack.start(program)) for program in map(kept, airflow.services(place))]
         init = python("make-init", "-m", "learning_engine.airflow.init", patience=120)
         stack.run(replace(init, env={**init.env, **place.env}))
         for program, running in services:

@@ -2,7 +2,7 @@
 
     python3 -m include.setup.install environment    .venv: PyTorch for this machine, then requirements*.txt as locked
     python3 -m include.setup.install swift          .swift-venv: the S3 store of tests and demo
-    python3 -m include.setup.install lock           requirements.lock anew: the newest set within the ranges
+    python3 -m include.setup.install lock           requirements.lock and .hashes anew: the newest set within the ranges
 
 PyTorch comes first and by itself: the default build brings gigabytes of CUDA, which only a machine with a GPU gets.
 """
@@ -20,11 +20,16 @@ from typing import Any
 from include.setup.packages import ROOT, Environment, SetupError, create, create_beside, run, step
 
 LOCK = ROOT / "requirements.lock"
+HASHES = ROOT / "requirements.hashes"
 REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements-dev.txt")
 SWIFT = ROOT / "requirements-swift.txt"
 LOCK_HEAD = """\
 # The exact set that the tests ran on: constraints for requirements.txt and requirements-dev.txt. `make lock` writes it.
 # torch stands without its build (+cpu, +cu130): the installer picks the build that fits the machine.
+"""
+HASHES_HEAD = """\
+# requirements.lock with the sha256 of every file of each package: what `make install` takes as constraints where uv
+# installs. Not torch, whose build fits the machine, nor what its build with CUDA brings. `make lock` writes it.
 """
 
 
@@ -32,9 +37,15 @@ def environment() -> None:
     """Make .venv, or bring it up to date with the lock."""
     venv = create(ROOT / ".venv")
     _torch(venv, _locked("torch"), cuda=has_cuda())
-    with step(f"{len(_lock_lines())} locked packages"):
-        venv.install(*_requirements(venv), "--constraint", LOCK)
+    _packages(venv)
     write_command(venv)
+
+
+def _packages(venv: Environment) -> None:
+    """What is locked. pip takes hashes only where nothing is a range, so by pip alone they are not checked."""
+    checked = "checked against their hashes" if venv.uv else "hashes not checked, for want of uv"
+    with step(f"{len(_lock_lines())} locked packages, {checked}"):
+        venv.install(*_requirements(venv), "--constraint", HASHES if venv.uv else LOCK)
 
 
 def write_command(venv: Environment) -> None:
@@ -76,8 +87,9 @@ def lock() -> None:
     with step("the newest packages within the ranges"):
         venv.install(*_requirements(venv))
     write_lock(venv)
+    write_hashes(venv)
     shutil.rmtree(path)
-    print(f"  {LOCK.name} is new: run `make install test`, then commit it", flush=True)
+    print(f"  {LOCK.name} and {HASHES.name} are new: run `make install test`, then commit them", flush=True)
 
 
 def write_lock(venv: Environment) -> None:
@@ -85,6 +97,18 @@ def write_lock(venv: Environment) -> None:
     lines = [re.sub(r"\+\S+$", "", line) for line in venv.freeze() if "==" in line]
     kept = [line for line in lines if not re.match(r"(pip|uv)==", line)]
     LOCK.write_text(LOCK_HEAD + "\n".join(kept) + "\n")
+
+
+def write_hashes(venv: Environment) -> None:
+    """Write the locked versions with the hashes of all their files, as the index names them, less PyTorch's builds."""
+    if not venv.uv:
+        raise SetupError("Expected uv, which alone asks an index for hashes; found none: `pip install uv`, then again.")
+    wanted = venv.path / "hashed.txt"
+    wanted.write_text("\n".join(line for line in _lock_lines() if not line.startswith("torch==")))
+    with step("the hashes of their files"):
+        form = ("--no-deps", "--generate-hashes", "--no-annotate", "--no-header", "--quiet")
+        found = run([venv.uv, "pip", "compile", "--python", venv.python, *form, wanted])
+    HASHES.write_text(HASHES_HEAD + found)
 
 
 def has_cuda() -> bool:

@@ -114,6 +114,7 @@ def test_a_stranger_with_a_recycled_id_is_left_alone(stack: Stack):
     stack.state.write_text(entry)
     later = Stack(stack.directory)
     assert later.running()[0].leader() is None
+    assert later.running()[0].family() == []
     # It bears no mark of another stack, either.
     assert psutil.Process(running.pid).environ()[MARK] == str(stack.directory)
     assert marked(stack.directory.parent) == {}

@@ -77,7 +77,7 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import model
 from tests import tiny
 from tests.learning.test_trainer import guarded, train

@@ -37,7 +37,7 @@ def test_a_fresh_adapter_depends_on_its_seed_alone(base, load):
     script = f"""
 import torch; torch.manual_seed(99); torch.rand(7)
 from pathlib import Path
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import model
 loaded = model.load(sections.Model(base={str(base)!r}), sections.Lora(), adapter=None, trainable=True, seed=5)
 print(sum(weight.double().sum().item() for weight in model.lora_weights(loaded.model).values()).hex())

@@ -17,7 +17,7 @@ import sys
 import torch
 import torch.distributed
 from pathlib import Path
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import fisher, information, model
 from tests import tiny
 rank, base, adapter, out, structure = int(sys.argv[1]), *sys.argv[2:]

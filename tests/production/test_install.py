@@ -1,6 +1,7 @@
 """The installer never brings CUDA onto a machine without a GPU, and says what it did."""
 
 import ensurepip
+import hashlib
 import os
 import subprocess
 import sys
@@ -69,6 +70,29 @@ def test_pip_takes_the_cpu_build_and_refuses_a_cuda_build(venv: packages.Environ
     assert venv.version("torch") == "2.13.0+cpu"
 
 
+@pytest.mark.skipif(packages.find_uv() is None, reason="pip alone checks no hashes of constraints")
+def test_a_package_of_other_bytes_than_those_that_were_locked_is_refused(
+    venv: packages.Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(tmp_path / "wheels", "2.13.0")
+    (made,) = (tmp_path / "wheels").iterdir()
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "wheels"))
+    files = [tmp_path / name for name in ("requirements.txt", "requirements.hashes")]
+    monkeypatch.setattr(install, "REQUIREMENTS", files[:1])
+    monkeypatch.setattr(install, "HASHES", files[1])
+    monkeypatch.setattr(install, "_requirements", lambda _: ["--requirement", files[0]])
+    files[0].write_text("torch>=2\n")
+    checking = packages.Environment(venv.path, uv=packages.find_uv())
+
+    files[1].write_text(f"torch==2.13.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(packages.SetupError, match=r"(?i)hash mismatch"):
+        install._packages(checking)
+    files[1].write_text(f"torch==2.13.0 --hash=sha256:{hashlib.sha256(made.read_bytes()).hexdigest()}\n")
+    install._packages(checking)
+    assert venv.version("torch") == "2.13.0"
+
+
 def test_a_failing_step_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(packages.SetupError, match="exit 3` failed:\nwhy"), packages.step("a step"):
         packages.run(["sh", "-c", "echo why >&2; exit 3"])
@@ -94,7 +118,7 @@ class TestMakefile:
 
     @pytest.fixture
     def tree(self, tmp_path: Path) -> Path:
-        names = ("requirements.txt", "requirements-dev.txt", "requirements.lock", "requirements-swift.txt")
+        names = [f"requirements{end}" for end in (".txt", "-dev.txt", ".lock", ".hashes", "-swift.txt")]
         for name in (*names, "Makefile", "include/setup/install.py", "include/setup/packages.py"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes((ROOT / name).read_bytes())

@@ -64,6 +64,16 @@ def test_the_lock_is_free_of_builds_paths_and_cuda() -> None:
     assert not {"pip", "uv"} & set(lock())
 
 
+def test_every_locked_package_but_torch_has_its_hashes() -> None:
+    text = (ROOT / "requirements.hashes").read_text()
+    found = re.findall(r"^(\S+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.MULTILINE)
+    assert {canonicalize_name(name): version for name, version, _ in found} == {
+        name: version for name, version in lock().items() if name != "torch"
+    }
+    left = [line for line in text.splitlines() if not re.match(r"#|\S+==\S+ \\|    --hash=sha256:", line)]
+    assert not left, "no index, no path, no option"
+
+
 def test_the_tests_run_on_the_lock() -> None:
     differing = {}
     for name, version in lock().items():

@@ -1,16 +1,20 @@
 """Health: each part is asked in earnest, and what is wrong with one is said of that one."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from learning_engine.registry import manifest
 from learning_engine.serving.client import Replica
-from learning_engine.web import checks, health
+from learning_engine.web import airflow_api, checks, health
+from learning_engine.web.airflow_api import AT_ONCE, TURNS
 from learning_engine.web.answers import Check
 from learning_engine.web.backend import Backend
 from learning_engine.web.checks import Finding
@@ -142,6 +146,47 @@ def test_a_check_that_takes_long_goes_on_once_and_whoever_asks_meanwhile_waits_f
     monkeypatch.setattr(health, "SECONDS", 15)
     assert parts(viewer)["next_parent"]["detail"] == {"version": "v1.1"}
     assert len(begun) == 1
+
+
+def together(site: Site, readers: int) -> list[httpx.Response]:
+    """So many ask in one event loop, in which all the turns at Airflow are taken."""
+    headers = {"Authorization": site.client("viewer").headers["Authorization"]}
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(site.app)
+        async with AsyncExitStack() as stack:
+            client = httpx.AsyncClient(transport=transport, base_url="http://airflow.test", headers=headers)
+            await stack.enter_async_context(client)
+            for _ in range(AT_ONCE):
+                await stack.enter_async_context(TURNS())
+            return await asyncio.gather(*(client.get(f"{ROOT}/health") for _ in range(readers)))
+
+    return asyncio.run(ask())
+
+
+def test_a_crowd_does_not_make_the_parts_late_that_it_asks_about(site: Site, monkeypatch: pytest.MonkeyPatch):
+    looked, of = list[int](), checks.of
+
+    def counted(*args: Any) -> Any:
+        looked.append(1)
+        return of(*args)
+
+    monkeypatch.setattr(checks, "of", counted)
+    found = [answer.json()["checks"] for answer in together(site, 30)]
+    assert len(looked) < 4, "one looks for all who come meanwhile"
+    reasons = {check["reason"] for checks in found for check in checks if check["kind"] == "scheduler"}
+    assert reasons == {"no heartbeat of the scheduler: see whether it runs"}
+
+
+def test_an_airflow_that_is_too_busy_to_tell_is_no_scheduler_that_is_down(
+    site: Site, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(airflow_api, "MONITOR_SECONDS", 0)
+    found = parts(viewer)["scheduler"]
+    assert (found["state"], found["reason"].partition(":")[0]) == (
+        "unknown",
+        "Expected Airflow to answer GET monitor/health within 0 s, found no answer",
+    )
 
 
 def check(kind: Any, state: Any) -> Check:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 import learning_engine
 from demo.object_store import ObjectStore
@@ -72,6 +73,15 @@ def test_a_bucket_that_cannot_be_listed_is_no_empty_one(moto: ObjectStore, conne
     nowhere = Store(connect(moto), "no-such-bucket-0123")
     with pytest.raises(StoreError):
         metrics.render(resources_of(nowhere), {})
+
+
+def test_a_store_that_falls_silent_in_the_middle_holds_no_damaged_records(mock_house: Store) -> None:
+    def fall_silent(**_: Any) -> None:
+        raise ReadTimeoutError(endpoint_url="the store")
+
+    mock_house.client.meta.events.register("before-call.s3.GetObject", fall_silent)
+    with pytest.raises(StoreError, match="ReadTimeoutError"):
+        metrics.render(resources_of(mock_house), {})
 
 
 @pytest.fixture

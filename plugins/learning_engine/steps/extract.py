@@ -1,6 +1,7 @@
 """The task `extract`: one window of feedback as a cleaned snapshot in the bucket, and the parent it continues."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -56,12 +57,19 @@ class Survey:
 
 
 def survey(
-    resources: Resources, window: Window, snapshot: Path, *, widen: bool, quarantine: Path | None = None
+    resources: Resources,
+    window: Window,
+    snapshot: Path,
+    *,
+    widen: bool,
+    quarantine: Path | None = None,
+    read: Callable[..., "Counts"] = read_window,
 ) -> Survey:
     """Find the parent and read the feedback to the Parquet file `snapshot`; leaves the bucket alone.
 
     With `widen` and `window.carry_over` a week that was too thin or rejected is not lost: the window starts where the
     parent's ended, or before the first version with what was rejected, or as far back as is allowed where it is thin.
+    `read` stands in for `read_window`, such as one in another process.
     """
     settings = resources.settings
     parent, passed_over = resources.registry.continuable(
@@ -73,10 +81,10 @@ def survey(
     earliest = window.start - timedelta(days=settings.window.max_days)
     if carries:
         window = Window(max(_undone(resources, window, parent), earliest), window.end)
-    counts = read_window(resources, window, snapshot, quarantine=quarantine)
+    counts = read(resources, window, snapshot, quarantine=quarantine)
     if carries and parent is None and counts.rows < settings.feedback.min_samples:
         window = Window(earliest, window.end)
-        counts = read_window(resources, window, snapshot, quarantine=quarantine)
+        counts = read(resources, window, snapshot, quarantine=quarantine)
     return Survey(parent, passed_over, window, counts)
 
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from learning_engine.errors import RegistryError
@@ -15,8 +15,9 @@ from learning_engine.web.auth import Actor, may_run, reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.bodies import DeployBody, FisherBody, RollbackBody, TrainBody, Version, WindowBody
 from learning_engine.web.problems import Refused, responses
+from learning_engine.web.threads import STORE, Router
 
-router = APIRouter(tags=["acts"], responses=responses(401, 403, 409, 422))
+router = Router(tags=["acts"], responses=responses(401, 403, 409, 422, 503))
 # The settings that a run may have of its own, and `force`.
 PARAMS = ("min_samples", "ewc_lambda", "epochs", "learning_rate", "base_model", "deploy", "force")
 NO_NOTE, WHATEVER_IS_LIVE = DeployBody(), RollbackBody()
@@ -34,7 +35,7 @@ async def calculate_fisher(
     request: Request, airflow: OpenAirflow, backend: OpenBackend, body: FisherBody
 ) -> RunAccepted:
     """Measure a version's Fisher information anew."""
-    await run_in_threadpool(_require, backend, body.version)
+    await STORE.run(_require, backend, body.version)
     conf = {"version": body.version} | _window(body.window)
     return await _start(request, airflow, backend.dag_id("fisher"), conf, body.note)
 
@@ -46,7 +47,7 @@ async def deploy(
     request: Request, airflow: OpenAirflow, backend: OpenBackend, version: Version, body: DeployBody = NO_NOTE
 ) -> RunAccepted:
     """Put a version live, whatever the gate said of it."""
-    await run_in_threadpool(_require, backend, version)
+    await STORE.run(_require, backend, version)
     conf = {"action": "deploy", "version": version}
     return await _start(request, airflow, backend.dag_id("deploy"), conf, body.note)
 
@@ -57,14 +58,15 @@ async def rollback(
 ) -> RunAccepted:
     """Return to the version that was live before, and revoke the one that is."""
     # Said in the run as well, so that a second one that waits behind it does not go back twice.
-    conf = {"action": "rollback", "version": await run_in_threadpool(_leaves, backend, body.version)}
+    conf = {"action": "rollback", "version": await STORE.run(_leaves, backend, body.version)}
     return await _start(request, airflow, backend.dag_id("deploy"), conf, body.note)
 
 
 @router.get("/me", tags=["me"])
-def me(request: Request, backend: OpenBackend, user: Annotated[Any, Depends(reader)]) -> Me:
+async def me(request: Request, backend: OpenBackend, user: Annotated[Any, Depends(reader)]) -> Me:
     """Who is signed in, and what they may start."""
-    may = {name: may_run(backend.dag_id(name), request, user) for name in ("weekly", "fisher", "deploy")}
+    names = ("weekly", "fisher", "deploy")
+    may = {name: await run_in_threadpool(may_run, backend.dag_id(name), request, user) for name in names}
     return Me(name=user.get_name(), may=May(train=may["weekly"], fisher=may["fisher"], deploy=may["deploy"]))
 
 

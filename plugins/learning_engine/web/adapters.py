@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import Depends, Header, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 
 from learning_engine.archive import CHUNK
@@ -20,8 +20,9 @@ from learning_engine.web.auth import reader
 from learning_engine.web.backend import OpenResources
 from learning_engine.web.bodies import Version
 from learning_engine.web.problems import Refused, responses
+from learning_engine.web.threads import STORE, Router
 
-router = APIRouter(prefix="/adapters", tags=["adapters"], dependencies=[Depends(reader)], responses=responses(401))
+router = Router(prefix="/adapters", tags=["adapters"], dependencies=[Depends(reader)], responses=responses(401, 503))
 
 
 THREADS = 8
@@ -135,7 +136,7 @@ def download_archive(resources: OpenResources, version: Version) -> StreamingRes
         "ETag": f'"{found.sha256}"',
         "X-Checksum-Sha256": found.sha256,
     }
-    return StreamingResponse(chunks, media_type="application/gzip", headers=headers)
+    return StreamingResponse(STORE.iterate(chunks), media_type="application/gzip", headers=headers)
 
 
 def summary(one: Listed, live: str | None) -> AdapterSummary:

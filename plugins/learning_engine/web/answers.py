@@ -58,6 +58,7 @@ class Live(Answer):
     base_model: str | None = Field(description="None where the live version's metadata cannot be read.")
     since: datetime | None
     proven: bool | None
+    age_seconds: float = Field(0, description="More than 0: the store gives no answer; this was its last, so long ago.")
 
 
 class Check(Answer):

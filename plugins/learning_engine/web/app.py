@@ -17,9 +17,11 @@ from learning_engine.web import (
     storage,
     training,
 )
-from learning_engine.web.answers import Problem
+from learning_engine.web.answers import Live, Problem
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import Backend
+from learning_engine.web.flights import LastKnown
+from learning_engine.web.plain import plain
 
 DESCRIPTION = """\
 A served language model that keeps learning from its users. Reading needs an Airflow login, sent as a bearer token or
@@ -48,15 +50,17 @@ def build(airflow: Any) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(plain)],
     )
     app.state.airflow, app.state.backend = airflow, Backend()
+    app.state.live = LastKnown[Live](deployments.PATIENCE_SECONDS)
     problems.install(app)
     for module in (deployments, adapters, training, preflight, acts, health, scrape, storage, page):
         app.include_router(module.router)
     page.mount(app)
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(reader)])
-    def document(request: Request) -> dict[str, Any]:
+    async def document(request: Request) -> dict[str, Any]:
         """The description of this API, at the address at which it was asked for."""
         return {**describe(app), "servers": [{"url": request.scope.get("root_path", "")}]}
 

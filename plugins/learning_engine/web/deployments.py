@@ -3,27 +3,39 @@
 from datetime import UTC
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Request, Response
 
 from learning_engine.errors import IntegrityError, RegistryError
 from learning_engine.registry import manifest
 from learning_engine.steps.resources import Resources
 from learning_engine.web.answers import DeploymentAt, DeploymentPage, Live
 from learning_engine.web.auth import reader, reader_or_token
-from learning_engine.web.backend import OpenResources
+from learning_engine.web.backend import Backend, OpenBackend, OpenResources
 from learning_engine.web.bodies import Moment
+from learning_engine.web.flights import LastKnown
 from learning_engine.web.problems import responses
+from learning_engine.web.threads import STORE, Router
 
 # For so long at most an application that asks through a cache follows the pointer late.
 CACHE_SECONDS = 5
+# So long an application waits for the store before it is told what was live last.
+PATIENCE_SECONDS = 2
 
-router = APIRouter(tags=["deployments"], responses=responses(401))
+router = Router(tags=["deployments"], responses=responses(401, 503))
 
 
 @router.get("/live", dependencies=[Depends(reader_or_token)])
-def live(resources: OpenResources, response: Response) -> Live:
-    """The name that applications ask the model server for."""
+async def live(request: Request, backend: OpenBackend, response: Response) -> Live:
+    """The name that applications ask the model server for; the last known one while the store gives no answer."""
+    last_known: LastKnown[Live] = request.app.state.live
+    known = await last_known.ask(lambda: STORE.run(_live, backend))
     response.headers["Cache-Control"] = f"private, max-age={CACHE_SECONDS}"
+    response.headers["Age"] = str(int(known.age))
+    return known.answer.model_copy(update={"age_seconds": round(known.age, 1)})
+
+
+def _live(backend: Backend) -> Live:
+    resources = backend.resources()
     base, now = resources.settings.model.base, resources.ledger.newest()
     if now is None or now.version is None:
         return Live(model=base, version=None, base_model=base, since=now.at if now else None, proven=None)

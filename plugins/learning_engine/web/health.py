@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Response
-from starlette.concurrency import run_in_threadpool
+from fastapi import Depends, Response
 
 from learning_engine.errors import LearningEngineError
 from learning_engine.web import checks
@@ -19,33 +18,43 @@ from learning_engine.web.answers import Check, Health
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.checks import Finding, Kind, Part
+from learning_engine.web.flights import Flight
 from learning_engine.web.problems import Refused, responses
+from learning_engine.web.threads import Router
 
 # A part that has not answered by then counts as down, whatever its own time-outs are.
 SECONDS = 15
+# Whoever asks while the parts are being looked at is told what is found then: a thousand who ask at once do not make
+# the parts late that they ask about. Nothing in it depends on who asks.
+FLIGHT: Flight[Health] = Flight()
 # Without one of these no week can be learned; without all replicas nobody is served.
 VITAL = ("database", "store", "scheduler")
 
 # The check that each part was last asked by; whoever asks before it has answered waits for it, too, so that one that
 # takes long, such as reading an archive, goes on once however often it is asked for.
-_asked: dict[str, Future[Finding]] = {}
+_asked: dict[str, Future[Any]] = {}
 _asking = threading.Lock()
 
+T = TypeVar("T")
 logger = logging.getLogger("learning_engine")
-router = APIRouter(tags=["health"], dependencies=[Depends(reader)], responses=responses(401))
+router = Router(tags=["health"], dependencies=[Depends(reader)], responses=responses(401))
 
 
 @router.get("/health", responses={503: {"model": Health, "description": "A part that everything needs is down."}})
 async def health(airflow: OpenAirflow, backend: OpenBackend, response: Response) -> Health:
     """Database, store, every replica of the model server, scheduler, GPU workers, and what the next run continues."""
-    blocking = await run_in_threadpool(_blocking, backend)
+    answer = await FLIGHT.join(partial(_look, airflow, backend))
+    response.status_code = 503 if answer.state == "down" else 200
+    return answer
+
+
+async def _look(airflow: AirflowApi, backend: Backend) -> Health:
+    blocking = await _shared("connections", partial(_blocking, backend))
     found = await asyncio.gather(
         *(_timed(name, kind, partial(_shared, name, check)) for name, kind, check in blocking),
         _timed("scheduler", "scheduler", lambda: _scheduler(airflow)),
     )
-    answer = Health(state=overall(found), checks=found)
-    response.status_code = 503 if answer.state == "down" else 200
-    return answer
+    return Health(state=overall(found), checks=found)
 
 
 def overall(found: list[Check]) -> Literal["up", "degraded", "down"]:
@@ -66,7 +75,7 @@ def _blocking(backend: Backend) -> list[Part]:
         return [("store", "store", partial(_down, "store", error))]
 
 
-async def _shared(name: str, check: Callable[[], Finding]) -> Finding:
+async def _shared(name: str, check: Callable[[], T]) -> T:
     with _asking:
         asked = _asked.get(name)
         if asked is None or asked.done():
@@ -75,7 +84,7 @@ async def _shared(name: str, check: Callable[[], Finding]) -> Finding:
     return await asyncio.shield(asyncio.wrap_future(asked))
 
 
-def _answer(asked: Future[Finding], check: Callable[[], Finding]) -> None:
+def _answer(asked: Future[T], check: Callable[[], T]) -> None:
     try:
         asked.set_result(check())
     except Exception as error:  # noqa: BLE001 - raised again where it is waited for
@@ -109,7 +118,7 @@ def _down(name: str, error: Exception) -> Finding:
 
 async def _scheduler(airflow: AirflowApi) -> Finding:
     try:
-        report = await airflow.call("GET", "monitor/health")
+        report = await airflow.monitor()
     except Refused as refused:
         return Finding("unknown", refused.detail)
     states = {name: (report.get(name) or {}).get("status") for name in ("scheduler", "dag_processor", "triggerer")}

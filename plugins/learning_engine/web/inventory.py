@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from learning_engine.errors import LearningEngineError
+from learning_engine.errors import LearningEngineError, StoreError
 from learning_engine.records.contracts import AdapterVersion, Deployment, TrainingProgress
 from learning_engine.registry import claims, manifest
-from learning_engine.registry.store import Stored
+from learning_engine.registry.store import NotFound, Stored
 from learning_engine.steps.resources import Resources
 
 THREADS = 8
@@ -52,7 +52,7 @@ class Inventory:
 
 
 def look(resources: Resources, *, now: datetime) -> Inventory:
-    """Raises StoreError where the bucket cannot be listed; a record that cannot be read is only counted."""
+    """Raises StoreError where the store gives no answer; a record that cannot be read is only counted."""
     found = {stored.key: stored for stored in resources.store.list()}
     listing = claims.listed(found)
 
@@ -82,11 +82,15 @@ def look(resources: Resources, *, now: datetime) -> Inventory:
 
 
 def _read_all(read: Callable[[str], R], names: Iterable[str]) -> list[R | None]:
-    """What each name stands for, None where it cannot be read."""
+    """What each name stands for, None where it cannot be read. Raises StoreError where the store gives no answer."""
 
     def one(name: str) -> R | None:
         try:
             return read(name)
+        except NotFound:
+            return None
+        except StoreError:
+            raise
         except LearningEngineError:
             return None
 

@@ -6,6 +6,8 @@ Every process of Airflow executes plugin.py, and only the api-server serves: the
 import threading
 from typing import Any
 
+from learning_engine.web.headers import guarded
+
 
 class LazyApp:
     """Hands every request on to `web.app`, and tells it which app it is mounted in."""
@@ -21,4 +23,4 @@ class LazyApp:
                     from learning_engine.web import app
 
                     self._app = app.build(scope["app"])
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, guarded(send))

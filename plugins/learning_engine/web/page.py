@@ -29,6 +29,8 @@ POLICY = {
     "frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
+    # The same for everybody.
+    "Vary": "Accept-Encoding",
     # Kept by the browser and asked after each time: a new version of the package counts at once.
     "Cache-Control": "no-cache",
 }
@@ -54,11 +56,11 @@ def files() -> dict[str, File]:
 
 @router.get("/")
 @router.head("/")
-def index(request: Request) -> Response:
-    return static_file(request, INDEX)
+async def index(request: Request) -> Response:
+    return await static_file(request, INDEX)
 
 
-def static_file(request: Request, path: str) -> Response:
+async def static_file(request: Request, path: str) -> Response:
     file = files().get(path)
     if file is None:
         raise Refused(404, f"Expected a file of the page, found no {path!r}: open /page/.")

@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
-from starlette.concurrency import run_in_threadpool
+from fastapi import Depends, Query
 
 from learning_engine.airflow import windows
 from learning_engine.config import Settings
@@ -13,6 +12,7 @@ from learning_engine.registry import manifest
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps.extract import Survey
 from learning_engine.steps.resources import Resources, workspace
+from learning_engine.web import apart
 from learning_engine.web.adapters import Listed, published
 from learning_engine.web.airflow_api import OpenAirflow
 from learning_engine.web.answers import CountGate, MemoryFit, Preflight, TrainingRun
@@ -21,9 +21,10 @@ from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.bodies import Moment
 from learning_engine.web.concurrency import Turns
 from learning_engine.web.problems import Refused, responses
+from learning_engine.web.threads import STORE, Router
 from learning_engine.web.training import training_status
 
-# Each reads a whole window of feedback.
+# Each reads a whole window of feedback, in a process of its own.
 TURNS = Turns(2)
 GPU_TASKS = ("fisher", "train", "evaluate")
 LAST = 5
@@ -35,7 +36,7 @@ SHAPES = {
     "training": ("objective", "batch_size", "precision", "gradient_checkpointing"),
 }
 
-router = APIRouter(tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
+router = Router(tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
 Bound = Annotated[Moment | None, Query(description="With a time zone; give both, or neither.")]
 
 
@@ -46,7 +47,7 @@ async def preflight(
     """Rows, reasons, verdict of the count gate, memory and time; without a window of the last complete interval."""
     asked, explicit = _window(backend, start, end)
     async with TURNS():
-        found, listed = await run_in_threadpool(_survey, backend, asked, widen=not explicit)
+        found, listed = await STORE.run(_survey, backend, asked, widen=not explicit)
     versions = [one.version for one in listed]
     status = await training_status(airflow, backend, sees_runs, recent=LAST)
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
@@ -98,7 +99,7 @@ def _window(backend: Backend, start: datetime | None, end: datetime | None) -> t
 def _survey(backend: Backend, window: Window, *, widen: bool) -> tuple[Survey, list[Listed]]:
     resources: Resources = backend.resources()
     with workspace() as work:
-        found = extract_step.survey(resources, window, work / "snapshot.parquet", widen=widen)
+        found = extract_step.survey(resources, window, work / "snapshot.parquet", widen=widen, read=apart.read_window)
     listed, _ = published(resources)
     return found, listed
 

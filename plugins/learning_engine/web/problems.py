@@ -14,6 +14,8 @@ from learning_engine.errors import FeedbackUnavailable, LearningEngineError, Ser
 from learning_engine.web.answers import Problem
 
 MEDIA_TYPE = "application/problem+json"
+# So long whoever is answered with a 503 should wait.
+RETRY_SECONDS = 10
 UNAVAILABLE = (StoreError, FeedbackUnavailable, ServingError)
 
 logger = logging.getLogger("learning_engine")
@@ -43,6 +45,8 @@ def install(app: FastAPI) -> None:
 
 
 def _answer(status: int, detail: str, *, errors: Any = (), headers: Any = None) -> JSONResponse:
+    if status == 503:
+        headers = {"Retry-After": str(RETRY_SECONDS), **(headers or {})}
     problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors))
     return JSONResponse(problem.model_dump(), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 

@@ -1,15 +1,16 @@
 """`GET /metrics`: what `metrics` makes of the bucket, with the durations of the newest tasks."""
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 
 from learning_engine.web import durations, metrics
 from learning_engine.web.auth import reader_or_token
 from learning_engine.web.backend import OpenBackend, OpenResources
 from learning_engine.web.problems import responses
+from learning_engine.web.threads import Router
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-router = APIRouter(tags=["metrics"], responses=responses(401))
+router = Router(tags=["metrics"], responses=responses(401, 503))
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 
 from learning_engine.registry import manifest
 from learning_engine.web.adapters import published
@@ -10,10 +10,11 @@ from learning_engine.web.answers import Storage, StorageArea
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import OpenResources
 from learning_engine.web.problems import responses
+from learning_engine.web.threads import Router
 
 LARGEST = 10
 
-router = APIRouter(tags=["storage"], dependencies=[Depends(reader)], responses=responses(401))
+router = Router(tags=["storage"], dependencies=[Depends(reader)], responses=responses(401, 503))
 
 
 @router.get("/storage")

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import AfterValidator, Field
-from starlette.concurrency import run_in_threadpool
 
 from learning_engine.errors import IntegrityError
 from learning_engine.records.base import RecordError
@@ -20,6 +19,7 @@ from learning_engine.web.auth import SeesRuns, reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.concurrency import Turns
 from learning_engine.web.problems import responses
+from learning_engine.web.threads import STORE, Router
 
 ENDED = ("success", "failed")
 # In the order in which a run goes through them.
@@ -46,7 +46,7 @@ ASKING = Turns(1)
 
 T = TypeVar("T")
 
-router = APIRouter(prefix="/training", tags=["training"], dependencies=[Depends(reader)], responses=responses(401))
+router = Router(prefix="/training", tags=["training"], dependencies=[Depends(reader)], responses=responses(401, 503))
 
 
 def _one_segment(run_id: str) -> str:
@@ -114,7 +114,7 @@ async def _ask(airflow: AirflowApi, backend: Backend, run: dict[str, Any]) -> Tr
     tasks = _tasks(listed)
     dataset = _told(extracted, Dataset.from_json)
     running = run["state"] not in ENDED and dataset is not None
-    progress = await run_in_threadpool(_progress, backend, dataset.run_key) if running and dataset else None
+    progress = await STORE.run(_progress, backend, dataset.run_key) if running and dataset else None
     return TrainingRun(
         dag_id=dag_id,
         run_id=run_id,

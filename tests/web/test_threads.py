@@ -1,0 +1,71 @@
+"""The threads that ask the store: so many at a time, so many that wait, and each of them not for ever."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from learning_engine.web.problems import Refused
+from learning_engine.web.threads import Threads
+
+
+async def while_busy(threads: Threads, then: Callable[[], Any]) -> Any:
+    """What `then` gives while the only thread is held."""
+    held, free = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(held.set)
+        assert free.wait(10)
+
+    holder = asyncio.create_task(threads.run(hold))
+    await held.wait()
+    try:
+        return await then()
+    finally:
+        free.set()
+        await holder
+
+
+def test_who_waits_for_a_thread_too_long_is_refused():
+    threads = Threads(1, waiting=9, seconds=0.05)
+    with pytest.raises(Refused, match=r"found none for 0\.05 s: see GET /health") as refused:
+        asyncio.run(while_busy(threads, lambda: threads.run(print)))
+    assert refused.value.status == 503
+
+
+def test_where_enough_wait_already_nobody_else_does():
+    threads = Threads(1, waiting=1, seconds=10)
+
+    async def two() -> list[Any]:
+        first = asyncio.create_task(threads.run(str, 1))
+        await asyncio.sleep(0)
+        with pytest.raises(Refused, match="found 1 requests waiting"):
+            await threads.run(str, 2)
+        return [first]
+
+    async def both() -> str:
+        (first,) = await while_busy(threads, two)
+        return str(await first)
+
+    assert asyncio.run(both()) == "1"
+
+
+def test_a_thread_that_is_done_is_there_for_the_next_whatever_became_of_the_call():
+    threads = Threads(1, waiting=0, seconds=10)
+
+    async def one_after_the_other() -> str:
+        with pytest.raises(ValueError, match="invalid literal"):
+            await threads.run(int, "x")
+        return await threads.run(str, 2)
+
+    assert asyncio.run(one_after_the_other()) == "2"
+
+
+def test_what_is_iterated_comes_whole_and_in_its_order():
+    async def read() -> list[int]:
+        return [item async for item in Threads(1, waiting=0, seconds=1).iterate(iter(range(3)))]
+
+    assert asyncio.run(read()) == [0, 1, 2]
