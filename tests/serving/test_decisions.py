@@ -223,6 +223,6 @@ def test_later_weeks_say_why_a_revoked_version_that_is_live_keeps_them_waiting(h
         "v1.2 continues v1.1, which was revoked"
     )
     assert decision.why == (
-        "the live version v1.1 was revoked, and no week continues that: "
-        "deploy v1.3 by hand, and later weeks follow it by themselves"
+        "the live version v1.1 was revoked, so no later version continues it: "
+        "deploy v1.3 by hand, then later versions deploy automatically"
     )

@@ -41,7 +41,9 @@ def main() -> int:
         (f"pool {settings.dag.train_pool}", lambda: pool(settings.dag.train_pool, "One training task at a time")),
         (
             f"pool {settings.dag.registry_pool}",
-            lambda: pool(settings.dag.registry_pool, "Serialises publish, deploy, verify and sweep: keep it at one slot"),
+            lambda: pool(
+                settings.dag.registry_pool, "Serialises publish, deploy, verify and sweep: keep it at one slot"
+            ),
         ),
         *((f"connection {getattr(settings.connections, kind)}", _connector(settings, kind)) for kind in EXAMPLES),
         (f"bucket {settings.store.bucket}", lambda: bucket(settings)),
