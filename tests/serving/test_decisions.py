@@ -114,7 +114,7 @@ def test_a_verify_that_is_cleared_after_a_rollback_puts_nothing_live(house: Hous
     loaded = age(house.load(2, "week 2"))
     assert house.verify(loaded).version == "v1.2"
     house.roll_back()
-    with pytest.raises(RegistryError, match=r"v1\.2, which this run put live at .* found v1\.1") as refused:
+    with pytest.raises(RegistryError, match=r"v1\.2, which this run deployed at .* found v1\.1") as refused:
         house.verify(loaded)
     assert not refused.value.retryable
     assert house.live() == "v1.1"

@@ -20,7 +20,7 @@ from learning_engine.records.contracts import Candidate
 ARCHIVE, RECORD = "adapter.tar.gz", "candidate.json"
 
 
-def directory_of(store: Store, run_key: str) -> Path:
+def place(store: Store, run_key: str) -> Path:
     """The spool directory of one run."""
     return Path(store.spool).expanduser() / store.bucket / store.prefix / run_key
 

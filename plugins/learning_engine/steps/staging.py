@@ -32,7 +32,7 @@ def staged(resources: Resources, run_key: str) -> Candidate | None:
 
 def spooled(resources: Resources, run_key: str) -> Candidate | None:
     """Stage the candidate that an earlier attempt could only keep on this worker's disk; None if there is none."""
-    directory = spool.directory_of(resources.settings.store, run_key)
+    directory = spool.place(resources.settings.store, run_key)
     if candidate := spool.find(directory):
         telemetry.event("train.continued", source=str(directory))
         stage(resources, candidate, directory / ARCHIVE)
@@ -41,7 +41,7 @@ def spooled(resources: Resources, run_key: str) -> Candidate | None:
 
 def stage(resources: Resources, candidate: Candidate, packed: Path) -> None:
     """Upload the archive, then the record, which is what a retry looks for."""
-    directory = spool.directory_of(resources.settings.store, candidate.run_key)
+    directory = spool.place(resources.settings.store, candidate.run_key)
     try:
         resources.store.put_file(resources.store.key(candidate.uri), packed)
         resources.store.put_json(manifest.run_key(candidate.run_key, manifest.CANDIDATE), candidate.to_json())
