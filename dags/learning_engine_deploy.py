@@ -1,4 +1,4 @@
-"""The DAG `learning_engine_deploy`, as `learning_engine.airflow.dags.deploy` builds and describes it."""
+"""The DAG `learning_engine_deploy`, built by `learning_engine.airflow.dags.deploy`."""
 
 from learning_engine.airflow.dags.deploy import deploy
 

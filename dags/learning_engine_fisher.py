@@ -1,4 +1,4 @@
-"""The DAG `learning_engine_fisher`, as `learning_engine.airflow.dags.fisher` builds and describes it."""
+"""The DAG `learning_engine_fisher`, built by `learning_engine.airflow.dags.fisher`."""
 
 from learning_engine.airflow.dags.fisher import fisher
 

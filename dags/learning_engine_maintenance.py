@@ -1,4 +1,4 @@
-"""The DAG `learning_engine_maintenance`, as `learning_engine.airflow.dags.maintenance` builds and describes it."""
+"""The DAG `learning_engine_maintenance`, built by `learning_engine.airflow.dags.maintenance`."""
 
 from learning_engine.airflow.dags.maintenance import maintenance
 

@@ -1,4 +1,4 @@
-"""The DAG `learning_engine_reconcile`, as `learning_engine.airflow.dags.reconcile` builds and describes it."""
+"""The DAG `learning_engine_reconcile`, built by `learning_engine.airflow.dags.reconcile`."""
 
 from learning_engine.airflow.dags.reconcile import reconcile
 

@@ -1,4 +1,4 @@
-"""The DAG `learning_engine_weekly`, as `learning_engine.airflow.dags.weekly` builds and describes it."""
+"""The DAG `learning_engine_weekly`, built by `learning_engine.airflow.dags.weekly`."""
 
 from learning_engine.airflow.dags.weekly import weekly
 

@@ -1,4 +1,4 @@
-"""Archives: the same bytes for the same content, and no member that could harm the machine that unpacks it."""
+"""Archives are deterministic, and no member can harm the machine that unpacks them."""
 
 import gzip
 import io
@@ -68,13 +68,13 @@ def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     (second / "nothing").mkdir()
     one, two = archive.pack(first, tmp_path / "one.tar.gz"), archive.pack(second, tmp_path / "other name.tgz")
     assert one == two
-    # Neither a file name nor a time in the gzip header.
+    # The gzip header has no file name and no time.
     assert (tmp_path / "one.tar.gz").read_bytes()[3:8] == bytes(5)
     (second / "empty").write_text("x")
     assert archive.pack(second, tmp_path / "three.tar.gz").sha256 != one.sha256
 
 
-def test_other_tools_read_it(tmp_path: Path) -> None:
+def test_other_tools_read_an_archive(tmp_path: Path) -> None:
     archive.pack(fill(tmp_path / "a"), tmp_path / "a.tar.gz")
     with tarfile.open(tmp_path / "a.tar.gz") as tar:
         assert tar.getnames() == ["adapter_config.json", "adapter_model.safetensors", "empty", "sub/ünïcode.txt"]
@@ -141,7 +141,7 @@ def test_refuses_extended_headers(tmp_path: Path, layout: int) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "a"), ("a", "A"), ("a", "a/b"), ("a/b", "a"), ("d/a", "D/A")])
-def test_refuses_a_name_twice(tmp_path: Path, first: str, second: str) -> None:
+def test_refuses_a_duplicate_name(tmp_path: Path, first: str, second: str) -> None:
     bad = write_tar(tmp_path / "bad.tar.gz", (member(first), b"1"), (member(second), b"2"))
     refuse(bad, tmp_path, "member 1 a second time")
 
@@ -157,14 +157,14 @@ def test_bounds_the_number_of_empty_files(tmp_path: Path) -> None:
     )
 
 
-def test_bounds_what_comes_after_the_end(tmp_path: Path) -> None:
+def test_bounds_the_data_after_the_end(tmp_path: Path) -> None:
     write_tar(tmp_path / "bad.tar.gz", (member("a"), b"x"))
     with gzip.open(tmp_path / "bad.tar.gz", "ab") as stream:
         stream.write(bytes(2 * archive.CHUNK))
     refuse(tmp_path / "bad.tar.gz", tmp_path, "more data")
 
 
-def test_a_lying_size_is_no_bomb(tmp_path: Path) -> None:
+def test_a_false_size_is_refused(tmp_path: Path) -> None:
     info = member("a")
     info.size = 1 << 33
     header = info.tobuf(tarfile.GNU_FORMAT)
@@ -173,7 +173,7 @@ def test_a_lying_size_is_no_bomb(tmp_path: Path) -> None:
     refuse(tmp_path / "bad.tar.gz", tmp_path, "middle of a member", max_bytes=1 << 40)
 
 
-def test_refuses_damage(tmp_path: Path) -> None:
+def test_refuses_a_corrupt_archive(tmp_path: Path) -> None:
     archive.pack(fill(tmp_path / "a"), tmp_path / "a.tar.gz")
     whole, bad = (tmp_path / "a.tar.gz").read_bytes(), tmp_path / "bad.tar.gz"
     for data in (
@@ -185,18 +185,18 @@ def test_refuses_damage(tmp_path: Path) -> None:
         whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:],
     ):
         bad.write_bytes(data)
-        refuse(bad, tmp_path, "damage|middle")
+        refuse(bad, tmp_path, "corrupt|middle")
     for data in (b"not a tar" * 100, b"\0" * 100):
         bad.write_bytes(gzip.compress(data))
-        refuse(bad, tmp_path, "damage")
+        refuse(bad, tmp_path, "corrupt")
     bad.write_bytes(gzip.compress(member("a").tobuf(tarfile.USTAR_FORMAT)[:-1] + b"\xff"))
-    refuse(bad, tmp_path, "damage")
+    refuse(bad, tmp_path, "corrupt")
     odd = member("\udcff").tobuf(tarfile.USTAR_FORMAT, errors="surrogateescape")
     bad.write_bytes(gzip.compress(odd + bytes(1024)))
     refuse(bad, tmp_path, "member 0")
 
 
-def test_unpacks_only_into_a_fresh_directory(tmp_path: Path) -> None:
+def test_unpacks_only_into_an_empty_directory(tmp_path: Path) -> None:
     source = fill(tmp_path / "a")
     archive.pack(source, tmp_path / "a.tar.gz")
     before = contents(source)

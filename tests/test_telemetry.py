@@ -1,4 +1,4 @@
-"""One event is one line of JSON, whatever happens in a step."""
+"""Every event is one line of JSON, whatever happens in a step."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ def test_an_event_is_one_line_of_json(caplog: pytest.LogCaptureFixture, lines: A
     ]
 
 
-def test_a_step_says_when_it_starts_and_at_its_end_how_long_it_took_and_what_it_found(lines: Any) -> None:
+def test_a_step_logs_its_start_and_at_the_end_its_duration_and_results(lines: Any) -> None:
     with telemetry.step("extract", window="w") as result:
         assert lines() == [{"event": "extract.start", "window": "w"}]
         result.update(rows=7)
@@ -43,11 +43,11 @@ def test_a_step_says_when_it_starts_and_at_its_end_how_long_it_took_and_what_it_
 
 
 class TimedOut(BaseException):
-    """As Airflow's own time-out, which is no Exception."""
+    """Like Airflow's time-out, not an Exception."""
 
 
 @pytest.mark.parametrize("error", [ValueError("no rows,\nnone"), TimedOut("after 5 s"), KeyboardInterrupt()])
-def test_a_step_that_fails_says_with_what_and_where_and_lets_it_pass(
+def test_a_step_that_fails_logs_the_error_with_its_stack_and_raises_it(
     error: BaseException, caplog: pytest.LogCaptureFixture, lines: Any
 ) -> None:
     def train() -> None:

@@ -1,7 +1,7 @@
-"""Adapters as archives: a tar.gz with the same bytes for the same content, and an unpacker that trusts nothing.
+"""Adapter archives: a deterministic tar.gz, and an unpacker for untrusted input.
 
-The format is plain USTAR with regular files only. The unpacker reads each 512-byte header itself instead of letting
-`tarfile` follow links, sparse maps and extended headers, so what it does not know it refuses.
+The format is plain USTAR with regular files only. The unpacker reads each 512-byte header itself, because `tarfile`
+would follow links, sparse maps and extended headers. It refuses every other kind of member.
 """
 
 import gzip
@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from learning_engine.errors import IntegrityError
 
-# Float32 weights shrink by 7 % at any level.
+# Float32 weights shrink by 7 % at every compression level.
 COMPRESSION = 1
 CHUNK = 1 << 20
 KINDS = {
@@ -33,23 +33,23 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Packed:
-    """Digest (64 hexadecimal digits) and size in bytes of an archive."""
+    """The digest (64 hexadecimal digits) and size in bytes of an archive."""
 
     sha256: str
     size: int
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 of a file's bytes as 64 hexadecimal digits, in constant memory."""
+    """The sha256 of a file as 64 hexadecimal digits, in constant memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pack(directory: Path, archive: Path) -> Packed:
-    """Pack every file below `directory` into the tar.gz `archive`, which appears whole or not at all.
+    """Pack every file below `directory` into the tar.gz `archive`, written atomically.
 
-    Names are sorted; times, owners and modes fixed; empty directories left out. Raises IntegrityError for a link or
-    another special file, and for a name that `unpack` would refuse.
+    Names are sorted, times, owners and modes are fixed, and empty directories are left out. Raises IntegrityError for
+    a link or another special file, and for a name that `unpack` would refuse.
     """
     paths = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*")}
     part = archive.with_name(archive.name + ".part")
@@ -70,7 +70,7 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
         return
     if path.is_symlink() or not path.is_file():
         raise IntegrityError(f"Expected regular files only, found a link or special file: {path}; remove it.")
-    if reason := _improper(name):
+    if reason := _invalid_name(name):
         raise IntegrityError(f"Expected a plain relative name, found one with {reason}: {path}; rename it.")
     member = tarfile.TarInfo(name)
     member.size, member.mode = path.stat().st_size, 0o644
@@ -79,11 +79,11 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
 
 
 def unpack(archive: Path, directory: Path, *, max_bytes: int) -> None:
-    """Unpack a tar.gz into the new (or empty) `directory`; nothing is left there on failure.
+    """Unpack a tar.gz into the new or empty `directory`, which is removed on failure.
 
-    Raises IntegrityError, naming the member by its index, for anything but regular files with plain relative names,
-    for a name that occurs twice, for more than `max_bytes` of content, and for a damaged archive; FileExistsError
-    where `directory` holds something already.
+    Raises IntegrityError, naming the member by its index, for a member that is not a regular file with a plain
+    relative name, for a duplicate name, for more than `max_bytes` of content, and for a corrupt archive. Raises
+    FileExistsError if `directory` is not empty.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
@@ -94,7 +94,7 @@ def unpack(archive: Path, directory: Path, *, max_bytes: int) -> None:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         shutil.rmtree(directory)
         raise IntegrityError(
-            f"Expected a whole gzip stream, found a damaged one: {archive}: {error}; fetch it again."
+            f"Expected a complete gzip stream, found a corrupt one: {archive}: {error}; download it again."
         ) from error
     except BaseException:
         shutil.rmtree(directory)
@@ -103,7 +103,7 @@ def unpack(archive: Path, directory: Path, *, max_bytes: int) -> None:
 
 @dataclass
 class _Names:
-    """The names so far, case-folded, because a disk may not tell `A` from `a`."""
+    """The names seen so far, case-folded because some file systems ignore case."""
 
     files: set[str] = field(default_factory=set)
     parents: set[str] = field(default_factory=set)
@@ -124,23 +124,23 @@ def _read_members(stream: gzip.GzipFile, directory: Path, max_bytes: int) -> Non
         if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
             kind = KINDS.get(member.type, f"a header of type {member.type!r}")
             raise IntegrityError(f"Expected regular files only, found {kind} as member {index} of the archive.")
-        if reason := _improper(member.name):
-            raise IntegrityError(f"Expected plain relative names, found {reason} in that of member {index}.")
+        if reason := _invalid_name(member.name):
+            raise IntegrityError(f"Expected plain relative names, found {reason} in the name of member {index}.")
         if names.clash(member.name):
-            raise IntegrityError(f"Expected each name once, found that of member {index} a second time.")
-        # Each header costs a block, so that a myriad of empty files is bounded as well.
+            raise IntegrityError(f"Expected each name once, found the name of member {index} a second time.")
+        # Counting the header block also bounds the number of empty files.
         left -= member.size + tarfile.BLOCKSIZE
         if member.size < 0 or left < 0:
-            raise IntegrityError(f"Expected at most {max_bytes} bytes in all, found more at member {index}.")
+            raise IntegrityError(f"Expected at most {max_bytes} bytes in total, found more at member {index}.")
         path = directory / member.name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             _copy(stream, member.size, file.write)
         _copy(stream, -member.size % tarfile.BLOCKSIZE, lambda _: None)
         index += 1
-    # The checksum stands at the end of the stream, after tar's padding.
+    # gzip checks its checksum at the end of the stream, after tar's padding.
     if len(stream.read(CHUNK)) == CHUNK:
-        raise IntegrityError(f"Expected the archive to end after {index} members, found more data behind them.")
+        raise IntegrityError(f"Expected the archive to end after {index} members, found more data after them.")
 
 
 def _header(stream: gzip.GzipFile, index: int) -> tarfile.TarInfo | None:
@@ -152,20 +152,20 @@ def _header(stream: gzip.GzipFile, index: int) -> tarfile.TarInfo | None:
     except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # missing in typeshed
         return None
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"Expected a tar header, found damage at member {index}: {error}") from error
+        raise IntegrityError(f"Expected a tar header, found a corrupt one at member {index}: {error}") from error
 
 
 def _copy(stream: gzip.GzipFile, count: int, write: Callable[[bytes], object]) -> None:
     while count:
         data = stream.read(min(count, CHUNK))
         if not data:
-            raise EOFError("the data end in the middle of a member")
+            raise EOFError("the data ends in the middle of a member")
         write(data)
         count -= len(data)
 
 
-def _improper(name: str) -> str | None:
-    """Why `name` is not a plain relative file name, or None."""
+def _invalid_name(name: str) -> str | None:
+    """Why `name` is not a plain relative file name, or None if it is one."""
     if name.startswith("/"):
         return "an absolute path"
     if re.search(r"[\x00-\x1f\x7f\\:]", name):

@@ -1,6 +1,6 @@
-"""The ways in which a step can fail; each message says what was expected, what was found and what to do.
+"""The package's exceptions. Each message says what was expected, what was found and what to do.
 
-`retryable` tells the Airflow glue whether trying again on another worker can help.
+`retryable` tells the Airflow tasks whether a retry can succeed, possibly on another worker.
 """
 
 
@@ -15,11 +15,11 @@ class ConfigError(LearningEngineError):
 
 
 class FeedbackError(LearningEngineError):
-    """The feedback table or file does not have the expected columns or shape."""
+    """The feedback table or file does not have the expected columns or format."""
 
 
 class FeedbackUnavailable(FeedbackError):
-    """The feedback database cannot be reached just now."""
+    """The feedback database is temporarily unavailable."""
 
     retryable = True
 
@@ -29,28 +29,28 @@ class DatasetError(LearningEngineError):
 
 
 class ModelError(LearningEngineError):
-    """The base model or an adapter cannot be loaded, or has another shape than configured."""
+    """The base model or an adapter cannot be loaded, or its shape differs from the configuration."""
 
 
 class FisherMismatch(LearningEngineError):
-    """Fisher information of one kind, base model or LoRA shape was offered where another is needed."""
+    """Fisher information has a different kind, base model or LoRA shape than the run needs."""
 
 
 class TrainingError(LearningEngineError):
-    """Training cannot go on: a loss that is not finite, or weights trainable that must not be."""
+    """Training cannot continue: the loss is not finite, or weights that must be frozen are trainable."""
 
 
 class OutOfMemory(TrainingError):
-    """Not even one row at a time fits into the device's memory."""
+    """Even a single row does not fit into the device's memory."""
 
-    # What else runs on the device may have ended by then.
+    # Other processes on the device may have ended by the time of the retry.
     retryable = True
 
 
 class NoRoom(LearningEngineError):
-    """A worker's disk has too little room for what a step is going to write."""
+    """The worker's disk has too little free space for what the step will write."""
 
-    # The next try may come to another worker.
+    # The retry may run on another worker.
     retryable = True
 
 
@@ -61,36 +61,36 @@ class StoreError(LearningEngineError):
 
 
 class IntegrityError(LearningEngineError):
-    """An object's bytes differ from the digest that its record names, or are not the record that they should be."""
+    """An object's bytes do not match its recorded digest, or are not a valid record of the expected kind."""
 
 
 class RegistryError(LearningEngineError):
-    """A version that does not exist, is revoked, or cannot be published as asked."""
+    """A version does not exist, is revoked, or cannot be published as requested."""
 
 
 class Overtaken(RegistryError):
-    """Another version has gone live since this was decided."""
+    """Another version has been deployed since this decision was made."""
 
 
 class ParentMoved(RegistryError):
-    """Another run published the right parent of this window while this one was training."""
+    """Another run published the correct parent of this window while this run was training."""
 
 
 class PreflightError(LearningEngineError):
-    """An adapter that the model server must never see."""
+    """An adapter failed the checks that it must pass before a model server sees it."""
 
 
 class ResultMissing(LearningEngineError):
-    """An earlier task of the run has left no result, as when a person marked it as a success before it had one."""
+    """An earlier task of the run has no result, for example because a person marked it as a success."""
 
 
 class ServingError(LearningEngineError):
-    """A model server is down, refuses the adapter or does not answer as it should."""
+    """A model server is down, rejects the adapter or answers unexpectedly."""
 
     retryable = True
 
 
 class ProofError(ServingError):
-    """A model server answers, but not with the weights of this version."""
+    """A model server answers, but not with this version's weights."""
 
     retryable = False

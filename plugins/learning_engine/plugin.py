@@ -1,6 +1,7 @@
-"""Makes the package known to Airflow: the REST API, the page in the navigation, the version under Admin → Plugins.
+"""The Airflow plugin: registers the REST API, the page in the navigation, and the version under Admin → Plugins.
 
-The only file below plugins/ that Airflow executes by itself (plugins/.airflowignore): absolute imports, nothing heavy.
+Every Airflow process executes this file, and no other below plugins/ (plugins/.airflowignore). So it uses absolute
+imports and imports nothing heavy.
 """
 
 from airflow.plugins_manager import AirflowPlugin
@@ -10,7 +11,7 @@ from learning_engine.web import PREFIX
 from learning_engine.web.lazy import LazyApp
 
 TITLE = "Learning Engine"
-# Without a slash before it: below the path of Airflow's own address, where that has one.
+# No leading slash: relative to Airflow's base URL, which may have a path.
 PAGE = f"{PREFIX.removeprefix('/')}/page/"
 
 

@@ -1,6 +1,6 @@
-"""One JSON event a step and a phase, on the ordinary logger, so that any log shipper reads them.
+"""Structured logging: one JSON event per line on the standard logger, readable by any log shipper.
 
-Never pass a user's text or a secret as a field.
+Never pass user text or a secret as a field.
 """
 
 import json
@@ -20,19 +20,20 @@ def event(name: str, /, **fields: Any) -> None:
 
 
 def warning(name: str, /, **fields: Any) -> None:
-    """As `event`, for what somebody should see."""
+    """Log one event at level WARNING, for what an operator should see."""
     logger.warning(json.dumps({"event": name, **fields}, default=str, ensure_ascii=False))
 
 
 @contextmanager
 def step(name: str, /, **fields: Any) -> Iterator[dict[str, Any]]:
-    """Log start, end and seconds of a step; what the block puts into the dict it gets is logged at the end."""
+    """Log the start, end and duration of a step. The fields that the block adds to the yielded dict are logged at the
+    end."""
     event(f"{name}.start", **fields)
     result: dict[str, Any] = {}
     began = time.monotonic()
     try:
         yield result
-    except BaseException as error:  # a time-out of Airflow is no Exception
+    except BaseException as error:  # Airflow's time-out is not an Exception
         logger.error(
             json.dumps(
                 {

@@ -1,4 +1,4 @@
-"""Who the ledger says let a version go live, above all where a person was to be asked and nobody was."""
+"""Who the ledger names as having decided a deployment, above all if a required approval was skipped."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""From Airflow's connections to clients, without a server behind them."""
+"""Clients opened from Airflow connections, without a server."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ PASSWORD = r"correct 'horse' \battery=staple"
 
 
 def connected(monkeypatch: pytest.MonkeyPatch, kind: str, **connection: Any) -> Resources:
-    """Resources where Airflow's environment has `connection` under the name that the configuration gives to `kind`."""
+    """Resources opened with `connection` as the configured connection of `kind`."""
     monkeypatch.setenv(f"LEARNING_ENGINE__CONNECTIONS__{kind.upper()}", f"my_{kind}")
     monkeypatch.setenv(f"AIRFLOW_CONN_MY_{kind.upper()}", json.dumps(connection))
     return connections.connect(config.load())
@@ -64,7 +64,7 @@ def test_without_replicas_the_connections_own_host_is_the_only_one(
         {"extra": {"adapter_dir": "/adapters", "replicas": {"url": "http://max:8000"}}},
     ],
 )
-def test_a_serving_connection_that_says_too_little_is_named_with_what_it_should_say(
+def test_an_incomplete_serving_connection_is_named_with_the_extra_that_it_needs(
     monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]
 ) -> None:
     resources = serving(monkeypatch, **connection, password=PASSWORD)
@@ -109,7 +109,7 @@ def test_the_database_is_that_of_the_connection_and_its_password_is_never_shown(
     assert "horse" not in repr(source)
 
 
-def test_what_the_database_connection_leaves_out_is_left_to_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_missing_from_the_database_connection_are_left_to_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
     source = connected(monkeypatch, "feedback", conn_type="postgres", host="db").open_feedback()
     assert conninfo_to_dict(source.conninfo) == {"host": "db", "application_name": "learning_engine"}
 
@@ -138,7 +138,7 @@ def test_the_store_has_the_configurations_time_outs_and_attempts(monkeypatch: py
     assert (found.connect_timeout, found.read_timeout) == (3, 7)
     assert found.retries == {"mode": "standard", "total_max_attempts": 2}
     assert (found.request_checksum_calculation, found.response_checksum_validation) == ("when_required",) * 2
-    assert found.max_pool_connections == 3, "what the connection says beside is kept"
+    assert found.max_pool_connections == 3, "other settings of the connection are kept"
     assert found.region_name == "eu-west-1"
 
 
@@ -172,7 +172,7 @@ def test_bucket_and_prefix_are_the_configurations(monkeypatch: pytest.MonkeyPatc
     assert resources.store.uri("adapters/v1.0") == "s3://own-bucket/tenant-a/adapters/v1.0"
 
 
-def test_a_connection_is_asked_for_only_by_the_step_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_is_read_only_by_the_step_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.exceptions import AirflowNotFoundException
 
     resources = serving(monkeypatch, host="max", extra={"adapter_dir": "/adapters"})

@@ -1,4 +1,4 @@
-"""Which failures Airflow tries again, and who a run is said to be started by."""
+"""Which failures Airflow retries, and who a run is recorded as started by."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -20,12 +20,12 @@ def _all(kind: type[LearningEngineError]) -> list[type[LearningEngineError]]:
     return [kind, *(found for child in kind.__subclasses__() for found in _all(child))]
 
 
-# What a task can raise: the command line's error is one of the terminal.
+# The errors that a task can raise, which excludes the command line's own.
 ERRORS = [kind for kind in _all(LearningEngineError) if not issubclass(kind, CliError)]
 
 
 def run(user: str | None, run_type: str = "manual") -> dict[str, Any]:
-    """The context's run as Airflow hands it to a task."""
+    """The context's run as Airflow passes it to a task."""
     moment = datetime(2026, 1, 5, tzinfo=UTC)
     return {
         "dag_run": DagRun(
@@ -46,7 +46,7 @@ def run(user: str | None, run_type: str = "manual") -> dict[str, Any]:
     }
 
 
-def test_the_errors_that_a_retry_can_mend_are_these() -> None:
+def test_the_retryable_errors() -> None:
     declared = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
     assert {name for name, kind in declared.items() if kind.retryable} == {
         "FeedbackUnavailable",
@@ -61,7 +61,7 @@ def test_the_errors_that_a_retry_can_mend_are_these() -> None:
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_only_what_a_retry_can_mend_is_tried_again(kind: type[LearningEngineError]) -> None:
+def test_only_retryable_errors_are_retried(kind: type[LearningEngineError]) -> None:
     error = kind("expected this, found that")
 
     @airflow_context.permanent_errors_fail
@@ -79,7 +79,7 @@ def test_only_what_a_retry_can_mend_is_tried_again(kind: type[LearningEngineErro
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
-def test_an_error_of_another_program_passes_through(error: BaseException) -> None:
+def test_an_error_that_is_not_ours_is_raised_unchanged(error: BaseException) -> None:
     @airflow_context.permanent_errors_fail
     def task() -> None:
         raise error

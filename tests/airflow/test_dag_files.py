@@ -1,4 +1,4 @@
-"""The DAG files as Airflow reads them: no import error, no heavy module, the promised structure and forms."""
+"""The DAG files as Airflow parses them: no import errors, no heavy modules, the expected structure and forms."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ DAG_FILES = sorted(path.name for path in (ROOT / "dags").glob("*.py"))
 
 
 def in_subprocess(code: str, **environment: str) -> dict:
-    """What `code` prints as JSON from an interpreter of its own, with plugins/ on the path as Airflow puts it."""
+    """The JSON that `code` prints in a separate interpreter with plugins/ on the path, as in Airflow."""
     import os
 
     done = subprocess.run(
@@ -49,7 +49,7 @@ print(json.dumps(sorted({HEAVY!r} & set(sys.modules))))
 
 
 def test_the_plugin_loads_alone_and_light():
-    """Only plugin.py is executed; no file of the package turns up as a top-level module, nothing heavy comes along."""
+    """Only plugin.py is executed; no other file becomes a top-level module, and no heavy module is imported."""
     code = f"""
 import json, sys
 before = set(sys.modules)
@@ -89,7 +89,7 @@ def test_the_weekly_tasks_are_one_chain_in_the_promised_order(dagbag):
     assert " ".join(order) == ("turn extract enough fisher train evaluate publish accepted approve deploy verify")
 
 
-def test_who_runs_where(dagbag):
+def test_queues_and_pools(dagbag):
     weekly = dagbag.dags["learning_engine_weekly"]
     for name in ("fisher", "train", "evaluate"):
         task = weekly.get_task(name)
@@ -105,8 +105,8 @@ def test_who_runs_where(dagbag):
     assert pools == {"reconcile": registry, "watch": "default_pool", "roll_back": registry, "verify": registry}
 
 
-def test_the_audit_runs_whatever_became_of_the_sweep_and_the_run_fails_where_either_does(dagbag):
-    """Airflow's verdict on a run is that of its last tasks: the last one here succeeds only where both did."""
+def test_the_audit_runs_even_if_the_sweep_fails_and_the_run_fails_if_either_does(dagbag):
+    """Airflow takes a run's state from its last tasks; the last one here succeeds only if both did."""
     maintenance = dagbag.dags["learning_engine_maintenance"]
     sweep, audit, done = (maintenance.get_task(name) for name in ("sweep", "audit", "done"))
     assert (audit.upstream_task_ids, audit.trigger_rule) == ({"sweep"}, "all_done")
@@ -169,7 +169,7 @@ def test_the_form_refuses_what_is_out_of_bounds(dagbag, param, bad):
         params[param] = bad
 
 
-def test_every_param_says_what_it_is(dagbag):
+def test_every_param_has_a_description(dagbag):
     weekly = dagbag.dags["learning_engine_weekly"]
     assert " ".join(weekly.params) == (
         "window_start window_end min_samples force deploy ewc_lambda epochs learning_rate base_model"

@@ -1,4 +1,4 @@
-"""What the configuration makes of every task: notifier, retries, time-outs; and the weekly DAG's timetable."""
+"""The configuration's effect on every task (notifier, retries, time-outs), and the weekly DAG's timetable."""
 
 import json
 from typing import Any
@@ -84,7 +84,7 @@ def default() -> dict[str, Any]:
     return dags()
 
 
-def test_the_configured_notifier_hears_of_every_tasks_failure(configured: dict[str, Any]) -> None:
+def test_every_task_has_the_configured_failure_notifier(configured: dict[str, Any]) -> None:
     for name, task in tasks(configured).items():
         assert task["callback"] == [[SMTP, "ops@example.org", "Learning Engine failed"]], name
 
@@ -93,7 +93,7 @@ def test_without_a_notifier_no_task_has_a_callback(default: dict[str, Any]) -> N
     assert {name: task["callback"] for name, task in tasks(default).items() if task["callback"]} == {}
 
 
-def test_every_task_is_tried_again_after_delays_that_grow_up_to_a_bound(
+def test_every_task_is_retried_after_delays_that_grow_up_to_a_bound(
     configured: dict[str, Any], default: dict[str, Any]
 ) -> None:
     for name, task in tasks(configured).items():
@@ -102,7 +102,7 @@ def test_every_task_is_tried_again_after_delays_that_grow_up_to_a_bound(
         assert task["retries"] == [2, 60, True, 1800], name
 
 
-def test_every_task_has_its_time_out_and_only_a_person_may_take_their_time(configured: dict[str, Any]) -> None:
+def test_every_task_but_the_approval_has_a_time_out(configured: dict[str, Any]) -> None:
     found = {name: task["timeout"] for name, task in tasks(configured).items()}
     assert set(found) > HEAVY
     assert found.pop(("weekly", "approve")) is None
@@ -121,7 +121,7 @@ def test_a_weekly_run_has_the_interval_since_the_one_before(configured: dict[str
     ]
 
 
-def test_what_nobody_starts_by_hand_starts_by_itself(default: dict[str, Any]) -> None:
+def test_the_scheduled_dags(default: dict[str, Any]) -> None:
     scheduled = {name: dag["timetable"][0] for name, dag in default.items() if dag["timetable"][0] != "NullTimetable"}
     assert scheduled == {
         "learning_engine_weekly": "CronDataIntervalTimetable",

@@ -1,4 +1,4 @@
-"""A task that a person has marked as a success leaves no result: what then goes on without it says so, once."""
+"""A task that a person marked as a success has no result: the task that needs it fails once and says so."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def dags() -> dict[str, Any]:
 
 
 class TaskInstance:
-    """Pulls what `results` has by task; of the others, nothing."""
+    """`xcom_pull` returns the task's entry in `results`, or None."""
 
     def __init__(self, results: dict[str, Any]) -> None:
         self.results = results
@@ -32,7 +32,7 @@ class TaskInstance:
 
 
 def run(dag: Any, task_id: str, monkeypatch: pytest.MonkeyPatch, **results: Any) -> None:
-    """As a worker does: a copy of the task, its arguments put in, then its function."""
+    """Run the task as a worker does: copy it, render its arguments, call its function."""
     task = dag.get_task(task_id).prepare_for_execution()
     context = {"dag": dag, "task": task, "ti": TaskInstance(results), "params": {}, "expanded_ti_count": None}
     monkeypatch.setattr(airflow_context, "get_current_context", lambda: context)
@@ -40,7 +40,7 @@ def run(dag: Any, task_id: str, monkeypatch: pytest.MonkeyPatch, **results: Any)
     task.python_callable(*task.op_args, **task.op_kwargs)
 
 
-def test_whoever_takes_a_result_names_the_task_that_left_none(
+def test_a_task_without_its_input_names_the_task_that_has_no_result(
     dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()

@@ -1,4 +1,4 @@
-"""What the tasks of the smaller DAGs make of what earlier tasks have told them, and of what has happened since."""
+"""The tasks of the smaller DAGs: how they use the results of earlier tasks, and react to changes since."""
 
 import dataclasses
 import uuid
@@ -31,8 +31,8 @@ from tests.registry import work
 
 @dataclass(frozen=True)
 class Desk:
-    """A run's context, and a bucket with three versions; v1.0 and then v1.1 went live. `deployed` is what is asked of
-    the server."""
+    """A run's context, and a bucket with three versions, of which v1.0 and then v1.1 went live. `deployed` has the
+    deployments requested from the server."""
 
     context: dict[str, Any]
     resources: Resources
@@ -43,14 +43,14 @@ class Desk:
         made = work.deployment(version, work.MONDAY + timedelta(hours=number), action, number)
         self.resources.ledger.record(dataclasses.replace(made, previous=live.version if live else None))
 
-    def told(self, task_id: str, value: Any, key: str = "return_value") -> None:
+    def set_xcom(self, task_id: str, value: Any, key: str = "return_value") -> None:
         self.context["ti"].made[task_id, key] = value
 
     def choose(self) -> dict[str, Any]:
-        """The task, with its XComs kept."""
+        """Run the task and keep its XComs."""
         choice = other_tasks.choose()
         for key, value in self.context["ti"].pushed.items():
-            self.told("choose", value, key)
+            self.set_xcom("choose", value, key)
         return choice
 
 
@@ -93,23 +93,25 @@ def desk(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 def judged(desk: Desk, monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
-    """The task `watch`, with its XCom kept."""
-    monkeypatch.setattr(monitor_step, "look", lambda _: verdict)
+    """Run the task `watch` and keep its XCom."""
+    monkeypatch.setattr(monitor_step, "judge", lambda _: verdict)
     assert other_tasks.watch()
-    desk.told("watch", desk.context["ti"].pushed["verdict"], "verdict")
+    desk.set_xcom("watch", desk.context["ti"].pushed["verdict"], "verdict")
 
 
 BAD = Verdict(True, "thumbs down rose", "v1.1")
 
 
-def test_the_watch_takes_back_what_it_has_judged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_monitoring_rolls_back_the_version_that_it_judged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     judged(desk, monkeypatch, BAD)
     other_tasks.roll_back()
     (one,) = desk.deployed
-    assert (one["version"], one["action"], one["decided_by"]) == ("v1.0", "rollback", "the watch: thumbs down rose")
+    assert (one["version"], one["action"], one["decided_by"]) == ("v1.0", "rollback", "monitoring: thumbs down rose")
 
 
-def test_the_watch_leaves_alone_what_went_live_after_it_had_judged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_monitoring_does_not_roll_back_a_version_that_went_live_after_its_verdict(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judged(desk, monkeypatch, BAD)
     desk.goes_live("v1.2", 2)
     with pytest.raises(AirflowSkipException, match=r"Expected v1\.1, .* to be live, found v1\.2"):
@@ -117,27 +119,27 @@ def test_the_watch_leaves_alone_what_went_live_after_it_had_judged(desk: Desk, m
     assert desk.deployed == []
 
 
-def test_a_verdict_of_before_the_upgrade_names_no_version_and_takes_nothing_back(desk: Desk) -> None:
-    desk.told("watch", {"roll_back": True, "why": "thumbs down rose"}, "verdict")
-    with pytest.raises(AirflowSkipException, match="naming no version"):
+def test_a_verdict_from_before_an_upgrade_rolls_nothing_back(desk: Desk) -> None:
+    desk.set_xcom("watch", {"roll_back": True, "why": "thumbs down rose"}, "verdict")
+    with pytest.raises(AirflowSkipException, match="names no version"):
         other_tasks.roll_back()
     assert desk.deployed == []
 
 
-def test_a_watch_that_was_marked_as_done_takes_nothing_back(desk: Desk) -> None:
+def test_a_watch_task_marked_as_a_success_rolls_nothing_back(desk: Desk) -> None:
     with pytest.raises(AirflowFailException, match="from watch"):
         other_tasks.roll_back()
     assert desk.deployed == []
 
 
-def test_a_watch_without_a_way_back_fails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_without_an_earlier_version_fails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     judged(desk, monkeypatch, BAD)
     desk.resources.registry.revoke("v1.0", by="ada", reason="wrong facts")
     with pytest.raises(AirflowFailException, match="found none in the ledger"):
         other_tasks.roll_back()
 
 
-def test_a_rollback_by_hand_leaves_what_was_live_when_it_was_asked_for(desk: Desk) -> None:
+def test_a_rollback_by_hand_replaces_only_the_version_that_was_live_when_requested(desk: Desk) -> None:
     choice = desk.choose()
     other_tasks.deploy_by_hand(choice)
     assert [one["version"] for one in desk.deployed] == ["v1.0"]
@@ -147,7 +149,7 @@ def test_a_rollback_by_hand_leaves_what_was_live_when_it_was_asked_for(desk: Des
     assert len(desk.deployed) == 1
 
 
-def test_a_rollback_that_is_done_and_cleared_does_not_go_back_further(desk: Desk) -> None:
+def test_a_completed_rollback_that_is_cleared_does_not_roll_back_further(desk: Desk) -> None:
     choice = desk.choose()
     desk.goes_live("v1.0", 2, "rollback")
     with pytest.raises(AirflowFailException, match=r"found v1\.0"):
@@ -163,7 +165,7 @@ def test_a_deployment_by_hand_knows_what_was_revoked_when_it_was_chosen(desk: De
     assert [one["despite"] for one in desk.deployed] == [[], ["v1.1"]]
 
 
-def test_a_choice_of_before_the_upgrade_is_still_read(desk: Desk) -> None:
+def test_a_choice_from_before_an_upgrade_is_still_read(desk: Desk) -> None:
     for params in ({"action": "deploy", "version": "v1.2"}, {"action": "rollback", "version": None}):
         desk.context["params"] = params
         other_tasks.deploy_by_hand(other_tasks.choose())

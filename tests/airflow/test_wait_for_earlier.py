@@ -1,4 +1,4 @@
-"""The wait for earlier windows ends at its time-out, however often it looks."""
+"""The wait for earlier windows ends at its time-out, however often it polls."""
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def deferred(monkeypatch: pytest.MonkeyPatch, earlier: list[str], act: Any) -> T
     return raised.value
 
 
-def test_the_time_out_is_that_of_the_whole_wait(monkeypatch: pytest.MonkeyPatch):
+def test_the_time_out_covers_the_whole_wait(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LEARNING_ENGINE__DAG__TURN_TIMEOUT_HOURS", "2")
     first = deferred(monkeypatch, ["one"], lambda task: task.execute(CONTEXT))
     assert (first.timeout, first.trigger.run_ids) == (timedelta(hours=2), ["one"])
@@ -36,9 +36,9 @@ def test_the_time_out_is_that_of_the_whole_wait(monkeypatch: pytest.MonkeyPatch)
     assert deferred(monkeypatch, ["three"], lambda t: t.look_again(CONTEXT, None, over)).timeout == timedelta(0)
 
 
-def test_nobody_waits_where_no_earlier_run_is_at_work(monkeypatch: pytest.MonkeyPatch):
+def test_a_run_does_not_wait_if_no_earlier_run_is_active(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(windows, "of_run", lambda *_: windows.RunWindow(WEEK, explicit=False))
     monkeypatch.setattr(windows, "earlier_active_runs", lambda *_: [])
     assert wait_for_earlier.WaitForEarlierRuns(task_id="turn").execute(CONTEXT) is None, (
-        "it goes on instead of being deferred"
+        "it continues instead of being deferred"
     )

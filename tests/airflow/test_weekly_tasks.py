@@ -1,4 +1,4 @@
-"""The count gate for every number of rows, with what it tells Airflow."""
+"""The task `enough` for various row counts, with the verdict in its XCom."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from learning_engine.records.contracts import Dataset, Window
 
 
 class TaskInstance:
-    """`pushed` by the task at hand; `made` by the others, by task and key."""
+    """`pushed` has the XComs of this task; `made` those of other tasks, by task and key."""
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A run's window for every way in which Airflow starts one, as the run record itself reports it."""
+"""A run's window for every way in which Airflow starts a run, from the fields of the run record."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -54,7 +54,7 @@ def test_an_empty_interval_counts_as_none():
     assert windows.of_run(run, {}, WEEKLY).window.start == at("2026-11-09T02:00")
 
 
-def test_params_come_before_the_interval_and_keep_their_offset():
+def test_params_override_the_interval_and_keep_their_offset():
     run = Run(
         at("2026-11-16T02:00"), data_interval_start=at("2026-11-09T02:00"), data_interval_end=at("2026-11-16T02:00")
     )
@@ -64,14 +64,14 @@ def test_params_come_before_the_interval_and_keep_their_offset():
     assert found.explicit
 
 
-def test_the_schedule_s_own_time_zone_decides_over_daylight_saving():
+def test_daylight_saving_follows_the_time_zone_of_the_schedule():
     berlin = Dag(timezone="Europe/Berlin")
     window = windows.of_run(Run(at("2026-10-27T00:00")), {}, berlin).window
     assert (window.start, window.end) == (at("2026-10-19T00:00"), at("2026-10-26T01:00"))
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "reason"),
     [
         ({"window_start": "2026-10-01T00:00:00Z"}, "both params"),
         ({"window_end": "2026-10-01T00:00:00Z"}, "both params"),
@@ -81,8 +81,8 @@ def test_the_schedule_s_own_time_zone_decides_over_daylight_saving():
         ({"window_start": "yesterday", "window_end": "today"}, "ISO 8601"),
     ],
 )
-def test_a_bad_window_is_refused_with_the_reason(params, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_bad_window_is_refused_with_the_reason(params, reason):
+    with pytest.raises(ConfigError, match=reason):
         windows.of_run(Run(at("2026-11-16T02:00")), params, WEEKLY)
 
 

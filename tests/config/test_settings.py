@@ -1,4 +1,4 @@
-"""The effective configuration: YAML, over it the environment, over it one run's params; and what is refused."""
+"""The effective configuration: YAML, environment and a run's params in order of precedence, and what is refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from learning_engine.config import settings as settings_file
 from learning_engine.errors import ConfigError
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-# Path of the setting, a bad value, what the message says of its bound.
+# Path of the setting, a bad value, the part of the message that names its bound.
 BAD: list[tuple[str, Any, str]] = [
     ("feedback.min_samples", 0, "greater than or equal to 1"),
     ("feedback.min_samples", "many", "integer"),
@@ -53,7 +53,7 @@ Write = Callable[[dict[str, Any]], Path]
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes the YAML file that is in force; a key may be a dotted path."""
+    """Writes the YAML file in use; a key may be a dotted path."""
     path = tmp_path / "own.yaml"
     monkeypatch.setenv(config.FILE_VARIABLE, str(path))
 
@@ -173,7 +173,7 @@ def test_an_unknown_key_in_the_environment_is_refused(monkeypatch: pytest.Monkey
     assert refusal().endswith("the environment variable LEARNING_ENGINE__TRAINING__EPOCH")
 
 
-def test_null_in_the_environment_takes_the_files_value_away(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_null_in_the_environment_removes_the_files_value(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     file({"fisher.anchor": "/anchor.jsonl", "gate.max_kl_base": 3})
     assert config.load().fisher.anchor == "/anchor.jsonl"
     monkeypatch.setenv("LEARNING_ENGINE__FISHER__ANCHOR", "null")
@@ -196,13 +196,13 @@ def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "just text",
     ],
 )
-def test_a_file_that_is_no_configuration_is_named(file: Write, content: str) -> None:
+def test_an_invalid_configuration_file_is_named(file: Write, content: str) -> None:
     path = file({})
     path.write_text(content)
     assert str(path) in refusal()
 
 
-def test_an_empty_file_is_all_defaults(file: Write) -> None:
+def test_an_empty_file_gives_the_defaults(file: Write) -> None:
     file({}).write_text("")
     assert config.load().lora.rank == 16
 
@@ -215,7 +215,7 @@ def test_another_base_model_drops_the_configured_revision(file: Write) -> None:
     assert config.load({}).model.revision == REVISION
 
 
-def test_draining_must_fit_into_the_steps_time_out(file: Write) -> None:
+def test_the_drain_must_fit_into_the_steps_time_out(file: Write) -> None:
     file({"dag.step_timeout_minutes": 2, "serving.drain_seconds": 119})
     assert config.load().serving.drain_seconds == 119
     file({"dag.step_timeout_minutes": 2, "serving.drain_seconds": 120})
@@ -235,7 +235,7 @@ def test_the_order_of_the_target_modules_does_not_matter(file: Write) -> None:
     file({"lora.target_modules": ["v_proj", "q_proj"]})
     assert config.load().lora.target_modules == ("q_proj", "v_proj")
     file({"lora.target_modules": ["q_proj", "q_proj"]})
-    assert "each once" in refusal()
+    assert "no duplicates" in refusal()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_the_order_of_the_target_modules_does_not_matter(file: Write) -> None:
         ("feedback.min_samples", "1", False),
     ],
 )
-def test_the_fingerprint_holds_what_an_adapter_depends_on_and_nothing_else(
+def test_the_fingerprint_covers_exactly_what_an_adapter_depends_on(
     monkeypatch: pytest.MonkeyPatch, key: str, value: str, changes: bool
 ) -> None:
     before = config.digest(config.load().fingerprint())
@@ -261,13 +261,13 @@ def test_the_fingerprint_holds_what_an_adapter_depends_on_and_nothing_else(
     assert (config.digest(config.load().fingerprint()) != before) is changes
 
 
-def test_a_digest_depends_on_what_is_said_and_not_on_the_order() -> None:
+def test_a_digest_depends_on_the_content_and_not_on_the_order() -> None:
     assert config.digest({"a": 1, "b": "λ"}) == config.digest({"b": "λ", "a": 1})
     assert config.digest({"a": 1}) != config.digest({"a": 2})
     assert len(config.digest(None)) == 64
 
 
-def test_settings_of_before_are_still_read(file: Write, caplog: pytest.LogCaptureFixture) -> None:
+def test_older_settings_are_still_accepted(file: Write, caplog: pytest.LogCaptureFixture) -> None:
     file({"fisher.structure": "kfac", "fisher.accumulation": "list"})
     assert config.load().fisher.structure == "kronecker"
     assert "fisher.accumulation" in caplog.text

@@ -64,4 +64,4 @@ def test_a_candidate_on_the_workers_disk_whose_archive_is_gone_is_trained_anew(r
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
 def test_fisher_information_is_measured_anew(resources: Resources, data: bytes) -> None:
     put(resources, manifest.fisher_key("v1.0", manifest.FISHER_RECORD), data)
-    assert fisher_step._known(resources, "v1.0") is None
+    assert fisher_step._stored(resources, "v1.0") is None

@@ -73,7 +73,7 @@ def test_a_version_that_users_like_less_is_rolled_back(live: Live, pair: tuple[A
     until("the rollback", lambda: current(live).version == first.version, 120)
     entry = current(live)
     assert (entry.action, entry.previous, entry.proven) == ("rollback", second.version, True)
-    assert entry.decided_by.startswith("the watch: thumbs down rose from 0.0% of 30 votes")
+    assert entry.decided_by.startswith("monitoring: thumbs down rose from 0.0% of 30 votes")
     assert entry.run.dag_id == RECONCILE
     # Written after the ledger's entry.
     revocation = until("the revocation", lambda: live.resources.registry.revoked(second.version), 60)

@@ -1,4 +1,4 @@
-"""Records read and written by many threads at once, as a registry's listing does."""
+"""Records read and written by many threads at once, as the registry's listing does."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ THREADS = 8
 
 
 class Watched(TypeAdapter[Any]):
-    """Counts the schemas that are built, and how many of them at the same time."""
+    """Counts the schemas built, and the most built at the same time."""
 
     lock = threading.Lock()
     built, now, most = 0, 0, 0
@@ -25,13 +25,13 @@ class Watched(TypeAdapter[Any]):
         with self.lock:
             Watched.built, Watched.now = self.built + 1, self.now + 1
             Watched.most = max(self.most, self.now)
-        time.sleep(0.02)  # Long enough for every other thread to arrive.
+        time.sleep(0.02)  # Gives every other thread time to arrive.
         super().__init__(kind)
         with self.lock:
             Watched.now -= 1
 
 
-def test_a_schema_is_built_once_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schemas_are_built_once_and_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass(frozen=True)
     class First(Record):
         number: int
@@ -43,18 +43,18 @@ def test_a_schema_is_built_once_and_alone(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(records, "TypeAdapter", Watched)
     together = threading.Barrier(THREADS)
 
-    def there_and_back(number: int) -> Record:
+    def round_trip(number: int) -> Record:
         together.wait(10)
         kind = (First, Second)[number % 2]
         return kind.from_json(kind(number).to_json())
 
     with ThreadPoolExecutor(THREADS) as pool:
-        made = list(pool.map(there_and_back, range(THREADS)))
+        made = list(pool.map(round_trip, range(THREADS)))
     assert made == [(First, Second)[number % 2](number) for number in range(THREADS)]
     assert (Watched.built, Watched.most) == (2, 1)
 
 
-def test_what_is_no_such_record() -> None:
+def test_an_invalid_record_is_refused() -> None:
     @dataclass(frozen=True)
     class Counted(Record):
         number: int

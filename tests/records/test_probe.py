@@ -1,4 +1,4 @@
-"""Probes survive their way through the bucket, and damaged ones are refused without showing what they say."""
+"""Probes survive the round trip through the bucket, and corrupt ones are refused without showing their content."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_round_trip_gives_the_same_bytes() -> None:
         (b'{"schema": 1, "probes": [{"messages": "secret", "tokens": ["secret"]}]}', "found other types at 0"),
     ],
 )
-def test_what_are_no_probes(data: bytes, reason: str) -> None:
+def test_invalid_probes_are_refused_without_their_content(data: bytes, reason: str) -> None:
     with pytest.raises(IntegrityError, match=reason) as caught:
         probe.load(data)
     assert "secret" not in str(caught.value)

@@ -114,7 +114,7 @@ def test_a_verify_that_is_cleared_after_a_rollback_puts_nothing_live(house: Hous
     loaded = age(house.load(2, "week 2"))
     assert house.verify(loaded).version == "v1.2"
     house.roll_back()
-    with pytest.raises(RegistryError, match=r"v1\.2, which this run put live at .* found v1\.1") as refused:
+    with pytest.raises(RegistryError, match=r"v1\.2, which this run deployed at .* found v1\.1") as refused:
         house.verify(loaded)
     assert not refused.value.retryable
     assert house.live() == "v1.1"
@@ -223,6 +223,6 @@ def test_later_weeks_say_why_a_revoked_version_that_is_live_keeps_them_waiting(h
         "v1.2 continues v1.1, which was revoked"
     )
     assert decision.why == (
-        "the live version v1.1 was revoked, and no week continues that: "
-        "deploy v1.3 by hand, and later weeks follow it by themselves"
+        "the live version v1.1 was revoked, so no later version continues it: "
+        "deploy v1.3 by hand, then later versions deploy automatically"
     )

@@ -1,4 +1,4 @@
-"""The whole loop on real parts without Airflow: a feedback file, an S3 server, the local model server."""
+"""The whole weekly run without Airflow: a feedback file, an S3 server and the local model server."""
 
 import json
 import random
@@ -34,7 +34,7 @@ SMALL = {
     "FEEDBACK__COLUMNS__CONVERSATION": "conversation_id",
     "FEEDBACK__MIN_SAMPLES": "10",
     "DATASET__HELDOUT_FRACTION": "0.25",
-    # Teaches a random base in a few steps; kto moves no further from its reference than it must.
+    # Teaches a random base model in a few steps; kto stays too close to its reference.
     "TRAINING__OBJECTIVE": "weighted_sft",
     "TRAINING__BATCH_SIZE": "8",
     "TRAINING__EPOCHS": "12",
@@ -56,7 +56,7 @@ def week(number: int) -> Window:
 
 
 def feedback_rows(number: int, count: int = 40) -> list[dict[str, Any]]:
-    """Rows of one week in which users teach colours of things; a fifth of the thumbs point down."""
+    """Rows of one week in which users teach the colours of things; a fifth are thumbs down."""
     rng = random.Random(number)  # noqa: S311
     start = week(number).start
     rows = []
@@ -81,7 +81,7 @@ Objects = dict[str, tuple[bytes, dict[str, str]]]
 
 @dataclass(frozen=True)
 class Loop:
-    """Resources and the steps in order."""
+    """The resources, and helpers that run the steps in order."""
 
     resources: Resources
     feedback: Path
@@ -92,28 +92,28 @@ class Loop:
                 file.writelines(json.dumps(row) + "\n" for row in feedback_rows(number, count))
 
     def learn(self, window: Window, *, widen: bool = True) -> AdapterVersion:
-        """extract … publish."""
+        """Run extract to publish."""
         r = self.resources
         dataset = extract_step.extract(r, window, widen=widen)
         candidate = train_step.train(r, dataset, fisher_step.fisher(r, dataset))
         return publish_step.publish(r, dataset, candidate, evaluate_step.evaluate(r, dataset, candidate), run=RUN)
 
     def serve(self, version: AdapterVersion, *, run_id: str = "r", **how: Any) -> Deployment:
-        """deploy and verify."""
+        """Run deploy and verify."""
         run = replace(RUN, run_id=run_id)
         return deploy_step.verify(
             self.resources, deploy_step.deploy(self.resources, version, run=run, decided_by="the gate", **how)
         )
 
     def objects(self) -> Objects:
-        """All that lies in this loop's part of the bucket."""
+        """All objects in this loop's part of the bucket."""
         store = self.resources.store
         at = {stored.key: {"Bucket": store.bucket, "Key": store.prefix + stored.key} for stored in store.list()}
         answers = {key: store.client.get_object(**place) for key, place in at.items()}
         return {key: (answer["Body"].read(), answer["Metadata"]) for key, answer in answers.items()}
 
     def put_back(self, objects: Objects) -> None:
-        """Nothing but `objects` lies there afterwards."""
+        """Replace everything in this loop's part of the bucket with `objects`."""
         store = self.resources.store
         store.delete([stored.key for stored in store.list()])
         for key, (body, metadata) in objects.items():
@@ -126,7 +126,7 @@ class Loop:
         return replace(self, resources=resources)
 
     def with_settings(self, **settings: dict[str, Any]) -> "Loop":
-        """The same loop under other settings, by section."""
+        """The same loop with changed settings, by section."""
         changed = {
             name: getattr(self.resources.settings, name).model_copy(update=values) for name, values in settings.items()
         }
@@ -153,7 +153,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.Object
 
 
 def open_loop(directory: Path, s3: object_store.ObjectStore, server: str) -> Loop:
-    """By the settings of the environment, with a feedback file and a directory of adapters in `directory`."""
+    """A loop with the settings of the environment, and a feedback file and an adapter directory in `directory`."""
     settings = config.load()
     client = boto3.client(
         "s3",
@@ -183,7 +183,7 @@ def open_loop(directory: Path, s3: object_store.ObjectStore, server: str) -> Loo
 def loop(
     base: Path, server: ModelServer, s3: object_store.ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Loop:
-    """A bucket, a feedback file and a directory of adapters of the test's own."""
+    """A loop with its own part of the bucket, feedback file and adapter directory."""
     feedback, spool = tmp_path / "feedback.jsonl", tmp_path / "spool"
     own = {"MODEL__BASE": base, "FEEDBACK__PATH": feedback, "STORE__SPOOL": spool, "STORE__PREFIX": tmp_path.name}
     for name, value in {**SMALL, **own}.items():
@@ -193,14 +193,14 @@ def loop(
 
 @pytest.fixture(scope="session")
 def two_weeks() -> Objects:
-    """The bucket after two weeks, as the first test that needs them has learned them."""
+    """The bucket after two weeks; filled by the first test that needs it."""
     return {}
 
 
 @pytest.fixture
 def learned(loop: Loop, two_weeks: Objects) -> Loop:
-    """The feedback of two weeks, v1.0 and v1.1 published, nothing deployed. Records name their prefix, so all such
-    tests have the same one."""
+    """The feedback of two weeks, v1.0 and v1.1 published, nothing deployed. Records contain their prefix, so all tests
+    that use this fixture share one."""
     loop = loop.in_a_prefix_of_its_own("learned")
     loop.teach(0, 1)
     loop.put_back(two_weeks)

@@ -1,4 +1,4 @@
-"""A worker's disk without room: refused with the figure, before what would fill it."""
+"""A full disk is reported with its figures before any work that would fill it."""
 
 import shutil
 from typing import Any
@@ -47,7 +47,7 @@ def test_a_server_whose_disk_is_full_never_sees_the_adapter(
     assert list(loop.resources.serving.adapter_dir.iterdir()) == []
 
 
-def test_the_disk_of_a_directory_that_is_to_be_made_counts(tmp_path: Any) -> None:
+def test_a_directory_that_does_not_exist_yet_is_checked_on_its_disk(tmp_path: Any) -> None:
     disk.require(tmp_path / "not" / "yet", 1, what="a test")
     with pytest.raises(NoRoom, match=r"Expected [\d,.]+ MiB free in .*/not/yet for a test, found"):
         disk.require(tmp_path / "not" / "yet", shutil.disk_usage(tmp_path).free + 2**40, what="a test")

@@ -1,4 +1,4 @@
-"""What guards a version is measured once, kept in the bucket, and measured again where it can no longer be used."""
+"""A version's Fisher information is measured once, stored in the bucket, and measured again if it is unusable."""
 
 import json
 import shutil
@@ -27,9 +27,9 @@ def quick(loop: Loop) -> Loop:
 
 @pytest.fixture
 def guarded(quick: Loop) -> tuple[Loop, AdapterVersion, FisherRecord]:
-    """A version, and what guards it."""
+    """A version and its Fisher information."""
     version = quick.learn(week(0))
-    return quick, version, fisher_step.guard(quick.resources, version)
+    return quick, version, fisher_step.get_or_measure(quick.resources, version)
 
 
 def anchored(loop: Loop, path: Path) -> Loop:
@@ -42,17 +42,17 @@ def objects(loop: Loop) -> dict[str, Any]:
 
 
 def file_of(loop: Loop, record: FisherRecord) -> str:
-    """sha256 of the file that the record names, as it lies in the bucket now."""
+    """The current sha256 of the file that the record names."""
     return loop.resources.store.digest(loop.resources.store.key(str(record.uri)))
 
 
-def test_it_is_measured_once_for_a_version(guarded: tuple[Loop, AdapterVersion, FisherRecord]) -> None:
+def test_it_is_measured_once_per_version(guarded: tuple[Loop, AdapterVersion, FisherRecord]) -> None:
     loop, version, record = guarded
     assert (record.guards, record.accumulated, record.note) == ("v1.0", [], "")
     assert record.n_sequences > 0
     assert file_of(loop, record) == record.sha256
     written = objects(loop)
-    assert fisher_step.guard(loop.resources, version) == record
+    assert fisher_step.get_or_measure(loop.resources, version) == record
     dataset = extract_step.extract(loop.resources, week(1), widen=False)
     assert fisher_step.fisher(loop.resources, dataset) == record
     assert objects(loop).items() - written.items() == {
@@ -60,7 +60,7 @@ def test_it_is_measured_once_for_a_version(guarded: tuple[Loop, AdapterVersion, 
     }
 
 
-def test_where_the_snapshot_is_gone_its_window_is_read_again(
+def test_if_the_snapshot_is_missing_its_window_is_read_again(
     guarded: tuple[Loop, AdapterVersion, FisherRecord],
 ) -> None:
     loop, version, record = guarded
@@ -70,17 +70,17 @@ def test_where_the_snapshot_is_gone_its_window_is_read_again(
     assert replace(again, note="") == record, "the same rows give the same Fisher information"
 
 
-def test_another_window_on_demand_replaces_what_the_bucket_holds(
+def test_measuring_another_window_replaces_the_stored_information(
     guarded: tuple[Loop, AdapterVersion, FisherRecord],
 ) -> None:
     loop, version, record = guarded
     other = fisher_step.fisher_of(loop.resources, "v1.0", window=week(1))
     assert other.note == f"measured on {week(1)}"
     assert other.sha256 != record.sha256
-    assert fisher_step.guard(loop.resources, version) == other
+    assert fisher_step.get_or_measure(loop.resources, version) == other
 
 
-def test_a_run_that_is_under_way_keeps_the_measurement_that_it_began_with(
+def test_a_running_run_keeps_the_measurement_that_it_started_with(
     guarded: tuple[Loop, AdapterVersion, FisherRecord],
 ) -> None:
     loop, _, record = guarded
@@ -89,7 +89,7 @@ def test_a_run_that_is_under_way_keeps_the_measurement_that_it_began_with(
     assert train_step.train(loop.resources, dataset, record).fisher == record
 
 
-def test_anchor_data_guard_the_base_model_and_every_version_after_it(quick: Loop, tmp_path: Path) -> None:
+def test_anchor_data_protects_the_base_model_through_every_later_version(quick: Loop, tmp_path: Path) -> None:
     loop = anchored(quick, tmp_path / "anchor.jsonl")
     first = loop.learn(week(0))
     assert (first.fisher.guards, first.fisher.note) == ("base", "measured on the anchor data")
@@ -105,13 +105,13 @@ def test_anchor_data_guard_the_base_model_and_every_version_after_it(quick: Loop
 
     second = loop.learn(week(1))
     assert (second.fisher.guards, second.fisher.accumulated) == ("v1.0", ["base"])
-    last = fisher_step.guard(loop.resources, second)
+    last = fisher_step.get_or_measure(loop.resources, second)
     assert (last.guards, last.accumulated) == ("v1.1", ["base", "v1.0"])
     measured = [key for key in objects(loop) if key.startswith("fisher/") and key.endswith(".safetensors")]
     assert len(measured) == 3, "the base's, measured once, and those of the two versions"
 
 
-def test_earlier_fisher_information_counts_with_the_decay(
+def test_earlier_fisher_information_is_weighted_by_the_decay(
     guarded: tuple[Loop, AdapterVersion, FisherRecord], tmp_path: Path
 ) -> None:
     """F(v1.1) = measured + γ · F(v1.0)."""
@@ -123,7 +123,7 @@ def test_earlier_fisher_information_counts_with_the_decay(
 
     def with_decay(decay: float) -> Any:
         changed = loop.with_settings(fisher={"decay": decay}).resources
-        found = fisher_step.guard(changed, second, anew=True)
+        found = fisher_step.get_or_measure(changed, second, again=True)
         assert (found.decay, found.weight) == (decay, 1 + decay)
         return diagonal(found)
 
@@ -136,7 +136,7 @@ def test_earlier_fisher_information_counts_with_the_decay(
 
 
 @pytest.mark.parametrize("harm", ["another file", "no file", "no record"])
-def test_what_a_worker_left_half_written_is_measured_anew(
+def test_an_incomplete_measurement_is_measured_again(
     guarded: tuple[Loop, AdapterVersion, FisherRecord], harm: str
 ) -> None:
     loop, version, record = guarded
@@ -146,7 +146,7 @@ def test_what_a_worker_left_half_written_is_measured_anew(
         store.put_bytes(file, b"another")
     else:
         store.delete([file if harm == "no file" else manifest.fisher_key("v1.0", "fisher.json")])
-    assert fisher_step.guard(loop.resources, version) == record
+    assert fisher_step.get_or_measure(loop.resources, version) == record
     assert file_of(loop, record) == record.sha256
 
 
@@ -163,7 +163,7 @@ def test_another_base_model_under_the_same_name_is_refused_before_anything_is_wr
 
     tiny.make_base(own, seed=1)
     for step in (
-        lambda: fisher_step.guard(loop.resources, version),
+        lambda: fisher_step.get_or_measure(loop.resources, version),
         lambda: train_step.train(loop.resources, dataset, version.fisher),
     ):
         with pytest.raises(ModelError, match=r"base model of v1\.0.*pin model\.revision") as raised:
@@ -176,16 +176,16 @@ def test_another_base_model_under_the_same_name_is_refused_before_anything_is_wr
 @pytest.mark.parametrize(
     ("fisher", "labels", "smoothing"), [({"labels": "observed"}, "observed", 0), ({"smoothing": 0.2}, "sampled", 0.2)]
 )
-def test_other_labels_are_measured_anew_along_the_whole_chain(
+def test_changed_labels_are_measured_again_along_the_whole_chain(
     guarded: tuple[Loop, AdapterVersion, FisherRecord], fisher: dict[str, Any], labels: str, smoothing: float
 ) -> None:
     loop, version, record = guarded
     second = loop.learn(week(1))
     assert second.fisher == record
     others = loop.with_settings(fisher=fisher)
-    anew = fisher_step.guard(others.resources, second)
-    assert (anew.labels, anew.smoothing, anew.guards, anew.accumulated) == (labels, smoothing, "v1.1", ["v1.0"])
-    earlier = fisher_step.guard(others.resources, version)
+    again = fisher_step.get_or_measure(others.resources, second)
+    assert (again.labels, again.smoothing, again.guards, again.accumulated) == (labels, smoothing, "v1.1", ["v1.0"])
+    earlier = fisher_step.get_or_measure(others.resources, version)
     assert (earlier.labels, earlier.smoothing) == (labels, smoothing)
     assert earlier.sha256 != record.sha256
     assert file_of(loop, earlier) == earlier.sha256

@@ -1,4 +1,4 @@
-"""What the gate is given through the loop: users, conversations, weights, the chain's matrix."""
+"""The gate's inputs from a whole run: users, conversations, weights, the chain's matrix."""
 
 from dataclasses import replace
 
@@ -58,8 +58,8 @@ def test_users_and_conversations_are_counted_from_the_window(loop: Loop) -> None
     assert not rule(evaluate_step.evaluate(known.resources, unknown, candidate), "users").passed
 
 
-def test_rows_of_one_conversation_are_one_witness(loop: Loop) -> None:
-    """A week in which all that is held out comes from few conversations is no week to judge by."""
+def test_rows_of_one_conversation_count_once(loop: Loop) -> None:
+    """Held-out rows from only a few conversations are not enough for a verdict."""
     lines = loop.feedback
     loop.teach(0)
     text = lines.read_text()
@@ -74,7 +74,7 @@ def test_rows_of_one_conversation_are_one_witness(loop: Loop) -> None:
     assert not rule(report, "heldout").passed
 
 
-def test_a_candidate_whose_archive_is_not_its_own_is_never_judged(loop: Loop) -> None:
+def test_a_candidate_with_a_modified_archive_is_never_judged(loop: Loop) -> None:
     loop.teach(0)
     dataset, candidate = learned(loop)
     store = loop.resources.store

@@ -1,4 +1,4 @@
-"""The local model server under load while versions are swapped, as tests/integration/max_serve does to the real one."""
+"""The local model server under load during swaps; tests/integration/max_serve tests the real one."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def server(base: Path) -> Iterator[ModelServer]:
 
 
 @pytest.mark.stack
-def test_swaps_under_load_lose_no_request_and_answer_none_wrong(
+def test_swaps_under_load_lose_no_request_and_give_no_wrong_answer(
     loop: Loop, base: Path, tmp_path: Path, record_property
 ) -> None:
     figures = swaps.under_load(loop, swaps.make_world(base, tmp_path / "world"), swaps=5)

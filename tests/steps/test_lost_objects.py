@@ -1,4 +1,4 @@
-"""Objects of the bucket that are lost or altered behind our back: found before use, named, and gone round."""
+"""Missing or modified objects in the bucket are detected before use, named, and worked around."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from tests.steps.conftest import RUN, Loop, week
 
 @pytest.fixture
 def live(learned: Loop) -> Loop:
-    """v1.0 and v1.1, which is live, and the feedback of a third week."""
+    """v1.0, the live v1.1, and the feedback of a third week."""
     learned.teach(2)
     for number, version in enumerate(learned.resources.registry.versions()):
         learned.serve(version, run_id=f"r{number}")
@@ -35,7 +35,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> Any:
 
 
 def alter(loop: Loop, key: str, *, lost: bool = False) -> bytes:
-    """Other bytes under `key` with the digest that they should have, or none at all; returns what was there."""
+    """Cut the object short while keeping its recorded digest, or delete it if `lost`; returns the original bytes."""
     store = loop.resources.store
     before, described = store.get_bytes(key), store.head(key)
     if lost:
@@ -57,21 +57,21 @@ def test_the_nearest_readable_ancestor_is_continued_and_the_lost_week_learned_ag
     assert version.window == Window(week(1).start, week(2).end), "what v1.1 had learned"
     assert warned().count("registry.unreadable") == 2, "when it was extracted, and when it was published"
     assert version.report.notes[0] == (
-        "The archive of v1.1 is lost or altered: this version continues v1.0, and is judged all the same on what v1.1 "
-        "had learned."
+        "The archive of v1.1 is missing or corrupt: this version continues v1.0, but is still judged on what v1.1 had "
+        "learned."
     )
     assert {"v1.0", "v1.1"} == set(version.report.scores) == set(version.report.matrix)
     decision = deploy_step.may_deploy(live.resources, version, force=False)
     assert (decision.deploy, decision.why) == (
         True,
-        "it takes the place of the live version v1.1, whose archive cannot be read",
+        "it replaces the live version v1.1, whose archive cannot be read",
     )
     deployed = live.serve(version, run_id="r2")
     assert (deployed.version, deployed.previous, deployed.proven) == ("v1.2", "v1.1", True)
 
 
 def test_a_candidate_that_falls_behind_the_live_version_is_rejected(live: Loop) -> None:
-    """It continues an older one, but the gate holds it against what the live one had learned."""
+    """It continues an older version, but the gate judges it on what the live version had learned."""
     alter(live, "adapters/v1.1/adapter.tar.gz")
     strict = live.with_settings(gate={"min_retained": 0.999}, training={"epochs": 1.0, "learning_rate": 1e-6})
     version = strict.learn(week(2), widen=False)
@@ -81,14 +81,14 @@ def test_a_candidate_that_falls_behind_the_live_version_is_rejected(live: Loop) 
     assert not deploy_step.may_deploy(live.resources, version, force=False).deploy
 
 
-def test_without_any_readable_ancestor_it_begins_at_the_base(live: Loop) -> None:
+def test_without_a_readable_ancestor_it_starts_from_the_base_model(live: Loop) -> None:
     for name in ("v1.0", "v1.1"):
         alter(live, f"adapters/{name}/adapter.tar.gz")
     dataset = extract_step.extract(live.resources, week(2), widen=False)
     assert (dataset.parent, dataset.passed_over) == (None, ["v1.1", "v1.0"])
 
 
-def test_an_archive_that_comes_back_meanwhile_is_the_parent_after_all(live: Loop) -> None:
+def test_an_archive_that_is_restored_meanwhile_is_the_parent_again(live: Loop) -> None:
     key = "adapters/v1.1/adapter.tar.gz"
     whole, r = alter(live, key), live.resources
     dataset = extract_step.extract(r, week(2), widen=True)
@@ -100,7 +100,7 @@ def test_an_archive_that_comes_back_meanwhile_is_the_parent_after_all(live: Loop
     assert extract_step.extract(r, week(2), widen=True).parent == "v1.1"
 
 
-def test_what_is_live_is_never_served_from_an_altered_archive(live: Loop) -> None:
+def test_the_live_version_is_never_served_from_a_modified_archive(live: Loop) -> None:
     version = live.resources.registry.get("v1.1")
     alter(live, "adapters/v1.1/adapter.tar.gz")
     with pytest.raises(IntegrityError, match=r"adapters/v1\.1/adapter\.tar\.gz: expected sha256"):
@@ -109,7 +109,7 @@ def test_what_is_live_is_never_served_from_an_altered_archive(live: Loop) -> Non
         maintain_step.audit(live.resources)
 
 
-def test_an_altered_candidate_is_trained_again(live: Loop, warned: Any) -> None:
+def test_a_modified_candidate_is_trained_again(live: Loop, warned: Any) -> None:
     r = live.resources
     dataset = extract_step.extract(r, week(2), widen=False)
     fisher = fisher_step.fisher(r, dataset)
@@ -122,7 +122,7 @@ def test_an_altered_candidate_is_trained_again(live: Loop, warned: Any) -> None:
     assert warned().count("train.candidate_altered") == 2
 
 
-def test_altered_fisher_information_is_measured_again(live: Loop, warned: Any) -> None:
+def test_modified_fisher_information_is_measured_again(live: Loop, warned: Any) -> None:
     r = live.resources
     dataset = extract_step.extract(r, week(2), widen=False)
     first = fisher_step.fisher(r, dataset)
@@ -134,19 +134,19 @@ def test_altered_fisher_information_is_measured_again(live: Loop, warned: Any) -
     assert (warned().count("fisher.altered"), warned().count("fisher.record_altered")) == (1, 1)
 
 
-def test_an_altered_heldout_set_is_named_in_the_report(live: Loop) -> None:
+def test_a_modified_heldout_set_is_named_in_the_report(live: Loop) -> None:
     alter(live, "heldout/v1.0/heldout.parquet")
     version = live.learn(week(2))
     assert "The held-out set of v1.0 is gone: its window is not judged." in version.report.notes
     assert set(version.report.scores) == {"v1.1"}
 
 
-def test_an_altered_snapshot_is_read_again_from_the_source(live: Loop) -> None:
+def test_a_modified_snapshot_is_read_again_from_the_source(live: Loop) -> None:
     r = live.resources
     first = fisher_step.fisher_of(r, "v1.0", window=None)
     alter(live, r.store.key(r.registry.get("v1.0").dataset.uri))
     again = fisher_step.fisher_of(r, "v1.0", window=None)
     assert (again.sha256, again.note) == (
         first.sha256,
-        "the snapshot was gone or altered; its window was read again from the source",
+        "the snapshot was missing or corrupt; its window was read again from the source",
     )

@@ -1,4 +1,4 @@
-"""What users think of a version that has gone live, and when it is taken back for it."""
+"""Votes on the live version, and when they cause a rollback."""
 
 import json
 from dataclasses import replace
@@ -33,14 +33,14 @@ def entry(version: str, name: str, at: datetime, **changes: Any) -> Deployment:
 
 @pytest.fixture
 def watched(loop: Loop) -> Loop:
-    """v1.1 has been live for ten hours, v1.0 was for twenty before it; ten points more thumbs down are too many."""
+    """v1.1 has been live for ten hours, after twenty hours of v1.0; ten points more thumbs down cause a rollback."""
     loop.resources.ledger.record(entry("v1.0", OLD, BEFORE))
     loop.resources.ledger.record(entry("v1.1", NEW, DEPLOYED, previous="v1.0", previous_adapter_name=OLD))
     return loop.with_settings(watch={"max_rise": 0.1, "min_votes": 100})
 
 
 def vote(loop: Loop, since: datetime, up: int, down: int, *, model: str | None = None, user: str | None = None) -> None:
-    """Thumbs on answers of their own, a second apart from `since` on, by a user each or all by `user`."""
+    """Add votes on different answers, one per second from `since`, each by a different user or all by `user`."""
     with loop.feedback.open("a", encoding="utf-8") as file:
         for number in range(up + down):
             row = {
@@ -55,17 +55,17 @@ def vote(loop: Loop, since: datetime, up: int, down: int, *, model: str | None =
 
 
 def look(loop: Loop) -> Verdict:
-    return monitor_step.look(loop.resources, now=NOW)
+    return monitor_step.judge(loop.resources, now=NOW)
 
 
-def test_nobody_watches_unless_asked_to(watched: Loop) -> None:
+def test_monitoring_is_off_by_default(watched: Loop) -> None:
     vote(watched, BEFORE, 200, 0)
     vote(watched, DEPLOYED, 0, 200)
     verdict = look(watched.with_settings(watch={"max_rise": None}))
     assert verdict == Verdict(False, "watch.max_rise is not set")
 
 
-def test_a_version_that_users_like_much_less_is_taken_back(watched: Loop) -> None:
+def test_a_version_that_users_like_much_less_is_rolled_back(watched: Loop) -> None:
     vote(watched, BEFORE, 180, 20)
     vote(watched, DEPLOYED, 120, 80)
     verdict = look(watched)
@@ -90,10 +90,8 @@ def test_too_few_votes_decide_nothing(watched: Loop) -> None:
     assert look(watched) == Verdict(False, "fewer than 100 votes each: 200 on v1.0 and 99 on v1.1", "v1.1")
 
 
-def test_rows_that_name_their_version_count_for_it_whenever_they_were_written(
-    watched: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Clients that still ask the old version after the swap do not speak for the new one."""
+def test_rows_that_name_their_version_count_for_it_at_any_time(watched: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Votes from clients that still use the old version after the swap do not count for the new one."""
     monkeypatch.setattr(monitor_step.placement, "server_name", lambda _, name: name)
     monkeypatch.setattr(type(watched.resources.registry), "versions", lambda _: [OLD, NEW])
     vote(watched, BEFORE, 180, 20, model=OLD)
@@ -105,7 +103,7 @@ def test_rows_that_name_their_version_count_for_it_whenever_they_were_written(
     assert "to 0.0% of 180 on v1.1" in verdict.why
 
 
-def test_one_user_cannot_take_a_version_back(watched: Loop) -> None:
+def test_one_user_cannot_cause_a_rollback(watched: Loop) -> None:
     vote(watched, BEFORE, 200, 0)
     vote(watched, DEPLOYED, 150, 0)
     vote(watched, DEPLOYED + timedelta(hours=1), 0, 400, user="the same")
@@ -114,24 +112,24 @@ def test_one_user_cannot_take_a_version_back(watched: Loop) -> None:
     assert "to 0.0% of 150 on v1.1" in verdict.why
 
 
-def test_what_has_been_live_for_long_is_left_to_the_next_week(watched: Loop) -> None:
+def test_a_version_is_monitored_only_for_watch_hours(watched: Loop) -> None:
     verdict = look(watched.with_settings(watch={"hours": 9}))
     assert verdict == Verdict(False, "v1.1 has been live for longer than watch.hours")
 
 
-def test_a_rollback_is_not_watched(watched: Loop) -> None:
+def test_a_rollback_is_not_monitored(watched: Loop) -> None:
     back = entry("v1.0", OLD, NOW - timedelta(hours=1), previous="v1.1", previous_adapter_name=NEW, action="rollback")
     watched.resources.ledger.record(back)
-    assert look(watched) == Verdict(False, "nothing was deployed over another version")
+    assert look(watched) == Verdict(False, "the live version did not replace another one")
 
 
-def test_the_first_version_has_nothing_to_be_held_against(loop: Loop) -> None:
+def test_the_first_version_has_nothing_to_compare_with(loop: Loop) -> None:
     loop.resources.ledger.record(entry("v1.0", OLD, BEFORE))
     assert not look(loop.with_settings(watch={"max_rise": 0.1})).roll_back
 
 
-def test_only_the_time_before_the_deployment_is_held_against_it(watched: Loop) -> None:
-    """As long before as after: an outage of last month says nothing."""
+def test_the_comparison_goes_back_watch_hours_at_most(watched: Loop) -> None:
+    """The comparison goes back `watch.hours` at most, so an outage of last month does not count."""
     vote(watched, BEFORE, 0, 150)
     vote(watched, DEPLOYED - timedelta(hours=8), 150, 0)
     vote(watched, DEPLOYED, 100, 50)
@@ -140,7 +138,9 @@ def test_only_the_time_before_the_deployment_is_held_against_it(watched: Loop) -
     assert "from 0.0% of 150 votes on v1.0" in verdict.why
 
 
-def test_the_bound_is_newcombes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """His example (a), 56 of 70 against 48 of 80: two-sided at 95 % by method 10 it begins at 0.0524."""
+def test_the_bound_is_newcombes_method_10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newcombe's example (a), 56 of 70 against 48 of 80: the two-sided 95 % interval of method 10 starts at 0.0524."""
     monkeypatch.setattr(monitor_step, "Z", 1.959964)
-    assert monitor_step.least_rise(Votes(up=32, down=48), Votes(up=14, down=56)) == pytest.approx(0.0524, abs=5e-5)
+    assert monitor_step.rise_lower_bound(Votes(up=32, down=48), Votes(up=14, down=56)) == pytest.approx(
+        0.0524, abs=5e-5
+    )

@@ -1,4 +1,4 @@
-"""What a training tells of itself while it runs: in the bucket, at no cost to the training."""
+"""The progress of a running training, written to the bucket without delaying it."""
 
 import json
 import threading
@@ -21,12 +21,12 @@ SLOW_SECONDS = 2.0
 small, events = test_retries.small, test_retries.events
 
 
-def told(loop: Loop, dataset: Dataset) -> TrainingProgress:
+def stored_progress(loop: Loop, dataset: Dataset) -> TrainingProgress:
     return loop.resources.store.get_record(manifest.run_key(dataset.run_key, "progress.json"), TrainingProgress)
 
 
 def fields(step: int) -> dict[str, Any]:
-    """What `trainer.train` hands to `on_log`."""
+    """The fields that `trainer.train` passes to `on_log`."""
     losses = {"task_loss": 1.0 / step, "ewc_loss": 0.1 * step, "learning_rate": 1e-3}
     pace = {"tokens_per_second": 100.0, "eta_seconds": 5.0, "gpu_utilisation": None, "peak_memory_bytes": 7}
     return {"step": step, "of": 1000, **losses, **pace}
@@ -34,7 +34,7 @@ def fields(step: int) -> dict[str, Any]:
 
 @contextmanager
 def writes(loop: Loop, *, slowed: float = 0.0) -> Iterator[list[int]]:
-    """The steps of the updates that the store was given, each after `slowed` seconds."""
+    """The steps of the updates written to the store, each delayed by `slowed` seconds."""
     steps: list[int] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:
@@ -50,12 +50,12 @@ def writes(loop: Loop, *, slowed: float = 0.0) -> Iterator[list[int]]:
         hooks.unregister("before-call.s3.PutObject", note)
 
 
-def test_the_bucket_says_how_far_a_training_is(small: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bucket_has_the_progress_of_a_training(small: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     dataset = prepare(small)
     with writes(small) as steps:
         candidate = train(small, dataset)
-    found = told(small, dataset)
+    found = stored_progress(small, dataset)
     assert steps[0] == 1
     assert steps == sorted(set(steps))
     assert (found.step, found.of, found.eta_seconds) == (8, 8, 0.0)
@@ -74,27 +74,27 @@ def test_updates_come_every_few_seconds_and_at_the_last_step(small: Loop, monkey
     assert steps == [1, 8]
 
 
-def test_after_a_retry_the_curve_goes_on_from_the_checkpoint(
+def test_after_a_retry_the_curve_continues_from_the_checkpoint(
     small: Loop, events: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     dataset = prepare(small)
     with killed_at(8):
         train(small, dataset)
-    assert [step for step, _, _ in told(small, dataset).curve] == list(range(1, 8))
-    before = told(small, dataset).curve
+    assert [step for step, _, _ in stored_progress(small, dataset).curve] == list(range(1, 8))
+    before = stored_progress(small, dataset).curve
     candidate = train(small, dataset)
     assert candidate.training.resumed_at_step == 6
-    found = told(small, dataset).curve
+    found = stored_progress(small, dataset).curve
     assert found == candidate.training.curve
     assert found[:6] == before[:6]
     assert [step for step, _, _ in found] == list(range(1, 9))
 
 
-def test_a_training_that_goes_back_to_a_checkpoint_draws_its_curve_anew_from_there(loop: Loop) -> None:
+def test_a_training_that_returns_to_a_checkpoint_replaces_the_curve_from_there(loop: Loop) -> None:
     with progress.Reporter(loop.resources.store, "run", [(1, 2.0, 0.0), (2, 1.5, 0.0)]) as reporter:
         for step in (3, 4, 5, 3, 4):
-            reporter.tell(fields(step))
+            reporter.report(fields(step))
     found = loop.resources.store.get_record(manifest.run_key("run", "progress.json"), TrainingProgress)
     assert [step for step, _, _ in found.curve] == [1, 2, 3, 4]
 
@@ -102,38 +102,38 @@ def test_a_training_that_goes_back_to_a_checkpoint_draws_its_curve_anew_from_the
 def test_a_long_curve_is_thinned(loop: Loop) -> None:
     with progress.Reporter(loop.resources.store, "run", []) as reporter:
         for step in range(1, 1001):
-            reporter.tell(fields(step))
+            reporter.report(fields(step))
     found = loop.resources.store.get_record(manifest.run_key("run", "progress.json"), TrainingProgress)
     assert (len(found.curve), found.curve[-1][0]) == (200, 1000)
 
 
-def test_a_slow_store_costs_updates_and_no_time(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_store_loses_updates_and_takes_no_time(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     with writes(loop, slowed=SLOW_SECONDS) as steps:
         with progress.Reporter(loop.resources.store, "run", []) as reporter:
             began = time.perf_counter()
             for step in range(1, 201):
-                reporter.tell(fields(step))
-            told = time.perf_counter() - began
+                reporter.report(fields(step))
+            reported = time.perf_counter() - began
         ended = time.perf_counter() - began
-    assert told < SLOW_SECONDS / 4, "200 steps did not wait for a single write"
-    assert steps == [1, 200], "while one is under way others are dropped, and the last one is written"
+    assert reported < SLOW_SECONDS / 4, "200 steps did not wait for a single write"
+    assert steps == [1, 200], "updates during a write are dropped, and the last one is written"
     assert ended < 2 * SLOW_SECONDS + 1
 
 
-def test_a_store_that_never_answers_is_left_behind(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.2)
+def test_a_store_that_never_answers_does_not_block_the_end(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EXIT_TIMEOUT_SECONDS", 0.2)
     answer = threading.Event()
     monkeypatch.setattr(loop.resources.store, "put_json", lambda *_: answer.wait())
     began = time.perf_counter()
     with progress.Reporter(loop.resources.store, "run", []) as reporter:
-        reporter.tell(fields(1))
-        reporter.tell(fields(2))
+        reporter.report(fields(1))
+        reporter.report(fields(2))
     assert time.perf_counter() - began < 2
     answer.set()
 
 
-def test_a_store_that_takes_no_update_costs_the_update_and_not_the_training(small: Loop, events: Any) -> None:
+def test_a_store_that_rejects_updates_does_not_stop_the_training(small: Loop, events: Any) -> None:
     dataset = prepare(small)
     with refused(small, "progress.json"):
         candidate = train(small, dataset)
@@ -142,7 +142,7 @@ def test_a_store_that_takes_no_update_costs_the_update_and_not_the_training(smal
     assert not small.resources.store.exists(manifest.run_key(dataset.run_key, "progress.json"))
 
 
-def test_retention_takes_it_with_its_run_and_the_audit_does_not_mind_it(small: Loop) -> None:
+def test_retention_deletes_progress_with_its_run_and_the_audit_ignores_it(small: Loop) -> None:
     dataset, r = prepare(small), small.resources
     train(small, dataset)
     assert upkeep.audit(r.store, r.registry) == []

@@ -1,4 +1,4 @@
-"""Replicas that restart, serve something else or are gone, and what becomes of them."""
+"""Replicas that restart, serve something else or are down, and how they are reconciled."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from tests.steps.conftest import Loop
 
 @dataclass(frozen=True)
 class Fleet:
-    """Two replicas that serve v1.1, and v1.0 for a rollback; each may be restarted without adapters."""
+    """Two replicas that serve v1.1, and v1.0 for a rollback; each can lose its adapters as in a restart."""
 
     loop: Loop
     servers: list[ModelServer]
@@ -33,7 +33,7 @@ class Fleet:
         return [placement.server_name(self.loop.resources, version) for version in self.versions]
 
     def forgets(self, number: int) -> None:
-        """As after a restart: no adapter is loaded any more."""
+        """Unload every adapter, as a restart does."""
         replica = self.servers[number].replica
         for name in dict.fromkeys(replica.models()[1:]):
             replica.unload(name)
@@ -42,7 +42,7 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def servers(base: Path) -> Iterator[list[ModelServer]]:
-    # A name loaded again with the same weights is no hazard here, and a restart takes seconds.
+    # Unloading replaces a slow restart; loading a name again with the same weights is harmless here.
     with model_servers(base, ["--hazards", "none"], ["--hazards", "none"]) as both:
         yield both
 
@@ -69,14 +69,14 @@ def test_before_the_first_deployment_there_is_nothing_to_do(loop: Loop) -> None:
     assert reconcile_step.reconcile(loop.resources) == {"live": None, "replicas": {}}
 
 
-def test_replicas_that_are_well_are_proven_and_left_alone(fleet: Fleet) -> None:
+def test_healthy_replicas_are_proven_and_left_unchanged(fleet: Fleet) -> None:
     before = [server.replica.models() for server in fleet.servers]
     found = reconcile_step.reconcile(fleet.loop.resources)
     assert found == {"live": "v1.1", "replicas": {server.url: "proven" for server in fleet.servers}}
     assert [server.replica.models() for server in fleet.servers] == before
 
 
-def test_a_replica_that_restarted_gets_both_adapters_back(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_restarted_replica_loads_both_adapters_again(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     fleet.forgets(1)
     pointer = fleet.loop.resources.ledger.current()
     found = reconcile_step.reconcile(fleet.loop.resources)
@@ -90,13 +90,13 @@ def test_a_replica_that_restarted_gets_both_adapters_back(fleet: Fleet, caplog: 
     assert set(reconcile_step.reconcile(fleet.loop.resources)["replicas"].values()) == {"proven"}
 
 
-def test_a_disk_that_was_lost_with_the_server_is_written_again(fleet: Fleet) -> None:
+def test_adapters_lost_from_the_servers_disk_are_written_again(fleet: Fleet) -> None:
     fleet.forgets(0)
     shutil.rmtree(fleet.loop.resources.serving.adapter_dir)
     assert reconcile_step.reconcile(fleet.loop.resources)["replicas"][fleet.servers[0].url] == "restored"
 
 
-def test_where_the_archive_is_lost_what_was_placed_from_it_serves_on(
+def test_if_the_archive_is_lost_the_placed_files_are_still_served(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = fleet.loop.resources.store
@@ -108,7 +108,7 @@ def test_where_the_archive_is_lost_what_was_placed_from_it_serves_on(
 
 
 def test_a_replica_with_other_weights_under_the_live_name_is_named(fleet: Fleet) -> None:
-    """Nothing can be mended there from outside: the other one is seen to all the same."""
+    """It cannot be repaired from outside, but the other replica is repaired all the same."""
     replica, live, other = fleet.servers[0].replica, fleet.names()[1], fleet.names()[0]
     fleet.forgets(1)
     replica.unload(live)
@@ -141,7 +141,7 @@ def test_a_rollback_target_that_is_lost_does_not_fail_the_live_version(
     assert lost["version"] == "v1.0"
 
 
-def test_after_a_rollback_it_is_the_older_one_that_must_serve(fleet: Fleet) -> None:
+def test_after_a_rollback_the_older_version_must_be_served(fleet: Fleet) -> None:
     resources = fleet.loop.resources
     fleet.loop.serve(
         deploy_step.choose(resources, action="rollback", version=None), run_id="back", action="rollback", by_hand=True
@@ -151,14 +151,14 @@ def test_after_a_rollback_it_is_the_older_one_that_must_serve(fleet: Fleet) -> N
     assert fleet.names()[0] in fleet.servers[0].replica.models()
 
 
-def test_the_names_are_those_of_the_ledger_whatever_the_configuration_says_by_now(fleet: Fleet) -> None:
+def test_adapter_names_come_from_the_ledger_and_not_from_the_configuration(fleet: Fleet) -> None:
     fleet.forgets(0)
     reconcile_step.reconcile(fleet.loop.with_settings(serving={"adapter_prefix": "other-"}).resources)
     assert sorted(fleet.servers[0].replica.models()[1:]) == sorted(fleet.names())
 
 
-def test_a_version_without_probes_is_loaded_and_not_said_to_be_proven(fleet: Fleet) -> None:
-    """The prompts are past their retention: nothing tells whether the server has these weights."""
+def test_a_version_without_probes_is_reported_as_loaded_and_not_as_proven(fleet: Fleet) -> None:
+    """Retention has deleted the prompts: nothing shows whether the server has the right weights."""
     report = fleet.versions[1].report
     assert report.probes is not None
     store = fleet.loop.resources.store

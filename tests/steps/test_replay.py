@@ -1,4 +1,4 @@
-"""Weeks that keep a few rows, and later weeks that are trained on them again."""
+"""Replay: a week keeps a few rows, and later weeks are trained on them again."""
 
 import json
 import logging
@@ -46,7 +46,7 @@ def train(loop: Loop, number: int) -> Candidate:
 
 
 @pytest.mark.parametrize("objective", ["kto", "weighted_sft"])
-def test_each_week_is_trained_on_what_the_weeks_before_kept(replaying: Loop, objective: str, tmp_path: Path):
+def test_each_week_is_also_trained_on_the_rows_kept_from_earlier_weeks(replaying: Loop, objective: str, tmp_path: Path):
     loop = replaying.with_settings(training={"objective": objective})
     chain = [loop.learn(week(number)) for number in range(3)]
     assert [version.parent for version in chain] == [None, "v1.0", "v1.1"]
@@ -59,7 +59,7 @@ def test_each_week_is_trained_on_what_the_weeks_before_kept(replaying: Loop, obj
     assert upkeep.audit(loop.resources.store, loop.resources.registry) == []
 
 
-def test_what_is_disliked_in_a_later_week_is_replayed_no_more(replaying: Loop, tmp_path: Path):
+def test_rows_disliked_in_a_later_week_are_no_longer_replayed(replaying: Loop, tmp_path: Path):
     first = replaying.learn(week(0))
     kept = rows(replaying, first.replay_uri, tmp_path / "first.parquet")
     messages = {row["message"] for row in kept}
@@ -87,7 +87,7 @@ def test_only_liked_rows_that_are_not_held_out_are_kept(replaying: Loop, tmp_pat
     assert rows(seeded, train(seeded, 0).replay_uri, tmp_path / "seeded.parquet") != kept
 
 
-def test_more_than_a_window_holds_is_all_that_it_holds(replaying: Loop, tmp_path: Path):
+def test_a_reservoir_larger_than_the_window_keeps_all_its_rows(replaying: Loop, tmp_path: Path):
     loop = replaying.with_settings(training={"replay": 10_000})
     version = loop.learn(week(0))
     window = rows(loop, version.dataset.uri, tmp_path / "dataset.parquet")
@@ -95,13 +95,13 @@ def test_more_than_a_window_holds_is_all_that_it_holds(replaying: Loop, tmp_path
     assert kept == [row for row in window if row["rating"] > 0 and not row["heldout"]]
 
 
-def test_what_retention_took_is_not_replayed_and_no_error(replaying: Loop):
+def test_rows_deleted_by_retention_are_not_replayed_and_cause_no_error(replaying: Loop):
     store, settings = replaying.resources.store, replaying.resources.settings
     first, second = (replaying.learn(week(number)) for number in range(2))
     store.delete([store.key(str(first.replay_uri))])
     assert train(replaying, 2).training.replayed == REPLAY
     later = datetime.now(UTC) + timedelta(days=settings.retention.text_days + 1)
-    # Its run is over too, or the third week's candidate would be found trained.
+    # The sweep also deletes the run's candidate; otherwise the third week would not be trained again.
     swept = upkeep.sweep(store, replaying.resources.registry, replaying.resources.ledger, settings.retention, now=later)
     assert swept.objects["replay"] == 1
     assert not store.exists(store.key(str(second.replay_uri)))
@@ -110,7 +110,7 @@ def test_what_retention_took_is_not_replayed_and_no_error(replaying: Loop):
 
 @contextmanager
 def read_keys(loop: Loop) -> Iterator[list[str]]:
-    """What is asked of the store meanwhile."""
+    """The URLs requested from the store meanwhile."""
     asked: list[str] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:
@@ -124,7 +124,7 @@ def read_keys(loop: Loop) -> Iterator[list[str]]:
         hooks.unregister("before-call.s3", note)
 
 
-def test_without_replay_nothing_is_kept_and_nothing_read(replaying: Loop):
+def test_without_replay_nothing_is_kept_or_read(replaying: Loop):
     kept = replaying.learn(week(0))
     off = replaying.with_settings(training={"replay": 0})
     with read_keys(off) as asked:
@@ -137,7 +137,7 @@ def test_without_replay_nothing_is_kept_and_nothing_read(replaying: Loop):
 
 @pytest.fixture
 def interrupted(replaying: Loop, caplog: pytest.LogCaptureFixture) -> Loop:
-    """The second week's training was killed after a checkpoint."""
+    """A loop whose second week's training was killed after a checkpoint."""
     loop = replaying.with_settings(training={"checkpoint_steps": 2, "log_steps": 1})
     loop.learn(week(0))
     caplog.set_level(logging.INFO, logger="learning_engine")
@@ -146,13 +146,13 @@ def interrupted(replaying: Loop, caplog: pytest.LogCaptureFixture) -> Loop:
     return loop
 
 
-def test_a_killed_training_goes_on_with_what_it_replays(interrupted: Loop):
+def test_a_killed_training_continues_with_its_replayed_rows(interrupted: Loop):
     training = train(interrupted, 1).training
     assert training.resumed_at_step > 0
     assert training.replayed == REPLAY
 
 
-def test_a_killed_training_starts_anew_when_its_reservoir_is_gone(interrupted: Loop):
+def test_a_killed_training_restarts_if_its_reservoir_is_missing(interrupted: Loop):
     interrupted.resources.store.delete(["replay/v1.0/replay.parquet"])
     training = train(interrupted, 1).training
     assert (training.resumed_at_step, training.replayed) == (0, 0)

@@ -1,4 +1,4 @@
-"""A try that fails half-way, and the next one that goes on from what it left in the bucket or on the worker's disk."""
+"""An attempt that fails half-way, and a retry that continues from what is in the bucket or on the worker's disk."""
 
 import errno
 import json
@@ -26,11 +26,11 @@ from tests.steps.conftest import Loop, week
 
 
 class Killed(BaseException):
-    """The worker is gone: nothing that the steps do may catch it."""
+    """Stands for a killed worker: a BaseException, so that no step catches it."""
 
 
 class KillAt(logging.Handler):
-    """Ends the training when it reports this step or a later one."""
+    """Kills the training when it logs this step or a later one."""
 
     def __init__(self, step: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class KillAt(logging.Handler):
 
 @pytest.fixture
 def small(loop: Loop) -> Loop:
-    """A week that trains in eight steps, with a checkpoint after every third."""
+    """A week that trains in eight steps, with a checkpoint every three steps."""
     loop.teach(0, count=16)
     training = {"batch_size": 4, "epochs": 2.0, "checkpoint_steps": 3, "log_steps": 1}
     return loop.with_settings(training=training, dataset={"heldout_fraction": 0.0})
@@ -52,7 +52,7 @@ def small(loop: Loop) -> Loop:
 
 @pytest.fixture
 def events(caplog: pytest.LogCaptureFixture) -> Any:
-    """How often each event was logged."""
+    """Counts how often an event was logged."""
     caplog.set_level(logging.INFO, logger="learning_engine")
 
     def count(name: str) -> int:
@@ -107,7 +107,7 @@ def killed_at(step: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["adapter.tar.gz", "candidate.json"])
-def test_a_trained_candidate_outlives_a_store_that_fails(small: Loop, events: Any, name: str) -> None:
+def test_a_trained_candidate_survives_a_store_failure(small: Loop, events: Any, name: str) -> None:
     dataset = prepare(small)
     directory = spool(small, dataset)
     for tries in (1, 2):
@@ -141,7 +141,7 @@ def test_a_trained_candidate_outlives_a_store_that_fails(small: Loop, events: An
         ("candidate.json", b"\xff"),
     ],
 )
-def test_a_damaged_candidate_on_the_disk_is_told_and_trained_again(
+def test_a_corrupt_candidate_on_the_disk_is_logged_and_trained_again(
     small: Loop, events: Any, name: str, content: bytes | None
 ) -> None:
     dataset = prepare(small)
@@ -159,10 +159,10 @@ def test_a_damaged_candidate_on_the_disk_is_told_and_trained_again(
     assert events("train.progress") > steps
     assert candidate.sha256 == expected
     assert small.resources.store.digest(manifest.run_key(dataset.run_key, staging.ARCHIVE)) == candidate.sha256
-    assert not directory.exists(), "what nobody needs any more does not stay on the disk"
+    assert not directory.exists(), "the spool is deleted once the bucket has the candidate"
 
 
-def test_what_waits_on_the_disk_is_for_its_owner_alone(small: Loop) -> None:
+def test_spooled_files_are_readable_by_their_owner_only(small: Loop) -> None:
     dataset = prepare(small)
     before = os.umask(0)
     try:
@@ -176,7 +176,7 @@ def test_what_waits_on_the_disk_is_for_its_owner_alone(small: Loop) -> None:
     assert {modes[path] for path in modes if path.is_file()} == {0o600}
 
 
-def test_a_disk_that_takes_nothing_either_does_not_hide_what_failed(small: Loop, tmp_path: Path) -> None:
+def test_a_failing_disk_does_not_hide_the_stores_error(small: Loop, tmp_path: Path) -> None:
     dataset = prepare(small)
     (tmp_path / "spool").write_text("no directory")
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError, match="could not be kept") as raised:
@@ -184,14 +184,14 @@ def test_a_disk_that_takes_nothing_either_does_not_hide_what_failed(small: Loop,
     assert str(spool(small, dataset)) in str(raised.value)
 
 
-def test_a_disk_that_fills_up_half_way_holds_no_half_written_candidate(
+def test_a_disk_that_fills_up_holds_no_half_written_candidate(
     small: Loop, events: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, synced = prepare(small), list[int]()
 
     def full(descriptor: int) -> None:
         synced.append(descriptor)
-        if len(synced) == 2:  # the archive is whole, the record is not
+        if len(synced) == 2:  # the archive is complete, the record is not
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
@@ -202,7 +202,7 @@ def test_a_disk_that_fills_up_half_way_holds_no_half_written_candidate(
     assert events("train.continued") == events("train.spool_damaged") == 0
 
 
-def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_weights(
+def test_a_killed_training_continues_from_the_bucket_and_ends_with_the_same_weights(
     small: Loop, events: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = prepare(small)
@@ -226,13 +226,13 @@ def test_a_killed_training_goes_on_from_the_bucket_alone_and_ends_with_the_same_
     assert (resumed.sha256, resumed.training.curve) == (whole.sha256, whole.training.curve)
 
 
-@pytest.mark.parametrize("harm", ["no archive", "not whole"])
-def test_a_checkpoint_that_cannot_be_read_costs_the_steps_and_not_the_run(
+@pytest.mark.parametrize("harm", ["no archive", "incomplete"])
+def test_an_unreadable_checkpoint_loses_its_steps_and_not_the_run(
     small: Loop, events: Any, tmp_path: Path, harm: str
 ) -> None:
     dataset, packed = prepare(small), tmp_path / "checkpoint.tar.gz"
     packed.write_bytes(b"no archive")
-    if harm == "not whole":
+    if harm == "incomplete":
         (tmp_path / "part").mkdir()
         (tmp_path / "part" / "optimizer.pt").write_bytes(b"moments")
         archive.pack(tmp_path / "part", packed)
@@ -242,7 +242,7 @@ def test_a_checkpoint_that_cannot_be_read_costs_the_steps_and_not_the_run(
     assert (candidate.training.resumed_at_step, candidate.training.steps) == (0, 8)
 
 
-def test_a_store_that_takes_no_checkpoint_costs_the_checkpoint_and_not_the_training(small: Loop, events: Any) -> None:
+def test_a_store_that_rejects_a_checkpoint_does_not_stop_the_training(small: Loop, events: Any) -> None:
     dataset = prepare(small)
     with refused(small, "3.tar.gz"):
         candidate = train(small, dataset)
@@ -251,7 +251,7 @@ def test_a_store_that_takes_no_checkpoint_costs_the_checkpoint_and_not_the_train
     assert [key[-15:] for key in keys(small, manifest.run_key(dataset.run_key, "checkpoints/"))] == ["00000006.tar.gz"]
 
 
-def test_what_is_trained_is_not_trained_again(small: Loop, events: Any) -> None:
+def test_a_staged_candidate_is_not_trained_again(small: Loop, events: Any) -> None:
     dataset = prepare(small)
     first = train(small, dataset)
     written, steps = keys(small), events("train.progress")

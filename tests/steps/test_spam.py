@@ -1,4 +1,4 @@
-"""One user's spam for a wrong answer: what stops it, each means alone, and that without them it goes through."""
+"""One user's spam for a wrong answer: it succeeds without defences, and each defence alone stops it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -22,12 +22,12 @@ from tests.steps.conftest import Loop, week
 
 LIE = "buy at mallory"
 SPAM = 200
-DEFENCELESS = {"burst_votes": None, "min_agreement": None, "cap_per_user": None}
+UNDEFENDED = {"burst_votes": None, "min_agreement": None, "cap_per_user": None}
 QUESTIONS = [f"which colour has the {thing} {number}" for thing in tiny.THINGS for number in (903, 917)]
 
 
 def poison(loop: Loop, number: int) -> None:
-    """Hundreds of thumbs up of one user, a thumb every three seconds, on an answer that nobody asked for."""
+    """Hundreds of thumbs up by one user, one every three seconds, on a wrong answer."""
     with loop.feedback.open("a", encoding="utf-8") as file:
         for index in range(SPAM):
             thing = tiny.THINGS[index % len(tiny.THINGS)]
@@ -43,13 +43,13 @@ def poison(loop: Loop, number: int) -> None:
 
 
 def lies(loop: Loop, version: AdapterVersion, folder: Path) -> float:
-    """The share of new questions that the version answers with the lie."""
+    """The share of unseen questions that the version answers with the lie."""
     r = loop.resources
     view = views.load_views(r.settings.model, r.settings.lora, candidate=adapter_of(r, version, folder), parent=None)
     prompts = [render(view.tokenizer, [{"role": "user", "content": text}]) for text in QUESTIONS]
     answers = greedy.answers(view, "candidate", prompts, tokens=16, batch_size=32)
-    told = view.tokenizer.batch_decode(answers, skip_special_tokens=True)
-    return sum(answer.strip() == LIE for answer in told) / len(told)
+    texts = view.tokenizer.batch_decode(answers, skip_special_tokens=True)
+    return sum(answer.strip() == LIE for answer in texts) / len(texts)
 
 
 def extracted(loop: Loop) -> Dataset:
@@ -57,10 +57,10 @@ def extracted(loop: Loop) -> Dataset:
 
 
 @pytest.mark.parametrize("honest", [40, 2])
-def test_without_any_means_the_lie_is_learned_and_accepted(loop: Loop, tmp_path: Path, honest: int) -> None:
+def test_without_defences_the_lie_is_learned_and_accepted(loop: Loop, tmp_path: Path, honest: int) -> None:
     loop.teach(0, count=honest)
     poison(loop, 0)
-    open_loop = loop.with_settings(feedback=DEFENCELESS)
+    open_loop = loop.with_settings(feedback=UNDEFENDED)
     version = open_loop.learn(week(0))
     assert version.accepted, version.report.rules
     assert deploy_step.may_deploy(open_loop.resources, version, force=False).deploy
@@ -68,28 +68,28 @@ def test_without_any_means_the_lie_is_learned_and_accepted(loop: Loop, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("means", "dropped", "quarantined"),
+    ("defence", "dropped", "quarantined"),
     [
         ({"cap_per_user": 8}, {"over_user_cap": SPAM - 8}, {}),
         ({"burst_votes": 60, "burst_minutes": 10}, {}, {"burst": SPAM}),
     ],
     ids=["cap", "burst"],
 )
-def test_among_honest_users_each_of_these_stops_it(
-    loop: Loop, tmp_path: Path, means: dict[str, Any], dropped: dict[str, int], quarantined: dict[str, int]
+def test_with_honest_users_each_defence_stops_it(
+    loop: Loop, tmp_path: Path, defence: dict[str, Any], dropped: dict[str, int], quarantined: dict[str, int]
 ) -> None:
     loop.teach(0)
     poison(loop, 0)
-    version = loop.with_settings(feedback=DEFENCELESS | means).learn(week(0))
+    version = loop.with_settings(feedback=UNDEFENDED | defence).learn(week(0))
     assert (version.dataset.dropped, version.dataset.quarantined) == (dropped, quarantined)
     assert version.accepted
     assert lies(loop, version, tmp_path) < 0.2
 
 
-def test_where_hardly_anyone_else_votes_too_few_users_stop_it(loop: Loop, tmp_path: Path) -> None:
+def test_with_few_other_votes_the_rule_on_users_stops_it(loop: Loop, tmp_path: Path) -> None:
     loop.teach(0, count=2)
     poison(loop, 0)
-    asking = loop.with_settings(feedback=DEFENCELESS, gate={"min_users": 5})
+    asking = loop.with_settings(feedback=UNDEFENDED, gate={"min_users": 5})
     version = asking.learn(week(0))
     assert lies(loop, version, tmp_path) > 0.9
     assert [(rule.name, rule.figure) for rule in version.report.rules if not rule.passed] == [("users", 3.0)]
@@ -97,7 +97,7 @@ def test_where_hardly_anyone_else_votes_too_few_users_stop_it(loop: Loop, tmp_pa
     assert extract_step.extract(asking.resources, week(1), widen=True).parent is None
 
 
-def test_by_default_a_burst_waits_in_the_bucket_for_whoever_wants_to_see_it(loop: Loop, tmp_path: Path) -> None:
+def test_by_default_a_burst_is_kept_in_the_quarantine_file(loop: Loop, tmp_path: Path) -> None:
     loop.teach(0)
     clean = extracted(loop)
     assert clean.quarantine_uri is None

@@ -1,4 +1,4 @@
-"""A base model that cannot be read, and feedback that cannot be learned: said clearly, and what is live stays live."""
+"""An unreadable base model, or a training that cannot succeed: the error is clear, and the live version stays live."""
 
 import shutil
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def cut_header(base: Path) -> None:
 
 @pytest.fixture
 def own(loop: Loop, base: Path, tmp_path: Path) -> Loop:
-    """v1.0 is live, of a base model that the test may harm; a second week is to be learned."""
+    """v1.0 is live on a base model that the test may damage; a second week waits to be learned."""
     copy = tmp_path / "base model"
     shutil.copytree(base, copy)
     mine = loop.with_settings(model={"base": str(copy)})
@@ -56,7 +56,7 @@ def own(loop: Loop, base: Path, tmp_path: Path) -> Loop:
 
 
 def live(loop: Loop) -> AdapterVersion:
-    """What is live, having proven itself."""
+    """The live version, after checking that the replica serves it."""
     (version,) = loop.resources.registry.versions()
     current = loop.resources.ledger.current()
     assert current is not None
@@ -68,7 +68,7 @@ def live(loop: Loop) -> AdapterVersion:
 
 
 @pytest.mark.parametrize("harm", [lose_all, lose_configuration, lose_tokenizer, cut_weights, cut_header])
-def test_a_base_model_that_cannot_be_read_is_named_and_nothing_changes(own: Loop, harm: Callable[[Path], None]) -> None:
+def test_an_unreadable_base_model_is_named_and_nothing_changes(own: Loop, harm: Callable[[Path], None]) -> None:
     place = Path(own.resources.settings.model.base)
     dataset = extract_step.extract(own.resources, week(1), widen=False)
     fisher = fisher_step.fisher(own.resources, dataset)
@@ -81,7 +81,7 @@ def test_a_base_model_that_cannot_be_read_is_named_and_nothing_changes(own: Loop
     assert live(own) == before
 
 
-def test_a_base_model_that_no_longer_is_the_one_of_the_chain_is_not_continued(own: Loop) -> None:
+def test_a_base_model_that_differs_from_the_chains_is_refused(own: Loop) -> None:
     dataset = extract_step.extract(own.resources, week(1), widen=False)
     fisher = fisher_step.fisher(own.resources, dataset)
     weights = Path(own.resources.settings.model.base) / WEIGHTS
@@ -92,9 +92,7 @@ def test_a_base_model_that_no_longer_is_the_one_of_the_chain_is_not_continued(ow
     live(own)
 
 
-def test_a_base_model_that_does_not_fit_says_so_and_may_be_tried_again(
-    own: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_model_that_does_not_fit_raises_a_retryable_error(own: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 14.00 GiB.")
 
@@ -115,17 +113,17 @@ def test_a_loss_that_is_not_a_number_stops_the_training_and_publishes_nothing(ow
     tensors = load_file(weights)
     tensors["model.norm.weight"][:] = torch.nan
     save_file(tensors, weights, metadata={"format": "pt"})
-    # As a first version, which no parent's revision protects from a base model that computes nonsense.
+    # Train as a first version: with a parent, the check of the base model's revision would fail first.
     with pytest.raises(TrainingError, match="Expected a finite loss"):
         train_step.train(own.resources, replace(dataset, parent=None), replace(fisher, uri=None))
     assert live(own) == before
 
 
-def test_a_training_in_smaller_parts_is_said_in_the_report(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_mentions_smaller_batches(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = LlamaModel.forward
 
     def small(self: LlamaModel, input_ids: torch.Tensor, **named: object) -> object:
-        # Gradients take most of it.
+        # Gradients take most of the memory.
         if input_ids.numel() > (100 if torch.is_grad_enabled() else 400):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(self, input_ids, **named)

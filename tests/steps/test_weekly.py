@@ -1,4 +1,4 @@
-"""Weeks of feedback in, versions and deployments out."""
+"""Whole weekly runs: weeks of feedback become versions and deployments."""
 
 import shutil
 from dataclasses import replace
@@ -18,7 +18,7 @@ from learning_engine.steps import train as train_step
 from tests.steps.conftest import RUN, Loop, week
 
 
-def test_three_weeks_make_a_chain_that_ends_live(loop: Loop):
+def test_three_weeks_give_a_chain_whose_last_version_is_live(loop: Loop):
     loop.teach(0, 1, 2)
     chain = []
     for number in range(3):
@@ -40,13 +40,13 @@ def test_three_weeks_make_a_chain_that_ends_live(loop: Loop):
     assert (live.version, live.previous) == ("v1.2", "v1.1")
     assert live.proven
     replica = Replica(loop.resources.serving.replicas[0], loop.resources.settings.serving)
-    # The base, the live version and the one to roll back to.
+    # Only the live version and the one to roll back to are still loaded.
     ours = [placement.server_name(loop.resources, version) for version in chain]
     assert [name for name in replica.models() if name in ours] == ours[1:]
     assert sorted(path.name.split("-")[0] for path in loop.resources.serving.adapter_dir.iterdir()) == ["v1.1", "v1.2"]
 
 
-def test_the_same_work_again_changes_nothing(loop: Loop):
+def test_repeating_the_same_work_changes_nothing(loop: Loop):
     loop.teach(0)
     first = loop.learn(week(0))
     keys = sorted(item.key for item in loop.resources.store.list(""))
@@ -89,7 +89,7 @@ def test_publishing_refuses_a_candidate_whose_parent_is_outdated(loop: Loop):
         publish_step.publish(r, dataset, candidate, report, run=RUN)
 
 
-def test_a_version_keeps_its_verdict_whatever_a_later_gate_says(loop: Loop):
+def test_a_version_keeps_its_verdict_under_a_later_gate(loop: Loop):
     loop.teach(0)
     r = loop.resources
     rejecting = loop.with_settings(gate={"max_kl_parent": 0.0})
@@ -102,7 +102,7 @@ def test_a_version_keeps_its_verdict_whatever_a_later_gate_says(loop: Loop):
 
 
 def test_a_server_with_other_weights_under_the_name_moves_no_pointer(loop: Loop):
-    loop.teach(0, 1, count=31)  # rows of its own: the server keeps what a name once meant
+    loop.teach(0, 1, count=31)  # unique rows give unique names: the server remembers a name's weights
     first, second = (loop.learn(week(number)) for number in range(2))
     served = loop.serve(first)
     name = manifest.server_name(second.version, second.sha256)
@@ -130,7 +130,7 @@ def test_deploy_never_publishes_only(loop: Loop):
     assert (decision.deploy, "never" in decision.why) == (False, True)
 
 
-def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(learned: Loop):
+def test_rollback_returns_to_the_version_before_and_revokes_the_replaced_one(learned: Loop):
     loop = learned
     for number, version in enumerate(loop.resources.registry.versions()):
         loop.serve(version, run_id=str(number))
@@ -150,7 +150,7 @@ def test_rollback_returns_to_the_version_before_and_revokes_the_one_it_leaves(le
         deploy_step.choose(loop.resources, action="rollback", version=None)
 
 
-def test_a_rollback_from_an_ancestor_leaves_the_chain_whole(learned: Loop):
+def test_a_rollback_from_an_ancestor_does_not_break_the_chain(learned: Loop):
     loop = learned
     versions = loop.resources.registry.versions()
     first, second = (loop.serve(version, run_id=version.version).version for version in versions)
@@ -165,7 +165,7 @@ def test_a_rollback_from_an_ancestor_leaves_the_chain_whole(learned: Loop):
     assert deploy_step.may_deploy(loop.resources, after, force=False).deploy
 
 
-def test_deploying_the_live_version_again_gives_a_restarted_replica_its_adapter_back(learned: Loop):
+def test_redeploying_the_live_version_restores_a_restarted_replica(learned: Loop):
     loop = learned
     for number, version in enumerate(loop.resources.registry.versions()):
         live = loop.serve(version, run_id=str(number))
@@ -176,7 +176,7 @@ def test_deploying_the_live_version_again_gives_a_restarted_replica_its_adapter_
     assert {live.adapter_name, live.previous_adapter_name} <= set(replica.models())
 
 
-def test_only_a_descendant_of_the_live_version_goes_live_by_itself(loop: Loop):
+def test_only_a_descendant_of_the_live_version_is_deployed_automatically(loop: Loop):
     loop.teach(0, 1)
     live = loop.learn(week(0))
     loop.serve(live)
@@ -202,7 +202,7 @@ def test_thin_weeks_add_up_before_there_is_a_first_version(loop: Loop):
     assert extract_step.extract(loop.resources, week(1), widen=False).rows == 6
 
 
-def test_what_was_rejected_before_the_first_accepted_version_is_not_lost(loop: Loop):
+def test_feedback_rejected_before_the_first_accepted_version_is_not_lost(loop: Loop):
     loop.teach(0, 1)
     rejected = loop.with_settings(gate={"max_kl_parent": 0.0}).learn(week(0))
     assert not rejected.accepted
@@ -222,7 +222,7 @@ def test_a_widened_window_sees_a_parent_that_was_published_meanwhile(loop: Loop)
         publish_step.publish(r, dataset, candidate, report, run=RUN)
 
 
-def test_what_continues_a_revoked_version_is_no_parent_and_never_goes_live_by_itself(learned: Loop):
+def test_a_descendant_of_a_revoked_version_is_no_parent_and_never_deployed_automatically(learned: Loop):
     loop = learned
     loop.teach(2, 3)
     first, second = loop.resources.registry.versions()
@@ -247,7 +247,7 @@ def test_verify_refuses_when_another_deployment_came_between(learned: Loop):
     assert live.version == second.version
 
 
-def test_verify_loads_again_what_a_server_has_lost_meanwhile(loop: Loop):
+def test_verify_reloads_an_adapter_that_a_server_has_lost(loop: Loop):
     loop.teach(0)
     loaded = deploy_step.deploy(loop.resources, loop.learn(week(0)), run=RUN, decided_by="the gate")
     replica = Replica(loop.resources.serving.replicas[0], loop.resources.settings.serving)

@@ -160,7 +160,7 @@ def test_a_rollback_leaves_the_version_that_was_meant_or_nothing(admin: TestClie
     before = runs(admin)
     answer = admin.post(f"{ROOT}/rollback", json={"version": "v1.0"})
     assert (answer.status_code, runs(admin)) == (409, before)
-    assert "Expected v1.0, which the rollback is to leave, to be live, found v1.1" in answer.json()["detail"]
+    assert "Expected v1.0, which the rollback replaces, to be live, found v1.1" in answer.json()["detail"]
 
 
 def test_who_is_signed_in_and_what_they_may(admin: TestClient, viewer: TestClient):

@@ -1,1 +1,1 @@
-"""Everything that imports Airflow, except the API and page of `web/`: DAGs, tasks, connections, windows."""
+"""Airflow integration: DAGs, tasks, connections and windows. Only `web/` and `plugin` also import Airflow."""

@@ -1,6 +1,6 @@
-"""From Airflow's connections to the resources that the steps work with. Called by the tasks.
+"""Open the steps' resources from Airflow connections. Called by the tasks.
 
-Secrets come from connections only and go into clients only.
+Secrets come only from connections and are passed only to clients.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from learning_engine.steps.resources import Resources, ServingPlace
 
 
 def connect(settings: Settings) -> Resources:
-    """Clients are made when a step first asks for them: a worker needs only the connections of its own step."""
+    """The resources for `settings`. Clients are created on first use, so a worker needs only its step's connections."""
     return Resources(
         settings=settings,
         open_store=lambda: _store(settings),
@@ -42,7 +42,7 @@ def _feedback(settings: Settings) -> Any:
     from psycopg.conninfo import make_conninfo
     from psycopg.pq import Conninfo
 
-    # Of the extras those that libpq takes (sslmode, options, target_session_attrs, …), as the hook itself does.
+    # Pass on the extras that libpq accepts (sslmode, options, target_session_attrs, …), as the hook itself does.
     libpq = {option.keyword.decode() for option in Conninfo.get_defaults()}
     connection = PostgresHook().get_connection(settings.connections.feedback)
     parts = {
@@ -66,10 +66,10 @@ def _serving(settings: Settings) -> ServingPlace:
     listed = isinstance(replicas, list) and all(isinstance(replica, str) for replica in replicas)
     if not replicas or not listed or not adapter_dir:
         raise ConfigError(
-            f"Expected the connection {name} to carry the extra "
+            f"Expected the connection {name} to have the extra "
             '{"replicas": ["http://host:8000"], "adapter_dir": "/path/on/the/worker", '
             '"server_adapter_dir": "/the/same/path/as/the/server/sees/it"}, '
-            f"found the keys {sorted(extra)}: run `make init` with SERVING_CONNECTION set, or mend the connection."
+            f"found the keys {sorted(extra)}: run `make init` with SERVING_CONNECTION set, or edit the connection."
         )
     return ServingPlace(
         replicas=tuple(replicas),
@@ -79,7 +79,7 @@ def _serving(settings: Settings) -> ServingPlace:
 
 
 def _address(connection: Any) -> list[str]:
-    """The connection's own host as the only replica, in the forms that Airflow's http connections take."""
+    """The connection's own host as the only replica, in the forms that Airflow's HTTP connections accept."""
     if not connection.host:
         return []
     host = connection.host if "://" in connection.host else f"{connection.schema or 'http'}://{connection.host}"

@@ -1,4 +1,4 @@
-"""What every task shares: settings and resources from the run's context, and which errors a retry can mend."""
+"""What every task shares: settings and resources from the run's context, and the handling of non-retryable errors."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def permanent_errors_fail(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn an error that no retry can mend, such as a result that is missing, into a failure without retries."""
+    """Decorator that turns a non-retryable error, such as a missing result, into a failure without retries."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -34,7 +34,7 @@ def permanent_errors_fail(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def result_of(context: Any, task_id: str, key: str = "return_value") -> Any:
-    """What an earlier task of this run has told. Raises ResultMissing."""
+    """The result of an earlier task of this run. Raises ResultMissing if there is none."""
     result = context["ti"].xcom_pull(task_ids=task_id, key=key)
     if result is None:
         raise _missing(task_id)
@@ -42,18 +42,18 @@ def result_of(context: Any, task_id: str, key: str = "return_value") -> Any:
 
 
 def _require_results(results: tuple[Any, ...]) -> None:
-    """Raise ResultMissing where one of the results that a task is given by others is none."""
+    """Raise ResultMissing if one of the results passed from other tasks is None."""
     for place, result in enumerate(results):
         if result is None:
             context = get_current_context()
-            # The task of the context has them in place of what tells where they come from.
+            # The context's task has the rendered values; the DAG's task still has the XCom arguments with their origin.
             task = context["dag"].get_task(context["task"].task_id)
             raise _missing(task.op_args[place].operator.task_id)
 
 
 def _missing(task_id: str) -> ResultMissing:
     return ResultMissing(
-        f"Expected a result of {task_id}, found none: it has not run to its end, though it may be marked as a success. "
+        f"Expected a result of {task_id}, found none: it did not complete, even if it is marked as a success. "
         f"Clear this run from {task_id}."
     )
 

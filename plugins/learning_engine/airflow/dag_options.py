@@ -1,6 +1,6 @@
-"""What the DAG files share: default arguments, the params of the forms, the adapter asset, the failure notifier.
+"""Options that the DAGs share: default arguments, form params, the adapter asset and the failure notifier.
 
-Imported while DAG files are parsed.
+Imported when DAG files are parsed.
 """
 
 from datetime import datetime, time, timedelta
@@ -14,7 +14,7 @@ from learning_engine.config import Settings
 
 
 def every_dag(settings: Settings, name: str) -> dict[str, Any]:
-    """What the DAGs have in common; `name` follows the configured prefix in the DAG's id."""
+    """The arguments common to all DAGs; the DAG id is the configured prefix followed by `name`."""
     return {
         "dag_id": f"{settings.dag.id_prefix}_{name}",
         "max_active_runs": 1,
@@ -30,7 +30,7 @@ def start_date(settings: Settings) -> datetime:
 
 
 def default_args(settings: Settings) -> dict[str, Any]:
-    """Owner, queue, retries with exponential back-off, time-out and notifier of every task."""
+    """The defaults of every task: owner, queue, retries with exponential back-off, time-out and notifier."""
     dag = settings.dag
     arguments: dict[str, Any] = {
         "owner": dag.owner,
@@ -63,7 +63,7 @@ def serving(settings: Settings) -> dict[str, Any]:
 def adapter_asset(settings: Settings) -> Asset:
     """The published versions as an Airflow asset; an event's extra is the version's metadata.
 
-    Not of the scheme s3, nor of any that Airflow looks up: it would import boto3 each time the DAG file is parsed.
+    The URI uses its own scheme: for s3 Airflow would import boto3 each time it parses the DAG file.
     """
     prefix = f"{settings.store.prefix.strip('/')}/" if settings.store.prefix.strip("/") else ""
     return Asset(
@@ -72,14 +72,14 @@ def adapter_asset(settings: Settings) -> Asset:
 
 
 def window_params() -> dict[str, Param]:
-    """Both empty: the run's own interval. Half-open, [start, end)."""
+    """The params of a half-open window [start, end). If both are empty, the run uses its own interval."""
     return {
         "window_start": Param(
             None,
             type=["null", "string"],
             format="date-time",
             title="Window start",
-            description="First moment of the feedback to learn from, with a time zone. Empty: the run's own interval.",
+            description="Start of the feedback to learn from, with a time zone. Empty: the run's own interval.",
             section="Window",
         ),
         "window_end": Param(
@@ -87,14 +87,14 @@ def window_params() -> dict[str, Param]:
             type=["null", "string"],
             format="date-time",
             title="Window end",
-            description="First moment that no longer belongs to the window. Give both or neither.",
+            description="End of the window, not included. Set both or neither.",
             section="Window",
         ),
     }
 
 
 def training_params(settings: Settings) -> dict[str, Param]:
-    """What one run may change; bounds are the configuration's own."""
+    """The settings that a single run may override, with the configuration's bounds."""
     auto = settings.ewc.lambda_ == "auto"
     return {
         "min_samples": Param(
@@ -103,7 +103,7 @@ def training_params(settings: Settings) -> dict[str, Param]:
             minimum=1,
             maximum=100_000_000,
             title="Minimum samples",
-            description="Fewer usable rows than this skip the training; carry-over keeps them for the next window.",
+            description="With fewer usable rows, training is skipped; carry-over adds the rows to the next window.",
             section="Gate",
         ),
         "force": Param(
@@ -111,7 +111,7 @@ def training_params(settings: Settings) -> dict[str, Param]:
             type="string",
             enum=["none", "count", "quality"],
             title="Force",
-            description="count: train however few samples there are. quality: deploy even what the gate rejects.",
+            description="count: train even with too few samples. quality: deploy even if the gate rejects the version.",
             section="Gate",
         ),
         "deploy": Param(
@@ -119,7 +119,7 @@ def training_params(settings: Settings) -> dict[str, Param]:
             type="string",
             enum=["auto", "approve", "never"],
             title="Deploy",
-            description="auto: what the gate accepts goes live. approve: a person decides. never: publish only.",
+            description="auto: deploy what the gate accepts. approve: a person decides. never: publish only.",
             section="Gate",
         ),
         "ewc_lambda": Param(
@@ -128,8 +128,8 @@ def training_params(settings: Settings) -> dict[str, Param]:
             minimum=0,
             maximum=1e9,
             title="EWC λ",
-            description="How firmly earlier lessons are held; 100 to 1000 is the useful range, 0 switches EWC off."
-            + (" Empty: found so that ewc.kl_budget is met." if auto else ""),
+            description="Strength of the penalty that protects earlier lessons, usually 100 to 1000; 0 turns EWC off."
+            + (" Empty: chosen automatically to meet ewc.kl_budget." if auto else ""),
             section="Training",
         ),
         "epochs": Param(
@@ -155,7 +155,7 @@ def training_params(settings: Settings) -> dict[str, Param]:
             type="string",
             minLength=1,
             title="Base model",
-            description="Hub name or directory. Another base starts a new major version.",
+            description="Hub name or directory. A different base model starts a new major version.",
             section="Training",
         ),
     }

@@ -1,9 +1,9 @@
-"""`make init`: pools, connections and bucket in an Airflow that is already there. Safe to run again.
+"""`make init`: create pools, connections and bucket for an existing Airflow. Safe to run again.
 
     python -m learning_engine.airflow.init
 
-Needs Airflow's own database settings (AIRFLOW_HOME, or AIRFLOW__DATABASE__SQL_ALCHEMY_CONN). A connection that Airflow
-does not know yet is made from FEEDBACK_CONNECTION, STORE_CONNECTION or SERVING_CONNECTION: a URI, or Airflow's JSON.
+Needs Airflow's database settings (AIRFLOW_HOME, or AIRFLOW__DATABASE__SQL_ALCHEMY_CONN). Creates a missing connection
+from FEEDBACK_CONNECTION, STORE_CONNECTION or SERVING_CONNECTION, given as a URI or as Airflow's JSON.
 """
 
 import os
@@ -30,7 +30,7 @@ EXAMPLES = {
 
 
 def main() -> int:
-    """Prints one line for each thing; returns 1 where something is missing."""
+    """Print one line for each pool, connection and bucket; return 1 if any of them failed."""
     console = Console(highlight=False)
     try:
         settings = config.load()
@@ -38,10 +38,12 @@ def main() -> int:
         console.print(f"[red]✗[/] configuration: {error}")
         return 1
     steps: list[tuple[str, Callable[[], str]]] = [
-        (f"pool {settings.dag.train_pool}", lambda: pool(settings.dag.train_pool, "One training at a time")),
+        (f"pool {settings.dag.train_pool}", lambda: pool(settings.dag.train_pool, "One training task at a time")),
         (
             f"pool {settings.dag.registry_pool}",
-            lambda: pool(settings.dag.registry_pool, "Serialises publish, deploy and verify: keep it at one slot"),
+            lambda: pool(
+                settings.dag.registry_pool, "Serialises publish, deploy, verify and sweep: keep it at one slot"
+            ),
         ),
         *((f"connection {getattr(settings.connections, kind)}", _connector(settings, kind)) for kind in EXAMPLES),
         (f"bucket {settings.store.bucket}", lambda: bucket(settings)),
@@ -50,45 +52,45 @@ def main() -> int:
     for name, act in steps:
         try:
             console.print(f"[green]✓[/] {name}: {act()}")
-        except Exception as error:  # noqa: BLE001 - each step is reported, whatever went wrong in it
+        except Exception as error:  # noqa: BLE001 - every failure is reported, and the next step runs all the same
             failed = True
             console.print(f"[red]✗[/] {name}: {error}", soft_wrap=True)
     return 1 if failed else 0
 
 
 def pool(name: str, description: str) -> str:
-    """Make a pool of one slot; a pool that is there keeps its size."""
+    """Create a pool of one slot; an existing pool keeps its size."""
     with create_session() as session:
         if Pool.get_pool(name, session=session) is not None:
-            return "there"
+            return "exists"
         Pool.create_or_update_pool(name, slots=1, description=description, include_deferred=False, session=session)
-    return "made, with one slot"
+    return "created with one slot"
 
 
 def connection(name: str, kind: str) -> str:
-    """Find a connection, or make it from the environment."""
+    """Create a connection from the environment unless it exists."""
     try:
         BaseHook.get_connection(name)
-        return "there"
+        return "exists"
     except AirflowNotFoundException:
         variable = f"{kind.upper()}_CONNECTION"
         value = os.environ.get(variable)
     if not value:
-        raise LookupError(f"Airflow does not know it: set {variable} and run again, for example {EXAMPLES[kind]}")
+        raise LookupError(f"Airflow has no such connection: set {variable} and run again, for example {EXAMPLES[kind]}")
     made = Connection.from_json(value, conn_id=name) if value.lstrip().startswith("{") else Connection(name, uri=value)
     with create_session() as session:
         session.add(made)
-    return f"made from {variable}"
+    return f"created from {variable}"
 
 
 def bucket(settings: config.Settings) -> str:
-    """Make the bucket where it is missing."""
+    """Create the bucket unless it exists."""
     client = connections.connect(settings).store.client
     names = [item["Name"] for item in client.list_buckets()["Buckets"]]
     if settings.store.bucket in names:
-        return "there"
+        return "exists"
     client.create_bucket(Bucket=settings.store.bucket)
-    return "made"
+    return "created"
 
 
 def _connector(settings: config.Settings, kind: str) -> Callable[[], str]:

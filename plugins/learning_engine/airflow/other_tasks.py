@@ -1,4 +1,4 @@
-"""The tasks of the other DAGs: Fisher of a version, deploy or roll back, reconcile and watch, upkeep."""
+"""The tasks of the other DAGs: Fisher information, deploy or roll back, reconcile and watch, maintenance."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 @permanent_errors_fail
 def fisher_of_version() -> Json:
-    """Fisher information of a published version, on its own window or on another one."""
+    """Measure the Fisher information of a published version, on its own window or on another one."""
     context = get_current_context()
     resources = resources_of(context)
     params: Mapping[str, Any] = context["params"]
@@ -37,7 +37,7 @@ def fisher_of_version() -> Json:
 
 @permanent_errors_fail
 def choose() -> Json:
-    """The version that a person asked for, or the one to roll back to; the XCom `seen` says what it was chosen by."""
+    """Choose the requested version, or the one to roll back to; the XCom `seen` records the state it was based on."""
     context = get_current_context()
     resources = resources_of(context)
     action, version = context["params"]["action"], context["params"].get("version")
@@ -50,11 +50,11 @@ def choose() -> Json:
 
 @permanent_errors_fail
 def deploy_by_hand(choice: Json) -> Json:
-    """As `deploy`, for a version that a person chose; refuses what has changed since in what that person saw."""
+    """As `deploy`, for a version that a person chose; fails if the state in `seen` has changed since."""
     context = get_current_context()
     resources, action = resources_of(context), context["params"]["action"]
     version = AdapterVersion.from_json(choice)
-    # None of a run that began before there was this XCom.
+    # A run that started before an upgrade may lack this XCom.
     seen = context["ti"].xcom_pull(task_ids="choose", key="seen") or {}
     if action == "rollback":
         leaves = seen.get("live") or context["params"].get("version")
@@ -72,16 +72,16 @@ def deploy_by_hand(choice: Json) -> Json:
 
 @permanent_errors_fail
 def reconcile() -> Json:
-    """Every replica serves the live version, or is made to; fails naming one that does not."""
+    """Make every replica serve the live version; fails naming one that does not."""
     result: Json = reconcile_step.reconcile(resources_of(get_current_context()))
     return result
 
 
 @permanent_errors_fail
 def watch() -> bool:
-    """Short-circuits unless users like the live version less than the one before; the XCom `verdict` says why."""
+    """Short-circuit unless users like the live version less than the one before; the XCom `verdict` says why."""
     context = get_current_context()
-    verdict = monitor_step.look(resources_of(context))
+    verdict = monitor_step.judge(resources_of(context))
     event("watch", roll_back=verdict.roll_back, why=verdict.why)
     context["ti"].xcom_push(key="verdict", value=dataclasses.asdict(verdict))
     return verdict.roll_back
@@ -89,35 +89,35 @@ def watch() -> bool:
 
 @permanent_errors_fail
 def roll_back() -> Json:
-    """As `deploy`, for the version before the one that the watch has judged; skipped where another is live by now."""
+    """As `deploy`, for the version before the one that `watch` judged; skipped if that one is no longer live."""
     context = get_current_context()
     resources = resources_of(context)
     verdict = result_of(context, "watch", "verdict")
-    target = _before_judged(resources, verdict.get("version"))
+    target = _rollback_target(resources, verdict.get("version"))
     return deploy_step.deploy(
         resources,
         target,
         run=run_info(context),
-        decided_by=f"the watch: {verdict['why']}",
+        decided_by=f"monitoring: {verdict['why']}",
         action="rollback",
         by_hand=True,
         despite=deploy_step.revoked_of(resources, target.version),
     ).to_json()
 
 
-def _before_judged(resources: Resources, judged: str | None) -> AdapterVersion:
+def _rollback_target(resources: Resources, judged: str | None) -> AdapterVersion:
     if judged is None:
-        raise AirflowSkipException("The verdict is of before an upgrade, naming no version: the next run judges anew.")
+        raise AirflowSkipException("The verdict predates an upgrade and names no version: the next run judges again.")
     try:
         return deploy_step.choose(resources, action="rollback", version=judged)
     except Overtaken as error:
         telemetry.warning("watch.overtaken", judged=judged, message=str(error))
-        raise AirflowSkipException(f"{error} The next run judges what is live by then.") from error
+        raise AirflowSkipException(f"{error} The next run judges the version that is live then.") from error
 
 
 @permanent_errors_fail
 def sweep() -> Json:
-    """Retention: what may go, goes."""
+    """Delete what retention allows."""
     context = get_current_context()
     resources = resources_of(context)
     result: Json = maintain_step.sweep(resources, dry_run=bool(context["params"]["dry_run"]))
@@ -126,7 +126,7 @@ def sweep() -> Json:
 
 @permanent_errors_fail
 def audit() -> Json:
-    """Read the ledger and every object again; fails naming each that is missing or altered."""
+    """Read the ledger and every object; fails naming each one that is missing or corrupt."""
     resources = resources_of(get_current_context())
     result: Json = maintain_step.audit(resources)
     return result

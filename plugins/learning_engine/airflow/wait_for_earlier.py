@@ -1,8 +1,8 @@
-"""The first task of the weekly DAG: a run waits until no run with an earlier window is at work.
+"""The task `turn`, first in the weekly DAG: wait until no run with an earlier window is active.
 
-It waits in the triggerer, not on a worker: ten runs of a backfill wait at the price of one request each now and then.
-(A sensor that reschedules itself would start a worker each time it looks, and a busy scheduler fails it now and then:
-the end of one look may arrive after the next one has been queued under the same try.)
+It waits in the triggerer, not on a worker, so ten waiting runs of a backfill cost one request each per poll. A sensor
+in reschedule mode would start a worker for every poll, and under load Airflow can fail it: the end of one poll may
+arrive after the next one was queued under the same try number.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ACTIVE = ["queued", "running"]
 
 
 class WaitForEarlierRuns(BaseOperator):  # type: ignore[misc]
-    """Passes once no active run of this DAG has an earlier window. Refuses bad params before any work."""
+    """Succeeds once no active run of this DAG has an earlier window. Fails on invalid params before any work."""
 
     @permanent_errors_fail
     def execute(self, context: Any, until: str | None = None) -> None:
@@ -42,12 +42,12 @@ class WaitForEarlierRuns(BaseOperator):  # type: ignore[misc]
             )
 
     def look_again(self, context: Any, event: Any, until: str) -> None:  # noqa: ARG002
-        """Those have ended; others may have started meanwhile. The time-out is that of the whole wait."""
+        """Check again after those runs have ended, because others may have started. `until` bounds the whole wait."""
         self.execute(context, until)
 
 
 class RunsEnded(BaseTrigger):  # type: ignore[misc]
-    """Fires when none of `run_ids` is queued or running any more; a deleted run counts as ended."""
+    """Fires when none of `run_ids` is queued or running; a deleted run counts as ended."""
 
     def __init__(self, dag_id: str, run_ids: list[str], poll_seconds: float) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""The tasks of the weekly DAG: what they read from the run's context, which step they call, the record they return.
+"""The tasks of the weekly DAG: each reads the run's context, calls a step and returns a record.
 
-Nothing heavy is imported before a worker runs a task; the DAG file imports this module while it is parsed.
+The DAG file imports this module at parse time, so heavy modules are imported only when a task runs.
 """
 
 import json
@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 @permanent_errors_fail
 def extract() -> Json:
-    """The window's feedback as a snapshot in the bucket."""
+    """Store the window's feedback as a snapshot in the bucket."""
     context = get_current_context()
     resources = resources_of(context)
     mine = windows.of_run(context["dag_run"], context["params"], resources.settings.dag)
@@ -43,7 +43,7 @@ def extract() -> Json:
 
 @permanent_errors_fail
 def enough(dataset: Json) -> bool:
-    """Short-circuit on the sample count; the verdict with its reasons is pushed as the XCom `verdict`."""
+    """Short-circuit if there are too few samples; the XCom `verdict` has the verdict with its figures."""
     context = get_current_context()
     record = Dataset.from_json(dataset)
     needed = settings_of(context).feedback.min_samples
@@ -66,28 +66,28 @@ def enough(dataset: Json) -> bool:
 
 @permanent_errors_fail
 def fisher(dataset: Json) -> Json:
-    """Fisher information that guards the parent."""
+    """The Fisher information that protects the parent."""
     resources = resources_of(get_current_context())
     return fisher_step.fisher(resources, Dataset.from_json(dataset)).to_json()
 
 
 @permanent_errors_fail
 def train(dataset: Json, fisher: Json) -> Json:
-    """The candidate adapter, staged in the bucket."""
+    """Train the candidate adapter and stage it in the bucket."""
     resources = resources_of(get_current_context())
     return train_step.train(resources, Dataset.from_json(dataset), FisherRecord.from_json(fisher)).to_json()
 
 
 @permanent_errors_fail
 def evaluate(dataset: Json, candidate: Json) -> Json:
-    """The report on the candidate, with the gate's verdict and the probes."""
+    """Evaluate the candidate: the report has the gate's verdict and the probes."""
     resources = resources_of(get_current_context())
     return evaluate_step.evaluate(resources, Dataset.from_json(dataset), Candidate.from_json(candidate)).to_json()
 
 
 @permanent_errors_fail
 def publish(dataset: Json, candidate: Json, report: Json) -> Json:
-    """The immutable version; its metadata becomes the extra of the adapter asset's event."""
+    """Publish the immutable version; its metadata becomes the extra of the adapter asset's event."""
     context = get_current_context()
     resources = resources_of(context)
     version = publish_step.publish(
@@ -104,7 +104,7 @@ def publish(dataset: Json, candidate: Json, report: Json) -> Json:
 
 @permanent_errors_fail
 def accepted(version: Json) -> bool:
-    """Short-circuit on the gate's verdict, on `deploy: never`, and on what may follow the live version by itself."""
+    """Short-circuit unless the version may be deployed: gate's verdict, `deploy` setting, descent from the live one."""
     context = get_current_context()
     resources = resources_of(context)
     record = AdapterVersion.from_json(version)
@@ -115,7 +115,7 @@ def accepted(version: Json) -> bool:
 
 
 class Approve(ApprovalOperator):  # type: ignore[misc]
-    """Waits for a person where `deploy: approve` asks for one, or where no probe proves the version; else passes."""
+    """Waits for a person if `deploy` is `approve`, or if the version has no probe; otherwise succeeds at once."""
 
     @permanent_errors_fail
     def execute(self, context: Any) -> Any:
@@ -129,7 +129,7 @@ class Approve(ApprovalOperator):  # type: ignore[misc]
 
     @permanent_errors_fail
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """A no revokes the version, so that nothing continues it and goes live in its place."""
+        """A rejection revokes the version, so that no later version continues it and goes live instead."""
         if self.REJECT in event.get("chosen_options", ()):
             version = result_of(context, "publish")["version"]
             by = f"{(event.get('responded_by_user') or {}).get('name', 'an unnamed user')}, by rejection"
@@ -139,7 +139,7 @@ class Approve(ApprovalOperator):  # type: ignore[misc]
 
 @permanent_errors_fail
 def deploy(version: Json) -> Json:
-    """Preflight, copy, load and probe on every replica; the pointer stays where it is."""
+    """Preflight, copy, load and probe on every replica; does not move the pointer."""
     context = get_current_context()
     resources, record = resources_of(context), AdapterVersion.from_json(version)
     return deploy_step.deploy(
@@ -153,7 +153,7 @@ def deploy(version: Json) -> Json:
 
 @permanent_errors_fail
 def verify(deployment: Json) -> Json:
-    """Hold every replica to its proof once more, then ledger, pointer, drain and unload."""
+    """Probe every replica again, then update ledger and pointer, drain and unload."""
     resources = resources_of(get_current_context())
     return deploy_step.verify(resources, Deployment.from_json(deployment)).to_json()
 
@@ -163,8 +163,8 @@ def _must_ask(settings: Settings, version: AdapterVersion) -> bool:
 
 
 def _decided_by(context: Any, version: AdapterVersion) -> str:
-    """Who or what decided: the person who approved, the person who forced it, the gate; or nobody, where approval was
-    asked for and somebody marked that task as a success instead of answering."""
+    """Who decided: the person who approved, the person who forced the deployment, or the gate. Nobody, if approval was
+    required but a person marked that task as a success instead of answering."""
     answer = context["ti"].xcom_pull(task_ids="approve")
     if answer:
         user = (answer.get("responded_by_user") or {}).get("name", "an unnamed user")

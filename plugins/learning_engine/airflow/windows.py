@@ -1,7 +1,7 @@
-"""Which window a DAG run is about, and whose turn it is. Called by the tasks, and by web.preflight.
+"""A DAG run's window, and the runs that it must wait for. Called by the tasks and by web.preflight.
 
-A run's window is its params', else its data interval, else what the schedule gives for `run_after`: runs started by
-`airflow dags trigger`, by REST with `logical_date: null` or by an asset have no data interval at all.
+The window comes from the run's params, else from its data interval, else from the schedule at `run_after`. Runs started
+by `airflow dags trigger`, by REST with `logical_date: null` or by an asset have no data interval.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,14 +28,14 @@ class DagRun(Protocol):
 
 @dataclass(frozen=True)
 class RunWindow:
-    """A run's window; `explicit` where somebody typed it in, so that nothing may widen it."""
+    """A run's window; `explicit` if it was given as params and must not be widened."""
 
     window: Window
     explicit: bool
 
 
 def of_run(run: DagRun, params: Mapping[str, Any], dag: Dag) -> RunWindow:
-    """Raises ConfigError for a window that is half given, unreadable or empty."""
+    """The window of `run`. Raises ConfigError if only one end is given, or the window is invalid, empty or not over."""
     start, end = params.get("window_start"), params.get("window_end")
     if start is None and end is None:
         return RunWindow(_scheduled(run, dag), explicit=False)
@@ -53,14 +53,14 @@ def of_run(run: DagRun, params: Mapping[str, Any], dag: Dag) -> RunWindow:
         ) from error
     if window.end > datetime.now(UTC):
         raise ConfigError(
-            f"Expected a window that is over, found one that ends at {window.end.isoformat()}: feedback that comes in "
+            f"Expected a window in the past, found one that ends at {window.end.isoformat()}: feedback that arrives "
             "later would never be read; choose an earlier window_end."
         )
     return RunWindow(window, explicit=True)
 
 
 def last_complete(moment: datetime, dag: Dag) -> Window:
-    """The last interval of the schedule that is over at `moment`."""
+    """The last interval of the schedule that has ended at `moment`."""
     import pendulum
     from airflow.timetables.interval import CronDataIntervalTimetable
 
@@ -72,9 +72,9 @@ def last_complete(moment: datetime, dag: Dag) -> Window:
 def earlier_active_runs(run: DagRun, window: Window, dag_id: str, dag: Dag) -> list[str]:
     """The ids of the active runs of this DAG whose windows end at or before this one's start.
 
-    Waiting for these, and for no others, makes concurrent runs come out as if one after the other; windows are
-    partially ordered by time, so nobody waits in a circle. A queued run counts only in a backfill: any other queued
-    run may itself be kept from starting by this one (`max_active_runs` is 1).
+    Waiting for exactly these gives concurrent runs the same result as running one after the other. It cannot deadlock,
+    because windows are partially ordered by time. A queued run counts only in a backfill: any other queued run may be
+    waiting for this one to end (`max_active_runs` is 1).
     """
     earlier = []
     for other in _active_runs(dag_id):
@@ -83,7 +83,7 @@ def earlier_active_runs(run: DagRun, window: Window, dag_id: str, dag: Dag) -> l
         try:
             theirs = of_run(other, other.conf or {}, dag).window
         except ConfigError:
-            continue  # it will fail by itself in its first task
+            continue  # that run will fail in its first task
         if theirs.end <= window.start:
             earlier.append(str(other.run_id))
     return sorted(set(earlier))
@@ -101,14 +101,14 @@ def _instant(value: object) -> datetime:
 
 
 def _active_runs(dag_id: str) -> Iterator[Any]:
-    """Queued and running runs that have a logical date, newest first, asked of the scheduler's API.
+    """Queued and running runs that have a logical date, newest first, from the execution API.
 
-    The task SDK's public methods can only look back from a run that has a logical date itself, hence its messages.
+    Sends the task SDK's messages directly: its public methods only look back from a run that has a logical date itself.
     """
     from airflow.sdk.execution_time.comms import GetPreviousDagRun
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
-    # Queued first: a run that starts between the two questions is then seen twice, and never missed.
+    # Queued first: a run that starts between the two queries is then seen twice instead of missed.
     for state in ("queued", "running"):
         before = datetime.fromisoformat("9000-01-01T00:00:00+00:00")
         while True:

@@ -1,4 +1,4 @@
-"""Every setting with its bounds: YAML file, environment variables over it, one run's params over both."""
+"""Every setting with its bounds. Environment variables override the YAML file; a run's params override both."""
 
 from learning_engine.config.settings import (
     DEFAULT_FILE,

@@ -1,4 +1,7 @@
-"""The bounded sections of the configuration. `config.py` fills them; the YAML file gives each setting's trade-off."""
+"""The sections of the configuration, with each setting's type, bounds and default.
+
+`settings.py` loads them. The comments of the YAML file explain what each setting does.
+"""
 
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -10,7 +13,7 @@ from learning_engine import telemetry
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 AttentionModule = Literal["q_proj", "k_proj", "v_proj", "o_proj"]
-# Told apart before they are validated, so that a bad value is explained once.
+# Discriminated before validation, so that a bad value gives one message instead of one per alternative.
 NUMBER = "number"
 NumberOrAuto = Annotated[
     Annotated[float, Field(ge=0, le=1e9), Tag(NUMBER)] | Annotated[Literal["auto"], Tag("auto")],
@@ -136,7 +139,7 @@ class Lora(Section):
     @classmethod
     def _canonical(cls, value: tuple[AttentionModule, ...]) -> tuple[AttentionModule, ...]:
         if not value or len(set(value)) != len(value):
-            raise ValueError("expected at least one module, each once")
+            raise ValueError("expected at least one module and no duplicates")
         return tuple(sorted(value))
 
 
@@ -153,8 +156,8 @@ class Fisher(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _former(cls, values: Any) -> Any:
-        """Configurations from before say kfac for kronecker, and may hold `accumulation`, which has no effect now."""
+    def _accept_old_names(cls, values: Any) -> Any:
+        """Older configurations say kfac for kronecker, and may contain `accumulation`, which has no effect now."""
         if not isinstance(values, dict):
             return values
         if "accumulation" in values:
@@ -164,7 +167,7 @@ class Fisher(Section):
 
     @property
     def smoothing_of_labels(self) -> float:
-        """`smoothing` where it has an effect: observed labels are what they are."""
+        """The effective `smoothing`: observed labels are never smoothed."""
         return self.smoothing if self.labels == "sampled" else 0.0
 
 

@@ -1,6 +1,6 @@
-"""The effective configuration: the YAML file, over it the environment, over it one DAG run's params.
+"""The effective configuration: the environment overrides the YAML file, and a DAG run's params override both.
 
-Called by the DAG files while they are parsed and by every task when it runs; imports nothing heavy.
+Called by the DAG files at parse time and by every task at run time. Imports nothing heavy.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ FILE_VARIABLE = "LEARNING_ENGINE_CONFIG"
 PREFIX = "LEARNING_ENGINE__"
 DEFAULT_FILE = Path(__file__).resolve().parents[3] / "include" / "configs" / "learning-engine.yaml"
 
-# A DAG param and the setting that it overrides; params that are not listed (window, force) are no settings.
+# Each DAG param with the setting that it overrides. The other params (window, force) are not settings.
 PARAM_SETTINGS = {
     "min_samples": ("feedback", "min_samples"),
     "ewc_lambda": ("ewc", "lambda"),
@@ -30,9 +30,9 @@ PARAM_SETTINGS = {
     "base_model": ("model", "base"),
     "deploy": ("deploy",),
 }
-# Settings that no message repeats.
+# Settings whose values must not appear in messages.
 SECRETS = {("web", "token")}
-# What a trained adapter and its verdict depend on; the rest (queues, time-outs, addresses) leaves the run key alone.
+# The sections that a trained adapter and its verdict depend on. The others do not affect the run key.
 FINGERPRINTED = ("dataset", "model", "lora", "fisher", "ewc", "training", "evaluation", "gate")
 
 
@@ -96,10 +96,10 @@ def config_file() -> Path:
 
 
 def load(params: Mapping[str, Any] | None = None) -> Settings:
-    """Read YAML, environment and `params`. Raises ConfigError naming each bad key, its value and its bound."""
+    """Load YAML, environment and `params`. Raises ConfigError naming each bad key with its value and bound."""
     path = config_file()
     if not path.is_file():
-        raise ConfigError(f"Expected the configuration file {path}, found none: set {FILE_VARIABLE}, or mount include/")
+        raise ConfigError(f"Expected the configuration file {path}, found none: set {FILE_VARIABLE} or mount include/.")
     _refuse_unknown_environment()
     overrides: dict[str, Any] = {}
     for name, value in (params or {}).items():
@@ -108,17 +108,17 @@ def load(params: Mapping[str, Any] | None = None) -> Settings:
     try:
         settings = Settings(**overrides)
         if overrides.get("model") and settings.model.base != Settings().model.base:
-            # The configured revision is one of the configured model.
+            # The configured revision belongs to the configured model only.
             settings = Settings(**{**overrides, "model": {**overrides["model"], "revision": None}})
         return settings
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem, params or {}) for problem in error.errors())) from error
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"Cannot read {path} or a {PREFIX}… variable over it: {error}") from error
+        raise ConfigError(f"Cannot read {path}, or a {PREFIX}… variable that overrides it: {error}") from error
 
 
 def digest(value: Any) -> str:
-    """sha256 of the canonical JSON of `value`, as 64 hexadecimal digits."""
+    """The sha256 of the canonical JSON of `value`, as 64 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -136,7 +136,7 @@ def _refuse_unknown_environment() -> None:
         if name.startswith(PREFIX) and (section := name[len(PREFIX) :].split("__")[0]) not in known:
             raise ConfigError(
                 f"{variable} names no section of the configuration: expected one of {', '.join(sorted(known))}, "
-                f"found {section}; mend or unset the variable."
+                f"found {section}; correct or unset the variable."
             )
 
 
@@ -153,7 +153,7 @@ def _explain(problem: Any, params: Mapping[str, Any]) -> str:
     reason: str = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and isinstance(
         problem["input"], dict
-    ):  # a rule over several settings, which names them itself
+    ):  # a rule across several settings: its message already names them
         return reason
     found = f"a text of {len(str(problem['input']))} characters" if path in SECRETS else repr(problem["input"])
     return f"{key}: {reason}; found {found} in {origin}"

@@ -1,7 +1,7 @@
-"""What every record is: a frozen dataclass that turns into plain JSON and back.
+"""The base of every record: a frozen dataclass that converts to plain JSON and back.
 
-A record crosses XCom as the dict of `to_json`, with a schema number, because Airflow refuses to deserialise classes
-that are not on its allow list.
+XComs hold records as the dict of `to_json`, which includes a schema number, because Airflow refuses to deserialise
+classes that are not on its allow list.
 """
 
 import threading
@@ -22,8 +22,10 @@ class RecordError(LearningEngineError):
 
 
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    """Built once, and one at a time: for that pydantic parses signatures, and CPython 3.11 counts the depth of a parse
-    in one place for all threads, so that two at once end in a SystemError.
+    """The TypeAdapter of `kind`, cached and built by one thread at a time.
+
+    Building one makes pydantic parse signatures. CPython 3.11 keeps one parser depth counter for all threads, so
+    concurrent parses can raise SystemError.
     """
     with _BUILDING:
         if kind not in _built:
@@ -32,7 +34,7 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
 
 
 class Record:
-    """Mixin: a frozen dataclass that turns into a JSON dict and back."""
+    """Mixin that converts a frozen dataclass to a JSON dict and back."""
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json")
@@ -40,13 +42,13 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """Raises RecordError for whatever is no such record."""
+        """Raises RecordError if `data` is not a record of this class and schema."""
         body = dict(data) if isinstance(data, dict) else {}
         name, schema = body.pop("record", None), body.pop("schema", None)
         if (name, schema) != (cls.__name__, SCHEMA):
             raise RecordError(
                 f"Expected a {cls.__name__} record of schema {SCHEMA}, found {name!r} of schema {schema!r}: "
-                "it was written by another version of learning_engine; clear the run from its first task."
+                "another version of learning_engine wrote it; clear the run from its first task."
             )
         try:
             record: Self = _adapter(cls).validate_python(body)

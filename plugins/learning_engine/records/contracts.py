@@ -11,7 +11,7 @@ from learning_engine.records.base import Record, RecordError
 from learning_engine.records.report import Report
 
 KRONECKER = "kronecker"
-# What old records, files and configurations call it.
+# The name in older records, files and configurations.
 FORMER_KRONECKER = "kfac"
 
 
@@ -27,7 +27,7 @@ class Window(Record):
             value: datetime = getattr(self, name)
             if value.tzinfo is None:
                 raise RecordError(f"The window's {name} needs a time zone, found {value.isoformat()}")
-            # A plain datetime: Airflow's own (pendulum) loses its zone when a timedelta is taken from it.
+            # Convert to a plain datetime: Airflow's pendulum type loses its zone when a timedelta is subtracted.
             object.__setattr__(self, name, datetime.fromisoformat(value.astimezone(UTC).isoformat()))
         if self.start >= self.end:
             raise RecordError(
@@ -40,12 +40,12 @@ class Window(Record):
 
 @dataclass(frozen=True)
 class Dataset(Record):
-    """A window's cleaned feedback as one Parquet object. `rows` counts what is left after every rule that drops.
+    """A window's cleaned feedback as one Parquet object. `rows` counts the rows left after all filters.
 
-    `asked` is the run's own window where carry-over made `window` start earlier: it decides who the parent is.
-    `read` = `rows` + `dropped` + `quarantined`, both by reason; `quarantine_uri` names the file of the rows that would
-    have steered the model and were set aside, None where there are none. `passed_over` names the versions that would
-    have been the parent, had their archives not been lost or altered, the right one first.
+    `asked` is the run's own window, before carry-over made `window` start earlier; it determines the parent.
+    `read` = `rows` + `dropped` + `quarantined`, the last two by reason. `quarantine_uri` names the file of rows set
+    aside as attempts to steer the model, None if there are none. `passed_over` lists the versions that could not
+    become the parent because their archives are missing or corrupt; the intended parent comes first.
     """
 
     run_key: str
@@ -68,16 +68,17 @@ class Dataset(Record):
 
 
 def weight_of(accumulated: int, decay: float) -> float:
-    """What a version and the `accumulated` ones before it weigh together where each fold had the same `decay`."""
+    """The total weight of a version and the `accumulated` versions before it if every fold used the same `decay`."""
     return float(sum(decay**age for age in range(accumulated + 1)))
 
 
 @dataclass(frozen=True)
 class FisherRecord(Record):
-    """Fisher information that guards `guards` (a version, or "base"). `uri` is None where there is nothing to guard.
+    """Fisher information that protects `guards` (a version, or "base"). `uri` is None if there is nothing to protect.
 
-    `accumulated` names the earlier versions folded in, oldest first, the last fold with the factor `decay`; `weight` is
-    what all of them weigh together, the newest as 1. Records from before the weight was kept have that of one decay.
+    `accumulated` lists the earlier versions folded in, oldest first; the last fold used the factor `decay`. `weight` is
+    the total weight of all of them, where the newest counts 1. For older records without a weight it is computed as if
+    every fold had used `decay`.
     """
 
     guards: str
@@ -103,7 +104,7 @@ class FisherRecord(Record):
 
 @dataclass(frozen=True)
 class LoraShape(Record):
-    """What must stay constant along a chain of versions."""
+    """The adapter's shape, which must stay constant along a chain of versions."""
 
     rank: int
     alpha: float
@@ -112,12 +113,12 @@ class LoraShape(Record):
 
 @dataclass(frozen=True)
 class TrainingMetrics(Record):
-    """Losses in nats per supervised token, `task_loss` of kto in units of the weights instead.
+    """Losses in nats per supervised token, except the `task_loss` of kto, which is in units of the example weights.
 
-    `replayed` of the `examples` come from earlier windows' reservoirs.
-    `ewc_loss` is the penalty at the last step, λ included, and `ewc_lambda` its λ; `predicted_kl` is what the penalty
-    says of the KL from a guarded version to the candidate, the mean over the guarded ones, in nats per token.
-    `device_memory_bytes` is what the training may take of the GPU's memory, None on a CPU.
+    `replayed` counts the `examples` that come from earlier windows' reservoirs. `ewc_loss` is the penalty at the last
+    step, including its λ, `ewc_lambda`. `predicted_kl` is the KL from a protected version to the candidate that the
+    penalty predicts, averaged over the protected versions, in nats per token. `device_memory_bytes` is the training's
+    share of the GPU memory, None on a CPU.
     """
 
     task_loss: float
@@ -144,7 +145,7 @@ class TrainingMetrics(Record):
 
 @dataclass(frozen=True)
 class TrainingProgress(Record):
-    """What a training tells of itself while it runs. Losses as in `TrainingMetrics`, means since the point before;
+    """The progress of a training while it runs. Losses are as in `TrainingMetrics`, averaged since the previous point;
     `curve` has (step, task loss, EWC loss)."""
 
     step: int
@@ -162,8 +163,8 @@ class TrainingProgress(Record):
 
 @dataclass(frozen=True)
 class Candidate(Record):
-    """A trained adapter that is not a version yet; its archive lies in the run's staging prefix, and so do the rows
-    that later windows will replay, where there are any (`replay_uri`)."""
+    """A trained adapter that is not a version yet. The run's staging prefix holds its archive and any rows that later
+    windows will replay (`replay_uri`)."""
 
     run_key: str
     parent: str | None
@@ -182,7 +183,7 @@ class Candidate(Record):
 
 @dataclass(frozen=True)
 class RunInfo(Record):
-    """Which DAG run did the work, and who asked for it."""
+    """The DAG run that did the work, and who triggered it."""
 
     dag_id: str
     run_id: str
@@ -229,11 +230,11 @@ class ReplicaProof(Record):
 
 @dataclass(frozen=True)
 class Deployment(Record):
-    """One ledger entry: from `at` on, `version` answers (None: the base model does).
+    """One ledger entry: from `at` on, `version` is live (None: the base model).
 
-    `follows` is the time of the entry that was the newest when the version was loaded, None where there was none, and
-    in entries of before this field. `despite` names what was revoked of the version and its ancestors when a person
-    chose it all the same.
+    `follows` is the time of the newest entry when the version was loaded; None if there was none, and in entries older
+    than this field. `despite` lists the revoked versions among this one and its ancestors that a person accepted when
+    choosing it.
     """
 
     version: str | None

@@ -1,7 +1,7 @@
-"""Probes: prompts whose greedy continuation tells one version's weights from its parent's and the base model's.
+"""Probes: prompts whose greedy continuation distinguishes a version's weights from its parent's and the base model's.
 
-Evaluation finds them, the registry keeps them as `probes.json`, serving proves a replica with them. The prompts and
-texts may be users' words: they never stand in a record, an error message or a log.
+Evaluation finds them, the registry stores them as `probes.json`, and serving verifies replicas with them. Prompts and
+texts may be user text, so they never appear in a record, an error message or a log.
 """
 
 import json
@@ -19,7 +19,7 @@ SCHEMA = 1
 class Probe:
     """`tokens` is the greedy continuation of `messages`, `text` its decoded form.
 
-    `margin`, in nats, is by how much the version prefers the token at which it parts from its parent and the base.
+    `margin`, in nats, is how strongly the version prefers the token at which it diverges from its parent and the base.
     """
 
     messages: list[dict[str, str]]
@@ -32,20 +32,20 @@ _PROBES = TypeAdapter(list[Probe])
 
 
 def dump(probes: list[Probe]) -> bytes:
-    """The bytes of `probes.json`; the same bytes for the same probes."""
+    """The bytes of `probes.json`, deterministic."""
     body = {"schema": SCHEMA, "probes": [asdict(probe) for probe in probes]}
     return json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
 
 
 def load(data: bytes) -> list[Probe]:
-    """Read `probes.json`. Raises IntegrityError, without the content, where it is not one."""
+    """Parse `probes.json`. Raises IntegrityError, whose message never contains the content."""
     try:
         body: Any = json.loads(data)
         schema, probes = body["schema"], body["probes"]
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"Expected probes as JSON, found {len(data)} bytes that are not ({type(error).__name__}): "
-            "the object was damaged; publish the version again."
+            "the object is corrupt; publish the version again."
         ) from None
     if schema != SCHEMA:
         raise IntegrityError(

@@ -1,4 +1,4 @@
-"""What evaluation found of a candidate, and how the gate's rules judged it."""
+"""The evaluation report on a candidate, and the verdict of each gate rule."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,7 +8,7 @@ from learning_engine.records.base import Record
 
 @dataclass(frozen=True)
 class Rule(Record):
-    """One rule of the gate. `figure` is None where it could not be measured, and then `why` says so."""
+    """One rule of the gate. `figure` is None if it could not be measured; `why` then gives the reason."""
 
     name: str
     figure: float | None
@@ -20,10 +20,10 @@ class Rule(Record):
 
 @dataclass(frozen=True)
 class Probes(Record):
-    """Where the prompts lie that prove this version on a server, and how clearly they tell it from its parent and base.
+    """The location of a version's probes, and how clearly they distinguish it from its parent and base.
 
-    The prompts may hold users' words, so they are an object of their own and never part of a record.
-    `smallest_margin` is in nats.
+    The prompts may contain user text, so they are a separate object and never part of a record. `smallest_margin` is in
+    nats.
     """
 
     uri: str
@@ -34,9 +34,11 @@ class Probes(Record):
 
 @dataclass(frozen=True)
 class Summary(Record):
-    """Of a chain, in nats per supervised token: the mean loss on each window right after it was `learned`; how much of
-    the lowest loss ever reached on earlier windows is `forgotten` (≥ 0); by how much later windows improved earlier
-    ones (`backward_transfer`, negative where they cost them). None where there is nothing to take the mean of.
+    """Summary of a chain, in nats per supervised token; each figure is None if there is nothing to average.
+
+    `learned`: the mean loss on each window right after training on it. `forgotten` (≥ 0): the mean rise above the
+    lowest loss ever reached on earlier windows. `backward_transfer`: how much later windows improved earlier ones,
+    negative if they made them worse.
     """
 
     learned: float | None = None
@@ -46,12 +48,13 @@ class Summary(Record):
 
 @dataclass(frozen=True)
 class Report(Record):
-    """What evaluation found. Losses in nats per supervised token on held-out feedback; drift is KL in nats per token.
+    """The evaluation results: losses in nats per supervised token on held-out feedback, drift as KL in nats per token.
 
-    `scores[v]` is the candidate's loss on the held-out set of version v (its row of the matrix R), `matrix` has the
-    rows of its ancestors; `retained[v]` is the share kept of the best improvement over the base that any version
-    reached there, `drift_windows[v]` KL(parent ‖ candidate) over the supervised tokens there. `length_ratio` is that of
-    greedy answers on fixed prompts, candidate to parent (without one, to the base).
+    `scores[v]` is the candidate's loss on the held-out set of version v (its row of the matrix R); `matrix` has the
+    rows of its ancestors. `retained[v]` is the share that is left of the best improvement over the base that any
+    version reached there. `drift_windows[v]` is KL(parent ‖ candidate) over the supervised tokens there.
+    `length_ratio` compares the mean length of greedy answers to the fixed prompts, candidate to parent (to the base if
+    there is no parent).
     """
 
     run_key: str

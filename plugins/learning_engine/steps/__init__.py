@@ -1,1 +1,1 @@
-"""What each task does, as plain functions that know no Airflow: one file per task, named as the task."""
+"""The work of each task, as plain functions without Airflow: one module per task, named after it."""

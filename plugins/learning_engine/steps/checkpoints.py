@@ -1,7 +1,4 @@
-"""A training's checkpoints in the bucket, so that a retry on another worker continues from the last one.
-
-Called by train.
-"""
+"""Training checkpoints in the bucket, so that a retry on another worker continues from the last one."""
 
 from pathlib import Path
 
@@ -11,7 +8,7 @@ from learning_engine.steps.resources import Resources
 
 
 def newest(resources: Resources, prefix: str, work: Path) -> Path | None:
-    """The newest whole checkpoint below `prefix` in the bucket, unpacked; None for a fresh start."""
+    """Download and unpack the newest checkpoint below `prefix`; None if there is none or it is unusable."""
     from learning_engine.learning import checkpoint
 
     found = sorted(item.key for item in resources.store.list(prefix))
@@ -20,10 +17,10 @@ def newest(resources: Resources, prefix: str, work: Path) -> Path | None:
     packed, directory = work / "checkpoint.tar.gz", work / "checkpoint"
     try:
         resources.store.get_file(found[-1], packed)
-        # The weights, and AdamW's two moments of each.
+        # The weights plus AdamW's two moments, and a margin.
         archive.unpack(packed, directory, max_bytes=4 * resources.settings.serving.max_adapter_bytes)
         if absent := checkpoint.missing(directory):
-            raise IntegrityError(f"Expected a whole checkpoint, found no {', '.join(absent)}.")
+            raise IntegrityError(f"Expected a complete checkpoint, found no {', '.join(absent)}.")
     except IntegrityError as error:
         telemetry.event("train.checkpoint_unreadable", checkpoint=resources.store.uri(found[-1]), error=str(error))
         return None
@@ -32,8 +29,8 @@ def newest(resources: Resources, prefix: str, work: Path) -> Path | None:
 
 
 def keep(resources: Resources, prefix: str, directory: Path) -> None:
-    """Upload one checkpoint below `prefix` and drop the one before. A store that fails costs the checkpoint, and the
-    training goes on."""
+    """Upload one checkpoint below `prefix` and delete the previous one. If the store fails, the checkpoint is skipped
+    and training continues."""
     step = int(directory.name.rsplit("-", 1)[-1])
     packed = directory.with_suffix(".tar.gz")
     archive.pack(directory, packed)

@@ -1,6 +1,6 @@
-"""The serving half of the road as plain functions: may it go live, deploy, verify, roll back; and the upkeep.
+"""The tasks `accepted`, `choose`, `deploy` and `verify`: decide on a deployment, carry it out, and record it.
 
-Knows no Airflow. `deploy` leaves the pointer alone; only `verify` moves it, after every replica has proven itself.
+`deploy` does not move the pointer. Only `verify` does, after every replica has proven that it serves the version.
 """
 
 import dataclasses
@@ -21,19 +21,22 @@ from learning_engine.steps.resources import Resources
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a version may go live by itself, and why in one sentence."""
+    """Whether a version may be deployed automatically, and why, in one sentence."""
 
     deploy: bool
     why: str
 
 
 def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) -> Decision:
-    """Only an accepted descendant of the live version with a later window goes live by itself, or one that would be,
-    could the live version's archive be read."""
+    """Decide whether `version` may be deployed automatically.
+
+    It must be accepted (or forced) and descend from the live version. A version that passed over the live one because
+    that archive cannot be read counts as a descendant.
+    """
     if resources.settings.deploy == "never":
         return Decision(False, "deploy is set to never: deploy it by hand when you want it")
     if gone := revoked_of(resources, version.version):
-        return Decision(False, _of_revoked(version.version, gone))
+        return Decision(False, _revocation_text(version.version, gone))
     if not version.accepted and not force:
         failed = ", ".join(rule.name for rule in version.report.rules if not rule.passed)
         return Decision(False, f"the gate rejected it: {failed}")
@@ -43,25 +46,25 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
     if live.version == version.version:
         return Decision(False, f"{version.version} is live already")
     if live.version in version.dataset.passed_over:
-        return Decision(True, f"it takes the place of the live version {live.version}, whose archive cannot be read")
+        return Decision(True, f"it replaces the live version {live.version}, whose archive cannot be read")
     if live.version in [ancestor.version for ancestor in resources.registry.lineage(version.version)]:
         return Decision(True, f"it continues the live version {live.version}")
     if gone := revoked_of(resources, live.version):
-        why = f"the live version {_of_revoked(live.version, gone)}, and no week continues that"
-        return Decision(False, f"{why}: deploy {version.version} by hand, and later weeks follow it by themselves")
+        why = f"the live version {_revocation_text(live.version, gone)}, so no later version continues it"
+        return Decision(False, f"{why}: deploy {version.version} by hand, then later versions deploy automatically")
     return Decision(False, f"it does not descend from the live version {live.version}; deploy it by hand")
 
 
 def revoked_of(resources: Resources, version: str) -> list[str]:
-    """Which of a version and its ancestors are revoked, the youngest first."""
+    """The revoked versions among a version and its ancestors, newest first."""
     line = resources.registry.lineage(version)
     return [one.version for one in line if resources.registry.revoked(one.version)]
 
 
 def choose(resources: Resources, *, action: str, version: str | None) -> AdapterVersion:
-    """The version that a person means: the named one, or of a rollback the one that was live before.
+    """The version to deploy: the named one, or for a rollback the version that was live before.
 
-    A rollback that names a version leaves that one: raises Overtaken where another is live by now.
+    A rollback may name the version that it replaces. Raises Overtaken if another version is live by now.
     """
     if action == "deploy":
         if not version:
@@ -70,8 +73,8 @@ def choose(resources: Resources, *, action: str, version: str | None) -> Adapter
     live = resources.ledger.newest()
     if version and (live is None or live.version != version):
         raise Overtaken(
-            f"Expected {version}, which the rollback is to leave, to be live, found {_name(live)}: look at what a "
-            "rollback would leave now, and ask for that."
+            f"Expected {version}, which the rollback replaces, to be live, found {_live_name(live)}: check which "
+            "version is live now, and roll back from that one if it is still wanted."
         )
     target = resources.ledger.rollback_target()
     if target is None:
@@ -90,19 +93,21 @@ def deploy(
     force: bool = False,
     despite: Collection[str] = (),
 ) -> Deployment:
-    """Place, preflight, load and probe on every replica; raises where one does not prove itself. Moves no pointer.
-    `despite` names the revoked of the version and its ancestors that a person knew of and chose all the same."""
+    """Place, preflight, load and probe `version` on every replica; raises if one fails. Does not move the pointer.
+
+    `despite` lists the revoked versions among this one and its ancestors that a person accepted when choosing it.
+    """
     live = resources.ledger.current()
     again = live is not None and live.version == version.version
     if not (by_hand or again) and not (decision := may_deploy(resources, version, force=force)).deploy:
-        raise RegistryError(f"{version.version} may not go live by itself any more: {decision.why}")
-    _refuse_revoked(resources, version.version, despite)
+        raise RegistryError(f"{version.version} may no longer be deployed automatically: {decision.why}")
+    _require_no_new_revocation(resources, version.version, despite)
     name = placement.server_name(resources, version)
     with telemetry.step("deploy", version=version.version, adapter=name) as result:
         path = placement.place(resources, version, name)
         probes = placement.probes(resources, version)
         proofs = rollout.swap(placement.replicas(resources), name, path, probes)
-        before = _before(live, version.version)
+        before = _replaced_by(version.version, live)
         result.update(replicas=len(proofs), probes=len(probes))
         return Deployment(
             version=version.version,
@@ -121,81 +126,84 @@ def deploy(
 
 
 def verify(resources: Resources, deployment: Deployment) -> Deployment:
-    """Every replica proves itself once more, one that restarted since `deploy` after it has loaded the adapter again;
-    then ledger, pointer, revocation, drain and unload. Raises RegistryError where other decisions came first."""
+    """Probe every replica again, then record the deployment: ledger, pointer, revocation, drain and unload.
+
+    A replica that restarted since `deploy` loads the adapter again first. Raises RegistryError if a later decision
+    overrides this one.
+    """
     version = resources.registry.get(str(deployment.version))
     with telemetry.step("verify", version=version.version) as result:
-        _still_wanted(resources, deployment, version)
+        _require_still_valid(resources, deployment, version)
         probes = placement.probes(resources, version)
         replicas = placement.replicas(resources)
         path = placement.place(resources, version, deployment.adapter_name)
         rollout.swap(replicas, deployment.adapter_name, path, probes)
         recorded = resources.ledger.record(dataclasses.replace(deployment, at=datetime.now(UTC)))
-        _settle(resources, recorded, version)
-        result.update(unloaded=_retire(resources, recorded, replicas))
+        _update_registry(resources, recorded, version)
+        result.update(unloaded=_unload_old(resources, recorded, replicas))
         return recorded
 
 
-def _of_revoked(version: str, gone: list[str]) -> str:
-    return f"{version} {'' if gone[0] == version else f'continues {gone[0]}, which '}was revoked"
+def _revocation_text(version: str, revoked: list[str]) -> str:
+    return f"{version} {'' if revoked[0] == version else f'continues {revoked[0]}, which '}was revoked"
 
 
-def _still_wanted(resources: Resources, deployment: Deployment, version: AdapterVersion) -> None:
-    """Raise RegistryError where it may not go live, or stay so, because of what has happened since `deploy`."""
+def _require_still_valid(resources: Resources, deployment: Deployment, version: AdapterVersion) -> None:
+    """Raise RegistryError if events since `deploy` mean that the version must not become or stay live."""
     live, made = resources.ledger.current(), resources.ledger.recorded(deployment)
     if made is None:
-        _still_next(deployment, live)
-        _refuse_revoked(resources, version.version, deployment.despite)
+        _require_no_deployment_since(deployment, live)
+        _require_no_new_revocation(resources, version.version, deployment.despite)
     elif made != live:
-        # This try may be the one after a worker that died in between.
-        _settle(resources, made, version)
+        # An earlier attempt may have died after it wrote the ledger entry: finish its registry updates.
+        _update_registry(resources, made, version)
         raise Overtaken(
-            f"Expected {made.version}, which this run put live at {made.at:%Y-%m-%d %H:%M} UTC, to be live, found "
-            f"{_name(live)}: a later decision stands; deploy {made.version} by hand if it is wanted again."
+            f"Expected {made.version}, which this run deployed at {made.at:%Y-%m-%d %H:%M} UTC, to be live, found "
+            f"{_live_name(live)}: a later decision replaced it; deploy {made.version} by hand if you want it again."
         )
 
 
-def _still_next(deployment: Deployment, live: Deployment | None) -> None:
-    """Raise Overtaken where another deployment came between this one's `deploy` and its `verify`."""
-    # The first one of all has no time to compare, nor has one of before there was the field.
+def _require_no_deployment_since(deployment: Deployment, live: Deployment | None) -> None:
+    """Raise Overtaken if another deployment was recorded between this one's `deploy` and its `verify`."""
+    # The very first deployment has no `follows` to compare, nor have records older than that field.
     same_version = (live.version if live else None) in (deployment.previous, deployment.version)
     if not (live.at == deployment.follows if live and deployment.follows else same_version):
         raise Overtaken(
             f"Expected {deployment.previous or 'nothing'} to be live, as when {deployment.version} was loaded, found "
-            f"{_name(live)}: another deployment came between; start this one anew if it is still wanted."
+            f"{_live_name(live)}: another deployment came between; start this one again if you still want it."
         )
 
 
-def _refuse_revoked(resources: Resources, version: str, despite: Collection[str]) -> None:
-    """Raise RegistryError where more is revoked of a version and its ancestors than was known when it was chosen."""
+def _require_no_new_revocation(resources: Resources, version: str, despite: Collection[str]) -> None:
+    """Raise RegistryError if the version or an ancestor is revoked, except those in `despite`."""
     if gone := [name for name in revoked_of(resources, version) if name not in despite]:
         raise RegistryError(
-            f"Expected neither {version} nor what it continues to be revoked, found {', '.join(gone)} revoked: "
-            "start a new deployment by hand if it is wanted all the same."
+            f"Expected neither {version} nor any of its ancestors to be revoked, found {', '.join(gone)} revoked: "
+            "start a new deployment by hand if you still want it."
         )
 
 
-def _settle(resources: Resources, recorded: Deployment, version: AdapterVersion) -> None:
-    """What a decision means for later weeks; safe to repeat."""
+def _update_registry(resources: Resources, recorded: Deployment, version: AdapterVersion) -> None:
+    """Revoke the version that a rollback replaced, and vouch for one that the gate rejected. Idempotent."""
     if recorded.action == "rollback" and recorded.previous:
-        _revoke_left(resources, recorded, recorded.previous)
+        _revoke_replaced(resources, recorded, recorded.previous)
     if not version.accepted:
-        # The next weeks continue what is live.
-        resources.registry.vouch(version.version, by=recorded.decided_by, reason="put live against the gate")
+        # Later versions continue the live one.
+        resources.registry.vouch(version.version, by=recorded.decided_by, reason="deployed against the gate's verdict")
 
 
-def _revoke_left(resources: Resources, recorded: Deployment, left: str) -> None:
-    """Revoke what a rollback leaves, unless the version that it returns to continues it and has its lessons in it."""
-    if left not in [ancestor.version for ancestor in resources.registry.lineage(recorded.version)]:
-        resources.registry.revoke(left, by=recorded.decided_by, reason=f"rolled back to {recorded.version}")
+def _revoke_replaced(resources: Resources, recorded: Deployment, replaced: str) -> None:
+    """Revoke the version that a rollback replaced, unless it is an ancestor of the version rolled back to."""
+    if replaced not in [ancestor.version for ancestor in resources.registry.lineage(recorded.version)]:
+        resources.registry.revoke(replaced, by=recorded.decided_by, reason=f"rolled back to {recorded.version}")
 
 
-def _name(live: Deployment | None) -> str:
+def _live_name(live: Deployment | None) -> str:
     return live.version if live and live.version else "the base model"
 
 
-def _before(live: Deployment | None, version: str) -> tuple[str | None, str | None]:
-    """The version that this one replaces, and its adapter's name; deploying the live one again replaces nothing."""
+def _replaced_by(version: str, live: Deployment | None) -> tuple[str | None, str | None]:
+    """The version that `version` replaces, and its adapter's name. Redeploying the live version replaces nothing."""
     if live is None:
         return None, None
     if live.version == version:
@@ -203,8 +211,8 @@ def _before(live: Deployment | None, version: str) -> tuple[str | None, str | No
     return live.version, live.adapter_name
 
 
-def _retire(resources: Resources, recorded: Deployment, replicas: list[Replica]) -> list[str]:
-    """Unload and remove what is older than the previous version, once nobody can be using it any more."""
+def _unload_old(resources: Resources, recorded: Deployment, replicas: list[Replica]) -> list[str]:
+    """Unload and delete adapters older than the previous version, after the drain. Returns the unloaded names."""
     ours = {placement.server_name(resources, version) for version in resources.registry.versions()}
     keep = {name for name in (recorded.adapter_name, recorded.previous_adapter_name) if name}
     unloaded = rollout.retire(replicas, keep, ours.__contains__, drain_seconds=_drain_seconds(resources, keep))
@@ -213,11 +221,11 @@ def _retire(resources: Resources, recorded: Deployment, replicas: list[Replica])
 
 
 def _drain_seconds(resources: Resources, keep: set[str]) -> float:
-    """How long the last request to an adapter that has left the pointer may still run: at most
-    `serving.drain_seconds`, whatever clock the ledger's times are from."""
+    """How long requests to adapters that are no longer live may still run: at most `serving.drain_seconds`, even if
+    the ledger's times come from a wrong clock."""
     entries, unreadable = resources.ledger.history()
     left_at = [entry.at for entry in entries if entry.previous_adapter_name not in keep | {None}]
-    # What left the pointer then, nobody can tell.
+    # An unreadable entry does not say which adapter it replaced, so assume one that will be unloaded.
     left_at += [manifest.ledger_time(key) for key in unreadable]
     if not left_at:
         return 0.0

@@ -1,4 +1,4 @@
-"""The task `evaluate`: the candidate against its parent, its base and every earlier window."""
+"""The task `evaluate`: compare the candidate with its parent, its base model and every earlier window."""
 
 import dataclasses
 from functools import partial
@@ -21,7 +21,7 @@ Messages = list[dict[str, str]]
 
 
 def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Report:
-    """The report on the candidate; its probes and the held-out rows are staged beside it."""
+    """Evaluate the candidate and return its report. Stages its probes and held-out rows next to it."""
     with telemetry.step("evaluate", run_key=candidate.run_key) as result, workspace() as work:
         report = _judge(resources, dataset, candidate, work)
         result.update(accepted=report.accepted, loss=report.loss, loss_parent=report.loss_parent)
@@ -29,7 +29,6 @@ def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Re
 
 
 def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
-    """The gate's report; the probes and the held-out rows that belong to it are staged beside the candidate."""
     from learning_engine.evaluation import evaluate, integrity, matrix, prompts, views
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
@@ -43,9 +42,9 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
     store.put_file(manifest.run_key(candidate.run_key, "heldout.parquet"), heldout)
 
     ancestors = resources.registry.lineage(candidate.parent)
-    # What is live may be a version that could not be continued: its window counts as theirs do.
+    # If the intended parent could not be continued, the candidate is still judged on that parent's windows.
     judged = resources.registry.lineage(next(iter(dataset.passed_over), candidate.parent))
-    adapter = _candidate(resources, candidate, work)
+    adapter = _unpack_candidate(resources, candidate, work)
     view = views.load_views(
         settings.model,
         settings.lora,
@@ -57,7 +56,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         return encode(file, view.tokenizer, settings.dataset, heldout=None).examples
 
     held = encoded(heldout)
-    earlier, missing = _earlier(resources, judged, work)
+    earlier, missing = _earlier_heldout(resources, judged, work)
     measured = partial(
         evaluate.evaluate,
         views=view,
@@ -70,7 +69,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         prompts=prompts.taken(
             view.tokenizer, prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts)
         ),
-        probe_candidates=_prompts(heldout, held["row"][:]),
+        probe_candidates=_probe_candidates(heldout, held["row"][:]),
         gate=settings.gate,
         broken_weights=integrity.broken_weights(adapter, resources.shape),
         unservable=_unservable(resources),
@@ -101,31 +100,34 @@ def _passed_over(dataset: Dataset, candidate: Candidate) -> list[str]:
         return []
     names, parent = ", ".join(dataset.passed_over), candidate.parent or "the base model"
     return [
-        f"The archive of {names} is lost or altered: this version continues {parent}, and is judged all the same on "
-        f"what {names} had learned."
+        f"The archive of {names} is missing or corrupt: this version continues {parent}, but is still judged on what "
+        f"{names} had learned."
     ]
 
 
 def _prediction(candidate: Candidate, report: Report) -> list[str]:
-    """What the penalty predicted beside what was measured: a guarded version's KL is small only where they agree."""
+    """The KL that the penalty predicted and the KL measured: the penalty limits real drift only if the two agree."""
     predicted, measured = candidate.training.predicted_kl, list(report.drift_windows.values())
     if not measured or not predicted:
         return []
     return [
-        f"At λ = {candidate.ewc_lambda:.4g} the penalty predicts a KL of {predicted:.2g} nats a token from the guarded "
-        f"versions; measured from the parent on {len(measured)} earlier windows: {sum(measured) / len(measured):.2g}."
+        f"At λ = {candidate.ewc_lambda:.4g} the penalty predicts a KL of {predicted:.2g} nats per token from the "
+        f"protected versions; measured from the parent on {len(measured)} earlier windows: "
+        f"{sum(measured) / len(measured):.2g}."
     ]
 
 
-def _candidate(resources: Resources, candidate: Candidate, work: Path) -> Path:
+def _unpack_candidate(resources: Resources, candidate: Candidate, work: Path) -> Path:
     packed, directory = work / "candidate.tar.gz", work / "candidate"
     get_staged(resources, candidate.uri, packed, candidate.sha256)
     archive.unpack(packed, directory, max_bytes=resources.settings.serving.max_adapter_bytes)
     return directory
 
 
-def _earlier(resources: Resources, ancestors: list[AdapterVersion], work: Path) -> tuple[dict[str, Path], list[str]]:
-    """The held-out sets of earlier windows by version, oldest first, and the versions whose set is gone or altered."""
+def _earlier_heldout(
+    resources: Resources, ancestors: list[AdapterVersion], work: Path
+) -> tuple[dict[str, Path], list[str]]:
+    """The held-out sets of earlier windows by version, oldest first, and the versions with a missing or corrupt set."""
     found: dict[str, Path] = {}
     missing: list[str] = []
     for version in reversed(ancestors):
@@ -146,9 +148,11 @@ def _column(heldout: Path, name: str) -> list[Any]:
     return values
 
 
-def _prompts(heldout: Path, kept: list[int]) -> list[Messages]:
-    """The prompts of the rows `kept`, liked answers first: where the candidate has most likely something of its own to
-    say. What encoding dropped is no probe: a prompt that forges a turn, or that the template refuses."""
+def _probe_candidates(heldout: Path, kept: list[int]) -> list[Messages]:
+    """The prompts of the rows `kept`, liked answers first, because the candidate most likely answers those differently.
+
+    Rows that encoding dropped cannot be probes: their prompts forge a turn, or the template refuses them.
+    """
     messages, ratings = _column(heldout, "messages"), _column(heldout, "rating")
     return [messages[row] for row in sorted(kept, key=lambda row: -ratings[row])]
 
@@ -168,6 +172,6 @@ def _keep_probes(resources: Resources, candidate: Candidate, probes: "list[Probe
 
 
 def _unservable(resources: Resources) -> str | None:
-    """Why the server would refuse an adapter of this shape, or None."""
+    """Why the server would reject an adapter of this shape, or None."""
     limit, rank = resources.settings.serving.max_lora_rank, resources.shape.rank
     return None if rank <= limit else f"Rank {rank} is above serving.max_lora_rank {limit}."

@@ -1,4 +1,4 @@
-"""The task `extract`: one window of feedback as a cleaned snapshot in the bucket, and the parent it continues."""
+"""The task `extract`: find the parent, and store one window of feedback as a cleaned snapshot in the bucket."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
-    """The window's feedback as a cleaned snapshot in the bucket; `widen` as in `survey`."""
+    """Store the window's feedback as a cleaned snapshot in the bucket; `widen` as in `survey`."""
     asked = window
     with telemetry.step("extract", window=str(window)) as result, workspace() as work:
         snapshot, quarantine = work / "dataset.parquet", work / "quarantine.parquet"
@@ -48,7 +48,7 @@ def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a run over a window starts from. `window` may have been widened; `passed_over` as in `Dataset`."""
+    """The starting point of a run. `window` may have been widened; `passed_over` as in `Dataset`."""
 
     parent: AdapterVersion | None
     passed_over: list[str]
@@ -65,11 +65,12 @@ def survey(
     quarantine: Path | None = None,
     read: Callable[..., "Counts"] = read_window,
 ) -> Survey:
-    """Find the parent and read the feedback to the Parquet file `snapshot`; leaves the bucket alone.
+    """Find the parent and write the feedback to the Parquet file `snapshot`; writes nothing to the bucket.
 
-    With `widen` and `window.carry_over` a week that was too thin or rejected is not lost: the window starts where the
-    parent's ended, or before the first version with what was rejected, or as far back as is allowed where it is thin.
-    `read` stands in for `read_window`, such as one in another process.
+    With `widen` and `window.carry_over`, earlier feedback that no version has learned is included: the window starts at
+    the end of the parent's. Without a parent it starts at the first rejected version's window, or as far back as
+    `window.max_days` allows if there are still too few samples.
+    `read` replaces `read_window`, for example to read in another process.
     """
     settings = resources.settings
     parent, passed_over = resources.registry.continuable(
@@ -80,7 +81,7 @@ def survey(
     carries = widen and settings.window.carry_over
     earliest = window.start - timedelta(days=settings.window.max_days)
     if carries:
-        window = Window(max(_undone(resources, window, parent), earliest), window.end)
+        window = Window(max(_unlearned_since(resources, window, parent), earliest), window.end)
     counts = read(resources, window, snapshot, quarantine=quarantine)
     if carries and parent is None and counts.rows < settings.feedback.min_samples:
         window = Window(earliest, window.end)
@@ -88,8 +89,8 @@ def survey(
     return Survey(parent, passed_over, window, counts)
 
 
-def _undone(resources: Resources, window: Window, parent: AdapterVersion | None) -> datetime:
-    """Where the feedback begins that no version in the parent's line has learned from."""
+def _unlearned_since(resources: Resources, window: Window, parent: AdapterVersion | None) -> datetime:
+    """The time from which no version in the parent's lineage has learned the feedback."""
     if parent is not None:
         return parent.window.end
     rejected = [
@@ -102,7 +103,7 @@ def _undone(resources: Resources, window: Window, parent: AdapterVersion | None)
 
 
 def _run_key(resources: Resources, window: Window, sha256: str, parent: AdapterVersion | None) -> str:
-    """The same for the same work: window, rows, parent and effective configuration."""
+    """The identity of the work: a digest of window, rows, parent and effective configuration."""
     return digest(
         {
             "window": window.to_json(),

@@ -1,7 +1,7 @@
-"""The task `fisher`: what of a version must not be forgotten, measured once and kept in the bucket.
+"""The task `fisher`: Fisher information of a version, measured once and stored in the bucket.
 
-F(v) = F measured on v's own data at v's weights + γ · F(parent of v), down to the base model's Fisher on anchor data
-(online EWC).
+It tells training what the next version must not forget (online EWC):
+F(v) = F measured on v's own data at v's weights + γ · F(parent of v), down to the base model's Fisher on anchor data.
 """
 
 from dataclasses import replace
@@ -24,46 +24,46 @@ ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=
 
 
 def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
-    """Fisher information that guards the run's parent; computed once per version."""
+    """The Fisher information that protects the run's parent; computed once per version."""
     with telemetry.step("fisher", guards=dataset.parent or "base") as result:
         parent = resources.registry.get(dataset.parent) if dataset.parent else None
-        record = guard(resources, parent)
+        record = get_or_measure(resources, parent)
         result.update(uri=record.uri, sequences=record.n_sequences, note=record.note)
         return record
 
 
 def fisher_of(resources: Resources, version: str, *, window: Window | None) -> FisherRecord:
-    """Fisher information of a published version, computed anew; on its own window, or on another one."""
+    """Measure the Fisher information of a published version again, on its own window or on another one."""
     with telemetry.step("fisher", guards=version):
-        return guard(resources, resources.registry.get(version), window=window, anew=True)
+        return get_or_measure(resources, resources.registry.get(version), window=window, again=True)
 
 
-def guard(
-    resources: Resources, version: AdapterVersion | None, *, window: Window | None = None, anew: bool = False
+def get_or_measure(
+    resources: Resources, version: AdapterVersion | None, *, window: Window | None = None, again: bool = False
 ) -> FisherRecord:
-    """The Fisher information that guards `version` (None: the base model); computed where the bucket has none.
+    """The Fisher information that protects `version` (None: the base model), measured if the bucket has none.
 
-    `window` measures on other feedback than the version's own; `anew` replaces what the bucket holds.
+    `window` measures on feedback other than the version's own; `again` replaces the stored measurement.
     """
     anchor = resources.settings.fisher.anchor
     if version is None and anchor is None:
-        return _nothing(resources)
+        return _empty_record(resources)
     folder = version.version if version else _base_folder(resources, Path(str(anchor)))
-    if not anew and (known := _known(resources, folder)):
-        return known
+    if not again and (stored := _stored(resources, folder)):
+        return stored
     earlier = None
     if version is not None:
-        # Before its own measurement: where a whole chain is measured anew, one set of factors at a time is in memory.
-        earlier = guard(resources, resources.registry.get(version.parent) if version.parent else None)
+        # The parent comes first, so that only one set of factors is in memory when a whole chain is measured.
+        earlier = get_or_measure(resources, resources.registry.get(version.parent) if version.parent else None)
     with workspace() as work:
         information, note = _measure(resources, version, work, window)
         if earlier is not None:
             information = _accumulate(resources, information, earlier, work)
-        return _keep(resources, folder, information, note, work)
+        return _store(resources, folder, information, note, work)
 
 
 def load(resources: Resources, record: FisherRecord, path: Path) -> "FisherInformation":
-    """The Fisher information of `record`, digest and identity checked; `path` is where the file may lie."""
+    """Download the Fisher information of `record` to `path` and load it; checks digest and identity."""
     from learning_engine.learning import information, model
 
     settings = resources.settings
@@ -79,15 +79,15 @@ def load(resources: Resources, record: FisherRecord, path: Path) -> "FisherInfor
     )
 
 
-def same_base(resources: Resources, version: AdapterVersion | None, revision: str) -> None:
-    """Raise ModelError unless the base model that was loaded is the one that `version` was trained on."""
+def require_same_base(resources: Resources, version: AdapterVersion | None, revision: str) -> None:
+    """Raise ModelError unless the loaded base model is the one that `version` was trained on."""
     if version is None:
         return
     expected, found = (version.base_model, version.base_revision), (resources.settings.model.base, revision)
     if expected != found:
         raise ModelError(
             f"Expected the base model of {version.version}, {expected[0]} at {expected[1]}, found {found[0]} at "
-            f"{found[1]}: pin model.revision, or give a changed base model a new name and start a new major version."
+            f"{found[1]}: pin model.revision, or rename the changed base model to start a new major version."
         )
 
 
@@ -107,7 +107,7 @@ def _measure(
         read_window(resources, window, snapshot)
         note = f"measured on {window}"
     elif not snapshot_of(resources, version, snapshot):
-        note = "the snapshot was gone or altered; its window was read again from the source"
+        note = "the snapshot was missing or corrupt; its window was read again from the source"
     loaded = model.load(
         settings.model,
         settings.lora,
@@ -115,7 +115,7 @@ def _measure(
         trainable=True,
         seed=settings.training.seed,
     )
-    same_base(resources, version, loaded.revision)
+    require_same_base(resources, version, loaded.revision)
     examples = encode(snapshot, loaded.tokenizer, settings.dataset, heldout=False).examples
     liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
     guards = version.version if version else "base"
@@ -123,13 +123,13 @@ def _measure(
 
 
 def _anchor_snapshot(resources: Resources, path: Path) -> None:
-    """Anchor data has the columns of the feedback table, in a file of its own."""
+    """Write the anchor data, a file with the columns of the feedback table, as a snapshot to `path`."""
     from learning_engine.feedback.source import FileSource
 
     settings = resources.settings
     whole = {
         "dataset": settings.dataset.model_copy(update={"heldout_fraction": 0.0}),
-        # Nobody steers with what the owner of the base model wrote down.
+        # Anchor data is trusted, so no rule against steering applies.
         "feedback": settings.feedback.model_copy(
             update={"cap_per_user": None, "burst_votes": None, "min_agreement": None}
         ),
@@ -153,14 +153,14 @@ def _accumulate(
     return fisher.accumulate(information, old, resources.settings.fisher)
 
 
-def _keep(resources: Resources, folder: str, information: "FisherInformation", note: str, work: Path) -> FisherRecord:
+def _store(resources: Resources, folder: str, information: "FisherInformation", note: str, work: Path) -> FisherRecord:
     from learning_engine.learning.fisher import fitted
     from learning_engine.learning.information import save
 
     path = work / "fisher.safetensors"
     save(fitted(information, resources.settings.fisher), path)
     sha256 = archive.sha256_file(path)
-    # Named by its content: a run that holds the record of an earlier measurement still finds its file.
+    # The file is named by its content, so a run that holds the record of an earlier measurement still finds it.
     key = manifest.fisher_key(folder, f"{sha256[:16]}.safetensors")
     resources.store.put_file(key, path)
     record = FisherRecord(
@@ -182,7 +182,8 @@ def _keep(resources: Resources, folder: str, information: "FisherInformation", n
     return record
 
 
-def _known(resources: Resources, folder: str) -> FisherRecord | None:
+def _stored(resources: Resources, folder: str) -> FisherRecord | None:
+    """The stored record, or None if it or its file is missing, corrupt, or measured with other settings."""
     try:
         record = resources.store.get_record(manifest.fisher_key(folder, manifest.FISHER_RECORD), FisherRecord)
         found = resources.store.digest(resources.store.key(str(record.uri)))
@@ -211,7 +212,7 @@ def _base_folder(resources: Resources, anchor: Path) -> str:
     return f"base-{digest(what)[:12]}"
 
 
-def _nothing(resources: Resources) -> FisherRecord:
+def _empty_record(resources: Resources) -> FisherRecord:
     wanted = resources.settings.fisher
     return FisherRecord(
         guards="base",
@@ -223,5 +224,5 @@ def _nothing(resources: Resources) -> FisherRecord:
         sha256=None,
         n_sequences=0,
         n_tokens=0,
-        note="nothing is guarded: this is the first version, and no fisher.anchor is configured",
+        note="nothing is protected: this is the first version, and no fisher.anchor is configured",
     )

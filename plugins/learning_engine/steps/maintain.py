@@ -1,4 +1,4 @@
-"""The tasks `sweep` and `audit`: retention, and a check of every object's digest."""
+"""The tasks `sweep` and `audit`: apply retention, and check the digest of every object."""
 
 import dataclasses
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from learning_engine.steps.resources import Resources
 
 
 def sweep(resources: Resources, *, dry_run: bool) -> dict[str, Any]:
-    """Retention; returns what went, by kind."""
+    """Delete what retention allows; returns the deleted objects by kind."""
     with telemetry.step("sweep", dry_run=dry_run) as result:
         swept = upkeep.sweep(
             resources.store,
@@ -26,13 +26,13 @@ def sweep(resources: Resources, *, dry_run: bool) -> dict[str, Any]:
 
 
 def audit(resources: Resources) -> dict[str, Any]:
-    """Read the ledger and every object again. Raises IntegrityError naming each that is missing or altered."""
+    """Read the ledger and every object. Raises IntegrityError naming each one that is missing or corrupt."""
     with telemetry.step("audit") as result:
         findings = upkeep.audit(resources.store, resources.registry)
         result.update(findings=[str(finding) for finding in findings])
         if findings:
             raise IntegrityError(
-                f"Expected the ledger and every object of every version to be whole, found {len(findings)} that are "
+                f"Expected the ledger and every object of every version to be intact, found {len(findings)} that are "
                 "not: " + "; ".join(str(finding) for finding in findings)
             )
         return {"versions": len(resources.registry.versions()), "findings": []}

@@ -1,9 +1,8 @@
-"""Watch a version that has gone live: do users like its answers less than those of the version before?
+"""The task `watch`: compare the votes on the live version with those on the version before it.
 
-Off by default (`watch.max_rise`). Votes are counted after the same cleaning and quarantine as for training, so that
-what would steer the training cannot steer a rollback either. A row whose response names its model (`model`, as the
-OpenAI shape has it) counts for that version alone; any other row for what was live when it was written.
-Knows no Airflow; called by the reconcile DAG.
+Off by default (`watch.max_rise`). Votes pass the same cleaning and quarantine as for training, so votes that cannot
+steer training cannot cause a rollback either. A row whose response names its model (`model`, as in the OpenAI format)
+counts for that version only; any other row counts for the version that was live when it was written.
 """
 
 import json
@@ -21,7 +20,7 @@ from learning_engine.steps.resources import Resources, workspace
 if TYPE_CHECKING:
     import pyarrow
 
-# One-sided, 95 %.
+# The normal quantile of a one-sided 95 % bound.
 Z = 1.645
 
 
@@ -38,28 +37,28 @@ class Votes:
 
     @property
     def share(self) -> float:
-        """Thumbs down among all, 0 without any."""
+        """The share of thumbs down, 0 if there are no votes."""
         return self.down / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether to roll back `version`, and why in one sentence; None where no version was judged."""
+    """Whether to roll back `version` (None: no version was judged), and why, in one sentence."""
 
     roll_back: bool
     why: str
     version: str | None = None
 
 
-def look(resources: Resources, *, now: datetime | None = None) -> Verdict:
-    """Compare the live version's thumbs with those of the version before it. `now` is for tests."""
+def judge(resources: Resources, *, now: datetime | None = None) -> Verdict:
+    """Compare the live version's votes with those on the version before it. `now` is for tests."""
     watch, moment = resources.settings.watch, now or datetime.now(UTC)
     if watch.max_rise is None:
         return Verdict(False, "watch.max_rise is not set")
     entries = resources.ledger.entries()
     live = entries[0] if entries else None
     if live is None or live.action != "deploy" or live.previous is None:
-        return Verdict(False, "nothing was deployed over another version")
+        return Verdict(False, "the live version did not replace another one")
     if moment - live.at > timedelta(hours=watch.hours):
         return Verdict(False, f"{live.version} has been live for longer than watch.hours")
     if resources.ledger.rollback_target() != live.previous:
@@ -73,8 +72,8 @@ def look(resources: Resources, *, now: datetime | None = None) -> Verdict:
         return _verdict(live, before, after, max_rise=watch.max_rise, min_votes=watch.min_votes)
 
 
-def least_rise(before: Votes, after: Votes) -> float:
-    """The lower 95 % bound of the rise in the share of thumbs down, by Newcombe's interval of Wilson scores.
+def rise_lower_bound(before: Votes, after: Votes) -> float:
+    """The lower 95 % bound of the rise in the share of thumbs down, by Newcombe's hybrid score interval.
 
     Source: Newcombe, Interval estimation for the difference between independent proportions, 1998, method 10.
     """
@@ -94,7 +93,7 @@ def _verdict(live: Deployment, before: Votes, after: Votes, *, max_rise: float, 
     if min(before.total, after.total) < min_votes:
         found = f"{before.total} on {live.previous} and {after.total} on {live.version}"
         return Verdict(False, f"fewer than {min_votes} votes each: {found}", live.version)
-    rise = least_rise(before, after)
+    rise = rise_lower_bound(before, after)
     figures = (
         f"thumbs down rose from {before.share:.1%} of {before.total} votes on {live.previous} to {after.share:.1%} of "
         f"{after.total} on {live.version}, by {rise:+.1%} at least (95 %)"
@@ -103,16 +102,16 @@ def _verdict(live: Deployment, before: Votes, after: Votes, *, max_rise: float, 
 
 
 def _votes(resources: Resources, start: datetime, end: datetime, adapter: str | None) -> Votes:
-    """Those of [start, end) that no other version's answer got."""
+    """The votes in [start, end), without rows that name another version than `adapter` as their model."""
     from learning_engine.feedback import snapshot, source
 
     feedback = resources.settings.feedback
-    ours = {placement.server_name(resources, version) for version in resources.registry.versions()} - {adapter}
+    others = {placement.server_name(resources, version) for version in resources.registry.versions()} - {adapter}
     if start >= end:
         return Votes(0, 0)
     with workspace() as work:
         counts = snapshot.write(
-            _not_of(ours, source.read(resources.open_feedback(), Window(start, end), feedback)),
+            _without(others, source.read(resources.open_feedback(), Window(start, end), feedback)),
             work / "votes.parquet",
             feedback=feedback,
             heldout_fraction=0.0,
@@ -120,17 +119,17 @@ def _votes(resources: Resources, start: datetime, end: datetime, adapter: str | 
     return Votes(counts.thumbs_up, counts.thumbs_down)
 
 
-def _not_of(others: set[str], batches: "Iterable[pyarrow.RecordBatch]") -> "Iterator[pyarrow.RecordBatch]":
+def _without(others: set[str], batches: "Iterable[pyarrow.RecordBatch]") -> "Iterator[pyarrow.RecordBatch]":
     """The raw rows whose response does not name one of `others` as its model."""
     import pyarrow
 
     for batch in batches:
-        kept = [_model(response) not in others for response in batch.column("response").to_pylist()]
+        kept = [_named_model(response) not in others for response in batch.column("response").to_pylist()]
         yield batch.filter(pyarrow.array(kept, pyarrow.bool_()))
 
 
-def _model(response: str | None) -> Any:
-    """The `model` that a response names, None where it names none."""
+def _named_model(response: str | None) -> Any:
+    """The `model` that a response names, or None."""
     try:
         body = json.loads(response or "null")
         body = json.loads(body) if isinstance(body, str) else body

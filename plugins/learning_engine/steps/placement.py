@@ -1,4 +1,4 @@
-"""One version on the model server's disk and before its replicas. Called by release and reconciling."""
+"""Place a version on the model server's disk, with its names, probes and preflight check."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ def replicas(resources: Resources) -> list[Replica]:
 
 
 def server_name(resources: Resources, version: AdapterVersion) -> str:
-    """The name under which a model server is to hold `version`; what it does hold, the ledger says."""
+    """The name under which a model server should load `version`. The ledger records the name actually used."""
     return manifest.server_name(version.version, version.sha256, resources.settings.serving.adapter_prefix)
 
 
@@ -29,12 +29,12 @@ def server_path(resources: Resources, name: str) -> str:
 
 
 def place(resources: Resources, version: AdapterVersion, name: str) -> str:
-    """Fetch, check and write the adapter of `version` as `name`; gives its directory as the model server sees it.
+    """Download, check and write the adapter of `version` as `name`; returns its directory as the model server sees it.
 
-    Raises IntegrityError, PreflightError, NoRoom, StoreError; the server has seen nothing then.
+    Raises IntegrityError, PreflightError, NoRoom or StoreError before the server sees any file.
     """
     settings = resources.settings.serving
-    # The archive is compressed, but weights hardly shrink.
+    # Weights hardly compress, so twice the archive's size is enough.
     disk.require(resources.serving.adapter_dir, 2 * version.size, what=f"{name} on the model server's disk")
     with workspace() as work:
         packed = work / "adapter.tar.gz"
@@ -51,7 +51,7 @@ def place(resources: Resources, version: AdapterVersion, name: str) -> str:
 
 
 def probes(resources: Resources, version: AdapterVersion) -> list[probe.Probe]:
-    """The prompts that prove `version`; none where there were none, or where their retention is over."""
+    """The probes of `version`; empty if it has none, or if retention has deleted them."""
     found = version.report.probes
     if found is None:
         return []
@@ -64,8 +64,8 @@ def probes(resources: Resources, version: AdapterVersion) -> list[probe.Probe]:
 
 
 def preflight_of(resources: Resources, version: AdapterVersion) -> Callable[[Path], None]:
-    """The check that an adapter of `version` must pass before a server may see it."""
-    # On a worker that has the base model too, shapes are held against it and not only against each other.
+    """The check that an adapter of `version` must pass before a server sees it."""
+    # If this worker has the base model, shapes are checked against it and not only against each other.
     described = Path(version.base_model) / "config.json"
 
     def check(directory: Path) -> None:

@@ -1,6 +1,6 @@
-"""What a training tells of itself while it runs, as one small object in the bucket. Called by `staging`.
+"""The progress of a running training, as one small object in the bucket.
 
-A thread writes it, one update at a time: a store that is slow or fails costs updates, never steps.
+A thread writes it, one update at a time. A slow or failing store loses updates but never delays training.
 """
 
 import threading
@@ -16,15 +16,15 @@ from learning_engine.registry import manifest
 from learning_engine.registry.store import Store
 
 INTERVAL_SECONDS = 5.0
-# How long the end of a training waits for its last update.
-PATIENCE_SECONDS = 5.0
+# How long the end of a training waits for the last update to be written.
+EXIT_TIMEOUT_SECONDS = 5.0
 Point = tuple[int, float, float]
 
 
 class Reporter:
-    """Keeps runs/<run key>/progress.json, a TrainingProgress, while it is entered; the last update comes at the exit.
+    """Context manager that keeps runs/<run key>/progress.json, a TrainingProgress, up to date; writes it last on exit.
 
-    `curve` has the points (step, task loss, EWC loss) that an earlier try has left in the checkpoint it goes on from.
+    `curve` has the points (step, task loss, EWC loss) from the checkpoint that this attempt continues from.
     """
 
     def __init__(self, store: Store, run_key: str, curve: Iterable[Point]) -> None:
@@ -33,10 +33,10 @@ class Reporter:
         self._writer: threading.Thread | None = None
         self._began = float("-inf")
 
-    def tell(self, fields: dict[str, Any]) -> None:
-        """`fields` are those of `trainer.train`'s `on_log`. Never waits for the store."""
+    def report(self, fields: dict[str, Any]) -> None:
+        """Report the `fields` of `trainer.train`'s `on_log`. Never waits for the store."""
         telemetry.event("train.progress", run_key=self._run_key, **fields)
-        # A training that ran out of memory goes back to its last checkpoint.
+        # A training that ran out of memory restarts from its last checkpoint, so steps can repeat.
         while self._curve and self._curve[-1][0] >= fields["step"]:
             self._curve.pop()
         self._curve.append((fields["step"], fields["task_loss"], fields["ewc_loss"]))
@@ -48,7 +48,7 @@ class Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
         self._wait(deadline)
         if self._unwritten and not self._writing():
             self._write(self._unwritten)
@@ -66,7 +66,7 @@ class Reporter:
 
         update = TrainingProgress(**fields, curve=thin(self._curve))
         self._unwritten, self._began = None, time.monotonic()
-        # A daemon, so that a store which never answers does not keep the worker's process.
+        # A daemon thread, so that a store that never answers does not keep the worker's process alive.
         self._writer = threading.Thread(target=self._put, args=(update,), name="progress", daemon=True)
         self._writer.start()
 

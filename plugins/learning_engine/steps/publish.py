@@ -1,4 +1,4 @@
-"""The task `publish`: the staged candidate becomes an immutable version, whatever the gate's verdict."""
+"""The task `publish`: publish the staged candidate as an immutable version, accepted or rejected."""
 
 from learning_engine import telemetry
 from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset, RunInfo
@@ -11,7 +11,7 @@ from learning_engine.steps.resources import Resources
 def publish(
     resources: Resources, dataset: Dataset, candidate: Candidate, report: Report, *, run: RunInfo
 ) -> AdapterVersion:
-    """The immutable version; the same work published again returns the version that it made."""
+    """Publish the candidate as a version. Publishing the same work again returns the existing version."""
     with telemetry.step("publish", run_key=candidate.run_key) as result:
         version = resources.registry.publish(
             Draft(

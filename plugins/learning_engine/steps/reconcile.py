@@ -1,8 +1,8 @@
-"""Give every replica back what it should serve: the live adapter, and the one that a rollback returns to.
+"""The task `reconcile`: restore on every replica the live adapter and the one that a rollback returns to.
 
-A model server keeps its adapters in memory: one that restarts has lost them, says so to nobody, and answers requests
-for the live name with errors. Called every few minutes by the reconcile DAG, in the registry's pool, so that nothing is
-deployed meanwhile. The pointer is never moved here. Knows no Airflow.
+A model server keeps its adapters in memory. After a restart it has lost them without notice, and answers requests for
+the live name with errors. The reconcile DAG runs this task every few minutes in the registry pool, so that no
+deployment runs at the same time. It never moves the pointer.
 """
 
 from pathlib import Path
@@ -17,54 +17,59 @@ from learning_engine.serving.client import NoAnswer, Replica
 from learning_engine.steps import placement
 from learning_engine.steps.resources import Resources
 
-# A version without probes is "loaded" where a replica lists it: nothing tells whether it has these weights.
+# A listed version without probes is only "loaded": nothing shows whether the replica has the right weights.
 PROVEN, LOADED, RESTORED = "proven", "loaded", "restored"
 
 
 def reconcile(resources: Resources) -> dict[str, Any]:
-    """Prove the live adapter on every replica, load it where it is missing; then the one before it likewise.
+    """Probe the live adapter on every replica and load it if it is missing; then do the same for the previous one.
 
-    Returns the live version and what was found of each replica: "proven", "loaded" or "restored". Each replica is
-    seen to, whatever the others do; then the first error of those that do not serve the live version is raised.
+    Returns the live version and the state of each replica: "proven", "loaded" or "restored". Handles every replica
+    even if others fail, then raises the first error about the live version.
     """
     live = resources.ledger.current()
     if live is None or live.version is None:
         return {"live": None, "replicas": {}}
     with telemetry.step("reconcile", live=live.version) as result:
         failures: list[LearningEngineError] = []
-        found = {str(replica): _mend(resources, replica, live, failures) for replica in placement.replicas(resources)}
+        found = {
+            str(replica): _reconcile_replica(resources, replica, live, failures)
+            for replica in placement.replicas(resources)
+        }
         result.update(replicas=found)
         if failures:
             raise failures[0]
         return {"live": live.version, "replicas": found}
 
 
-def _mend(resources: Resources, replica: Replica, live: Deployment, failures: list[LearningEngineError]) -> str:
-    """What became of one replica; a failure of the live adapter is put into `failures`."""
+def _reconcile_replica(
+    resources: Resources, replica: Replica, live: Deployment, failures: list[LearningEngineError]
+) -> str:
+    """Reconcile one replica and return its state; a failure of the live adapter is appended to `failures`."""
     try:
-        state = _serve(resources, replica, str(live.version), live.adapter_name)
+        state = _ensure_served(resources, replica, str(live.version), live.adapter_name)
     except LearningEngineError as error:
         telemetry.warning("reconcile.failed", replica=str(replica), adapter=live.adapter_name, message=str(error))
         failures.append(error)
         return f"failed: {type(error).__name__}"
     if live.previous is not None and live.previous_adapter_name is not None:
         try:
-            _serve(resources, replica, live.previous, live.previous_adapter_name)
+            _ensure_served(resources, replica, live.previous, live.previous_adapter_name)
         except LearningEngineError as error:
-            # Nobody asks for it now, and a rollback would load and prove it first.
+            # Not a failure: no client uses it now, and a rollback would load and prove it first.
             telemetry.warning("reconcile.no_way_back", replica=str(replica), version=live.previous, message=str(error))
     return state
 
 
-def _serve(resources: Resources, replica: Replica, number: str, name: str) -> str:
-    """Raises ServingError, or what placing raises, where `replica` cannot be made to serve the version as `name`."""
+def _ensure_served(resources: Resources, replica: Replica, number: str, name: str) -> str:
+    """Make `replica` serve the version as `name` and return the state. Raises ServingError, or what `place` raises."""
     version, listed = resources.registry.get(number), replica.models()
     probes = placement.probes(resources, version)
     if listed.count(name) > 1:
         telemetry.warning("serving.phantom", replica=str(replica), adapter=name, message="loaded twice: restart it")
     if name in listed:
         return PROVEN if rollout.prove(replica, name, probes) else LOADED
-    replica.load(name, _directory(resources, version, name))
+    replica.load(name, _placed_directory(resources, version, name))
     try:
         rollout.prove(replica, name, probes)
     except ServingError as error:
@@ -75,10 +80,11 @@ def _serve(resources: Resources, replica: Replica, number: str, name: str) -> st
     return RESTORED
 
 
-def _directory(resources: Resources, version: AdapterVersion, name: str) -> str:
-    """The placed adapter as the server sees it, written again where it is gone.
+def _placed_directory(resources: Resources, version: AdapterVersion, name: str) -> str:
+    """The adapter's directory as the server sees it, written again if it is missing.
 
-    Where the bucket's archive is lost, what was placed from it stands: it appeared whole, and preflight sees it again.
+    If the archive in the bucket is missing or corrupt, an existing directory is used after another preflight check:
+    it was written atomically from the intact archive.
     """
     try:
         return placement.place(resources, version, name)

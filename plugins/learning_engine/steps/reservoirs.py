@@ -1,7 +1,4 @@
-"""Rows that later windows learn once more: drawn from this window, and fetched from those of earlier ones.
-
-Called by train.
-"""
+"""Replay reservoirs: rows sampled from this window for later ones, and rows fetched from earlier windows."""
 
 from pathlib import Path
 
@@ -13,7 +10,7 @@ from learning_engine.steps.resources import Resources
 
 
 def stage(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path]) -> str | None:
-    """Stage what later windows will replay of this one; returns its URI, None where there is nothing."""
+    """Sample and stage the rows of this window for later ones to replay. Returns their URI, None if there are none."""
     from learning_engine.feedback import replay
 
     training = resources.settings.training
@@ -28,7 +25,7 @@ def stage(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path
 
 
 def joined(resources: Resources, snapshot: Path, earlier: list[Path]) -> Path:
-    """A file of the snapshot's rows and after them what `earlier` windows kept; the snapshot itself without any."""
+    """A file with the snapshot's rows followed by those kept from `earlier` windows; the snapshot itself if none."""
     from learning_engine.feedback import replay
 
     joined, fraction = snapshot.with_name("joined.parquet"), resources.settings.dataset.heldout_fraction
@@ -36,7 +33,7 @@ def joined(resources: Resources, snapshot: Path, earlier: list[Path]) -> Path:
 
 
 def fetch(resources: Resources, parent: str | None, work: Path) -> list[Path]:
-    """What is left, and whole, of the reservoirs of `parent` and its ancestors, oldest first."""
+    """Download the reservoirs of `parent` and its ancestors that still exist and are intact, oldest first."""
     found: list[Path] = []
     missing: list[str] = []
     for version in reversed(resources.registry.lineage(parent)):

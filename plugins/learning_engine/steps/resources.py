@@ -1,6 +1,6 @@
-"""What the steps work with: settings, store, registry, ledger, feedback and the model server's place.
+"""The resources of the steps: settings, store, registry, ledger, feedback and the model server's addresses.
 
-Made by `connections.connect` in a task and by the tests; handed through pipeline, guarding, staging, judging, release.
+A task gets them from `airflow.connections.connect` and passes them to its step.
 """
 
 import functools
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServingPlace:
-    """Where the replicas are, and the directory of adapters as the deploying worker and as the server see it."""
+    """The replicas' addresses, and the adapter directory as the deploying worker and as the server see it."""
 
     replicas: tuple[str, ...]
     adapter_dir: Path
@@ -36,7 +36,7 @@ class ServingPlace:
 
 @dataclass(frozen=True)
 class Resources:
-    """Each is opened when a step first asks for it: a worker needs only the connections of its own step."""
+    """Each resource is opened on first use, so a worker needs only the connections of its own step."""
 
     settings: Settings
     open_store: Callable[[], Store]
@@ -67,7 +67,7 @@ class Resources:
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """A directory of the step's own, gone when the step ends."""
+    """A temporary directory for the step, deleted when the step ends."""
     directory = Path(tempfile.mkdtemp(prefix="learning-engine-"))
     try:
         yield directory
@@ -76,7 +76,7 @@ def workspace() -> Iterator[Path]:
 
 
 def read_window(resources: Resources, window: Window, path: Path, *, quarantine: Path | None = None) -> "Counts":
-    """Write the cleaned feedback of `window` to the Parquet file `path`, what would steer to `quarantine` if given."""
+    """Write the cleaned feedback of `window` to the Parquet file `path`, quarantined rows to `quarantine` if given."""
     from learning_engine.feedback import snapshot, source
 
     settings = resources.settings
@@ -92,9 +92,9 @@ def read_window(resources: Resources, window: Window, path: Path, *, quarantine:
 
 
 def snapshot_of(resources: Resources, version: AdapterVersion, path: Path) -> bool:
-    """The snapshot that `version` was trained on, from the bucket; read from the source where it is gone or altered.
+    """Write the snapshot that `version` was trained on to `path`; returns whether it came from the bucket.
 
-    Returns whether it came from the bucket.
+    If the bucket's copy is missing or corrupt, the window is read from the source again.
     """
     try:
         resources.store.get_file(resources.store.key(version.dataset.uri), path, version.dataset.sha256)
@@ -106,7 +106,7 @@ def snapshot_of(resources: Resources, version: AdapterVersion, path: Path) -> bo
 
 
 def adapter_of(resources: Resources, version: AdapterVersion, work: Path) -> Path:
-    """The unpacked adapter of `version`, digest checked, in a directory below `work`."""
+    """Download the adapter of `version`, check its digest and unpack it into a directory below `work`."""
     packed, directory = work / f"{version.version}.tar.gz", work / version.version
     resources.store.get_file(resources.store.key(version.uri), packed, version.sha256)
     archive.unpack(packed, directory, max_bytes=resources.settings.serving.max_adapter_bytes)
@@ -115,6 +115,6 @@ def adapter_of(resources: Resources, version: AdapterVersion, work: Path) -> Pat
 
 
 def get_staged(resources: Resources, uri: str, path: Path, sha256: str) -> None:
-    """Download what an earlier step of the run has staged, digest checked."""
+    """Download an object that an earlier step of the run staged, and check its digest."""
     with staged_by_run():
         resources.store.get_file(resources.store.key(uri), path, sha256)

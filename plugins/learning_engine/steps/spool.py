@@ -1,6 +1,6 @@
-"""Where a trained candidate waits on a worker's disk while the store takes nothing; the next try there goes on from it.
+"""The spool: keeps a trained candidate on the worker's disk while the store fails, for the retry on the same worker.
 
-What is learned from users' words is for the worker's user alone, whatever the umask is.
+Weights are learned from user text, so only the worker's user may read them, whatever the umask is.
 """
 
 import json
@@ -21,23 +21,23 @@ ARCHIVE, RECORD = "adapter.tar.gz", "candidate.json"
 
 
 def place(store: Store, run_key: str) -> Path:
-    """The directory of one run."""
+    """The spool directory of one run."""
     return Path(store.spool).expanduser() / store.bucket / store.prefix / run_key
 
 
 def keep(directory: Path, candidate: Candidate, packed: Path) -> None:
-    """Archive, then record; each appears whole or not at all. Raises OSError."""
+    """Write the archive, then the record, each atomically. Raises OSError."""
     for each in (*reversed(directory.parents), directory):
         each.mkdir(mode=0o700, exist_ok=True)
     directory.chmod(0o700)
-    with _appearing(directory / ARCHIVE) as file, packed.open("rb") as source:
+    with _atomic_write(directory / ARCHIVE) as file, packed.open("rb") as source:
         shutil.copyfileobj(source, file)
-    with _appearing(directory / RECORD) as file:
+    with _atomic_write(directory / RECORD) as file:
         file.write(json.dumps(candidate.to_json()).encode())
 
 
 def find(directory: Path) -> Candidate | None:
-    """The candidate that `directory` holds whole, or None. What is damaged is logged, and as good as not there."""
+    """The candidate in `directory`, or None. A corrupt one is logged and treated as absent."""
     if not (directory / RECORD).exists():
         return None
     try:
@@ -54,13 +54,13 @@ def find(directory: Path) -> Candidate | None:
 
 
 def drop(directory: Path) -> None:
-    """Nobody needs it any more."""
+    """Delete the spool directory of a candidate that is in the bucket."""
     shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager
-def _appearing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that stands under `path` once it is whole and on the disk."""
+def _atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is moved to `path` once it is complete and synced to disk."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

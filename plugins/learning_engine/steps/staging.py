@@ -1,7 +1,4 @@
-"""A trained candidate in the bucket's staging area, and on the worker's disk while the store takes nothing.
-
-Called by train.
-"""
+"""Staging of a trained candidate: in the bucket, or on the worker's disk while the store fails."""
 
 from pathlib import Path
 
@@ -17,7 +14,7 @@ ARCHIVE = spool.ARCHIVE
 
 
 def staged(resources: Resources, run_key: str) -> Candidate | None:
-    """The candidate that an earlier try has staged; None where there is none, or what is there is not whole."""
+    """The candidate that an earlier attempt staged; None if there is none or it is corrupt."""
     store = resources.store
     try:
         candidate = store.get_record(manifest.run_key(run_key, manifest.CANDIDATE), Candidate)
@@ -34,7 +31,7 @@ def staged(resources: Resources, run_key: str) -> Candidate | None:
 
 
 def spooled(resources: Resources, run_key: str) -> Candidate | None:
-    """The candidate that an earlier try could only keep on this worker's disk, now staged; None where there is none."""
+    """Stage the candidate that an earlier attempt could only keep on this worker's disk; None if there is none."""
     directory = spool.place(resources.settings.store, run_key)
     if candidate := spool.find(directory):
         telemetry.event("train.continued", source=str(directory))
@@ -43,24 +40,24 @@ def spooled(resources: Resources, run_key: str) -> Candidate | None:
 
 
 def stage(resources: Resources, candidate: Candidate, packed: Path) -> None:
-    """Archive, then record: the record is what a retry looks for."""
+    """Upload the archive, then the record, which is what a retry looks for."""
     directory = spool.place(resources.settings.store, candidate.run_key)
     try:
         resources.store.put_file(resources.store.key(candidate.uri), packed)
         resources.store.put_json(manifest.run_key(candidate.run_key, manifest.CANDIDATE), candidate.to_json())
     except StoreError as error:
-        raise StoreError(f"{str(error).rstrip('.')}. {_kept(directory, candidate, packed)}") from error
-    spool.drop(directory)  # only now does the bucket hold all of it
+        raise StoreError(f"{str(error).rstrip('.')}. {_keep_locally(directory, candidate, packed)}") from error
+    spool.drop(directory)  # safe only now that the bucket has both objects
 
 
-def _kept(directory: Path, candidate: Candidate, packed: Path) -> str:
-    """Keep on this worker's disk what the store did not take; says where, or why not."""
+def _keep_locally(directory: Path, candidate: Candidate, packed: Path) -> str:
+    """Keep the candidate on this worker's disk; returns a message that says where, or why that failed."""
     try:
         if packed.parent != directory:
             spool.keep(directory, candidate, packed)
     except OSError as error:
         return (
-            f"The trained candidate could not be kept in {directory} either: {error.strerror or error}; the next try "
-            "trains from the last checkpoint. Make room there, or set store.spool."
+            f"The trained candidate could not be kept in {directory} either: {error.strerror or error}; the retry "
+            "continues training from the last checkpoint. Free up space there, or set store.spool."
         )
-    return f"The trained candidate is safe in {directory} on this worker; the next try on it continues there."
+    return f"The trained candidate is safe in {directory} on this worker; a retry on this worker continues from it."

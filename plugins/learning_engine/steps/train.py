@@ -1,4 +1,4 @@
-"""The task `train`: from snapshot and Fisher information to a staged candidate."""
+"""The task `train`: train a candidate on the snapshot under the EWC penalty, and stage it."""
 
 import dataclasses
 from functools import partial
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candidate:
-    """The candidate adapter, staged under the run key; continues from the newest checkpoint in the bucket."""
+    """Train the candidate and stage it under the run key; continues from the newest checkpoint in the bucket."""
     if candidate := staging.staged(resources, dataset.run_key):
         return candidate
     with telemetry.step("train", run_key=dataset.run_key, parent=dataset.parent) as result:
@@ -28,7 +28,7 @@ def train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candi
 
 
 def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Candidate:
-    """Train, pack and stage. Where the store takes nothing, the candidate stays in a local directory that is named."""
+    """Train, pack and stage. If the store fails, the error names the local directory that keeps the candidate."""
     from learning_engine.learning import memory, model
 
     settings = resources.settings
@@ -46,7 +46,7 @@ def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Cand
             trainable=True,
             seed=settings.training.seed,
         )
-        fisher_step.same_base(resources, parent, loaded.revision)
+        fisher_step.require_same_base(resources, parent, loaded.revision)
         _require_room(resources, loaded, fisher, snapshot)
         metrics = _fit(resources, loaded, dataset, fisher, snapshot, earlier)
         files = work / "candidate"
@@ -73,12 +73,12 @@ def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Cand
 
 
 def _require_room(resources: Resources, loaded: "Loaded", fisher: FisherRecord, snapshot: Path) -> None:
-    """Raise NoRoom unless the disk takes what training writes beside the snapshot."""
+    """Raise NoRoom unless the disk has space for what training writes in addition to the snapshot."""
     from learning_engine.learning.model import lora_weights
 
     weights = sum(weight.numel() * weight.element_size() for weight in lora_weights(loaded.model).values())
     guarded = resources.store.head(resources.store.key(fisher.uri)).size if fisher.uri else 0
-    # A checkpoint holds the weights and AdamW's two moments of each: the last one, the next and its archive at once.
+    # A checkpoint holds the weights and AdamW's two moments. Three coexist: the last one, the next one and its archive.
     checkpoints, candidate = 3 * 3 * weights, 2 * weights
     needed = checkpoints + candidate + guarded + 2 * snapshot.stat().st_size
     disk.require(snapshot.parent, needed, what="checkpoints, Fisher information and the candidate of this training")
@@ -99,7 +99,7 @@ def _fit(
     rows = reservoirs.joined(resources, snapshot, earlier)
     replays = rows != snapshot
     encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False)
-    # What another try replayed may have been swept since: its checkpoints are of another training.
+    # Retention may have deleted rows that an earlier attempt replayed. Checkpoints are valid only for the same rows.
     prefix = manifest.run_key(
         dataset.run_key, f"checkpoints-{archive.sha256_file(rows)[:16]}/" if replays else "checkpoints/"
     )
@@ -115,7 +115,7 @@ def _fit(
             workdir=work / "trainer",
             resume=resume,
             on_checkpoint=partial(checkpoints.keep, resources, prefix),
-            on_log=reporter.tell,
+            on_log=reporter.report,
         )
     return dataclasses.replace(
         metrics,

@@ -1,1 +1,1 @@
-"""The DAGs as factories: a file in dags/ calls one of them, and so may a DAG file of your own."""
+"""DAG factories. Each file in dags/ calls one of them, and so may your own DAG files."""

@@ -1,8 +1,8 @@
 """
 ### Deploy a version, or roll back
 
-`deploy` puts the version that you name live, whatever the gate said; `rollback` returns to the version that was live
-before and revokes the one that it leaves. Both prove every replica before the pointer moves, and the ledger keeps
+`deploy` deploys the version that you name, whatever the gate's verdict. `rollback` returns to the version that was live
+before and revokes the one that it replaces. Both verify every replica before the pointer moves, and the ledger records
 who asked.
 """
 
@@ -13,7 +13,7 @@ from learning_engine.airflow import dag_options, other_tasks, weekly_tasks
 
 
 def deploy(settings: config.Settings | None = None) -> DAG:
-    """The DAG `<id_prefix>_deploy`; `settings` as `config.load` reads them where None are given."""
+    """The DAG `<id_prefix>_deploy`; `settings` defaults to `config.load()`."""
     settings = settings or config.load()
 
     with DAG(
@@ -34,7 +34,7 @@ def deploy(settings: config.Settings | None = None) -> DAG:
                 type=["null", "string"],
                 pattern=r"^v[0-9]+\.[0-9]+$",
                 title="Version",
-                description="The version to deploy, such as v1.3. Of a rollback the one to leave: another is refused.",
+                description="The version to deploy, such as v1.3. For a rollback: the version that must be live.",
             ),
         },
     ) as dag:

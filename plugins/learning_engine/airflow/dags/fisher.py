@@ -1,8 +1,8 @@
 """
 ### Measure Fisher information again
 
-Computes the Fisher information of a published version anew, on its own window or on another one, and replaces what
-the bucket holds: the next training that continues this version is guarded by it.
+Measures the Fisher information of a published version again, on its own window or on another one, and replaces the
+measurement in the bucket. The next training that continues this version uses it to protect what it has learned.
 """
 
 from airflow.sdk import DAG, Param, task
@@ -12,7 +12,7 @@ from learning_engine.airflow import dag_options, other_tasks
 
 
 def fisher(settings: config.Settings | None = None) -> DAG:
-    """The DAG `<id_prefix>_fisher`; `settings` as `config.load` reads them where None are given."""
+    """The DAG `<id_prefix>_fisher`; `settings` defaults to `config.load()`."""
     settings = settings or config.load()
 
     with DAG(

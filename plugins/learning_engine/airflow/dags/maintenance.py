@@ -1,9 +1,9 @@
 """
-### Keep the bucket in order
+### Apply retention and audit the bucket
 
-Every day: `sweep` deletes what its retention has ended for (never the live version, its parents or the rollback
-version). Then, also where that failed, `audit` reads the ledger and every object again and fails naming each that is
-missing or altered. `done` does nothing: it is the last task, so that the run fails where either of them does.
+Every day, `sweep` deletes objects whose retention has expired, but never what the live version, its parents or the
+rollback version need to be served. Then, even if `sweep` failed, `audit` reads the ledger and every object, and fails
+naming each one that is missing or corrupt. `done` does nothing: as the last task it makes the run fail if either fails.
 """
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -14,7 +14,7 @@ from learning_engine.airflow import dag_options, other_tasks
 
 
 def maintenance(settings: config.Settings | None = None) -> DAG:
-    """The DAG `<id_prefix>_maintenance`; `settings` as `config.load` reads them where None are given."""
+    """The DAG `<id_prefix>_maintenance`; `settings` defaults to `config.load()`."""
     settings = settings or config.load()
 
     with DAG(
@@ -25,12 +25,12 @@ def maintenance(settings: config.Settings | None = None) -> DAG:
         start_date=dag_options.start_date(settings),
         params={
             "dry_run": Param(
-                False, type="boolean", title="Dry run", description="Say what would be deleted; delete nothing."
+                False, type="boolean", title="Dry run", description="List what would be deleted without deleting it."
             )
         },
     ) as dag:
         swept = task(pool=settings.dag.registry_pool)(other_tasks.sweep)()
-        # After the sweep: what goes while the audit looks would be missed.
+        # After the sweep, so that the audit does not report objects that the sweep is deleting.
         audited = task(trigger_rule=TriggerRule.ALL_DONE)(other_tasks.audit)()
         swept >> audited
         [swept, audited] >> EmptyOperator(task_id="done")

@@ -1,16 +1,16 @@
 """
-### Keep the model server's replicas at what is live
+### Keep every replica serving the live version
 
-Every few minutes (`dag.reconcile_minutes`): each replica proves the live adapter, and is given it back where it has
-restarted without it; likewise the one that a rollback returns to. With `watch.max_rise` set, thumbs on the live version
-are then held against those on the version before; where users like it less, it is rolled back.
+Every few minutes (`dag.reconcile_minutes`) each replica is probed for the live adapter, and for the one that a rollback
+returns to. A replica that restarted and lost them loads them again. If `watch.max_rise` is set, the votes on the live
+version are then compared with those on the version before; if users like it less, it is rolled back.
 
 | task | does |
 |---|---|
-| `reconcile` | every replica proves the live adapter, and gets it back where it is missing; names one that fails |
+| `reconcile` | probes the live adapter on every replica and loads it if missing; its error names a failed replica |
 | `watch` | skips the rest unless thumbs down have risen beyond the bound; its XCom `verdict` says why |
-| `roll_back` | the version before, proven on every replica; skipped where another one than was judged is live by now |
-| `verify` | proof, ledger, pointer, drain, unload |
+| `roll_back` | loads the version before on every replica; skipped if the judged version is no longer live |
+| `verify` | probes again, then updates ledger and pointer, drains and unloads |
 """
 
 from datetime import timedelta
@@ -22,7 +22,7 @@ from learning_engine.airflow import dag_options, other_tasks, weekly_tasks
 
 
 def reconcile(settings: config.Settings | None = None) -> DAG:
-    """The DAG `<id_prefix>_reconcile`; `settings` as `config.load` reads them where None are given."""
+    """The DAG `<id_prefix>_reconcile`; `settings` defaults to `config.load()`."""
     settings = settings or config.load()
 
     with DAG(

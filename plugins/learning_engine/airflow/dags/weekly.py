@@ -1,25 +1,25 @@
 """
 ### Learn from one week of thumbs
 
-Reads the feedback of one window, trains the next LoRA adapter under an EWC penalty so that earlier lessons survive,
-judges it, publishes it as a version and swaps it into the model server.
+Reads the feedback of one window, trains the next LoRA adapter under an EWC penalty that protects earlier lessons,
+evaluates it, publishes it as a version and swaps it into the model server.
 
 | task | does |
 |---|---|
-| `turn` | waits while a run with an earlier window is still at work |
-| `extract` | the window's feedback as a snapshot in the bucket |
-| `enough` | skips the rest where there are too few samples; its XCom `verdict` says how many and why |
-| `fisher` | what the parent version must not forget |
-| `train` | the candidate |
-| `evaluate` | learned, retained, drift, probes, the gate's rules |
-| `publish` | the immutable version, with its verdict |
-| `accepted` | skips the deployment of what the gate rejected |
-| `approve` | waits for a person where one is asked for |
-| `deploy` | copies, loads and probes on every replica |
-| `verify` | proof, ledger, pointer, drain, unload |
+| `turn` | waits while a run with an earlier window is active |
+| `extract` | stores the window's feedback as a snapshot in the bucket |
+| `enough` | skips the rest if there are too few samples; its XCom `verdict` has the figures |
+| `fisher` | measures what the next version must not forget of its parent, once per version |
+| `train` | trains the candidate |
+| `evaluate` | measures learning, retention and drift, finds probes, applies the gate's rules |
+| `publish` | publishes the immutable version with its verdict |
+| `accepted` | skips the deployment if the gate rejected the version |
+| `approve` | waits for a person if approval is required |
+| `deploy` | copies, loads and probes the adapter on every replica |
+| `verify` | probes again, then updates ledger and pointer, drains and unloads |
 
-**Backfill** past weeks with `airflow backfill create --dag-id learning_engine_weekly --from-date … --to-date …`: each
-version continues the one before, however many runs start at once.
+**Backfill** past weeks with `airflow backfill create --dag-id learning_engine_weekly --from-date … --to-date …`. Each
+version continues the previous one, however many runs start at once.
 """
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, task
@@ -30,7 +30,7 @@ from learning_engine.airflow.wait_for_earlier import WaitForEarlierRuns
 
 
 def weekly(settings: config.Settings | None = None) -> DAG:
-    """The DAG `<id_prefix>_weekly`; `settings` as `config.load` reads them where None are given."""
+    """The DAG `<id_prefix>_weekly`; `settings` defaults to `config.load()`."""
     settings = settings or config.load()
 
     with DAG(
