@@ -24,19 +24,19 @@ class Killed(Exception):
 
 
 def interrupted(load, adapter, examples, workdir: Path, moved: Path, *, at: int, **settings) -> None:
-    """Train until the checkpoint of step `at`, carry that away and die."""
+    """Train until the checkpoint of step `at`, move it away and abort."""
 
-    def carry(directory: Path) -> None:
+    def move(directory: Path) -> None:
         if directory.name == f"checkpoint-{at}":
             shutil.copytree(directory, moved)
             raise Killed
 
     loaded = load(adapter)
     with pytest.raises(Killed):
-        train(loaded, examples, workdir, penalty=guarded(loaded, examples, 100.0), on_checkpoint=carry, **settings)
+        train(loaded, examples, workdir, penalty=guarded(loaded, examples, 100.0), on_checkpoint=move, **settings)
 
 
-# Within an epoch of 5 steps, at its end, and within accumulation; the adapter's dropout draws random numbers.
+# Within an epoch of 5 steps, at its end, and during accumulation; the adapter's dropout draws random numbers.
 @pytest.mark.parametrize(
     "settings",
     [
@@ -45,7 +45,7 @@ def interrupted(load, adapter, examples, workdir: Path, moved: Path, *, at: int,
         {"checkpoint_steps": 2, "epochs": 3, "at": 4, "batch_size": 4, "gradient_accumulation": 3},
     ],
 )
-def test_training_goes_on_as_if_never_stopped(load, adapter, examples, tmp_path, settings):
+def test_a_resumed_training_equals_an_uninterrupted_one(load, adapter, examples, tmp_path, settings):
     settings, at = {key: value for key, value in settings.items() if key != "at"}, settings["at"]
     whole_model = load(adapter)
     whole = train(whole_model, examples, tmp_path / "whole", penalty=guarded(whole_model, examples, 100.0), **settings)
@@ -68,7 +68,7 @@ def test_training_goes_on_as_if_never_stopped(load, adapter, examples, tmp_path,
     assert resumed.tokens < whole.tokens
 
 
-def test_another_process_goes_on(load, base, adapter, examples, tmp_path):
+def test_another_process_can_resume(load, base, adapter, examples, tmp_path):
     loaded = load(adapter)
     whole = train(loaded, examples, tmp_path / "whole", penalty=guarded(loaded, examples, 100.0), checkpoint_steps=4)
     interrupted(load, adapter, examples, tmp_path / "first", tmp_path / "moved", at=4, checkpoint_steps=4)
@@ -77,7 +77,7 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from learning_engine import sections
+from learning_engine.config import sections
 from learning_engine.learning import model
 from tests import tiny
 from tests.learning.test_trainer import guarded, train
@@ -105,7 +105,7 @@ print(json.dumps(metrics.curve))
     assert [tuple(point) for point in json.loads(done.stdout.splitlines()[-1])] == whole.curve
 
 
-def test_a_checkpoint_is_one_directory_and_only_the_newest_stays(load, adapter, examples, tmp_path):
+def test_a_checkpoint_is_one_directory_and_only_the_newest_is_kept(load, adapter, examples, tmp_path):
     seen = []
 
     def check(directory: Path) -> None:
@@ -139,7 +139,7 @@ def test_nothing_in_a_checkpoint_can_run_code(load, adapter, examples, tmp_path)
     assert not (tmp_path / "evil").exists()
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused(load, adapter, examples, tmp_path):
+def test_a_checkpoint_that_does_not_fit_is_rejected(load, adapter, examples, tmp_path):
     train(load(adapter), examples, tmp_path, checkpoint_steps=2)
     directory = newest(tmp_path)
     with pytest.raises(TrainingError, match=r"training of 20 steps.*found one of 10"):

@@ -70,7 +70,7 @@ def test_value_and_gradient_against_autograd(load, adapter, examples):
 
 
 @pytest.mark.parametrize("guarded", [False, True])
-def test_nothing_guarded_costs_nothing(load, guarded):
+def test_without_fisher_information_or_lambda_the_penalty_is_zero(load, guarded):
     loaded = load()
     importance = {name: torch.ones_like(weight) for name, weight in lora_weights(loaded.model).items()}
     penalty = around(loaded, importance, 0.0) if guarded else ewc.around(loaded.model, None, 300.0)
@@ -79,7 +79,7 @@ def test_nothing_guarded_costs_nothing(load, guarded):
     assert penalty(loaded.model).item() == 0.0
 
 
-def test_importance_of_other_weights_is_refused(load):
+def test_fisher_information_of_other_weights_is_rejected(load):
     loaded = load()
     importance = {name: torch.ones_like(weight) for name, weight in lora_weights(loaded.model).items()}
     name, tensor = importance.popitem()
