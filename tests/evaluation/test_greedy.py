@@ -53,8 +53,8 @@ def test_a_candidate_that_became_too_brief_is_rejected(brief: Views) -> None:
     assert report.accepted
     assert report.length_ratio < 0.5
     assert (found.passed, found.figure, found.comparison) == (True, report.length_ratio, ">=")
-    refused = judged(brief, **arguments, gate=GATE.model_copy(update={"min_length_ratio": 0.5})).report
-    assert [failed.name for failed in refused.rules if not failed.passed] == ["length"]
+    rejected = judged(brief, **arguments, gate=GATE.model_copy(update={"min_length_ratio": 0.5})).report
+    assert [failed.name for failed in rejected.rules if not failed.passed] == ["length"]
 
 
 def test_a_first_version_may_have_any_answer_length(first: Views) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from learning_engine.errors import TrainingError
 from learning_engine.learning import checkpoint, model
-from tests.learning.test_trainer import guarded, snapshot, train
+from tests.learning.test_trainer import ewc_penalty, snapshot, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def interrupted(load, adapter, examples, workdir: Path, moved: Path, *, at: int,
 
     loaded = load(adapter)
     with pytest.raises(Killed):
-        train(loaded, examples, workdir, penalty=guarded(loaded, examples, 100.0), on_checkpoint=move, **settings)
+        train(loaded, examples, workdir, penalty=ewc_penalty(loaded, examples, 100.0), on_checkpoint=move, **settings)
 
 
 # Within an epoch of 5 steps, at its end, and during accumulation; the adapter's dropout draws random numbers.
@@ -48,7 +48,9 @@ def interrupted(load, adapter, examples, workdir: Path, moved: Path, *, at: int,
 def test_a_resumed_training_equals_an_uninterrupted_one(load, adapter, examples, tmp_path, settings):
     settings, at = {key: value for key, value in settings.items() if key != "at"}, settings["at"]
     whole_model = load(adapter)
-    whole = train(whole_model, examples, tmp_path / "whole", penalty=guarded(whole_model, examples, 100.0), **settings)
+    whole = train(
+        whole_model, examples, tmp_path / "whole", penalty=ewc_penalty(whole_model, examples, 100.0), **settings
+    )
     interrupted(load, adapter, examples, tmp_path / "first", tmp_path / "moved", at=at, **settings)
     shutil.rmtree(tmp_path / "first")
 
@@ -57,7 +59,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(load, adapter, examples,
         loaded,
         examples,
         tmp_path / "second",
-        penalty=guarded(loaded, examples, 100.0),
+        penalty=ewc_penalty(loaded, examples, 100.0),
         resume=tmp_path / "moved",
         **settings,
     )
@@ -70,7 +72,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(load, adapter, examples,
 
 def test_another_process_can_resume(load, base, adapter, examples, tmp_path):
     loaded = load(adapter)
-    whole = train(loaded, examples, tmp_path / "whole", penalty=guarded(loaded, examples, 100.0), checkpoint_steps=4)
+    whole = train(
+        loaded, examples, tmp_path / "whole", penalty=ewc_penalty(loaded, examples, 100.0), checkpoint_steps=4
+    )
     interrupted(load, adapter, examples, tmp_path / "first", tmp_path / "moved", at=4, checkpoint_steps=4)
     script = f"""
 import json, sys
@@ -80,14 +84,14 @@ torch.set_num_threads(1)
 from learning_engine.config import sections
 from learning_engine.learning import model
 from tests import tiny
-from tests.learning.test_trainer import guarded, train
+from tests.learning.test_trainer import ewc_penalty, train
 here = Path({str(tmp_path)!r})
 loaded = model.load(
     sections.Model(base={str(base)!r}, device="cpu"), sections.Lora(), adapter=Path({str(adapter)!r}),
     trainable=True, seed=0,
 )
 examples = tiny.examples(loaded.tokenizer, 40, seed=0)
-penalty = guarded(loaded, examples, 100.0)
+penalty = ewc_penalty(loaded, examples, 100.0)
 metrics = train(
     loaded, examples, here / "second", penalty=penalty, resume=here / "moved", checkpoint_steps=4
 )

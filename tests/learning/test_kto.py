@@ -14,7 +14,7 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from learning_engine.learning.batches import IGNORED, Rows, collate
 from learning_engine.learning.kto import Kto, answer_log_probs, kto_losses, mismatch
 from learning_engine.learning.model import lora_weights
-from tests.learning.test_trainer import guarded, snapshot, train
+from tests.learning.test_trainer import ewc_penalty, snapshot, train
 
 BETA = 0.3
 # Seeds of a weight change that makes answers less likely everywhere, or mismatched answers more likely (kl > 0).
@@ -241,7 +241,9 @@ def test_a_resumed_training_keeps_the_parent_as_reference(load, adapter, example
     runs = []
     for name, more in (("whole", {"on_checkpoint": keep}), ("resumed", {"resume": tmp_path / "kept"})):
         loaded = load(adapter)
-        metrics = train(loaded, examples, tmp_path / name, penalty=guarded(loaded, examples, 100.0), **settings, **more)
+        metrics = train(
+            loaded, examples, tmp_path / name, penalty=ewc_penalty(loaded, examples, 100.0), **settings, **more
+        )
         runs.append((metrics, snapshot(loaded)))
     (whole, weights), (resumed, again) = runs
     assert resumed.resumed_at_step == 6

@@ -30,7 +30,7 @@ def train(loaded, examples, workdir: Path, *, penalty=NOTHING, resume=None, on_c
     )
 
 
-def guarded(loaded, examples, ewc_lambda: float) -> ewc.Penalty:
+def ewc_penalty(loaded, examples, ewc_lambda: float) -> ewc.Penalty:
     importance = fisher.compute(loaded, examples, sections.Fisher(structure="diagonal", draws=1), seed=0, guards="v1.0")
     return ewc.around(loaded.model, importance, ewc_lambda)
 
@@ -41,7 +41,7 @@ def snapshot(loaded) -> dict[str, torch.Tensor]:
 
 def test_the_losses_of_a_tiny_model_are_reproduced(load, adapter, examples, tmp_path):
     loaded = load(adapter, lora={"dropout": 0.0})
-    metrics = train(loaded, examples, tmp_path, penalty=guarded(loaded, examples, 100.0))
+    metrics = train(loaded, examples, tmp_path, penalty=ewc_penalty(loaded, examples, 100.0))
     assert metrics.steps == len(metrics.curve) == 10
     assert [step for step, _, _ in metrics.curve] == list(range(1, 11))
     task, penalty = ([point[column] for point in metrics.curve] for column in (1, 2))
@@ -94,7 +94,7 @@ def test_accumulated_micro_batches_equal_one_batch(load, adapter, examples, tmp_
             loaded,
             one_batch,
             tmp_path / str(batch_size),
-            penalty=guarded(loaded, examples, 100.0),
+            penalty=ewc_penalty(loaded, examples, 100.0),
             batch_size=batch_size,
             gradient_accumulation=accumulation,
             epochs=4,
@@ -110,7 +110,7 @@ def test_a_stronger_penalty_moves_the_weights_less(load, adapter, examples, tmp_
     for ewc_lambda in (0.0, 1e3, 1e6):
         loaded = load(adapter)
         before = snapshot(loaded)
-        penalty = guarded(loaded, examples, ewc_lambda)
+        penalty = ewc_penalty(loaded, examples, ewc_lambda)
         metrics = train(loaded, examples, tmp_path / str(ewc_lambda), penalty=penalty, epochs=6)
         diagonal = sections.Fisher(structure="diagonal")
         importance = fisher.compute(load(adapter), examples, diagonal, seed=0, guards="v1.0").tensors
