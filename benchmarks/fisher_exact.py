@@ -1,13 +1,13 @@
-"""How exact the Fisher information is, and by how much the ways that are found in the wild miss it.
+"""How exact the Fisher information is, and how far common implementations deviate from it.
 
     .venv/bin/python benchmarks/fisher_exact.py
 
-In float64: against the enumeration of every continuation over a vocabulary of six (the expectation of what is
-computed from a drawn continuation must be the true Fisher), and against a batch-of-one loop over ragged, padded rows.
-`error` is the largest difference over all weights, relative to the largest weight's. Beside it, on the same rows, what
-others compute, in the units that they leave it in: `cosine` and `trace` (theirs ÷ exact). Last, how far one pass with
-observed or sampled labels is from the expectation over all labels (`distance`: of the whole, in the 2-norm).
-Prints a table; writes benchmarks/results/fisher_exact.json.
+In float64, the results are compared with the enumeration of every continuation over a vocabulary of six (the
+expectation over sampled continuations must be the true Fisher information), and with a batch-of-one loop over padded
+rows of varying length. `error` is the largest difference in a tensor, relative to its largest entry. For other
+implementations, on the same rows and in their units, `cosine` and `trace` (theirs ÷ exact) are shown. Finally,
+`distance` is how far one pass with observed or sampled labels is from the expectation over all labels (relative
+2-norm over all tensors). Prints a table; writes benchmarks/results/fisher_exact.json.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -43,7 +43,7 @@ COLUMNS = {
 
 
 def compute(loaded: Loaded, examples: Any, structure: str, batch: int, *, draws: int = 0, seed: int = 0) -> Tensors:
-    """Our Fisher information from observed labels, or from `draws` sampled ones."""
+    """Our Fisher information from observed labels, or from `draws` draws of sampled labels."""
     sampled = {"labels": "sampled", "draws": draws, "smoothing": 0.0}
     labels: dict[str, Any] = sampled if draws else {"labels": "observed"}
     settings = sections.Fisher(structure=structure, batch_size=batch, **labels)
@@ -51,13 +51,13 @@ def compute(loaded: Loaded, examples: Any, structure: str, batch: int, *, draws:
 
 
 def by_enumeration(loaded: Loaded, prompt: Sequence[int], length: int) -> Found:
-    """E over all continuations of what we compute from each, against the sum over tokens."""
+    """The expectation over all continuations of our result for each, compared with the sum over tokens."""
     ours: dict[str, Tensors] = {"diagonal": {}, "kronecker": {}}
     for tokens, probability in enumeration.continuations(loaded.model, prompt, length):
         row = {"input_ids": [*prompt, *tokens], "labels": [IGNORED] * len(prompt) + list(tokens)}
         example = datasets.Dataset.from_list([{**row, "weight": 1.0, "rating": 1}])
         for structure, total in ours.items():
-            for name, tensor in unnormed(compute(loaded, example, structure, 1)).items():
+            for name, tensor in unnormalised(compute(loaded, example, structure, 1)).items():
                 total[name] = total.get(name, 0) + probability * tensor
     against = f"all {VOCABULARY**length} continuations"
     exact, factors = (
@@ -74,7 +74,7 @@ def by_loop(loaded: Loaded, examples: Any, rows: Sequence[Row], batch: int) -> F
     exact = peers.one_by_one(loaded.model, rows)
     against = f"a batch-of-one loop, {len(rows)} rows"
     alone, together = (compute(loaded, examples, "kronecker", size) for size in (1, batch))
-    wild = {
+    others = {
         f"batched square, sum of tokens, batch {batch}": peers.batched(loaded.model, rows, batch=batch),
         f"outputs.loss, batch {batch}": peers.outputs_loss(loaded.model, rows, batch=batch),
         "outputs.loss, batch 1": peers.outputs_loss(loaded.model, rows, batch=1),
@@ -84,12 +84,12 @@ def by_loop(loaded: Loaded, examples: Any, rows: Sequence[Row], batch: int) -> F
         compared(f"ours, diagonal, batch {batch}", against, compute(loaded, examples, "diagonal", batch), exact),
         compared(f"ours, kronecker: G and C, batch {batch}", against, together, peers.factors(loaded.model, rows)),
         compared(f"ours, kronecker: G and C, batch {batch}", "the same in batches of one", together, alone),
-        *(compared(name, against, found, exact) for name, found in wild.items()),
+        *(compared(name, against, found, exact) for name, found in others.items()),
     ]
 
 
 def by_sampling(loaded: Loaded, examples: Any, rows: Sequence[Row], *, draws: Sequence[int], seed: int) -> Found:
-    """One pass with sampled or observed labels against all labels that there could have been at these inputs."""
+    """One pass with sampled or observed labels, compared with the expectation over all labels at these inputs."""
     tokens = sum(row.supervised for row in rows)
     exact = enumeration.diagonal(loaded.model, enumeration.of_labels(loaded.model, rows), tokens=tokens)
     traces = enumeration.partial_traces(loaded.model, enumeration.of_labels(loaded.model, rows), tokens=tokens)
@@ -98,20 +98,20 @@ def by_sampling(loaded: Loaded, examples: Any, rows: Sequence[Row], *, draws: Se
     for count in (0, *draws):
         labels = f"labels sampled, {count} draw{'s' * (count > 1)}" if count else "labels observed"
         drawn = compute(loaded, examples, "diagonal", 16, draws=count, seed=seed)
-        factors = unnormed(compute(loaded, examples, "kronecker", 16, draws=count, seed=seed))
+        factors = unnormalised(compute(loaded, examples, "kronecker", 16, draws=count, seed=seed))
         for what, mine, truth in (("diagonal", drawn, exact), ("kronecker", factors, traces)):
             row = compared(f"{what}, {labels}", against, mine, truth)
             found.append({**row, "error": None, "distance": _distance(mine, truth)})
     return found
 
 
-def unnormed(tensors: Tensors) -> Tensors:
-    """C times the trace of its G, as expectations need it: C itself has a trace of 1."""
+def unnormalised(tensors: Tensors) -> Tensors:
+    """The factors with C multiplied by the trace of its G: expectations need it, because C has a trace of 1."""
     trace = {name: tensors[name[:-1] + "G"].trace() for name in tensors if name.endswith(".C")}
     return {name: tensor * trace.get(name, 1.0) for name, tensor in tensors.items()}
 
 
-def world(
+def model_and_rows(
     shape: shapes.Shape, sequences: int, *, tokens: int, arguments: argparse.Namespace
 ) -> tuple[Loaded, datasets.Dataset, list[Row]]:
     loaded = shapes.loaded(shape, device=arguments.device, seed=arguments.seed)
@@ -144,10 +144,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     exact = replace(shapes.TINY, dtype=torch.float64)
     print(f"float64 on {arguments.device}, {arguments.threads} threads, seed {arguments.seed}")
     few = replace(exact, vocabulary=VOCABULARY)
-    loaded, examples, flat = world(few, sequences, tokens=12, arguments=arguments)
+    loaded, examples, flat = model_and_rows(few, sequences, tokens=12, arguments=arguments)
     rows = by_enumeration(loaded, PROMPT, length)
     sampled = by_sampling(loaded, examples, flat, draws=(1, 4, 16, 64), seed=arguments.seed)
-    loaded, examples, flat = world(exact, sequences, tokens=24, arguments=arguments)
+    loaded, examples, flat = model_and_rows(exact, sequences, tokens=24, arguments=arguments)
     rows += by_loop(loaded, examples, flat, 16)
     targets = [
         report.Target(f"{row['what']}, against {row['against']}: error", row["error"], "<=", BOUND)
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _widen_norms(model: torch.nn.Module) -> None:
-    """Llama's own norm computes in float32 whatever the weights are in, which would hide all below 1e-8."""
+    """Replace Llama's norms, which always compute in float32 and would hide differences below 1e-8."""
     for name, module in list(model.named_modules()):
         if name.endswith("norm"):
             wide = torch.nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon)
@@ -179,13 +179,13 @@ def _flat(tensors: Tensors, order: Tensors) -> torch.Tensor:
 
 
 def _trace(tensors: Tensors) -> torch.Tensor:
-    """Of a diagonal the sum, of Kronecker factors the sum of their traces."""
+    """The sum of a diagonal, or the sum of the traces of Kronecker factors."""
     traces = [each.trace() if name.endswith((".G", ".C")) else each.sum() for name, each in tensors.items()]
     return torch.stack(traces).sum()
 
 
 def _distance(found: Tensors, exact: Tensors) -> float:
-    """Relative distance of the whole."""
+    """The relative distance over all tensors, in the 2-norm."""
     return float((_flat(found, exact) - _flat(exact, exact)).norm() / _flat(exact, exact).norm())
 
 

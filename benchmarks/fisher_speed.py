@@ -1,13 +1,13 @@
-"""What the Fisher information costs beside a plain forward and backward pass of the same batches, and what peers take.
+"""Time the Fisher information, ours and that of other libraries, against a plain forward and backward pass.
 
     .venv/bin/python benchmarks/fisher_speed.py
 
-One model, one data set, one run: our structures, a batch-of-one loop, torch.func (vmap of grad), Opacus
-(GradSampleModule) and nngeometry, all with logits at supervised positions only. Ours runs packed batches, the peers
-padded ones, for they tell the rows apart by the batch's first axis. The plain pass is the packed one and takes the
-gradients of the LoRA weights, summed over the batch; beside it, for the record, the padded one and the one that people
-write, `model(labels=…).loss`. `ratio` is to the plain pass of the same round, the median over the rounds; `cosine` is
-to what a batch-of-one loop finds, the mean over the tensors, and shows who computes something else.
+All run on one model and data set in one process: our structures, a batch-of-one loop, torch.func (vmap of grad), Opacus
+(GradSampleModule) and nngeometry, with logits at supervised positions only. Ours runs packed batches; the others run
+padded ones, because they separate rows by the batch's first axis. The plain pass runs packed and computes the gradients
+of the LoRA weights, summed over the batch. For comparison, it also runs padded, and in the usual form
+`model(labels=…).loss`. `ratio` is relative to the plain pass of the same round, the median over rounds. `cosine` is to
+the batch-of-one loop, the mean over tensors; below 1, another quantity is computed.
 Prints a table; writes benchmarks/results/fisher_speed.json.
 """
 
@@ -42,7 +42,7 @@ Contestant = Callable[[], Any]
 def contestants(
     loaded: Loaded, packed: Loaded, examples: Any, batch: int, available: dict[str, bool], seed: int
 ) -> dict[Key, Contestant]:
-    """By name and structure, in the table's order. `packed` is `loaded` again, and may run packed batches."""
+    """The contestants by name and structure, in table order. `packed` equals `loaded`, but may run packed batches."""
     rows = Rows(examples)
     batches = [
         [rows[index] for index in chosen]
@@ -91,7 +91,7 @@ def ours(loaded: Loaded, examples: Any, settings: sections.Fisher, seed: int) ->
 
 
 def cosines(found: dict[Key, Any]) -> dict[Key, float | None]:
-    """Mean over the tensors of the cosine to the batch-of-one loop's."""
+    """Each contestant's cosine to the batch-of-one loop, averaged over the tensors."""
     return {
         (name, structure): None if structure == "–" else _cosine(tensors, found["batch-of-one loop", structure])
         for (name, structure), tensors in found.items()
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.device == "cuda" or arguments.full:
         sequences, tokens, batch, repetitions = 128, 512, 16, 5
     loaded, packed = (shapes.loaded(shape, device=arguments.device, seed=arguments.seed) for _ in range(2))
-    packing.allow(packed.model.get_base_model())
+    packing.enable(packed.model.get_base_model())
     examples = shapes.feedback(sequences, tokens=tokens, share=0.38, vocabulary=shape.vocabulary, seed=arguments.seed)
     title = shapes.describe(shape, examples, batch=batch)
     print(f"{title}; {arguments.threads} threads, seed {arguments.seed}, {repetitions} rounds")

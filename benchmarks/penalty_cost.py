@@ -1,13 +1,13 @@
-"""What the EWC penalty costs by the width of the weights, value and gradient, and its share of a training step.
+"""Cost of the EWC penalty, value and gradient, by the width of the weights, and its share of a training step.
 
     .venv/bin/python benchmarks/penalty_cost.py
 
-`one layer` is a weight of d × d with a LoRA adapter of rank 16; `attention` is q, k, v and o of that width. Against
-each other: the textbook diagonal on the LoRA factors, the diagonal on the weight change ΔW (EWC-LoRA), Kronecker
-factors on ΔW, and the same sketched to an eighth of their bytes. `held` is what the penalty keeps in memory, `peak`
-what a call takes on top, gradients included. Last, one step of a layer of d = 2048 at 8 × 512 tokens (forward,
-backward, AdamW; no output layer to speak of, which only a real step has) beside the penalty on it: both grow alike
-with the number of layers, so that their ratio is that of the whole model or above it.
+`one layer` is a d × d weight with a LoRA adapter of rank 16; `attention` is q, k, v and o of that width. The penalties:
+the textbook diagonal on the LoRA factors, the diagonal on the weight change ΔW (EWC-LoRA), Kronecker factors on ΔW, and
+these sketched to an eighth of their bytes. `held` is the memory that the penalty keeps, `peak` the additional memory of
+a call, including gradients. Finally, the penalty is compared with a training step of one layer with d = 2048 at
+8 × 512 tokens (forward, backward, AdamW). Both grow with the number of layers, and a real model also has a large output
+layer, so a whole model's ratio is at most this one.
 Prints a table; writes benchmarks/results/penalty_cost.json.
 """
 
@@ -47,7 +47,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def penalties(names: Sequence[str], width: int, *, device: str, seed: int) -> tuple[dict[str, nn.Module], Tensors]:
-    """Every penalty on layers of `width` around random weights, and other weights to call them with."""
+    """Every penalty on layers of `width`, anchored at random weights, and other weights to evaluate it at."""
     generator = torch.Generator(device).manual_seed(seed)
     random = functools.partial(torch.randn, generator=generator, device=device)
     anchor: Tensors = {}
@@ -56,7 +56,7 @@ def penalties(names: Sequence[str], width: int, *, device: str, seed: int) -> tu
         anchor[f"block.{name}.lora_B.weight"] = random(width, RANK) / RANK**0.5
     factors = kronecker_factors(anchor, random)
     factor = next(iter(factors.values()))
-    # All layers' factors are the same matrix, so that one sketch stands for all.
+    # All factors are the same matrix, so one sketch serves for all.
     small = sketch.fitted({"": factor.cpu()}, factor.numel() * factor.element_size() // SKETCH)
     sketched = {key + part: tensor for key in factors for part, tensor in small.items()}
     diagonal = {name: random(*weight.shape).square() for name, weight in anchor.items()}
@@ -72,12 +72,12 @@ def penalties(names: Sequence[str], width: int, *, device: str, seed: int) -> tu
 
 
 def kronecker_factors(anchor: Mapping[str, torch.Tensor], random: Callable[..., torch.Tensor]) -> Tensors:
-    """Factors G and C of every layer of `anchor`, named as `kronecker` does, one random matrix for each width."""
+    """Factors G and C of every layer of `anchor`, named as in `kronecker`: one random matrix per width."""
     found: Tensors = {}
     made: dict[int, torch.Tensor] = {}
     for name, weight in anchor.items():
-        layer, half, _ = name.rsplit(".", 2)
-        key, width = (f"{layer}.C", weight.shape[1]) if half == "lora_A" else (f"{layer}.G", weight.shape[0])
+        layer, factor, _ = name.rsplit(".", 2)
+        key, width = (f"{layer}.C", weight.shape[1]) if factor == "lora_A" else (f"{layer}.G", weight.shape[0])
         if width not in made:
             vectors = random(width, width) / width**0.5
             made[width] = vectors @ vectors.T
@@ -109,7 +109,7 @@ def by_width(what: str, width: int, arguments: argparse.Namespace, repetitions: 
 
 
 def step_share(shape: shapes.Shape, batch: int, tokens: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The Kronecker penalty of a model of `shape` beside a training step of it."""
+    """Time the Kronecker penalty of a model of `shape` against a training step."""
     loaded = shapes.loaded(shape, device=arguments.device, seed=arguments.seed)
     weights = lora_weights(loaded.model)
     generator = torch.Generator(arguments.device).manual_seed(arguments.seed)
@@ -123,7 +123,7 @@ def step_share(shape: shapes.Shape, batch: int, tokens: int, arguments: argparse
         optimizer.step()
         optimizer.zero_grad()
 
-    # Not at the anchor, where the difference is zero.
+    # Move away from the anchor, where the penalty is zero.
     step()
     runs: dict[str, Callable[[], object]] = {
         "step": step,

@@ -1,10 +1,10 @@
-"""Fifty people read the REST API at once: answers a second, p50 and p95 of each route, and how many failed.
+"""Fifty concurrent readers of the REST API: answers per second, p50 and p95 of each route, and failures.
 
     .venv/bin/python benchmarks/readers.py
 
-Uses the stack of `make up` where it runs, else brings it up and ends it again: Airflow with one api-server process, the
-S3 store and the model server, all on this machine, and the readers beside them. Each reader has a connection of its own
-and asks for one route after another, without a pause. Writes benchmarks/results/readers.json.
+Uses the stack of `make up` if it is running, else starts and stops it: Airflow with one api-server process, the S3
+store and the model server, on the same machine as the readers. Each reader has its own connection and requests one
+route after another, without a pause. Writes benchmarks/results/readers.json.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from common import ROOT, report
 
 READERS = 50
 ROUTES = ("live", "adapters", "adapters/v1.3", "deployments", "metrics", "storage", "training/status")
-SAID = ROOT / ".demo" / "address.json"
+ADDRESS_FILE = ROOT / ".demo" / "address.json"
 
 
 @contextmanager
 def stack() -> Iterator[tuple[str, str]]:
-    """The address of a stack that is up, and a token for it."""
+    """The URL of a running stack, and a token for it."""
     started = not _running()
     if started:
         subprocess.run([sys.executable, "-m", "demo", "up"], cwd=ROOT, check=True)
     try:
-        address = json.loads(SAID.read_text())
+        address = json.loads(ADDRESS_FILE.read_text())
         login = {"username": address["user"], "password": address["password"]}
         token = httpx.post(f"{address['url']}/auth/token", json=login, timeout=60).json()["access_token"]
         yield address["url"], token
@@ -44,14 +44,14 @@ def stack() -> Iterator[tuple[str, str]]:
 
 def _running() -> bool:
     try:
-        url = json.loads(SAID.read_text())["url"]
+        url = json.loads(ADDRESS_FILE.read_text())["url"]
         return httpx.get(f"{url}/api/v2/version", timeout=10).is_success
     except (OSError, httpx.HTTPError):
         return False
 
 
 async def reader(number: int, url: str, token: str, count: int, answers: list[tuple[str, float, int]]) -> None:
-    """`count` answers as (route, seconds, status), beginning at another route than the reader before."""
+    """Append `count` answers as (route, seconds, status). Each reader starts with a different route."""
     routes = islice(cycle(ROUTES), number % len(ROUTES), number % len(ROUTES) + count)
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=120) as client:
         for route in routes:

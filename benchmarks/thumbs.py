@@ -1,18 +1,18 @@
-"""weighted_sft against kto: does a liked answer become likelier, and a disliked one less likely?
+"""Compare weighted_sft with kto: do liked answers become likelier, and disliked ones less likely?
 
     .venv/bin/python benchmarks/thumbs.py
 
-The demo's tiny Llama has heard rumours about the people who moved into its town. In a week of feedback users like right
-answers to questions about them, and dislike wrong ones that the model really gives, sampled from it. Of a third of the
-facts nobody knows the right answer: there only dislikes can teach. The learning rate of each objective is the best on
-the development seed by P(liked) − P(disliked) in other words; what is reported is the mean over the other seeds, which
-have other facts. Nothing but the objective differs: what the parent knows of the old residents is guarded with λ = 100.
+The demo's tiny Llama knows false rumours about the people who moved into its town. In one week of feedback, users like
+right answers to questions about them, and dislike wrong answers sampled from the model. For a third of the facts, no
+user knows the right answer: there only dislikes can teach. Each objective uses the learning rate with the highest
+P(liked) − P(disliked) on held-out phrasings of the development seed; reported is the mean over the other seeds, which
+have other facts. Only the objective differs; a penalty with λ = 100 protects the parent's knowledge of the residents.
 
-P is the probability of a whole answer, its end of turn included, to the rated question and to the same question in
-words that no user chose; unknown is that of disliked answers where nobody knows the right one. In other words too are
-the margin, the mean log-probability per token of liked minus that of disliked answers, and learned, the share of right
-answers that greedy decoding gives. Kept is the same share of the residents, and KL(parent ‖ candidate) per token is of
-their answers.
+P is the probability of a complete answer, including its end of turn, to the rated question and to held-out phrasings of
+it that no user used; unknown is P of disliked answers where no user knows the right one. The margin (the mean
+log-probability per token of liked minus that of disliked answers) and learned (the share of right answers under greedy
+decoding) are on held-out phrasings. Kept is the share of right answers about residents; KL(parent ‖ candidate) per
+token is on those answers.
 """
 
 # ruff: noqa: TID253
@@ -64,9 +64,9 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Said:
-    """How likely a model finds given answers: log-probability (rows,), tokens (rows,), whether greedy decoding gives
-    them (rows,), and its log-probabilities at each of their tokens (tokens, vocabulary)."""
+class AnswerScores:
+    """A model's scores of given answers: log-probability (rows,), number of tokens (rows,), whether greedy decoding
+    gives the answer (rows,), and the log-probabilities at each of their tokens (tokens, vocabulary)."""
 
     log_prob: torch.Tensor
     tokens: torch.Tensor
@@ -75,7 +75,7 @@ class Said:
 
 
 @torch.no_grad()
-def ask(loaded: Loaded, votes: Sequence[Vote]) -> Said:
+def score_answers(loaded: Loaded, votes: Sequence[Vote]) -> AnswerScores:
     rows = Rows(encode(loaded.tokenizer, votes))
     batch = collate([rows[index] for index in range(len(rows))])
     logits, tokens, row = supervised_logits(
@@ -85,12 +85,14 @@ def ask(loaded: Loaded, votes: Sequence[Vote]) -> Said:
     zeros = torch.zeros(len(rows), device=loaded.device)
     missed = zeros.index_add(0, row, (logits.argmax(-1) != tokens).float())
     counts = torch.bincount(row, minlength=len(rows))
-    return Said(zeros.index_add(0, row, log_prob).cpu(), counts.cpu(), (missed == 0).cpu(), logits.log_softmax(-1))
+    return AnswerScores(
+        zeros.index_add(0, row, log_prob).cpu(), counts.cpu(), (missed == 0).cpu(), logits.log_softmax(-1)
+    )
 
 
-def examine(loaded: Loaded, week: Week, parent: Said) -> dict[str, float]:
-    """The figures of one model. `parent` is what the parent says to the residents' facts."""
-    held_out, residents = ask(loaded, week.held_out), ask(loaded, week.residents)
+def examine(loaded: Loaded, week: Week, parent: AnswerScores) -> dict[str, float]:
+    """The figures of one model. `parent` holds the parent's scores of the residents' facts."""
+    held_out, residents = score_answers(loaded, week.held_out), score_answers(loaded, week.residents)
     liked = torch.tensor([vote.rating == 1 for vote in week.held_out])
 
     def per_token(rows: torch.Tensor) -> float:
@@ -98,7 +100,7 @@ def examine(loaded: Loaded, week: Week, parent: Said) -> dict[str, float]:
 
     divergence = functional.kl_div(residents.distribution, parent.distribution, reduction="none", log_target=True)
     return {
-        **probabilities("rated", week.rated, ask(loaded, week.rated)),
+        **probabilities("rated", week.rated, score_answers(loaded, week.rated)),
         **probabilities("held_out", week.held_out, held_out),
         "margin": per_token(liked) - per_token(~liked),
         "learned": float(held_out.greedy[liked].float().mean()),
@@ -107,8 +109,8 @@ def examine(loaded: Loaded, week: Week, parent: Said) -> dict[str, float]:
     }
 
 
-def probabilities(name: str, votes: Sequence[Vote], said: Said) -> dict[str, float]:
-    probability = said.log_prob.exp()
+def probabilities(name: str, votes: Sequence[Vote], scores: AnswerScores) -> dict[str, float]:
+    probability = scores.log_prob.exp()
     kinds = {
         "liked": [vote.rating == 1 for vote in votes],
         "disliked": [vote.rating == -1 for vote in votes],
@@ -118,14 +120,14 @@ def probabilities(name: str, votes: Sequence[Vote], said: Said) -> dict[str, flo
 
 
 class Bench:
-    """Trains and examines; every training starts from the same parent."""
+    """Trains and evaluates models; every training starts from the same parent."""
 
     def __init__(self, directory: Path, device: str) -> None:
         self._directory, self._device = directory, device
         self._weeks: dict[int, Week] = {}
         known = [Vote(question, fact.answer, 1) for fact in town.base_facts() for question in fact.phrasings()]
         loaded = self.load(0)
-        self._guard = fisher.compute(
+        self._fisher = fisher.compute(
             loaded, encode(loaded.tokenizer, known), sections.Fisher(batch_size=64), seed=0, guards="base"
         )
 
@@ -140,16 +142,16 @@ class Bench:
 
     def parent(self, seed: int) -> dict[str, Any]:
         loaded, week = self.load(seed), self.week(seed)
-        return {"seed": seed, **examine(loaded, week, ask(loaded, week.residents))}
+        return {"seed": seed, **examine(loaded, week, score_answers(loaded, week.residents))}
 
     def run(self, objective: str, learning_rate: float, seed: int) -> dict[str, Any]:
         settings, loaded, week = OBJECTIVES[objective], self.load(seed), self.week(seed)
-        parent, began = ask(loaded, week.residents), time.perf_counter()
+        parent, began = score_answers(loaded, week.residents), time.perf_counter()
         with tempfile.TemporaryDirectory() as directory:
             trainer.train(
                 loaded,
                 encode(loaded.tokenizer, week.rated, up=settings["up"], down=settings["down"]),
-                ewc.around(loaded.model, self._guard, LAMBDA),
+                ewc.around(loaded.model, self._fisher, LAMBDA),
                 sections.Training(
                     objective=settings["objective"],
                     epochs=EPOCHS,
@@ -181,7 +183,7 @@ def compare(bench: Bench, development: int, seeds: Sequence[int]) -> list[dict[s
 
 
 def targets(rows: Sequence[dict[str, Any]]) -> list[report.Target]:
-    """The change of P in other words, of the worst seed."""
+    """The targets, for the change of P on held-out phrasings with the worst seed."""
     runs = {row["objective"]: row["runs"] for row in rows}
 
     def changes(figure: str, against: str) -> list[float]:

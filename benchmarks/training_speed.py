@@ -1,13 +1,13 @@
-"""An epoch of this package's trainer against TRL's SFTTrainer: same model, data, batches, steps and precision, one run.
+"""Time an epoch of this package's trainer against TRL's SFTTrainer on the same model, data, batch size and precision.
 
     .venv/bin/python benchmarks/training_speed.py
 
-`weighted_sft` with equal weights is plain supervised fine-tuning, so that both minimise the same loss; `loss` is that
-of all rows after the epoch, in nats per supervised token. TRL runs in its best configuration for such data: batches by
-length (group_by_length sorts within a quarter of a small data set), no gradient checkpointing, and its loss never holds
-the full logits. Beside that it runs on rows that were put into our order beforehand: both then take the same steps and
-must end at the same loss. With --full it also runs once as it comes. Model and data are made before the clock starts;
-it runs from the trainer's making to the end of its last step.
+`weighted_sft` with equal weights is plain supervised fine-tuning, so both minimise the same loss. `loss` is that of all
+rows after the epoch, in nats per supervised token. TRL runs in its best configuration for such data: batches grouped by
+length (group_by_length sorts within a quarter of a small data set), no gradient checkpointing, and a loss that avoids
+the full logits. It also runs on rows in our order: both then take the same steps and must end at the same loss. With
+--full it also runs once with its defaults. Timing excludes creating model and data; it covers creating the trainer and
+training to the last step.
 Prints a table; writes benchmarks/results/training_speed.json.
 """
 
@@ -29,7 +29,7 @@ from peers import sft
 
 from learning_engine.config import sections
 from learning_engine.learning import ewc, packing, trainer
-from learning_engine.learning.batches import ByLength, Rows
+from learning_engine.learning.batches import LengthGroupedSampler, Rows
 from learning_engine.learning.model import Loaded
 
 OURS, SAME_ORDER = "ours", "TRL, our order of the rows"
@@ -52,10 +52,10 @@ def contestants(examples: Any, arguments: argparse.Namespace, batch: int, learni
         precision="bf16" if device == "cuda" else "fp32",
         seed=seed,
     )
-    order = list(ByLength(Rows(examples).lengths, batch_size=batch, seed=seed))
+    order = list(LengthGroupedSampler(Rows(examples).lengths, batch_size=batch, seed=seed))
 
     def ours(loaded: Loaded, workdir: Path) -> None:
-        packing.allow(loaded.model.get_base_model())
+        packing.enable(loaded.model.get_base_model())
         nothing = ewc.Penalty(None, 0.0)
         trainer.train(
             loaded, examples, nothing, settings, workdir=workdir, resume=None, on_checkpoint=None, on_log=lambda _: None
@@ -88,7 +88,7 @@ def contestants(examples: Any, arguments: argparse.Namespace, batch: int, learni
 def measure(
     runs: dict[str, Run], shape: shapes.Shape, examples: Any, arguments: argparse.Namespace, *, rounds: int
 ) -> Iterator[dict[str, Any]]:
-    """Every contestant from the same weights in each round; the defaults of TRL in the first alone."""
+    """Run every contestant from the same weights in each round; TRL's defaults run only in the first round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     losses: dict[str, float] = {}
     for number in range(rounds):
@@ -113,7 +113,7 @@ def measure(
 
 @torch.no_grad()
 def mean_loss(loaded: Loaded, examples: Any) -> float:
-    """In nats per supervised token of all rows."""
+    """Mean loss over all rows, in nats per supervised token."""
     rows = Rows(examples)
     each = [peers.token_losses(loaded.model, [rows[index]]) for index in range(len(rows))]
     return float(torch.cat(each).mean())

@@ -1,6 +1,6 @@
-"""A tiny Llama, its tokenizer, adapters and examples: the real classes at a size that a CPU core trains in seconds.
+"""A tiny Llama, its tokenizer, adapters and examples: the real classes, small enough to train on a CPU in seconds.
 
-Everything is deterministic in its seed and leaves torch's global random state alone.
+Everything is deterministic in its seed and leaves torch's global random state unchanged.
 """
 
 import random
@@ -27,7 +27,7 @@ TARGETS = ("k_proj", "o_proj", "q_proj", "v_proj")
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE (any text has tokens) with roles, an end-of-turn token and a chat template."""
+    """Byte-level BPE (encodes any text) with role tokens, an end-of-turn token and a chat template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -76,7 +76,7 @@ def make_base(directory: Path, *, seed: int = 0, **overrides: Any) -> Path:
 def make_adapter(
     base: Path, directory: Path, *, seed: int, scale: float = 0.1, rank: int = 16, alpha: float = 32
 ) -> Path:
-    """Save a random LoRA adapter with B ≠ 0 (entries of standard deviation `scale`) as MAX Serve takes it."""
+    """Save a random LoRA adapter with B ≠ 0 (entries of standard deviation `scale`) in the format of MAX Serve."""
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(TARGETS), bias="none", task_type="CAUSAL_LM")
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
     generator = torch.Generator().manual_seed(seed)
@@ -84,7 +84,7 @@ def make_adapter(
         for name, parameter in sorted(model.named_parameters()):
             if "lora_" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-    # peft keeps the targets as a set, whose order would differ from process to process.
+    # peft keeps the targets in a set, whose order varies between processes.
     model.peft_config["default"].target_modules = list(TARGETS)
     model.save_pretrained(directory)
     (directory / "README.md").unlink(missing_ok=True)
@@ -92,7 +92,7 @@ def make_adapter(
 
 
 def examples(tokenizer: Any, n: int, seed: int) -> datasets.Dataset:
-    """`n` rated answers of ragged lengths in the columns of `feedback.dataset.encode`, the answer alone supervised."""
+    """`n` rated answers of varying length, in the columns of `feedback.dataset.encode`; only answers are supervised."""
     generator = random.Random(seed)  # noqa: S311
     rows = [_example(tokenizer, generator, row) for row in range(n)]
     return datasets.Dataset.from_list(rows)

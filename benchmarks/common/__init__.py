@@ -1,4 +1,4 @@
-"""What the benchmarks share. Importing it puts the package, the demo and the tests' tiny model on the path."""
+"""Shared code of the benchmarks. Importing it puts the package, the demo and the tests' tiny model on sys.path."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The most memory that a run takes on top of what was held before it.
+"""Measure the peak memory of a run on top of the memory held before it.
 
-On a GPU as torch's allocator counts it; on a CPU the storages that its operations return, from when they are made to
-when they are freed. What an operation takes and frees within itself is in the first and not in the second.
+On a GPU, torch's allocator counts it. On a CPU, this counts the storages that operations return, from creation to
+release. Memory that an operation allocates and frees internally is counted on a GPU only.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -24,13 +24,13 @@ def peak_bytes(run: Callable[[], Any], *, device: str) -> int:
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - held
-    with _Storages() as storages:
+    with _StorageTracker() as storages:
         run()
     return storages.peak
 
 
-class _Storages(TorchDispatchMode):
-    """Follows every storage that comes into being."""
+class _StorageTracker(TorchDispatchMode):
+    """Tracks every storage that operations create."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _Storages(TorchDispatchMode):
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # What an operation is given was there before; its results may be views of it.
+        # An operation's arguments existed before; its results may be views of them.
         self._known.update(_storages((args, kwargs)))
         found = func(*args, **(kwargs or {}))
         for storage in _storages(found):

@@ -1,4 +1,4 @@
-"""A benchmark's arguments, the machine it ran on, its table and targets, and its JSON under benchmarks/results/.
+"""Command-line arguments, machine description, table, targets and JSON result of a benchmark.
 
     arguments = report.arguments(__doc__)
     report.publish(
@@ -10,7 +10,7 @@
     )
 
 The file is {"benchmark", "machine", "versions", "arguments", "rows": […], "targets": [{"name", "figure", "comparison",
-"bound", "reached"}]}. A run with --full or on a GPU keeps a file of its own beside the default one's.
+"bound", "reached"}]}, under benchmarks/results/. A run with --full or on a GPU writes a separate file.
 """
 
 import argparse
@@ -33,7 +33,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Target:
-    """What a benchmark has to reach. `figure` is None where this machine cannot measure it: the row stays open."""
+    """A target of a benchmark. `figure` is None if this machine cannot measure it: the target stays open."""
 
     name: str
     figure: float | None
@@ -48,7 +48,7 @@ class Target:
 
     @property
     def verdict(self) -> str:
-        """For the screen: reached, open, or missed and by how much of the bound."""
+        """For display: reached, open, or missed and by what share of the bound."""
         if self.figure is None or self.reached:
             return "open" if self.figure is None else "reached"
         return f"missed by {abs(self.figure / self.bound - 1):.0%}" if self.bound else "missed"
@@ -64,7 +64,7 @@ class Target:
 
 
 def parser(description: str | None, *, gpu: bool = True) -> argparse.ArgumentParser:
-    """--device, --full and --seed; a script adds its own, and says whether it has anything to show on a GPU."""
+    """A parser with --device, --full, --seed and --results; `gpu` says whether the script supports a GPU."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda") if gpu else ("cpu",), default="cpu")
     parser.add_argument("--full", action="store_true", help="more seeds and larger shapes than the five-minute default")
@@ -76,15 +76,17 @@ def parser(description: str | None, *, gpu: bool = True) -> argparse.ArgumentPar
 def arguments(
     description: str | None, argv: Sequence[str] | None = None, *, tiny: bool = False, gpu: bool = True
 ) -> argparse.Namespace:
-    """The arguments in `argv` or on the command line; with `tiny` for a script that also runs in seconds, for tests."""
+    """Parse `argv` or the command line. `tiny` adds an option for a run of seconds, used by tests."""
     options = parser(description, gpu=gpu)
     if tiny:
-        options.add_argument("--tiny", action="store_true", help="seconds, to see that it runs: figures mean nothing")
+        options.add_argument(
+            "--tiny", action="store_true", help="run in seconds to check that it works: figures mean nothing"
+        )
     return options.parse_args(argv)
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures depend on: processor, cores, memory, the load of the last minute, and the GPU if it was used."""
+    """The machine behind the figures: processor, cores, memory, load of the last minute, and the GPU if it was used."""
     described: dict[str, Any] = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -101,12 +103,12 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Python and each of `packages` as installed here."""
+    """The installed versions of Python and of `packages`."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> Table:
-    """`rows` under `columns`, key → heading (None: every key of the first row); floats to three digits."""
+    """A table of `rows` with `columns`, key → heading (None: every key of the first row); floats to three digits."""
     headings = dict(columns) if columns else {key: key.replace("_", " ") for key in rows[0]}
     drawn = Table(title=title)
     for key, heading in headings.items():
@@ -127,10 +129,10 @@ def publish(
     columns: Mapping[str, str] | None = None,
     title: str | None = None,
 ) -> Path:
-    """Print the table and the targets, write the JSON and return its path. Rows are JSON objects in nats, s, bytes."""
+    """Print the table and targets, write the JSON and return its path. Rows are JSON objects in nats, s, bytes."""
     device, full = getattr(arguments, "device", "cpu"), getattr(arguments, "full", False)
     console = Console()
-    if not console.is_terminal:  # a log file has no width of its own
+    if not console.is_terminal:  # a log file has no width
         console = Console(width=170)
     console.print(table(title or benchmark, rows, columns))
     if targets:
@@ -164,7 +166,7 @@ def _shown(value: Any) -> str:
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it, else its architecture."""
+    """The processor's name if the system reports it, else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""Llama shapes with random weights and a LoRA adapter, and feedback of ragged lengths for them.
+"""Llama models with random weights and a LoRA adapter, and random feedback of varying length.
 
-Speed and exactness do not hang on what a model knows, so that no weights need to be had. B ≠ 0, as after a week.
+Speed and exactness do not depend on what a model knows, so no trained weights are needed. B ≠ 0, as after a week.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -26,7 +26,7 @@ TARGETS = ("k_proj", "o_proj", "q_proj", "v_proj")
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides a Llama's cost; `dtype` is the base's, the adapter is in float32 (float64 beside a float64 base)."""
+    """The sizes that determine a Llama's cost. `dtype` is the base's; the adapter is float32, or float64 if it is."""
 
     layers: int
     hidden: int
@@ -38,14 +38,14 @@ class Shape:
 
 
 TINY = Shape(layers=2, hidden=32, intermediate=64, heads=4, kv_heads=2, vocabulary=97)
-# Grouped-query attention and proportions as in Llama 3, at a width that two cores can bear.
+# Grouped-query attention and proportions as in Llama 3, at a width that two cores can run.
 SMALL = Shape(layers=8, hidden=512, intermediate=1376, heads=8, kv_heads=4, vocabulary=32_000)
 BILLION_1_5 = Shape(28, 1536, 8960, 12, 2, 151_936, torch.bfloat16)
 BILLION_8 = Shape(32, 4096, 14_336, 32, 8, 128_256, torch.bfloat16)
 
 
 def loaded(shape: Shape, *, device: str, seed: int, targets: tuple[str, ...] = TARGETS, rank: int = RANK) -> Loaded:
-    """A peft.PeftModel of `shape` in eval mode, without dropout, its adapter trainable; the same for the same seed."""
+    """A peft.PeftModel of `shape` in eval mode, without dropout, its adapter trainable. Deterministic in `seed`."""
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
@@ -69,7 +69,7 @@ def loaded(shape: Shape, *, device: str, seed: int, targets: tuple[str, ...] = T
 
 
 def feedback(n: int, *, tokens: float, share: float, vocabulary: int, seed: int) -> datasets.Dataset:
-    """`n` rows of log-normal length, `tokens` on average; the last `share` of each is supervised and weighs 1."""
+    """`n` rows of log-normal length, `tokens` on average; the last `share` of each is supervised, with weight 1."""
     generator = np.random.default_rng(seed)
     spread = generator.lognormal(sigma=0.6, size=n)
     lengths = np.maximum(4, np.round(spread * tokens / spread.mean())).astype(int)
@@ -83,7 +83,7 @@ def feedback(n: int, *, tokens: float, share: float, vocabulary: int, seed: int)
 
 
 def describe(shape: Shape, rows: datasets.Dataset, *, batch: int) -> str:
-    """One line on model and data, for a table's title."""
+    """One line about model and data, for a table's title."""
     lengths = [len(ids) for ids in rows["input_ids"]]
     supervised = sum(label != IGNORED for labels in rows["labels"] for label in labels)
     return (
@@ -94,7 +94,7 @@ def describe(shape: Shape, rows: datasets.Dataset, *, batch: int) -> str:
 
 
 def of_arguments(arguments: Any, default: Shape) -> Shape:
-    """The shape that fills the device asked for: on a GPU 1.5 billion weights, with --full 8 billion."""
+    """The shape for the chosen device: on a GPU 1.5 billion weights, with --full 8 billion."""
     if arguments.tiny:
         return TINY
     if arguments.device == "cuda":

@@ -1,8 +1,8 @@
-"""Seconds of several contestants in one run, so that whatever else the machine does meets all of them alike.
+"""Time several contestants in one run, so that other load on the machine affects all of them alike.
 
-A round runs every contestant once, each round beginning with another one; what is compared is the ratio to the
-baseline of the same round, and its median over the rounds. One uncounted round comes first. Python's garbage collector
-runs before each contestant and not within it.
+Each round runs every contestant once, starting with a different one. Results are compared as the ratio to the baseline
+of the same round, and its median over the rounds. A first round is not counted. Python's garbage collector runs before
+each contestant, not during it.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -33,7 +33,7 @@ def rounds(
 
 
 def once(contestant: Callable[[], Any], *, device: str) -> float:
-    """Seconds of one run, the work that it left on the device included."""
+    """Seconds of one run, including work still queued on the device."""
     gc.collect()
     gc.disable()
     try:

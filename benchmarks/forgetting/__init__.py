@@ -1,1 +1,1 @@
-"""What the three forgetting benchmarks share: worlds to learn, methods that should not forget, the chain of weeks."""
+"""Shared code of the three forgetting benchmarks: worlds to learn, methods against forgetting, the chain of weeks."""

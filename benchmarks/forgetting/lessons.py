@@ -1,6 +1,6 @@
 """Facts as token sequences: who has what (an adjective and a noun), asked in many phrasings.
 
-A row is a question, some filler words before it, and the two words of the answer, which alone are supervised.
+A row is a question with filler words before it, and the two words of the answer. Only the answer is supervised.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -17,7 +17,7 @@ PAD = "<pad>"
 
 @dataclass(frozen=True)
 class Fact:
-    """A name and what it has, as indices into the vocabulary's word classes."""
+    """A name and what it has: an adjective and a noun of the vocabulary."""
 
     name: str
     answer: tuple[str, str]
@@ -25,7 +25,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Language:
-    """How many words of each class there are, and how a question can be put."""
+    """The number of words in each class, and the phrasings of a question."""
 
     names: int = 220
     things: int = 12
@@ -44,35 +44,35 @@ class Language:
         return [PAD, *(f"{kind}{number}" for kind, size in sizes.items() for number in range(size))]
 
     def question(self, fact: Fact, phrasing: int) -> list[str]:
-        """One of `phrasings` ways to ask: opening words, verb before or after the name, a closing word."""
-        chance = random.Random(phrasing)  # noqa: S311
-        opening = [f"opening{chance.randrange(self.openings)}" for _ in range(chance.randint(1, 3))]
-        verb, closing = f"verb{phrasing % 6}", f"closing{chance.randrange(4)}"
+        """A question in one of `phrasings` forms: opening words, verb before or after the name, a closing word."""
+        rng = random.Random(phrasing)  # noqa: S311
+        opening = [f"opening{rng.randrange(self.openings)}" for _ in range(rng.randint(1, 3))]
+        verb, closing = f"verb{phrasing % 6}", f"closing{rng.randrange(4)}"
         middle = [verb, fact.name] if phrasing % 2 else [fact.name, verb]
         return [*opening, *middle, closing]
 
 
 def facts(language: Language, sizes: Sequence[int], *, seed: int) -> list[list[Fact]]:
-    """Groups of `sizes` facts; no name occurs twice."""
-    chance = random.Random(seed)  # noqa: S311
+    """Groups of facts with the given `sizes`; no name occurs twice."""
+    rng = random.Random(seed)  # noqa: S311
     names = [f"name{number}" for number in range(language.names)]
-    chance.shuffle(names)
-    place = iter(names)
+    rng.shuffle(names)
+    unused = iter(names)
 
     def answer() -> tuple[str, str]:
-        return f"adjective{chance.randrange(language.things)}", f"noun{chance.randrange(language.things)}"
+        return f"adjective{rng.randrange(language.things)}", f"noun{rng.randrange(language.things)}"
 
-    return [[Fact(next(place), answer()) for _ in range(size)] for size in sizes]
+    return [[Fact(next(unused), answer()) for _ in range(size)] for size in sizes]
 
 
 def rows(
-    language: Language, told: Sequence[Fact], phrasings: Sequence[int], *, limit: int | None = None, seed: int = 0
+    language: Language, known: Sequence[Fact], phrasings: Sequence[int], *, limit: int | None = None, seed: int = 0
 ) -> datasets.Dataset:
-    """Every fact in every phrasing, or `limit` of these rows, in the columns that the package trains on."""
+    """Every fact in every phrasing, or `limit` of these rows, with the columns that the trainer expects."""
     number = {word: place for place, word in enumerate(language.words())}
-    every = [(fact, phrasing) for fact in told for phrasing in phrasings]
-    chance = random.Random(seed)  # noqa: S311
-    chance.shuffle(every)
+    every = [(fact, phrasing) for fact in known for phrasing in phrasings]
+    rng = random.Random(seed)  # noqa: S311
+    rng.shuffle(every)
     return datasets.Dataset.from_list(
         [
             _row([number[word] for word in language.question(fact, phrasing)], [number[word] for word in fact.answer])

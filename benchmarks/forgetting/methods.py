@@ -1,4 +1,4 @@
-"""What keeps a chain of weeks from forgetting: a penalty, some old rows to train on again, or both."""
+"""Methods against forgetting: a penalty, replay of old rows, or both."""
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
 
@@ -15,15 +15,15 @@ from learning_engine.learning import diagonal, ewc, fisher
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded, lora_weights
 
-Guard = Literal["none", "diagonal", "batched", "delta", "kronecker", "kronecker_unsmoothed", "kronecker_sketched"]
+PenaltyKind = Literal["none", "diagonal", "batched", "delta", "kronecker", "kronecker_unsmoothed", "kronecker_sketched"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """`replay` rows of each week and `anchors` rows of the base's own are trained on again every week."""
+    """A penalty and replay: every week also trains on `replay` rows of each earlier week and `anchors` base rows."""
 
     name: str
-    guard: Guard = "none"
+    penalty: PenaltyKind = "none"
     replay: int = 0
     anchors: int = 0
     ewc_lambda: float = 0.0
@@ -34,20 +34,20 @@ class Method:
         return replace(self, ewc_lambda=ewc_lambda, learning_rate=learning_rate)
 
 
-class Memory(Protocol):
-    """What is remembered of the weights' importance."""
+class PenaltySource(Protocol):
+    """Accumulates the importance of the weights and makes the penalty from it."""
 
     def measure(self, loaded: Loaded, rows: datasets.Dataset) -> None:
-        """Add what `loaded` now knows about `rows`."""
+        """Measure importance for `loaded` on `rows` and add it."""
         ...
 
     def penalty(self, loaded: Loaded) -> ewc.Regulariser:
-        """Zero at the weights that `loaded` has now."""
+        """The penalty, which is zero at the current weights of `loaded`."""
         ...
 
 
-class Own:
-    """This package's own: either structure, added up over the weeks, in `share` of its bytes."""
+class PackagePenalty:
+    """This package's Fisher information in either structure, accumulated over the weeks, in `share` of its bytes."""
 
     def __init__(self, settings: sections.Fisher, ewc_lambda: float, *, seed: int, share: float = 1.0) -> None:
         self._settings, self._lambda, self._seed, self._share = settings, ewc_lambda, seed, share
@@ -65,8 +65,8 @@ class Own:
         return ewc.around(loaded.model, self._information, self._lambda)
 
 
-class Peer:
-    """`measured(loaded, rows)` added up over the weeks, and λ times the quadratic form that is made of it."""
+class PeerPenalty:
+    """The sum of `measured(loaded, rows)` over the weeks; the penalty is λ times the quadratic form made from it."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Peer:
         return ewc.Penalty(self._quadratic(loaded, self._sums), self._lambda)
 
 
-class Nothing:
+class NoPenalty:
     def measure(self, loaded: Loaded, rows: datasets.Dataset) -> None:
         pass
 
@@ -93,28 +93,28 @@ class Nothing:
         return ewc.around(loaded.model, None, 0.0)
 
 
-def memory(method: Method, *, seed: int) -> Memory:
+def penalty_source(method: Method, *, seed: int) -> PenaltySource:
     settings, strength = sections.Fisher(batch_size=64), method.ewc_lambda
-    match method.guard:
+    match method.penalty:
         case "none":
-            return Nothing()
+            return NoPenalty()
         case "batched":
-            return Peer(
+            return PeerPenalty(
                 lambda loaded, rows: peers.batched_square(loaded, rows, batch_size=settings.batch_size),
                 lambda loaded, sums: diagonal.DiagonalQuadratic(sums, lora_weights(loaded.model)),
                 strength,
             )
         case "delta":
-            return Peer(
+            return PeerPenalty(
                 lambda loaded, rows: peers.delta_diagonal(loaded, rows, settings, seed=seed),
                 _delta_quadratic,
                 strength,
             )
         case "kronecker_sketched":
-            return Own(settings, strength, seed=seed, share=1 / 8)
+            return PackagePenalty(settings, strength, seed=seed, share=1 / 8)
         case "kronecker_unsmoothed":
-            return Own(settings.model_copy(update={"smoothing": 0.0}), strength, seed=seed)
-    return Own(settings.model_copy(update={"structure": method.guard}), strength, seed=seed)
+            return PackagePenalty(settings.model_copy(update={"smoothing": 0.0}), strength, seed=seed)
+    return PackagePenalty(settings.model_copy(update={"structure": method.penalty}), strength, seed=seed)
 
 
 def _delta_quadratic(loaded: Loaded, sums: peers.Tensors) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Learned against retained, as a plot: a point a seed for the chosen setting, and a line over the development grid."""
+"""Plot retained over learned: a point per seed for the chosen setting, and a line over the development grid."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ MARKERS = "osD^vP*X<>"
 
 
 def plot(title: str, retained: str, development: Sequence[Run], reported: Sequence[Run], path: Path) -> None:
-    """Write a PNG to `path`, the figure `retained` over `learned`; above and to the right is better.
+    """Write a PNG to `path` that shows the figure `retained` over `learned`; up and to the right is better.
 
-    The legend's order is that of the methods' best points, from the top.
+    The legend lists the methods by their best point, highest first.
     """
     from matplotlib.figure import Figure
 

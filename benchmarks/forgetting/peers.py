@@ -1,8 +1,8 @@
-"""What others do, on the same rows, weights and labels as this package's Fisher information.
+"""Other methods' importance measures, on the same rows and weights as this package's Fisher information.
 
-Batched square (Avalanche, PyCIL): F_i = mean over batches of (∂ mean loss/∂θ_i)². Within a batch gradients cancel, so
-that this is no Fisher information. ΔW diagonal (EWC-LoRA, arXiv 2602.17559): F_ij = Σ_n (∂ℓ_n/∂ΔW_ij)² / Σ_n T_n, here
-with one square per sequence; its penalty is ½ Σ_ij F_ij (ΔW − ΔW*)²_ij.
+Batched square (Avalanche, PyCIL): F_i = mean over batches of (∂ mean loss/∂θ_i)². Gradients cancel within a batch, so
+this is not Fisher information. ΔW diagonal (EWC-LoRA, arXiv 2602.17559): F_ij = Σ_n (∂ℓ_n/∂ΔW_ij)² / Σ_n T_n, here with
+one square per sequence; its penalty is ½ Σ_ij F_ij (ΔW − ΔW*)²_ij.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -19,7 +19,7 @@ from torch.nn import functional
 from learning_engine.config import sections
 from learning_engine.learning import fisher
 from learning_engine.learning.batches import Rows, collate
-from learning_engine.learning.capture import Watch
+from learning_engine.learning.capture import GradientCapture
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.model import Loaded, lora_weights
 
@@ -28,7 +28,7 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 
 
 def batched_square(loaded: Loaded, examples: datasets.Dataset, *, batch_size: int) -> Tensors:
-    """Squares of the gradient of each batch's mean loss, observed labels, averaged over the batches."""
+    """The squared gradient of each batch's mean loss with observed labels, averaged over the batches."""
     rows, weights = Rows(examples), lora_weights(loaded.model)
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     starts = range(0, len(rows), batch_size)
@@ -41,15 +41,15 @@ def batched_square(loaded: Loaded, examples: datasets.Dataset, *, batch_size: in
     return squares
 
 
-class DeltaSums(Watch):
-    """Σ_n of the squared gradients of each sequence by ΔW (d_out, d_in), for every adapted layer of `model`."""
+class DeltaSums(GradientCapture):
+    """Σ_n of each sequence's squared gradient with respect to ΔW (d_out, d_in), for every adapted layer of `model`."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model, {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)})
         self._squares: Tensors = {}
 
-    def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
-        square = (gradient.mT @ entered).square().sum(0)
+    def on_gradient(self, name: str, inputs: torch.Tensor, gradient: torch.Tensor) -> None:
+        square = (gradient.mT @ inputs).square().sum(0)
         self._squares[name] = self._squares[name] + square if name in self._squares else square
 
     def sums(self) -> Tensors:
@@ -60,14 +60,14 @@ class DeltaSums(Watch):
 
 
 def delta_diagonal(loaded: Loaded, examples: datasets.Dataset, settings: sections.Fisher, *, seed: int) -> Tensors:
-    """Through the package's own pass, so that rows and sampled labels are the same ones."""
+    """The ΔW diagonal from this package's own pass, so that rows and sampled labels are the same."""
     fisher.SUMS["delta"] = DeltaSums  # type: ignore[assignment]
     chosen = settings.model_copy(update={"structure": "delta"})
     return fisher.compute(loaded, examples, chosen, seed=seed, guards="").tensors
 
 
 class DeltaQuadratic(nn.Module):
-    """½ Σ F (ΔW − ΔW*)², by autograd through the dense ΔW = s·BA; ΔW* is that of the weights `anchor`."""
+    """½ Σ F (ΔW − ΔW*)², by autograd through the dense ΔW = s·BA; ΔW* is computed from the weights `anchor`."""
 
     def __init__(self, squares: Tensors, anchor: Mapping[str, torch.Tensor], *, scaling: float) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Every method over a world: λ and learning rate chosen on a development seed, figures on seeds that it never saw.
+"""Run every method on a world: choose λ and learning rate on a development seed, report figures on other seeds.
 
-Chosen is the setting that retains most among those that learn within `slack` of the most that any setting learns; where
-a method has none, the one that learns most.
-Every run is deterministic in its seed and has one thread; two run at a time.
+For each method the chosen setting retains most among those that learn within `slack` of the best setting of any method.
+If a method has no such setting, the one that learns most is chosen.
+Every run is deterministic in its seed and uses one thread; two run at a time by default.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -34,9 +34,9 @@ Build = Callable[[int, bool, Path], World]
 
 @dataclass(frozen=True)
 class Study:
-    """`build(seed, quick, folder)` makes a world; `figures` are the columns, each a property of `Outcome`.
+    """`build(seed, quick, folder)` makes a world. `figures` are the columns, each a property of `Outcome`.
 
-    `retained` is the one that the choice maximises, among the settings whose `learned` is within `slack` of the most.
+    The choice maximises the figure `retained` among settings whose `learned` is within `slack` of the highest.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Study:
 
 
 def main(study: Study, targets: Callable[[list[dict[str, Any]]], list[report.Target]], description: str | None) -> None:
-    """Run the study from the command line; table, targets, JSON and the plot beside it."""
+    """Run the study from the command line: table, targets, JSON, and a plot next to it."""
     parser = report.parser(description, gpu=False)
-    parser.add_argument("--quick", action="store_true", help="a smaller world and one seed, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="a smaller world and one seed, to check that it runs")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -70,12 +70,12 @@ def main(study: Study, targets: Callable[[list[dict[str, Any]]], list[report.Tar
 
 
 def conduct(study: Study, options: argparse.Namespace, folder: Path) -> tuple[list[Run], list[Run]]:
-    """The development runs, and those of the chosen settings on the reported seeds."""
+    """The development runs, and the runs of the chosen settings on the reported seeds."""
     seeds = [options.seed + place for place in range(1 if options.quick else 6 if options.full else REPORTED)]
     print(f"development seed {DEVELOPMENT}, reported seeds {', '.join(map(str, seeds))}", flush=True)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, context, _alone) as pool:
-        # The bases first, so that no two processes make the same one.
+    with ProcessPoolExecutor(options.workers, context, _use_one_thread) as pool:
+        # Build the base models first, so that no two processes build the same one.
         list(pool.map(_build, [(study.build, seed, options.quick, folder) for seed in (DEVELOPMENT, *seeds)]))
         development = _search(pool, study, options, folder)
         chosen = [choose(study, development, method.name) for method in study.methods]
@@ -94,7 +94,7 @@ def choose(study: Study, runs: Sequence[Run], name: str) -> Method:
 
 
 def rows(study: Study, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """One row a method: λ, learning rate, each figure's median, and by seed."""
+    """One row per method: λ, learning rate, and each figure's median and values by seed."""
     table = []
     for method in dict.fromkeys(run.method for run in runs):
         mine = [run for run in runs if run.method == method]
@@ -108,7 +108,7 @@ def rows(study: Study, runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _search(pool: Executor, study: Study, options: argparse.Namespace, folder: Path) -> list[Run]:
-    """Every λ at the first learning rate, then the best λ at the others."""
+    """Run every λ at the first learning rate, then the best λ at the other rates."""
     first, *others = study.learning_rates[:1] if options.quick else study.learning_rates
     grid = [method.at(strength, first) for method in study.methods for strength in method.lambdas]
     found = _all(pool, study, options, folder, [(DEVELOPMENT, method) for method in grid])
@@ -141,7 +141,7 @@ def _run(work: tuple[Build, int, bool, Path, Method]) -> Run:
     return Run(seed, method, outcome, time.monotonic() - started)
 
 
-def _alone() -> None:
-    """One thread a process: two threads of two processes on two cores wait for each other."""
+def _use_one_thread() -> None:
+    """Use one thread per process: with two threads in each of two processes, two cores are oversubscribed."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Text that any Python installation holds, as bytes: source code and prose, and four kinds that neither resembles.
+"""Text from any Python installation, as bytes: source code and prose for the base, four different kinds for the weeks.
 
 The weeks: names of Unicode characters, disassembled functions, decompositions of characters, HTML entities.
 """
@@ -28,7 +28,7 @@ def code() -> str:
 
 
 def prose() -> str:
-    """The language's reference, as `help` shows it."""
+    """The Python language reference, as `help` shows it."""
     return "".join(pydoc_data.topics.topics.values())
 
 
@@ -61,11 +61,11 @@ KNOWN, WEEKS = (code, prose), (character_names, disassembly, decompositions, ent
 
 
 def rows(text: str, *, window: int, counts: Sequence[int], seed: int) -> list[datasets.Dataset]:
-    """Disjoint pieces of `window` bytes in groups of `counts`, every byte but the first supervised."""
+    """Disjoint pieces of `window` bytes, in groups of the sizes `counts`; every byte but the first is supervised."""
     ids = np.frombuffer(text.encode(), np.uint8).astype(np.int64)
     pieces = ids[: len(ids) // window * window].reshape(-1, window)
     if len(pieces) < sum(counts):
-        raise ValueError(f"Expected {sum(counts)} pieces of {window} bytes, found {len(pieces)}")
+        raise ValueError(f"Expected {sum(counts)} pieces of {window} bytes, found {len(pieces)}: use a longer text")
     order = np.random.default_rng(seed).permutation(len(pieces))
     groups = np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
     return [_dataset(pieces[group]) for group in groups]

@@ -1,4 +1,4 @@
-"""What is to be learned: a base model that knows something, and weeks of what it does not know yet."""
+"""A world to learn: a base model with some knowledge, and weeks of new data."""
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
 
@@ -26,10 +26,10 @@ Score = Callable[[Any, datasets.Dataset], float]
 
 @dataclass(frozen=True)
 class World:
-    """`known` is what the base was trained on and `weeks` what comes after, each with rows that test it.
+    """`known` is the base's training data and `weeks` the data that follows; `known_test` and `tests` test them.
 
-    `load(seed)` gives the base with a fresh adapter. `score(model, rows)` is the higher the better. A week is `steps`
-    optimizer steps.
+    `load(seed)` gives the base with a new adapter. A higher `score(model, rows)` is better. Each week trains for
+    `steps` optimizer steps.
     """
 
     load: Callable[[int], Loaded]
@@ -42,8 +42,8 @@ class World:
     batch_size: int
 
 
-def adapted(base: Path, layers: Sequence[str], *, rank: int) -> Callable[[int], Loaded]:
-    """A fresh adapter on the linear layers that are named so, α = 2 · rank, no dropout, over the model in `base`."""
+def adapter_loader(base: Path, layers: Sequence[str], *, rank: int) -> Callable[[int], Loaded]:
+    """A loader of the model in `base` with a new adapter on the linear `layers`, α = 2 · rank, no dropout."""
 
     def load(seed: int) -> Loaded:
         shape = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(layers), task_type="CAUSAL_LM")
@@ -56,15 +56,15 @@ def adapted(base: Path, layers: Sequence[str], *, rank: int) -> Callable[[int], 
     return load
 
 
-def mixed(parts: Sequence[datasets.Dataset], *, seed: int) -> datasets.Dataset:
+def shuffled(parts: Sequence[datasets.Dataset], *, seed: int) -> datasets.Dataset:
     """The rows of all `parts` in one shuffled order."""
     rows = datasets.concatenate_datasets(list(parts))
     return rows.select(np.random.default_rng(seed).permutation(len(rows)))
 
 
 @dataclass(frozen=True)
-class Schooling:
-    """How a base model is trained from nothing: AdamW, warmed up, lowered along a cosine."""
+class Pretraining:
+    """How a base model is trained from scratch: AdamW with warmup and a cosine schedule."""
 
     steps: int
     batch: int = 64
@@ -74,19 +74,19 @@ class Schooling:
 
 def make_base(
     directory: Path,
-    words: int,
+    vocabulary: int,
     rows: datasets.Dataset,
-    schooling: Schooling,
+    pretraining: Pretraining,
     *,
     seed: int,
     **shape: Any,
 ) -> Path:
-    """Train a Llama of `shape` and a vocabulary of `words` on `rows` into `directory`, unless it lies there already."""
+    """Train a Llama of `shape`, with `vocabulary` tokens, on `rows` and save it in `directory`, if that is absent."""
     if directory.exists():
         return directory
     disable_progress_bar()
     config = LlamaConfig(
-        vocab_size=words,
+        vocab_size=vocabulary,
         tie_word_embeddings=False,
         dtype="float32",
         bos_token_id=None,
@@ -96,25 +96,25 @@ def make_base(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         llama = LlamaForCausalLM(config)
-    _school(llama, Rows(rows), schooling, np.random.default_rng(seed))
+    _pretrain(llama, Rows(rows), pretraining, np.random.default_rng(seed))
     partial = directory.with_name(f"{directory.name}.part")
     llama.save_pretrained(partial)
     partial.rename(directory)
     return directory
 
 
-def _school(llama: Any, rows: Rows, schooling: Schooling, chance: np.random.Generator) -> None:
-    optimizer = torch.optim.AdamW(llama.parameters(), lr=schooling.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+def _pretrain(llama: Any, rows: Rows, pretraining: Pretraining, rng: np.random.Generator) -> None:
+    optimizer = torch.optim.AdamW(llama.parameters(), lr=pretraining.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: (
-            min(1.0, (step + 1) / schooling.warmup_steps)
-            * (0.05 + 0.475 * (1 + math.cos(math.pi * step / schooling.steps)))
+            min(1.0, (step + 1) / pretraining.warmup_steps)
+            * (0.05 + 0.475 * (1 + math.cos(math.pi * step / pretraining.steps)))
         ),
     )
     llama.train()
-    for _ in range(schooling.steps):
-        batch = collate([rows[index] for index in chance.choice(len(rows), schooling.batch, replace=False)])
+    for _ in range(pretraining.steps):
+        batch = collate([rows[index] for index in rng.choice(len(rows), pretraining.batch, replace=False)])
         logits, tokens, _ = supervised_logits(llama, batch["input_ids"], batch["labels"])
         functional.cross_entropy(logits, tokens).backward()
         torch.nn.utils.clip_grad_norm_(llama.parameters(), 1.0)
@@ -124,8 +124,8 @@ def _school(llama: Any, rows: Rows, schooling: Schooling, chance: np.random.Gene
 
 
 @torch.no_grad()
-def rows_right(llama: Any, rows: datasets.Dataset) -> float:
-    """The share of rows where every supervised token is the model's first choice."""
+def row_accuracy(llama: Any, rows: datasets.Dataset) -> float:
+    """The share of rows in which every supervised token is the model's first choice."""
     right = 0
     for logits, tokens, owner in _predictions(llama, rows):
         wrong = torch.bincount(owner, (logits.argmax(-1) != tokens).double())
@@ -134,15 +134,15 @@ def rows_right(llama: Any, rows: datasets.Dataset) -> float:
 
 
 @torch.no_grad()
-def tokens_right(llama: Any, rows: datasets.Dataset) -> float:
+def token_accuracy(llama: Any, rows: datasets.Dataset) -> float:
     """The share of supervised tokens that are the model's first choice."""
     found = [logits.argmax(-1) == tokens for logits, tokens, _ in _predictions(llama, rows)]
     return float(torch.cat(found).float().mean())
 
 
 @torch.no_grad()
-def bits(llama: Any, rows: datasets.Dataset) -> float:
-    """−(bits per supervised token), so that more is better."""
+def negative_bits(llama: Any, rows: datasets.Dataset) -> float:
+    """−(bits per supervised token), so that higher is better."""
     found = [
         functional.cross_entropy(logits, tokens, reduction="none") for logits, tokens, _ in _predictions(llama, rows)
     ]
@@ -150,7 +150,7 @@ def bits(llama: Any, rows: datasets.Dataset) -> float:
 
 
 def _predictions(llama: Any, examples: datasets.Dataset) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Batch by batch at the supervised places: logits, observed tokens, and the row of the batch."""
+    """Per batch, at the supervised tokens: logits, observed tokens, and each token's row in the batch."""
     rows = Rows(examples)
     for indices in longest_first(rows.lengths, np.arange(len(rows)), batch_size=128):
         batch = collate([rows[index] for index in indices])

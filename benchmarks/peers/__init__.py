@@ -1,1 +1,1 @@
-"""What stands in for other people's methods, and the environment that their libraries are installed in."""
+"""Implementations of other methods, and the environment for other libraries."""

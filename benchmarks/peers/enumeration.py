@@ -1,10 +1,9 @@
-"""The exact Fisher information of an adapter, by enumeration of all the labels that a small vocabulary allows.
+"""The exact Fisher information of an adapter, by enumerating all labels of a small vocabulary.
 
-F = E_y[s sᵀ] / T with s = ∂ log p(y | x)/∂θ over all continuations y of T tokens. Since a token's score has mean zero
-given the tokens before it, F is also Σ_t E[s_t s_tᵀ] / T with the score s_t of token t alone. That is what is added up
-here, prefix by prefix, with plain autograd on the model's own full logits, so that it shares nothing with what it is
-to judge. The same holds for the gradients of the weights' change, and so for the traces that the
-Kronecker factors are.
+F = E_y[s sᵀ] / T with s = ∂ log p(y | x)/∂θ over all continuations y of T tokens. A token's score has mean zero given
+the tokens before it, so F also equals Σ_t E[s_t s_tᵀ] / T with the score s_t of token t. This module computes that sum,
+prefix by prefix, with plain autograd on the model's full logits, and shares no code with the implementation under test.
+The same holds for gradients of the weight change, and therefore for the partial traces that form the Kronecker factors.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -17,10 +16,10 @@ import torch
 
 from learning_engine.learning.batches import IGNORED, Row
 from learning_engine.learning.model import lora_weights
-from peers.fisher import layers_watched, weight_gradients
+from peers.fisher import recorded_activations, weight_gradients
 
 Tensors = dict[str, torch.Tensor]
-# p and log p of one token, where it is to be differentiated.
+# p and a differentiable log p of one token.
 Scores = Iterable[tuple[float, torch.Tensor]]
 
 
@@ -41,7 +40,7 @@ def of_continuations(model: Any, prompt: Sequence[int], length: int) -> Scores:
 
 
 def of_labels(model: Any, rows: Iterable[Row]) -> Scores:
-    """Each label that a supervised token of `rows` could have had: what labels sampled at these inputs stand for."""
+    """Each label that a supervised token of `rows` could have: the expectation of labels sampled at these inputs."""
     for row in rows:
         logits = _logits(model, row.input_ids.tolist())[:-1][row.labels[1:] != IGNORED]
         for score in logits.log_softmax(-1).flatten():
@@ -49,7 +48,7 @@ def of_labels(model: Any, rows: Iterable[Row]) -> Scores:
 
 
 def diagonal(model: Any, scores: Scores, *, tokens: int) -> Tensors:
-    """F of the LoRA factors, per token of `tokens`."""
+    """The diagonal of F of the LoRA factors, divided by `tokens`."""
     weights = lora_weights(model)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for probability, score in scores:
@@ -60,9 +59,9 @@ def diagonal(model: Any, scores: Scores, *, tokens: int) -> Tensors:
 
 
 def partial_traces(model: Any, scores: Scores, *, tokens: int) -> Tensors:
-    """Both partial traces of each adapted layer's F, per token of `tokens`: `<layer>.G` and, unnormed, `<layer>.C`."""
+    """Both partial traces of each adapted layer's F, divided by `tokens`: `<layer>.G` and, not normed, `<layer>.C`."""
     total: Tensors = {}
-    with layers_watched(model) as seen:
+    with recorded_activations(model) as seen:
         for probability, score in scores:
             for name, gradient in weight_gradients(score, seen, keep=True).items():
                 share = probability / tokens

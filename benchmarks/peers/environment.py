@@ -1,6 +1,6 @@
-"""The peers' libraries, in a directory of their own: .cache/bench-peers, made from requirements-peers.txt.
+"""Install the peers' libraries from requirements-peers.txt into a separate directory, .cache/bench-peers.
 
-It comes last on the path and holds nothing that .venv has, so that both see the same torch and .venv stays as it is.
+It comes last on sys.path and holds nothing that is in .venv, so that both use the same torch and .venv is unchanged.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ DIRECTORY = ROOT / ".cache" / "bench-peers"
 
 
 def ready(*names: str, install: bool = True) -> dict[str, bool]:
-    """Put the peers on the path and say which of the modules `names` are there, once installed where `install`."""
+    """Put the peers on sys.path, installing them first if `install`. Returns which of the modules `names` exist."""
     stamp = DIRECTORY / REQUIREMENTS.name
     if install and not (stamp.is_file() and stamp.read_text() == REQUIREMENTS.read_text()):
         _install(stamp)
@@ -30,7 +30,7 @@ def _install(stamp: Path) -> None:
     where = ("--no-deps", "--upgrade", "--target", str(DIRECTORY), "--requirement", str(REQUIREMENTS))
     done = subprocess.run((*pip, *where), capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or ["pip failed"]
-        print(f"The peers of {REQUIREMENTS.name} cannot be installed, so that their rows stay open: {said[0]}")
+        reason = done.stderr.strip().splitlines()[-1:] or ["pip failed"]
+        print(f"The peers of {REQUIREMENTS.name} cannot be installed, so their rows stay open: {reason[0]}")
     else:
         stamp.write_text(REQUIREMENTS.read_text())

@@ -1,11 +1,11 @@
-"""Fisher information of an adapter as others compute it, each from `model` and rows.
+"""Fisher information of an adapter as other code computes it, from `model` and rows.
 
-`one_by_one` (`factors` for the Kronecker structure) is the definition, and what all others are measured by: one
-backward pass a sequence of its summed loss, squared, over the number of supervised tokens. The rest is what is found in
-the wild, in the units that it comes in. `batched` squares the gradient of a batch, with the mean over its sequences of
-their summed losses (Avalanche, PyCIL); `outputs_loss` that of transformers' `outputs.loss`, a mean over the batch's
-tokens; `mammoth` that of each sequence's mean loss, weighted by the mean probability of its labels (`ewc_on` of
-Mammoth, with a token as its example).
+`one_by_one` (`factors` for Kronecker factors) is the definition and the reference for all others: one backward pass per
+sequence of its summed loss, squared, divided by the number of supervised tokens. The others follow common
+implementations, in their units. `batched` squares the gradient of a batch's loss, the mean over its sequences of their
+summed losses (Avalanche, PyCIL); `outputs_loss` that of transformers' `outputs.loss`, a mean over the batch's tokens;
+`mammoth` that of each sequence's mean loss, weighted by the mean probability of its labels (`ewc_on` of Mammoth, with a
+token as its example).
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -62,9 +62,9 @@ def mammoth(model: Any, rows: Sequence[Row]) -> Tensors:
 
 
 def factors(model: Any, rows: Sequence[Row]) -> Tensors:
-    """Kronecker factors by their definition (see learning.kronecker), from whole gradients of a sequence each."""
+    """Kronecker factors by their definition (see learning.kronecker), from the full gradient of each sequence."""
     total: Tensors = {}
-    with layers_watched(model) as seen:
+    with recorded_activations(model) as seen:
         for row in rows:
             loss = token_losses(model, [row]).sum()
             for name, gradient in weight_gradients(loss, seen).items():
@@ -88,7 +88,7 @@ def chunks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
 
 
 @contextlib.contextmanager
-def layers_watched(model: Any) -> Iterator[Seen]:
+def recorded_activations(model: Any) -> Iterator[Seen]:
     """Input and output of each adapted layer in the latest forward pass."""
     seen: Seen = {}
     handles = [
@@ -104,7 +104,7 @@ def layers_watched(model: Any) -> Iterator[Seen]:
 
 
 def weight_gradients(loss: torch.Tensor, seen: Seen, *, keep: bool = False) -> Tensors:
-    """Γ = Σ_t δ_t x_tᵀ of each layer for the one sequence that was seen: the gradient of its weight's change."""
+    """Γ = Σ_t δ_t x_tᵀ of each layer for the recorded sequence: the gradient with respect to its weight change."""
     gradients = torch.autograd.grad(loss, [output for _, output in seen.values()], retain_graph=keep)
     pairs = zip(seen.items(), gradients, strict=True)
     return {name: gradient[0].T @ entered[0].detach() for (name, (entered, _)), gradient in pairs}

@@ -1,7 +1,7 @@
-"""Fisher information from other people's libraries: the gradients of each sequence, from one pass over each batch.
+"""Fisher information from other libraries: per-sequence gradients from one pass over each batch.
 
-Each function gets the same model and batches, takes logits only where a token is supervised, as ours does, and returns
-what it found under our names, per supervised token.
+Each function takes the same model and batches, computes logits at supervised tokens only, as this package does, and
+returns its result under our names, per supervised token.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -46,7 +46,7 @@ def vmap(model: Any, batches: Batches) -> Tensors:
 
 
 def opacus(model: Any, batches: Batches) -> Tensors:
-    """Opacus: GradSampleModule, whose hooks leave every parameter's gradient of each sequence."""
+    """Opacus: GradSampleModule, whose hooks store every parameter's per-sequence gradients."""
     from opacus.grad_sample import GradSampleModule
 
     weights: dict[str, Any] = dict(lora_weights(model))
@@ -54,7 +54,7 @@ def opacus(model: Any, batches: Batches) -> Tensors:
     wrapped = GradSampleModule(model.train(), loss_reduction="sum", strict=False)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the first layer's input takes no gradient, and need not
+            warnings.simplefilter("ignore")  # the first layer's input needs no gradient
             for batch in batches:
                 tensors = collate(batch)
                 ids, labels = (tensors[name].to(_device(model)) for name in ("input_ids", "labels"))
@@ -71,8 +71,9 @@ def opacus(model: Any, batches: Batches) -> Tensors:
 def nngeometry(model: Any, batches: Batches, *, structure: str) -> Tensors:
     """nngeometry's PMatDiag of the LoRA factors, or PMatKFAC of the adapted layers.
 
-    Its linear layers take matrices only, so that each gets positions × features: its diagonal is then one square per
-    position, no Fisher information of sequences, and its K-FAC the usual one, Σ δδᵀ and Σ xxᵀ over all positions.
+    Its linear layers accept only matrices, so each gets positions × features. Its diagonal is then one square per
+    position, not Fisher information of sequences, and its K-FAC has the usual factors, Σ δδᵀ and Σ xxᵀ over all
+    positions.
     """
     from nngeometry.backend.torch_hooks.torch_hooks import TorchHooksJacobianBackend
     from nngeometry.layercollection import LayerCollection
@@ -119,7 +120,7 @@ def nngeometry(model: Any, batches: Batches, *, structure: str) -> Tensors:
 
 
 class _Flat(nn.Module):
-    """A linear layer that is given all positions of a batch as the rows of one matrix."""
+    """A linear layer that receives all positions of a batch as the rows of one matrix."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -133,7 +134,7 @@ class _Flat(nn.Module):
 
 @contextlib.contextmanager
 def _flattened(core: nn.Module, endings: tuple[str, ...]) -> Iterator[dict[str, nn.Linear]]:
-    """Within the block the linear layers whose names end so take matrices; gives them by name."""
+    """Within the block, the linear layers whose names end with `endings` receive matrices; yields them by name."""
     chosen = {name: module for name, module in core.named_modules() if name.endswith(endings)}
     for name, module in chosen.items():
         core.set_submodule(name, _Flat(module))
@@ -145,7 +146,7 @@ def _flattened(core: nn.Module, endings: tuple[str, ...]) -> Iterator[dict[str, 
 
 
 def _supervised(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each row the positions before its supervised tokens, and those tokens (n, most of a row), padded."""
+    """Each row's positions before its supervised tokens, and those tokens; both (n, most per row), padded."""
     found = [(row[1:] != IGNORED).nonzero()[:, 0] for row in labels]
     places = nn.utils.rnn.pad_sequence(found, batch_first=True)
     tokens = [row[1:][place] for row, place in zip(labels, found, strict=True)]

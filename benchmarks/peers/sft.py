@@ -1,8 +1,8 @@
-"""TRL's SFTTrainer on rows that are tokenised already, in float32 on a CPU and bfloat16 on a GPU.
+"""TRL's SFTTrainer on tokenised rows, in float32 on a CPU and bfloat16 on a GPU.
 
-Its loss comes without the full logits by itself (the former `chunked_nll`). `quick` is its best configuration for the
-data at hand: no gradient checkpointing, which it has switched on by default and which costs a forward pass a step.
-Padding-free batches and packing need FlashAttention and are not open to it on a CPU.
+By default its loss avoids the full logits (formerly `chunked_nll`). `quick` is its best configuration for this data:
+no gradient checkpointing, which is on by default and costs an extra forward pass per step. Padding-free batches and
+packing need FlashAttention, which does not run on a CPU.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""½ Σ_ij F_ij (ΔW − ΔW*)²_ij with ΔW = s·BA: a diagonal on the change of the weights, as EWC-LoRA has it.
+"""½ Σ_ij F_ij (ΔW − ΔW*)²_ij with ΔW = s·BA: a diagonal penalty on the weight change, as in EWC-LoRA.
 
-F and ΔW* are as large as the weight itself, and so is the change that each step forms anew; autograd differentiates it.
+F and ΔW* are as large as the weight itself, as is the change that each step computes; autograd differentiates it.
 Source: EWC-LoRA, ICLR 2026, arXiv 2602.17559.
 """
 
@@ -16,7 +16,7 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 
 
 class WeightChangeDiagonal(nn.Module):
-    """`fisher` has a (d_out, d_in) for each layer, `anchor` the adapter's names."""
+    """`fisher` has one (d_out, d_in) tensor per layer; `anchor` uses the adapter's names."""
 
     def __init__(self, fisher: Tensors, anchor: Tensors, *, scaling: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The forgetting benchmarks at a tiny size: peers by their definitions, the chain of weeks, the choice, the plot."""
+"""The forgetting benchmarks at a tiny size: peers, the chain of weeks, the choice of settings, the plot."""
 
 import sys
 from pathlib import Path
@@ -31,13 +31,13 @@ def small(tmp_path_factory):
     """Six known facts, then two weeks of three."""
     folder = tmp_path_factory.mktemp("base")
     known, *weeks = lessons.facts(LANGUAGE, [6, 3, 3], seed=0)
-    told = lessons.rows(LANGUAGE, known, range(4), seed=0)
-    schooling = world.Schooling(steps=60, batch=12)
-    base = world.make_base(folder / "model", len(LANGUAGE.words()), told, schooling, seed=0, **SHAPE)
+    base_rows = lessons.rows(LANGUAGE, known, range(4), seed=0)
+    pretraining = world.Pretraining(steps=60, batch=12)
+    base = world.make_base(folder / "model", len(LANGUAGE.words()), base_rows, pretraining, seed=0, **SHAPE)
     taught = tuple(lessons.rows(LANGUAGE, week, range(4), seed=0) for week in weeks)
-    score = world.rows_right
-    load = world.adapted(base, ("q_proj", "k_proj", "v_proj", "o_proj"), rank=4)
-    return world.World(load, told, told, taught, taught, score, steps=25, batch_size=6)
+    score = world.row_accuracy
+    load = world.adapter_loader(base, ("q_proj", "k_proj", "v_proj", "o_proj"), rank=4)
+    return world.World(load, base_rows, base_rows, taught, taught, score, steps=25, batch_size=6)
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def moved(small):
 
 
 def _losses(loaded, rows):
-    """Summed loss of each row, with the labels that it has."""
+    """Summed loss of each row with its observed labels."""
     for row in rows:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
         logits = loaded.model(input_ids=ids).logits[0, :-1]
         yield functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum")
 
 
-def test_batched_square_is_the_square_of_a_batch_mean(moved, small):
+def test_batched_square_is_the_squared_gradient_of_the_batch_mean(moved, small):
     rows = small.weeks[0].select(range(4))
     loss = sum(_losses(moved, rows)) / 8  # two words of the answer in each of four rows
     weights = lora_weights(moved.model)
@@ -98,15 +98,15 @@ def test_delta_penalty_is_the_weighted_square_of_the_dense_change(moved, small):
     torch.testing.assert_close(form(now), expected)
 
 
-@pytest.mark.parametrize("guard", ["none", "diagonal", "batched", "delta", "kronecker"])
-def test_a_chain_scores_base_and_every_week_after_each_and_repeats(guard, small):
-    method = Method(guard, guard, replay=2, anchors=2, ewc_lambda=1.0, learning_rate=1e-2)
+@pytest.mark.parametrize("penalty", ["none", "diagonal", "batched", "delta", "kronecker"])
+def test_a_chain_scores_base_and_all_weeks_after_each_week_and_is_deterministic(penalty, small):
+    method = Method(penalty, penalty, replay=2, anchors=2, ewc_lambda=1.0, learning_rate=1e-2)
     first, again = (chain.run(small, method, seed=3) for _ in range(2))
     assert [len(row) for row in first.scores] == [3, 3, 3]
     assert first == again
 
 
-def test_a_strong_penalty_keeps_the_base_and_none_forgets_it(small):
+def test_a_strong_penalty_keeps_the_base_and_without_one_it_is_forgotten(small):
     free = chain.run(small, Method("nothing", learning_rate=3e-2), seed=0)
     held = chain.run(small, Method("Kronecker", "kronecker", ewc_lambda=1e5, learning_rate=3e-2), seed=0)
     assert free.scores[0][0] > 0.9
@@ -163,19 +163,19 @@ def test_no_two_facts_share_a_name():
     assert len(set(names)) == 12
 
 
-def test_a_row_is_right_only_where_all_of_its_answer_is(small):
+def test_row_accuracy_is_at_most_token_accuracy(small):
     rows = small.known.select(range(8))
     llama = small.load(0).model
-    assert 0 < world.rows_right(llama, rows) <= world.tokens_right(llama, rows)
+    assert 0 < world.row_accuracy(llama, rows) <= world.token_accuracy(llama, rows)
 
 
 @pytest.mark.parametrize("kind", [*texts.KNOWN, *texts.WEEKS])
-def test_every_kind_of_text_is_in_this_python_and_long_enough(kind):
+def test_every_kind_of_text_exists_in_this_python_and_is_long_enough(kind):
     taught, test = texts.rows(kind(), window=64, counts=(400, 100), seed=0)
     assert (len(taught), len(test)) == (400, 100)
     assert not {tuple(row) for row in test["input_ids"]} >= {tuple(row) for row in taught["input_ids"]}
 
 
-def test_too_short_a_text_is_said():
+def test_a_text_that_is_too_short_raises_an_error():
     with pytest.raises(ValueError, match="Expected 5 pieces of 64 bytes, found 1"):
         texts.rows("a" * 100, window=64, counts=(3, 2), seed=0)

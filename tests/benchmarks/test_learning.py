@@ -1,4 +1,4 @@
-"""Each benchmark of the learning core at a size of seconds: it runs to its end and writes JSON of the agreed form."""
+"""Each benchmark of the learning core at a tiny size: it completes and writes JSON in the documented format."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# `make test` runs the first one.
+# `make test` runs only the first test, `make test-stack` the others.
 LONG = pytest.mark.stack
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ def test_fisher_exact_reaches_its_bounds_at_any_size(tmp_path):
 
 
 @LONG
-def test_fisher_speed_compares_what_computes_the_same(tmp_path):
+def test_fisher_speed_compares_equal_results(tmp_path):
     found = run("fisher_speed", tmp_path)
     cosines = {(row["what"], row["structure"]): row["cosine"] for row in found["rows"]}
     for (what, structure), cosine in cosines.items():
@@ -64,7 +64,7 @@ def test_penalty_cost_measures_every_penalty_at_every_width(tmp_path):
 
 
 @LONG
-def test_training_speed_ends_where_the_peer_ends(tmp_path):
+def test_training_speed_ends_at_the_loss_of_the_peer(tmp_path):
     found = run("training_speed", tmp_path)
     losses = {row["what"]: row["loss"] for row in found["rows"]}
     assert losses["ours"] == pytest.approx(losses["TRL, our order of the rows"], abs=1e-4)

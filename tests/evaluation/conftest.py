@@ -1,4 +1,4 @@
-"""A base and two adapters that were taught one lesson each: a first version, and the one that continues it."""
+"""A base model and two adapters trained on one lesson each: a first version, and its child."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def encode_answers(tokenizer: Any, answers: dict[str, str], *, rating: int = 1) 
 
 
 def teach(model: sections.Model, examples: datasets.Dataset, directory: Path, *, start: Path | None = None) -> Path:
-    """Train the examples into an adapter that begins at `start`."""
+    """Train an adapter on the examples, starting from the adapter in `start`."""
     loaded = models.load(model, LORA, adapter=start, trainable=True, seed=3)
     optimizer = torch.optim.AdamW(models.lora_weights(loaded.model).values(), lr=1e-2)
     for _ in range(60):
@@ -85,19 +85,19 @@ def views(model: sections.Model, candidate: Path, parent: Path) -> Views:
 
 @pytest.fixture(scope="session")
 def first(model: sections.Model, parent: Path) -> Views:
-    """The first version: it has no parent."""
+    """The first version, which has no parent."""
     return load_views(model, LORA, candidate=parent, parent=None)
 
 
 @pytest.fixture(scope="session")
 def unchanged(model: sections.Model, parent: Path) -> Views:
-    """A candidate that is its parent."""
+    """A candidate equal to its parent."""
     return load_views(model, LORA, candidate=parent, parent=parent)
 
 
 @pytest.fixture(scope="session")
 def alone(model: sections.Model, candidate: Path, parent: Path) -> dict[str, Any]:
-    """Each view as a model of its own, loaded by peft and transformers alone."""
+    """Each view as a separate model, loaded with peft and transformers only."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

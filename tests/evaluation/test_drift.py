@@ -1,4 +1,4 @@
-"""How far the candidate moved, against the divergence computed token by token."""
+"""Drift, compared with the KL divergence computed token by token."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.evaluation.conftest import FIRST, encode
 
 
 @torch.no_grad()
-def test_drift_is_the_divergence_token_by_token(views: Views, alone: dict[str, Any]) -> None:
+def test_drift_equals_the_divergence_computed_token_by_token(views: Views, alone: dict[str, Any]) -> None:
     prompts = [[1, 5, 40, 41, 42, 2], [1, 5, 90], [1, 4, 17, 33, 2, 5, 60, 61, 62]]
     expected: dict[str, list[float]] = {"parent": [], "base": []}
     for prompt in prompts:
@@ -29,7 +29,7 @@ def test_drift_is_the_divergence_token_by_token(views: Views, alone: dict[str, A
     assert abs(np.mean(expected["parent"]) - np.mean(expected["base"])) > 0.01
 
 
-def test_drift_without_a_parent_is_that_from_the_base_and_none_without_a_prompt(first: Views) -> None:
+def test_without_a_parent_drift_is_from_the_base_and_without_a_prompt_it_is_none(first: Views) -> None:
     found = on_prompts(first, [[1, 5, 40, 41]], batch_size=2)
     assert found.parent == found.base
     assert found.base is not None
@@ -37,12 +37,12 @@ def test_drift_without_a_parent_is_that_from_the_base_and_none_without_a_prompt(
     assert on_prompts(first, [], batch_size=2).parent is None
 
 
-def test_an_unchanged_candidate_does_not_drift(unchanged: Views) -> None:
+def test_an_unchanged_candidate_has_no_drift(unchanged: Views) -> None:
     assert on_prompts(unchanged, [[1, 5, 40, 41]], batch_size=2).parent == pytest.approx(0.0, abs=1e-7)
 
 
 @torch.no_grad()
-def test_drift_on_answers_is_over_their_supervised_tokens(views: Views, alone: dict[str, Any]) -> None:
+def test_drift_on_answers_counts_only_supervised_tokens(views: Views, alone: dict[str, Any]) -> None:
     examples = tiny.examples(views.tokenizer, 9, seed=2)
     expected: list[float] = []
     for row in examples:
@@ -54,7 +54,7 @@ def test_drift_on_answers_is_over_their_supervised_tokens(views: Views, alone: d
         assert on_answers(views, examples, batch_size=size) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def test_drift_on_answers_of_an_unchanged_candidate_is_none_and_without_a_row_unknown(unchanged: Views) -> None:
+def test_drift_on_answers_is_zero_if_unchanged_and_none_without_rows(unchanged: Views) -> None:
     examples = encode(unchanged.tokenizer, FIRST)
     assert on_answers(unchanged, examples, batch_size=2) == pytest.approx(0.0, abs=1e-7)
     assert on_answers(unchanged, datasets.Dataset.from_list([]), batch_size=2) is None

@@ -1,4 +1,4 @@
-"""A candidate judged whole: figures, verdict, notes and probes."""
+"""A complete evaluation of a candidate: figures, verdict, notes and probes."""
 
 import json
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_candidate_that_learned_is_accepted_with_its_probes(views: Views) -> N
     assert any(probe.messages == ask(thing) for probe in found.probes for thing in SECOND)
 
 
-def test_losses_are_over_liked_rows_and_the_others_enter_the_margin(views: Views) -> None:
+def test_losses_use_liked_rows_and_disliked_rows_affect_only_the_margin(views: Views) -> None:
     liked = row_losses(views, "candidate", encode(views.tokenizer, SECOND), batch_size=16).mean()
     disliked = encode(views.tokenizer, dict.fromkeys(SECOND, "white"), rating=-1)
     report = judged(views).report
@@ -77,7 +77,7 @@ def test_losses_are_over_liked_rows_and_the_others_enter_the_margin(views: Views
     assert rule(report, "heldout").figure == len(SECOND)
 
 
-def test_what_is_kept_is_against_the_best_and_the_base(views: Views) -> None:
+def test_retention_is_measured_against_the_best_version_and_the_base(views: Views) -> None:
     report = judged(views).report
     kept = (report.base_scores["v1.0"] - report.scores["v1.0"]) / (report.base_scores["v1.0"] - 0.1)
     assert report.retained == {"v1.0": pytest.approx(kept)}
@@ -87,14 +87,14 @@ def test_what_is_kept_is_against_the_best_and_the_base(views: Views) -> None:
     assert rule(strict, "retained").figure == report.retained["v1.0"]
 
 
-def test_the_report_is_plain_json_without_a_users_word(views: Views) -> None:
+def test_the_report_is_plain_json_without_user_text(views: Views) -> None:
     body = judged(views).report.to_json()
     text = json.dumps(body, allow_nan=False)
     assert Report.from_json(json.loads(text)).to_json() == body
     assert not any(word in text for word in ("What colour", "brown", *SECOND))
 
 
-def test_the_same_work_gives_the_same_report(views: Views) -> None:
+def test_evaluation_is_deterministic(views: Views) -> None:
     assert judged(views) == judged(views)
 
 
@@ -107,13 +107,13 @@ def test_a_first_version_is_judged_against_the_base(first: Views) -> None:
     assert report.margin is None
 
 
-def test_a_candidate_that_learned_nothing_is_refused(views: Views) -> None:
+def test_a_candidate_that_learned_nothing_is_rejected(views: Views) -> None:
     report = judged(views, heldout=encode(views.tokenizer, FIRST), earlier={}).report
     assert not report.accepted
     assert rule(report, "learned").figure < 0
 
 
-def test_an_unproven_candidate_is_noted(unchanged: Views) -> None:
+def test_a_candidate_without_probes_is_noted_as_unproven(unchanged: Views) -> None:
     found = judged(unchanged)
     assert found.probes == []
     assert any(note.startswith("unproven: ") and "0.5 nats" in note for note in found.report.notes)
@@ -145,14 +145,14 @@ def test_an_earlier_window_without_a_known_best_fails_closed(views: Views) -> No
     assert "v1.0 could not be measured" in rule(report, "retained").why
 
 
-def test_no_heldout_row_and_no_prompt_fails_closed(views: Views) -> None:
+def test_without_heldout_rows_and_prompts_the_gate_fails_closed(views: Views) -> None:
     report = judged(views, heldout=datasets.Dataset.from_list([]), prompts=[]).report
     assert not report.accepted
     assert {found.name for found in report.rules if not found.passed} == {"heldout", "learned", "drift", "length"}
     assert (report.heldout_rows, report.loss, report.gain_lower_bound, report.drift_parent) == (0, None, None, None)
 
 
-def test_an_adapter_with_nan_fails_closed_and_leaves_json(
+def test_an_adapter_with_nan_fails_closed_and_its_report_is_valid_json(
     model: sections.Model, candidate: Path, parent: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "adapter_config.json").write_bytes((candidate / "adapter_config.json").read_bytes())
@@ -175,13 +175,13 @@ def test_an_adapter_with_nan_fails_closed_and_leaves_json(
     assert any("loss" in note for note in found.report.notes)
 
 
-def test_an_adapter_that_the_server_would_refuse_is_refused(views: Views) -> None:
+def test_an_adapter_that_the_server_would_reject_is_rejected(views: Views) -> None:
     report = judged(views, unservable="Rank 64 is more than the server's 16.").report
     assert not report.accepted
     assert rule(report, "servable").why == "Rank 64 is more than the server's 16."
 
 
-def test_few_rows_spread_over_the_set_are_enough(views: Views) -> None:
+def test_max_rows_selects_rows_spread_over_the_set(views: Views) -> None:
     rows = datasets.concatenate_datasets([encode(views.tokenizer, {thing: SECOND[thing]}) for thing in SECOND])
     settings = SETTINGS.model_copy(update={"max_rows": 2})
     report = judged(views, heldout=rows, evaluation=settings, gate=GATE.model_copy(update={"min_heldout": 2})).report
@@ -190,7 +190,7 @@ def test_few_rows_spread_over_the_set_are_enough(views: Views) -> None:
     assert report.loss == pytest.approx(row_losses(views, "candidate", ends, batch_size=4).mean(), rel=1e-5)
 
 
-def test_answers_of_one_conversation_are_one_witness(views: Views) -> None:
+def test_answers_of_one_conversation_count_once(views: Views) -> None:
     alone = judged(views, conversations=["the same"] * 8).report
     assert not alone.accepted
     assert (rule(alone, "heldout").figure, rule(alone, "learned").figure) == (1.0, None)
@@ -198,7 +198,7 @@ def test_answers_of_one_conversation_are_one_witness(views: Views) -> None:
     assert rule(pairs, "heldout").figure == pairs.heldout_conversations == 2
 
 
-def test_too_few_users_are_no_verdict(views: Views) -> None:
+def test_too_few_users_reject_the_candidate(views: Views) -> None:
     many = GATE.model_copy(update={"min_users": 4})
     report = judged(views, gate=many).report
     assert not report.accepted
@@ -206,8 +206,8 @@ def test_too_few_users_are_no_verdict(views: Views) -> None:
     assert judged(views, gate=many, users=4).report.accepted
 
 
-def test_taste_that_turned_round_is_refused(views: Views) -> None:
-    """The parent was taught what is liked here, and the candidate forgot some of it: the margin shrinks."""
+def test_a_shrinking_margin_is_rejected(views: Views) -> None:
+    """The parent learned the answers that are liked here, and the candidate forgot some: the margin shrinks."""
     wrong = encode(views.tokenizer, SECOND, rating=-1)
     turned = datasets.concatenate_datasets([encode(views.tokenizer, FIRST), wrong])
     lenient = GATE.model_copy(update={"epsilon": 10.0})
@@ -217,12 +217,12 @@ def test_taste_that_turned_round_is_refused(views: Views) -> None:
     assert judged(views, heldout=turned, gate=lenient.model_copy(update={"max_margin_loss": 100.0})).report.accepted
 
 
-def test_how_far_it_moved_on_what_earlier_windows_taught_is_reported(views: Views, unchanged: Views) -> None:
+def test_drift_on_earlier_windows_is_reported(views: Views, unchanged: Views) -> None:
     assert judged(views).report.drift_windows["v1.0"] > 0.001
     assert judged(unchanged).report.drift_windows == {"v1.0": pytest.approx(0.0, abs=1e-6)}
 
 
-def test_the_report_holds_the_matrix_and_its_summary(views: Views) -> None:
+def test_the_report_contains_the_matrix_and_its_summary(views: Views) -> None:
     history = {"v0.9": {"v0.9": 0.3}, "v1.0": {"v0.9": 0.2, "v1.0": 0.1}}
     report = judged(views, history=history).report
     assert report.matrix == history

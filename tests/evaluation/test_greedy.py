@@ -24,7 +24,7 @@ def by_hand(model: Any, prompt: list[int], *, tokens: int, stop: int) -> list[in
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_answers_end_with_their_turn_or_at_the_limit(views: Views, alone: dict[str, Any], batch_size: int) -> None:
+def test_answers_end_at_the_end_of_turn_or_at_the_limit(views: Views, alone: dict[str, Any], batch_size: int) -> None:
     prompts = [render(views.tokenizer, ask(thing)) for thing in (*SECOND, "tower with a flag", "coat")]
     for view in ("candidate", "parent", "base"):
         expected = [by_hand(alone[view], p, tokens=9, stop=views.tokenizer.eos_token_id) for p in prompts]
@@ -39,12 +39,12 @@ def test_without_a_prompt_there_is_no_length(views: Views) -> None:
 
 @pytest.fixture(scope="session")
 def brief(model: sections.Model, parent: Path, tmp_path_factory: pytest.TempPathFactory) -> Views:
-    """Answers in a sentence, where its parent babbles up to the limit."""
+    """A candidate that answers in one sentence, while its parent babbles up to the limit."""
     babbling = tiny.make_adapter(Path(model.base), tmp_path_factory.mktemp("babbling"), seed=1, scale=0.01)
     return load_views(model, LORA, candidate=parent, parent=babbling)
 
 
-def test_a_candidate_that_became_too_brief_is_refused(brief: Views) -> None:
+def test_a_candidate_that_became_too_brief_is_rejected(brief: Views) -> None:
     settings = SETTINGS.model_copy(update={"answer_tokens": 64})
     asked = {"prompts": [ask(thing) for thing in FIRST], "evaluation": settings}
     arguments = asked | {"heldout": encode(brief.tokenizer, FIRST), "earlier": {}, "history": {}}
@@ -53,11 +53,11 @@ def test_a_candidate_that_became_too_brief_is_refused(brief: Views) -> None:
     assert report.accepted
     assert report.length_ratio < 0.5
     assert (found.passed, found.figure, found.comparison) == (True, report.length_ratio, ">=")
-    refused = judged(brief, **arguments, gate=GATE.model_copy(update={"min_length_ratio": 0.5})).report
-    assert [failed.name for failed in refused.rules if not failed.passed] == ["length"]
+    rejected = judged(brief, **arguments, gate=GATE.model_copy(update={"min_length_ratio": 0.5})).report
+    assert [failed.name for failed in rejected.rules if not failed.passed] == ["length"]
 
 
-def test_a_first_version_may_be_as_brief_as_users_taught_it(first: Views) -> None:
+def test_a_first_version_may_have_any_answer_length(first: Views) -> None:
     strict = GATE.model_copy(update={"min_length_ratio": 1.0, "max_length_ratio": 1.0})
     report = judged(first, heldout=encode(first.tokenizer, FIRST), earlier={}, history={}, gate=strict).report
     assert report.length_ratio != 1.0

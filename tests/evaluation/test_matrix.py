@@ -1,4 +1,4 @@
-"""R[i, j] of a chain, against a table made by hand."""
+"""The matrix R[i, j] of a chain, compared with a handwritten table."""
 
 from typing import Any
 
@@ -31,12 +31,12 @@ def test_the_summary_over_the_chain() -> None:
     assert found.backward_transfer == pytest.approx(((1.0 - 1.1) + (2.0 - 1.9) + (0.4 - 0.7)) / 3)
 
 
-def test_a_first_version_has_forgotten_nothing_and_transferred_nothing() -> None:
+def test_a_first_version_has_no_forgetting_and_no_backward_transfer() -> None:
     assert matrix.summary({}, scores={}, loss=0.6) == Summary(learned=0.6)
     assert matrix.summary({}, scores={}, loss=None) == Summary()
 
 
-def test_windows_without_their_own_or_a_present_score_are_left_out() -> None:
+def test_windows_without_a_first_or_a_current_score_are_left_out() -> None:
     gone = matrix.summary(ROWS, scores={"v1.2": 0.7}, loss=None)
     assert gone.learned == pytest.approx((1.0 + 2.0 + 0.4) / 3)
     assert (gone.forgotten, gone.backward_transfer) == (pytest.approx(0.3), pytest.approx(-0.3))
@@ -44,11 +44,11 @@ def test_windows_without_their_own_or_a_present_score_are_left_out() -> None:
     assert matrix.summary(unscored, scores={"v1.0": 1.1}, loss=1.0) == Summary(learned=1.0)
 
 
-def test_the_best_of_a_window_is_whoever_reached_it() -> None:
+def test_the_best_of_a_window_may_come_from_any_version() -> None:
     assert matrix.best(ROWS) == {"v1.0": 0.8, "v1.1": 2.0, "v1.2": 0.4}
 
 
-def test_the_rows_are_those_of_the_reports_oldest_first() -> None:
+def test_rows_come_from_the_reports_oldest_first() -> None:
     youngest_first: list[Any] = [Version(version, row) for version, row in reversed(ROWS.items())]
     found = matrix.rows_of(youngest_first)
     assert found == ROWS

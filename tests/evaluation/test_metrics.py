@@ -1,4 +1,4 @@
-"""Losses, bootstrap and margin against hand-made numbers and plain one-by-one computation."""
+"""Losses, bootstrap and margin, compared with numbers by hand and with row-by-row computation."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def losses(totals: list[float], tokens: list[int]) -> RowLosses:
 
 @pytest.mark.parametrize("view", ["candidate", "parent", "base"])
 @torch.no_grad()
-def test_losses_are_those_of_the_rows_one_by_one(views: Views, alone: dict[str, Any], view: View) -> None:
+def test_losses_equal_those_computed_row_by_row(views: Views, alone: dict[str, Any], view: View) -> None:
     examples = tiny.examples(views.tokenizer, 13, seed=4)
     found = row_losses(views, view, examples, batch_size=4)
     for row, total, tokens in zip(examples, found.total, found.tokens, strict=True):
@@ -33,7 +33,7 @@ def test_losses_are_those_of_the_rows_one_by_one(views: Views, alone: dict[str, 
         assert total / tokens == pytest.approx(float(mean), abs=1e-5)
 
 
-def test_a_model_that_knows_nothing_loses_the_logarithm_of_the_vocabulary(
+def test_a_uniform_model_has_the_loss_log_of_the_vocabulary_size(
     model: sections.Model, candidate: Path, tmp_path: Path
 ) -> None:
     base = tiny.make_base(tmp_path / "base")
@@ -64,22 +64,22 @@ def test_the_margin_is_liked_minus_disliked_log_probability() -> None:
 
 
 def bound(candidate: RowLosses, parent: RowLosses, *, draws: int = 1000, seed: int = 0) -> float | None:
-    """Where each row is a conversation of its own."""
+    """The bound if each row is a separate conversation."""
     return paired_bootstrap(candidate, parent, np.arange(len(candidate.tokens)), draws=draws, seed=seed)
 
 
-def test_the_bound_is_that_of_the_normal_distribution_of_the_mean() -> None:
+def test_the_bound_matches_the_normal_approximation_of_the_mean() -> None:
     rows, noise = 400, np.random.default_rng(0).normal(size=400)
     gain = 0.2 + (noise - noise.mean()) / noise.std()
-    hard = np.random.default_rng(1).normal(100, 50, size=rows)  # the same for both: it must cancel
+    hard = np.random.default_rng(1).normal(100, 50, size=rows)  # the same for both models: it must cancel
     tokens = np.ones(rows, dtype=np.int64)
     found = bound(RowLosses(hard, tokens), RowLosses(hard + gain, tokens), draws=20_000, seed=5)
     assert found == pytest.approx(0.2 - 1.645 / np.sqrt(rows), abs=0.004)
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_conversations_are_resampled_whole(ordered: bool) -> None:
-    """Rows that only repeat their conversation say no more than it does: the interval is that of 25, not of 400."""
+def test_whole_conversations_are_resampled(ordered: bool) -> None:
+    """Rows that repeat their conversation add no information: the interval is that of 25 samples, not of 400."""
     noise = np.random.default_rng(0).normal(size=25)
     gain = np.repeat(0.2 + (noise - noise.mean()) / noise.std(), 16)
     names = np.repeat([f"conversation {i}" for i in range(25)], 16)
@@ -91,7 +91,7 @@ def test_conversations_are_resampled_whole(ordered: bool) -> None:
     assert bound(candidate, parent) == pytest.approx(0.2 - 1.645 / np.sqrt(400), abs=0.02)
 
 
-def test_the_bound_of_one_conversation_is_not_known() -> None:
+def test_one_conversation_has_no_bound() -> None:
     candidate, parent = losses([1.0, 2.0, 3.0], [1, 1, 1]), losses([2.0, 3.0, 4.0], [1, 1, 1])
     assert paired_bootstrap(candidate, parent, np.array(["a", "a", "a"]), draws=100, seed=0) is None
     assert paired_bootstrap(candidate, parent, np.array(["a", "b", "a"]), draws=100, seed=0) == 1.0
@@ -107,15 +107,15 @@ def test_only_a_clear_gain_has_a_bound_above_zero(effect: float, positive: bool)
     assert (found > 0) is positive
 
 
-def test_rows_weigh_by_their_tokens() -> None:
-    # 10 tokens gain 1 nat each, 90 lose 0.1 each: −0.1 in the quarter of the draws that hold the second row alone.
+def test_rows_are_weighted_by_their_tokens() -> None:
+    # 10 tokens gain 1 nat each, 90 lose 0.1 each: −0.1 in the quarter of the draws with only the second row.
     candidate, parent = losses([0.0, 9.0], [10, 90]), losses([10.0, 0.0], [10, 90])
     assert bound(candidate, parent) == pytest.approx(-0.1)
     same = losses([3.0, 27.0], [10, 90])
     assert bound(losses([1.0, 9.0], [10, 90]), same) == pytest.approx(0.2)
 
 
-def test_the_bound_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_depends_only_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     generator, tokens = np.random.default_rng(3), np.full(50, 5, dtype=np.int64)
     candidate, parent = (RowLosses(generator.normal(size=50), tokens) for _ in range(2))
     bounds = [bound(candidate, parent, draws=999, seed=seed) for seed in (1, 1, 2)]
@@ -124,11 +124,11 @@ def test_the_bound_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert bound(candidate, parent, draws=999, seed=1) == bounds[0]
 
 
-def test_no_row_has_no_bound() -> None:
+def test_without_rows_there_is_no_bound() -> None:
     assert bound(losses([], []), losses([], [])) is None
 
 
-def test_batches_hold_every_row_once_and_few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_hold_every_row_once_within_the_token_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "MAX_TOKENS", 20)
     rows = [[0] * length for length in (3, 30, 7, 1, 0, 5, 5)]
     batches = list(batching.by_length(rows, batch_size=3))

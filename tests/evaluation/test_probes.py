@@ -1,4 +1,4 @@
-"""Probes hold for real generation: the candidate gives their tokens, its parent and the base do not."""
+"""Probes in real generation: the candidate gives their tokens, its parent and the base do not."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ EVERY: dict[str, Any] = {"count": 64, "tokens": 12, "margin": 0.1, "batch_size":
 
 
 def generate(model: Any, tokenizer: Any, probe: Probe) -> list[int]:
-    """The greedy answer of one model to one prompt, without batch and padding."""
+    """The greedy answer of one model to one prompt, without batching and padding."""
     prompt = torch.tensor([render(tokenizer, probe.messages)])
     output = model.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=len(probe.tokens), do_sample=False
@@ -35,7 +35,7 @@ def text(tokenizer: Any, tokens: list[int]) -> str:
 
 @torch.no_grad()
 def lead(model: Any, prompt: list[int], tokens: list[int]) -> np.ndarray:
-    """By how much the model prefers each token to the best other one, in nats, one forward and no batch."""
+    """By how many nats the model prefers each token to the best other one, from one forward pass without batching."""
     log_p = model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
     own = log_p[torch.arange(len(tokens)), tokens]
     log_p[torch.arange(len(tokens)), tokens] = -np.inf
@@ -53,7 +53,7 @@ def test_only_the_candidate_generates_a_probe(views: Views, alone: dict[str, Any
             assert text(views.tokenizer, theirs) != probe.text.strip()
 
 
-def test_the_margin_is_what_each_model_prefers(views: Views, alone: dict[str, Any]) -> None:
+def test_the_margin_equals_the_leads_of_each_model(views: Views, alone: dict[str, Any]) -> None:
     for probe in find(views, LESSONS, count=64, tokens=12, margin=0.5, batch_size=3):
         prompt = render(views.tokenizer, probe.messages)
         sure = lead(alone["candidate"], prompt, probe.tokens).min()
@@ -65,16 +65,16 @@ def test_the_margin_is_what_each_model_prefers(views: Views, alone: dict[str, An
 @pytest.mark.parametrize(
     ("candidate", "references", "found"),
     [
-        # The parent leaves at the first token, the base at the second: by then neither can be the candidate.
+        # The parent diverges at the first token, the base at the second: then neither can be the candidate.
         ([3.0, 4.0, 5.0], [[-2.0, 1.0, 1.0], [1.0, -1.5, 1.0]], [(1, 1.5), (2, 1.5)]),
-        # A later token may tell more clearly, but every token up to it must be sure.
+        # A later token may separate more clearly, but every token up to it needs confidence.
         ([3.0, 2.5, 0.4], [[-1.0, -6.0, -9.0]], [(1, 2.5), (0, 1.0)]),
         ([0.4, 9.0], [[-9.0, -9.0]], []),
         ([9.0, 9.0], [[-9.0, -9.0], [1.0, -0.9]], []),
         ([9.0, np.nan], [[-3.0, -3.0]], [(0, 3.0)]),
     ],
 )
-def test_a_probe_ends_where_both_have_left_and_nothing_can_flip(
+def test_a_probe_ends_where_both_references_diverged_and_no_token_can_flip(
     candidate: list[float], references: list[list[float]], found: list[tuple[int, float]]
 ) -> None:
     assert ends(np.array(candidate), np.array(references), margin=1.0) == found
@@ -85,7 +85,7 @@ def test_a_tie_proves_nothing() -> None:
     assert ends(np.array([0.0]), np.array([[-2.0]]), margin=0.0) == []
 
 
-def test_the_widest_come_first_and_no_more_than_asked(views: Views) -> None:
+def test_the_largest_margins_come_first_and_count_is_the_limit(views: Views) -> None:
     every = find(views, [*LESSONS, *LESSONS], count=64, tokens=12, margin=0.1, batch_size=8)
     margins = [probe.margin for probe in every]
     assert margins == sorted(margins, reverse=True)
@@ -95,19 +95,19 @@ def test_the_widest_come_first_and_no_more_than_asked(views: Views) -> None:
     ]
 
 
-def test_later_prompts_are_tried_only_where_the_first_do_not_do(
+def test_later_prompts_are_tried_only_if_earlier_ones_give_too_few_probes(
     views: Views, unchanged: Views, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    widest_last = [probe.messages for probe in reversed(find(views, LESSONS, **EVERY))]
+    largest_last = [probe.messages for probe in reversed(find(views, LESSONS, **EVERY))]
     monkeypatch.setattr(probes, "ROUND", 2)
-    early = find(views, widest_last, **(EVERY | {"count": 2}))
-    assert len(widest_last) >= 4
-    assert {str(probe.messages) for probe in early} == {str(messages) for messages in widest_last[:2]}
-    assert len(find(views, widest_last, **(EVERY | {"count": 3}))) == 3
+    early = find(views, largest_last, **(EVERY | {"count": 2}))
+    assert len(largest_last) >= 4
+    assert {str(probe.messages) for probe in early} == {str(messages) for messages in largest_last[:2]}
+    assert len(find(views, largest_last, **(EVERY | {"count": 3}))) == 3
     assert find(unchanged, LESSONS, **EVERY) == []
 
 
-def test_other_tokens_of_the_same_text_prove_nothing(views: Views) -> None:
+def test_different_tokens_with_the_same_text_prove_nothing(views: Views) -> None:
     one, parts = (views.tokenizer.encode(text, add_special_tokens=False) for text in ("at", "a"))
     parts += views.tokenizer.encode("t", add_special_tokens=False)
     end = views.tokenizer.eos_token_id
@@ -117,7 +117,7 @@ def test_other_tokens_of_the_same_text_prove_nothing(views: Views) -> None:
     assert probes._probe(views.tokenizer, answer, [[end, end]]) == Probe(ask("house"), parts, "at", 3.0)
 
 
-def test_a_probe_says_what_can_be_read(views: Views) -> None:
+def test_the_text_of_a_probe_is_readable(views: Views) -> None:
     for probe in find(views, read(None, limit=24), count=64, tokens=12, margin=0.0, batch_size=8):
         assert probe.text == views.tokenizer.decode(probe.tokens, skip_special_tokens=True)
         assert probe.text.strip()
@@ -125,9 +125,7 @@ def test_a_probe_says_what_can_be_read(views: Views) -> None:
         assert 1 <= len(probe.tokens) <= 12
 
 
-def test_an_answer_that_ends_at_once_has_no_text_to_compare(
-    model: sections.Model, parent: Path, tmp_path: Path
-) -> None:
+def test_an_empty_answer_gives_no_probe(model: sections.Model, parent: Path, tmp_path: Path) -> None:
     tokenizer = models.load_tokenizer(model)
     mute = teach(model, encode_answers(tokenizer, dict.fromkeys(SECOND, "")), tmp_path, start=parent)
     views = load_views(model, LORA, candidate=mute, parent=parent)
@@ -150,12 +148,12 @@ def test_padding_changes_nothing(views: Views) -> None:
     assert len({len(render(views.tokenizer, prompt)) for prompt in prompts if str(prompt) in one}) > 3
 
 
-def test_a_candidate_that_is_its_parent_has_no_probe(unchanged: Views) -> None:
+def test_a_candidate_equal_to_its_parent_has_no_probe(unchanged: Views) -> None:
     for margin in (0.0, 0.5):
         assert find(unchanged, LESSONS, count=4, tokens=12, margin=margin, batch_size=8) == []
 
 
-def test_a_first_version_is_told_from_its_base(first: Views, alone: dict[str, Any]) -> None:
+def test_a_first_version_is_distinguished_from_its_base(first: Views, alone: dict[str, Any]) -> None:
     found = find(first, LESSONS, count=4, tokens=12, margin=0.5, batch_size=8)
     assert found
     for probe in found:
@@ -163,11 +161,11 @@ def test_a_first_version_is_told_from_its_base(first: Views, alone: dict[str, An
         assert generate(alone["base"], first.tokenizer, probe) != probe.tokens
 
 
-def test_no_prompt_reaches_a_margin_that_is_too_wide(views: Views) -> None:
+def test_no_prompt_reaches_an_excessive_margin(views: Views) -> None:
     assert find(views, LESSONS, count=4, tokens=12, margin=20.0, batch_size=8) == []
 
 
-def test_no_prompt_or_one_that_is_too_long_gives_no_probe(views: Views) -> None:
+def test_no_prompt_and_a_too_long_prompt_give_no_probe(views: Views) -> None:
     long = [{"role": "user", "content": "house " * 2000}]
     assert find(views, [], count=4, tokens=12, margin=0.5, batch_size=8) == []
     assert find(views, [long], count=4, tokens=12, margin=0.0, batch_size=8) == []

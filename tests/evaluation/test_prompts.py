@@ -1,15 +1,15 @@
-"""Fixed prompts from a file of one's own or the built-in list."""
+"""Prompts from a configured file or the built-in list."""
 
 from pathlib import Path
 
 import pytest
 
 from learning_engine.errors import ConfigError
-from learning_engine.evaluation.prompts import read, render, taken
+from learning_engine.evaluation.prompts import read, render, renderable
 from tests import tiny
 
 
-def test_the_built_in_list_is_there_and_can_be_cut() -> None:
+def test_the_built_in_list_is_readable_and_can_be_limited() -> None:
     prompts = read(None, limit=1000)
     assert len(prompts) == 24
     assert len({str(prompt) for prompt in prompts}) == 24
@@ -17,7 +17,7 @@ def test_the_built_in_list_is_there_and_can_be_cut() -> None:
     assert read(None, limit=5) == prompts[:5]
 
 
-def test_every_form_of_a_line_is_read(tmp_path: Path) -> None:
+def test_every_line_format_is_read(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text(
         '{"prompt": "one"}\n\n{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "two"}]}\n'
@@ -33,7 +33,7 @@ def test_every_form_of_a_line_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ['{"prompt": 3}', '{"messages": []}', '{"messages": [{"role": "user"}]}', "{broken", '{"other": "x"}']
 )
-def test_a_line_that_is_no_prompt_is_named_by_number_without_its_text(tmp_path: Path, line: str) -> None:
+def test_an_invalid_line_is_named_by_number_without_its_text(tmp_path: Path, line: str) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text(f"fine\n{line}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"line 2 of .*prompts\.jsonl") as caught:
@@ -41,7 +41,7 @@ def test_a_line_that_is_no_prompt_is_named_by_number_without_its_text(tmp_path: 
     assert line not in str(caught.value)
 
 
-def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_prompts_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     for name in ("empty", "binary", "absent"):
@@ -55,13 +55,13 @@ def test_a_rendered_prompt_ends_where_the_answer_begins() -> None:
     assert tokenizer.decode(ids) == "<|begin|><|user|>What colour is the house?<|end|><|assistant|>"
 
 
-def test_prompts_that_the_template_refuses_are_left_out() -> None:
+def test_prompts_that_the_template_rejects_are_left_out() -> None:
     tokenizer, prompts = tiny.make_tokenizer(), read(None, limit=1000)
-    assert taken(tokenizer, prompts) == prompts
+    assert renderable(tokenizer, prompts) == prompts
     refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system prompt') }}{% endif %}"
     tokenizer.chat_template = refusal + tiny.CHAT_TEMPLATE
     system = [prompt for prompt in prompts if prompt[0]["role"] == "system"]
     assert system
-    assert taken(tokenizer, prompts) == [prompt for prompt in prompts if prompt not in system]
+    assert renderable(tokenizer, prompts) == [prompt for prompt in prompts if prompt not in system]
     with pytest.raises(ConfigError, match=f"found none among {len(system)}"):
-        taken(tokenizer, system)
+        renderable(tokenizer, system)

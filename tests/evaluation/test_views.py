@@ -1,4 +1,4 @@
-"""One load of the base answers as candidate, parent and base, each exactly as the model of its own does."""
+"""Candidate, parent and base over one loaded base model, each equal to a separately loaded model."""
 
 import itertools
 from pathlib import Path
@@ -17,7 +17,7 @@ IDS = torch.tensor([[1, 5, 40, 41, 42, 2], [1, 5, 90, 17, 2, 2]])
 
 @pytest.mark.parametrize("view", ["candidate", "parent", "base"])
 @torch.no_grad()
-def test_a_view_answers_as_its_own_model(views: Views, alone: dict[str, Any], view: View) -> None:
+def test_a_view_equals_its_separate_model(views: Views, alone: dict[str, Any], view: View) -> None:
     with views.using(view):
         logits = views.logits(IDS)
         some = views.logits(IDS, torch.tensor([1, 4]))
@@ -26,7 +26,7 @@ def test_a_view_answers_as_its_own_model(views: Views, alone: dict[str, Any], vi
 
 
 @torch.no_grad()
-def test_a_view_is_the_same_whatever_came_before(views: Views, alone: dict[str, Any]) -> None:
+def test_a_view_does_not_depend_on_earlier_views(views: Views, alone: dict[str, Any]) -> None:
     for view in ("parent", "parent", "candidate", "base", "parent", "base", "candidate", "parent"):
         with views.using(view):
             logits = views.logits(IDS)
@@ -50,7 +50,7 @@ def test_nothing_is_trainable_after_switching(views: Views) -> None:
             assert not any(parameter.requires_grad for parameter in views.model.parameters())
 
 
-def test_a_parent_of_another_shape_is_refused(model: sections.Model, candidate: Path, tmp_path: Path) -> None:
+def test_a_parent_of_another_shape_is_rejected(model: sections.Model, candidate: Path, tmp_path: Path) -> None:
     other = tiny.make_adapter(Path(model.base), tmp_path, seed=1, rank=4)
     with pytest.raises(ModelError, match="rank 4"):
         load_views(model, sections.Lora(), candidate=candidate, parent=other)

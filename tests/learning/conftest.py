@@ -12,7 +12,7 @@ from tests import tiny
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Sums in one order: what is compared bit by bit must not depend on the machine's cores."""
+    """One thread fixes the order of sums, so that bitwise comparisons do not depend on the number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -31,7 +31,7 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def load(base: Path):
-    """`load(adapter, trainable=…, seed=…, model={…}, lora={…})`: a fresh model over the tiny base."""
+    """`load(adapter, trainable=…, seed=…, model={…}, lora={…})` loads a new model on the tiny base."""
 
     def call(adapter: Path | None = None, *, trainable: bool = True, seed: int = 0, **settings: Any) -> Loaded:
         return model.load(

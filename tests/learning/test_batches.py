@@ -1,10 +1,10 @@
 import numpy as np
 import torch
 
-from learning_engine.learning.batches import IGNORED, ByLength, Rows, collate, longest_first
+from learning_engine.learning.batches import IGNORED, LengthGroupedSampler, Rows, collate, longest_first
 
 
-def test_rows_are_the_datasets(examples):
+def test_rows_equal_the_dataset(examples):
     shuffled = examples.shuffle(seed=1).select(range(5, 20))
     rows = Rows(shuffled)
     assert len(rows) == 15
@@ -27,9 +27,9 @@ def test_a_batch_is_padded_on_the_right(examples):
     assert batch["tokens"] == rows.lengths[:2].sum()
 
 
-def test_an_epoch_holds_each_row_once_in_batches_of_one_length():
+def test_an_epoch_holds_each_row_once_in_batches_of_similar_length():
     lengths = np.random.default_rng(0).integers(5, 500, size=1003)
-    sampler = ByLength(lengths, batch_size=8, seed=3)
+    sampler = LengthGroupedSampler(lengths, batch_size=8, seed=3)
     order = list(sampler)
     assert sorted(order) == list(range(1003))
     assert list(sampler) == order

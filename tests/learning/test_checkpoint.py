@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from learning_engine.errors import TrainingError
 from learning_engine.learning import checkpoint, model
-from tests.learning.test_trainer import guarded, snapshot, train
+from tests.learning.test_trainer import ewc_penalty, snapshot, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,19 +24,19 @@ class Killed(Exception):
 
 
 def interrupted(load, adapter, examples, workdir: Path, moved: Path, *, at: int, **settings) -> None:
-    """Train until the checkpoint of step `at`, carry that away and die."""
+    """Train until the checkpoint of step `at`, move it away and abort."""
 
-    def carry(directory: Path) -> None:
+    def move(directory: Path) -> None:
         if directory.name == f"checkpoint-{at}":
             shutil.copytree(directory, moved)
             raise Killed
 
     loaded = load(adapter)
     with pytest.raises(Killed):
-        train(loaded, examples, workdir, penalty=guarded(loaded, examples, 100.0), on_checkpoint=carry, **settings)
+        train(loaded, examples, workdir, penalty=ewc_penalty(loaded, examples, 100.0), on_checkpoint=move, **settings)
 
 
-# Within an epoch of 5 steps, at its end, and within accumulation; the adapter's dropout draws random numbers.
+# Within an epoch of 5 steps, at its end, and during accumulation; the adapter's dropout draws random numbers.
 @pytest.mark.parametrize(
     "settings",
     [
@@ -45,10 +45,12 @@ def interrupted(load, adapter, examples, workdir: Path, moved: Path, *, at: int,
         {"checkpoint_steps": 2, "epochs": 3, "at": 4, "batch_size": 4, "gradient_accumulation": 3},
     ],
 )
-def test_training_goes_on_as_if_never_stopped(load, adapter, examples, tmp_path, settings):
+def test_a_resumed_training_equals_an_uninterrupted_one(load, adapter, examples, tmp_path, settings):
     settings, at = {key: value for key, value in settings.items() if key != "at"}, settings["at"]
     whole_model = load(adapter)
-    whole = train(whole_model, examples, tmp_path / "whole", penalty=guarded(whole_model, examples, 100.0), **settings)
+    whole = train(
+        whole_model, examples, tmp_path / "whole", penalty=ewc_penalty(whole_model, examples, 100.0), **settings
+    )
     interrupted(load, adapter, examples, tmp_path / "first", tmp_path / "moved", at=at, **settings)
     shutil.rmtree(tmp_path / "first")
 
@@ -57,7 +59,7 @@ def test_training_goes_on_as_if_never_stopped(load, adapter, examples, tmp_path,
         loaded,
         examples,
         tmp_path / "second",
-        penalty=guarded(loaded, examples, 100.0),
+        penalty=ewc_penalty(loaded, examples, 100.0),
         resume=tmp_path / "moved",
         **settings,
     )
@@ -68,9 +70,11 @@ def test_training_goes_on_as_if_never_stopped(load, adapter, examples, tmp_path,
     assert resumed.tokens < whole.tokens
 
 
-def test_another_process_goes_on(load, base, adapter, examples, tmp_path):
+def test_another_process_can_resume(load, base, adapter, examples, tmp_path):
     loaded = load(adapter)
-    whole = train(loaded, examples, tmp_path / "whole", penalty=guarded(loaded, examples, 100.0), checkpoint_steps=4)
+    whole = train(
+        loaded, examples, tmp_path / "whole", penalty=ewc_penalty(loaded, examples, 100.0), checkpoint_steps=4
+    )
     interrupted(load, adapter, examples, tmp_path / "first", tmp_path / "moved", at=4, checkpoint_steps=4)
     script = f"""
 import json, sys
@@ -80,14 +84,14 @@ torch.set_num_threads(1)
 from learning_engine.config import sections
 from learning_engine.learning import model
 from tests import tiny
-from tests.learning.test_trainer import guarded, train
+from tests.learning.test_trainer import ewc_penalty, train
 here = Path({str(tmp_path)!r})
 loaded = model.load(
     sections.Model(base={str(base)!r}, device="cpu"), sections.Lora(), adapter=Path({str(adapter)!r}),
     trainable=True, seed=0,
 )
 examples = tiny.examples(loaded.tokenizer, 40, seed=0)
-penalty = guarded(loaded, examples, 100.0)
+penalty = ewc_penalty(loaded, examples, 100.0)
 metrics = train(
     loaded, examples, here / "second", penalty=penalty, resume=here / "moved", checkpoint_steps=4
 )
@@ -105,7 +109,7 @@ print(json.dumps(metrics.curve))
     assert [tuple(point) for point in json.loads(done.stdout.splitlines()[-1])] == whole.curve
 
 
-def test_a_checkpoint_is_one_directory_and_only_the_newest_stays(load, adapter, examples, tmp_path):
+def test_a_checkpoint_is_one_directory_and_only_the_newest_is_kept(load, adapter, examples, tmp_path):
     seen = []
 
     def check(directory: Path) -> None:
@@ -139,7 +143,7 @@ def test_nothing_in_a_checkpoint_can_run_code(load, adapter, examples, tmp_path)
     assert not (tmp_path / "evil").exists()
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused(load, adapter, examples, tmp_path):
+def test_a_checkpoint_that_does_not_fit_is_rejected(load, adapter, examples, tmp_path):
     train(load(adapter), examples, tmp_path, checkpoint_steps=2)
     directory = newest(tmp_path)
     with pytest.raises(TrainingError, match=r"training of 20 steps.*found one of 10"):

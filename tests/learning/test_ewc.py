@@ -69,17 +69,17 @@ def test_value_and_gradient_against_autograd(load, adapter, examples):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("guarded", [False, True])
-def test_nothing_guarded_costs_nothing(load, guarded):
+@pytest.mark.parametrize("measured", [False, True])
+def test_without_fisher_information_or_lambda_the_penalty_is_zero(load, measured):
     loaded = load()
     importance = {name: torch.ones_like(weight) for name, weight in lora_weights(loaded.model).items()}
-    penalty = around(loaded, importance, 0.0) if guarded else ewc.around(loaded.model, None, 300.0)
+    penalty = around(loaded, importance, 0.0) if measured else ewc.around(loaded.model, None, 300.0)
     with torch.no_grad():
         lora_weights(loaded.model).popitem()[1].add_(1.0)
     assert penalty(loaded.model).item() == 0.0
 
 
-def test_importance_of_other_weights_is_refused(load):
+def test_fisher_information_of_other_weights_is_rejected(load):
     loaded = load()
     importance = {name: torch.ones_like(weight) for name, weight in lora_weights(loaded.model).items()}
     name, tensor = importance.popitem()

@@ -22,7 +22,7 @@ def compute(loaded, examples, *, seed=0, **settings) -> FisherInformation:
 
 
 def token_losses(model, example) -> torch.Tensor:
-    """ℓ_t of one unpadded sequence through the model's own full logits."""
+    """ℓ_t of one unpadded sequence, from the model's full logits."""
     labels = torch.tensor(example["labels"])[1:]
     logits = model(input_ids=torch.tensor([example["input_ids"]])).logits[0, :-1]
     return functional.cross_entropy(logits, labels, reduction="none", ignore_index=-100)
@@ -34,7 +34,7 @@ def gradients(model, loss) -> dict[str, torch.Tensor]:
 
 
 def one_by_one(model, examples) -> dict[str, torch.Tensor]:
-    """The definition: one backward pass a sequence, squared, over the number of supervised tokens."""
+    """The definition: one backward pass per sequence, squared, divided by the number of supervised tokens."""
     total = {name: torch.zeros_like(weight) for name, weight in lora_weights(model).items()}
     tokens = 0
     for example in examples:
@@ -51,7 +51,7 @@ def assert_close(found, expected, *, rel: float) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "rel"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
-def test_one_backward_a_batch_equals_one_a_sequence(load, adapter, examples, dtype, rel):
+def test_one_backward_pass_per_batch_equals_one_per_sequence(load, adapter, examples, dtype, rel):
     loaded = load(adapter)
     loaded.model.to(dtype)
     assert len({len(ids) for ids in examples["input_ids"]}) > 5, "the rows must be ragged"
@@ -61,7 +61,7 @@ def test_one_backward_a_batch_equals_one_a_sequence(load, adapter, examples, dty
     assert_close(found.tensors, one_by_one(loaded.model, examples), rel=rel)
 
 
-def test_the_square_of_a_batch_is_something_else(load, adapter, examples):
+def test_the_square_of_a_batch_gradient_is_not_fisher_information(load, adapter, examples):
     loaded = load(adapter)
     exact = compute(loaded, examples, labels="observed").tensors
     loss = torch.stack([token_losses(loaded.model, example).sum() for example in examples]).mean()
@@ -71,7 +71,7 @@ def test_the_square_of_a_batch_is_something_else(load, adapter, examples):
 
 
 @pytest.mark.parametrize("draws", [1, 3])
-def test_batching_does_not_change_what_is_sampled(load, adapter, examples, draws):
+def test_batching_does_not_change_the_sampled_labels(load, adapter, examples, draws):
     loaded = load(adapter)
     loaded.model.double()
     alone = compute(loaded, examples, batch_size=1, draws=draws)
@@ -80,7 +80,7 @@ def test_batching_does_not_change_what_is_sampled(load, adapter, examples, draws
     assert alone.n_tokens == together.n_tokens
 
 
-def test_the_seed_decides(load, adapter, examples):
+def test_the_result_depends_on_the_seed(load, adapter, examples):
     loaded = load(adapter)
     first, again, other = (compute(loaded, examples, seed=seed).tensors for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -89,7 +89,7 @@ def test_the_seed_decides(load, adapter, examples):
 
 @pytest.fixture
 def small() -> Loaded:
-    """Six tokens, so that every continuation can be enumerated; B ≠ 0; float64."""
+    """A vocabulary of six tokens, so that every continuation can be enumerated; B ≠ 0; float64."""
     config = LlamaConfig(
         vocab_size=6,
         hidden_size=16,
@@ -112,8 +112,8 @@ def rows(input_ids: list[int], all_labels: list[list[int]]) -> datasets.Dataset:
     )
 
 
-def test_smoothed_labels_are_those_of_a_model_that_is_never_certain(small):
-    """Against J_tᵀ (diag q − q qᵀ) J_t with q = (1 − ε) p + ε / V, summed over the tokens t."""
+def test_smoothed_labels_give_the_fisher_information_of_the_smoothed_prediction(small):
+    """Compared with J_tᵀ (diag q − q qᵀ) J_t with q = (1 − ε) p + ε / V, summed over the tokens t."""
     context, smoothing = [0, 1, 2, 3], 0.8
     exact = {name: torch.zeros_like(weight) for name, weight in lora_weights(small.model).items()}
     for position in (1, 2):
@@ -133,7 +133,7 @@ def test_smoothed_labels_are_those_of_a_model_that_is_never_certain(small):
 
 
 def test_the_expectation_over_labels_is_the_exact_fisher(small):
-    """Enumerated labels, weighted by their probability, against Σ_t Σ_y p(y) (∂ log p(y))²: cross terms must vanish."""
+    """All labels, weighted by probability, must equal Σ_t Σ_y p(y) (∂ log p(y))²: cross terms vanish."""
     context = [0, 1, 2, 3]
     probabilities = small.model(input_ids=torch.tensor([context])).logits[0].softmax(-1).detach()
     expected = {name: torch.zeros_like(weight) for name, weight in lora_weights(small.model).items()}
@@ -154,12 +154,12 @@ def test_the_expectation_over_labels_is_the_exact_fisher(small):
         assert (sampled.tensors[name] - tensor).norm() < 0.06 * tensor.norm()
 
 
-def test_a_fresh_adapter_guards_only_b(load, examples):
+def test_a_new_adapter_has_fisher_information_only_in_b(load, examples):
     diagonal = compute(load(), examples).tensors
     assert all((tensor == 0).all() == (".lora_A." in name) for name, tensor in diagonal.items())
 
 
-def test_the_model_is_left_as_it_was(load, adapter, examples):
+def test_the_model_is_left_unchanged(load, adapter, examples):
     loaded, frozen = load(adapter), load(adapter, trainable=False)
     loaded.model.train()
     first, second = compute(loaded, examples), compute(frozen, examples)
@@ -172,7 +172,7 @@ def test_the_model_is_left_as_it_was(load, adapter, examples):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.model.modules())
 
 
-def test_a_layer_that_runs_twice_is_refused(load, adapter, examples):
+def test_a_layer_that_runs_twice_is_rejected(load, adapter, examples):
     loaded = load(adapter)
     first, second = loaded.model.base_model.model.model.layers
     second.self_attn.q_proj = first.self_attn.q_proj
@@ -180,7 +180,7 @@ def test_a_layer_that_runs_twice_is_refused(load, adapter, examples):
         compute(loaded, examples)
 
 
-def test_a_bound_on_the_sequences(load, adapter, examples):
+def test_max_sequences_limits_the_sequences(load, adapter, examples):
     loaded = load(adapter)
     some = compute(loaded, examples, max_sequences=7)
     assert some.n_sequences == 7
@@ -200,7 +200,7 @@ def test_bases_of_lower_precision(load, adapter, examples, settings, structure):
 
 @pytest.mark.parametrize("quantization", ["4bit", "8bit"])
 def test_gradients_over_a_quantised_base_after_a_pass_without_them(load, adapter, examples, quantization):
-    """The order of training with kto, which asks the parent first."""
+    """Training with kto runs the parent first, without gradients."""
     ids, found = torch.tensor([examples[0]["input_ids"]]), []
     for settings in ({}, {"quantization": quantization, "attention": "eager"}):
         loaded = load(adapter, model=settings)
@@ -211,7 +211,7 @@ def test_gradients_over_a_quantised_base_after_a_pass_without_them(load, adapter
     assert functional.cosine_similarity(*found, dim=0) > 0.9
 
 
-def test_nothing_supervised(load, examples):
+def test_without_supervised_tokens_it_fails(load, examples):
     silent = examples.map(lambda row: {"labels": [-100] * len(row["labels"])}, load_from_cache_file=False)
     for nothing in (silent, examples.select([])):
         with pytest.raises(DatasetError, match="found none"):

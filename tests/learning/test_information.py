@@ -39,7 +39,7 @@ def ask(path, **changes):
     return information_file.load(path, **{**asked, "labels": "sampled", "smoothing": 0.1, **changes})
 
 
-def test_what_is_saved_comes_back(tmp_path):
+def test_saved_information_loads_unchanged(tmp_path):
     information_file.save(information(), tmp_path / "a")
     found = ask(tmp_path / "a", lora=replace(SHAPE, target_modules=SHAPE.target_modules[::-1]))
     assert replace(found, tensors={}) == replace(information(), tensors={})
@@ -60,7 +60,7 @@ def test_what_is_saved_comes_back(tmp_path):
         ("lora", replace(SHAPE, rank=8)),
     ],
 )
-def test_another_kind_is_never_read_or_mixed(tmp_path, field, value):
+def test_mismatched_information_is_neither_read_nor_added(tmp_path, field, value):
     information_file.save(information(), tmp_path / "f")
     with pytest.raises(FisherMismatch, match=field) as caught:
         ask(tmp_path / "f", **{field: value})
@@ -70,7 +70,7 @@ def test_another_kind_is_never_read_or_mixed(tmp_path, field, value):
         fisher.accumulate(information(**{field: value}), information(), sections.Fisher())
 
 
-def test_a_file_that_is_no_fisher_information(tmp_path, adapter):
+def test_a_file_without_fisher_information_is_rejected(tmp_path, adapter):
     (tmp_path / "short").write_bytes(b"12")
     for path in (tmp_path / "none", tmp_path / "short", adapter / "adapter_model.safetensors"):
         with pytest.raises(FisherMismatch, match=path.name):
@@ -84,11 +84,11 @@ def stacked(pairs: int) -> dict[str, torch.Tensor]:
 
 
 def former(path, tensors):
-    """As files were written when weeks could be kept in pairs of their own."""
+    """Write a file in the older format, which could keep one pair of factors per week."""
     information_file.save(information(kind="kfac", tensors=tensors), path)
 
 
-def test_a_file_of_before_is_read_as_one_pair(tmp_path):
+def test_an_older_file_is_read_as_one_pair(tmp_path):
     before = stacked(1)
     former(tmp_path / "dense", before)
     found = ask(tmp_path / "dense", kind="kronecker")
@@ -100,7 +100,7 @@ def test_a_file_of_before_is_read_as_one_pair(tmp_path):
     assert all(torch.equal(again[name], tensor) for name, tensor in now.items())
 
 
-def test_pairs_that_were_kept_apart_are_added_up(tmp_path):
+def test_separate_pairs_in_an_older_file_are_merged(tmp_path):
     before = stacked(3)
     former(tmp_path / "list", before)
     found = ask(tmp_path / "list", kind="kronecker").tensors
@@ -109,12 +109,12 @@ def test_pairs_that_were_kept_apart_are_added_up(tmp_path):
     torch.testing.assert_close(found["layer.q.G"].trace() * found["layer.q.C"].trace(), kept)
 
 
-def test_a_record_of_before_is_of_the_same_kind():
+def test_an_older_record_is_read_as_kronecker():
     record = FisherRecord("v1.0", "kfac", "sampled", "per_supervised_token", None, None, 0, 0)
     assert FisherRecord.from_json(record.to_json() | {"kind": "kfac"}).kind == "kronecker"
 
 
-def test_weeks_add_up():
+def test_weeks_are_added_with_decay():
     old = information(guards="v1.0", accumulated=("base",), n_tokens=7)
     new = information(accumulated=(), tensors={name: 2 * tensor for name, tensor in information().tensors.items()})
     both = fisher.accumulate(new, old, sections.Fisher(decay=0.25))

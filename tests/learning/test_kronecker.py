@@ -1,4 +1,4 @@
-"""Kronecker factors against their definition, the penalty on them against the dense form."""
+"""Kronecker factors compared with their definition, and their penalty with the dense form."""
 
 import itertools
 from dataclasses import replace
@@ -23,13 +23,13 @@ def layers_of(model) -> dict:
     return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
 
 
-def watched(model, example) -> tuple[dict, torch.Tensor]:
-    """The loss of one sequence, and each adapted layer's input and output on the way."""
+def recorded(model, example) -> tuple[dict, torch.Tensor]:
+    """Each adapted layer's input and output for one sequence, and the sequence's loss."""
     seen = {}
 
     def keep(name):
-        def hook(_, entered, output):
-            seen[name] = entered[0], output
+        def hook(_, inputs, output):
+            seen[name] = inputs[0], output
 
         return hook
 
@@ -41,14 +41,14 @@ def watched(model, example) -> tuple[dict, torch.Tensor]:
 
 
 def one_by_one(model, examples) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """The definition, sequence by sequence: the partial traces of F from whole gradients, and F's exact trace."""
+    """The definition, sequence by sequence: the partial traces of F from full gradients, and F's exact trace."""
     gradients: dict[str, list] = {}
     tokens = 0
     for example in examples:
-        seen, loss = watched(model, example)
-        returned = torch.autograd.grad(loss, [output for _, output in seen.values()])
-        for (name, (entered, _)), delta in zip(seen.items(), returned, strict=True):
-            gradients.setdefault(name, []).append(delta[0].T @ entered[0].detach())
+        seen, loss = recorded(model, example)
+        output_gradients = torch.autograd.grad(loss, [output for _, output in seen.values()])
+        for (name, (inputs, _)), delta in zip(seen.items(), output_gradients, strict=True):
+            gradients.setdefault(name, []).append(delta[0].T @ inputs[0].detach())
         tokens += sum(label != -100 for label in example["labels"][1:])
     found, trace = {}, {}
     for name, each in gradients.items():
@@ -59,7 +59,7 @@ def one_by_one(model, examples) -> tuple[dict[str, torch.Tensor], dict[str, floa
 
 
 @pytest.mark.parametrize(("dtype", "rel"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
-def test_one_backward_a_batch_gives_the_factors_by_definition(load, adapter, examples, dtype, rel):
+def test_one_backward_pass_per_batch_gives_the_factors_by_definition(load, adapter, examples, dtype, rel):
     loaded = load(adapter)
     loaded.model.to(dtype)
     found = compute(loaded, examples, labels="observed", batch_size=16)
@@ -67,7 +67,7 @@ def test_one_backward_a_batch_gives_the_factors_by_definition(load, adapter, exa
     expected, trace = one_by_one(loaded.model, examples)
     assert_close(found.tensors, expected, rel=rel)
     for name, exact in trace.items():
-        g, c = (found.tensors[f"{name}.{half}"].trace().item() for half in "GC")
+        g, c = (found.tensors[f"{name}.{factor}"].trace().item() for factor in "GC")
         assert g * c == pytest.approx(exact, rel=10 * rel)
 
 
@@ -87,7 +87,7 @@ def test_gradient_checkpointing_changes_nothing(load, adapter, examples):
         assert_close(compute(saving, examples, structure=structure).tensors, expected, rel=1e-6)
 
 
-def test_a_layer_that_runs_twice_is_refused(load, adapter, examples):
+def test_a_layer_that_runs_twice_is_rejected(load, adapter, examples):
     loaded = load(adapter)
     first, second = loaded.model.base_model.model.model.layers
     second.self_attn.q_proj = first.self_attn.q_proj
@@ -95,7 +95,7 @@ def test_a_layer_that_runs_twice_is_refused(load, adapter, examples):
         compute(loaded, examples)
 
 
-def test_at_one_position_the_product_is_the_exact_fisher_of_the_weights(small):  # noqa: F811
+def test_at_one_position_the_product_is_the_exact_fisher_information(small):  # noqa: F811
     """One position before the only label: F = Σ_y p(y) (δ_y ⊗ x)(δ_y ⊗ x)ᵀ = G ⊗ C, by enumeration of the labels."""
     context = [0, 3]
     probabilities = small.model(input_ids=torch.tensor([context])).logits[0, 0].softmax(-1).detach()
@@ -134,7 +134,7 @@ def moved(loaded, scale=0.1) -> None:
 
 
 @pytest.mark.parametrize("weeks", [1, 3])
-def test_value_and_gradient_of_the_penalty_against_the_dense_form(small, weeks):  # noqa: F811
+def test_value_and_gradient_of_the_penalty_equal_the_dense_form(small, weeks):  # noqa: F811
     found = compute(small, rows([0, 1, 2, 3, 4], [[-100, 1, 2, 3, 4]] * 4))
     for week in range(1, weeks):
         other = compute(small, rows([week, 1, 2, 3, 4], [[-100, 1, 2, 3, 4]] * 4))
@@ -152,8 +152,8 @@ def test_value_and_gradient_of_the_penalty_against_the_dense_form(small, weeks):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
-def test_the_same_function_in_other_factors_costs_nothing(load, adapter, examples):
-    """(B, A) → (BR, R⁻¹A): the diagonal on the factors punishes it, the penalty on ΔW does not."""
+def test_a_change_of_basis_of_the_lora_factors_costs_nothing(load, adapter, examples):
+    """(B, A) → (BR, R⁻¹A): the diagonal of the LoRA factors penalises it, the penalty on ΔW does not."""
     loaded = load(adapter)
     penalties = {
         structure: ewc.around(loaded.model, compute(loaded, examples, structure=structure), 300.0)
@@ -171,8 +171,8 @@ def test_the_same_function_in_other_factors_costs_nothing(load, adapter, example
     assert abs(costs["kronecker"]) < 1e-6 * costs["diagonal"]
 
 
-def test_a_fresh_adapter_is_guarded_in_a_too(load, examples):
-    """At B = 0 a diagonal on the factors sees nothing of A; with B moved, moving A changes ΔW, and costs."""
+def test_a_new_adapter_is_protected_in_a_too(load, examples):
+    """At B = 0 the diagonal of the LoRA factors is zero for A; but once B has moved, moving A changes ΔW and costs."""
     loaded = load()
     penalty = ewc.around(loaded.model, compute(loaded, examples), 300.0)
     weights = lora_weights(loaded.model)
@@ -185,11 +185,11 @@ def test_a_fresh_adapter_is_guarded_in_a_too(load, examples):
 
 
 def trace(information: FisherInformation, layer: str) -> float:
-    g, c = (information.tensors[f"{layer}.{half}"].trace() for half in "GC")
+    g, c = (information.tensors[f"{layer}.{factor}"].trace() for factor in "GC")
     return (g * c).item()
 
 
-def test_weeks_that_are_added_up_keep_the_trace(load, adapter, examples):
+def test_adding_weeks_preserves_the_trace(load, adapter, examples):
     loaded = load(adapter)
     old, new = compute(loaded, examples.select(range(20))), compute(loaded, examples.select(range(20, 40)))
     added = fisher.accumulate(new, old, sections.Fisher(decay=0.5))
@@ -198,7 +198,7 @@ def test_weeks_that_are_added_up_keep_the_trace(load, adapter, examples):
         assert trace(added, layer) == pytest.approx(trace(new, layer) + 0.5 * trace(old, layer), rel=1e-5)
 
 
-def test_factors_of_another_model_are_refused(load, adapter, examples):
+def test_factors_of_another_model_are_rejected(load, adapter, examples):
     loaded = load(adapter)
     found = compute(loaded, examples)
     key = next(key for key in found.tensors if key.endswith(".G"))
@@ -208,8 +208,8 @@ def test_factors_of_another_model_are_refused(load, adapter, examples):
             ewc.around(loaded.model, replace(found, tensors=tensors), 1.0)
 
 
-def test_draws_of_labels_tend_to_the_exact_trace(small):  # noqa: F811
-    """All continuations, weighted by their probability: what drawing labels tends to, positions together."""
+def test_sampled_labels_converge_to_the_exact_trace(small):  # noqa: F811
+    """The limit of sampling is the expectation over all continuations, weighted by probability."""
     context = [0, 1, 2, 3]
     probabilities = small.model(input_ids=torch.tensor([context])).logits[0].softmax(-1).detach()
     exact: dict[str, torch.Tensor] = {}

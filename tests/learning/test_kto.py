@@ -14,12 +14,12 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from learning_engine.learning.batches import IGNORED, Rows, collate
 from learning_engine.learning.kto import Kto, answer_log_probs, kto_losses, mismatch
 from learning_engine.learning.model import lora_weights
-from tests.learning.test_trainer import guarded, snapshot, train
+from tests.learning.test_trainer import ewc_penalty, snapshot, train
 
 BETA = 0.3
-# The weights move in a direction that makes answers less likely everywhere, or more likely where they do not belong.
+# Seeds of a weight change that makes answers less likely everywhere, or mismatched answers more likely (kl > 0).
 SEEDS = NO_KL, KL = 0, 4
-# Float32 knows a log-probability of -60 to 4e-6; which way it errs, the kernels of the processor decide.
+# float32 represents a log-probability of -60 to 4e-6; the direction of rounding depends on the processor's kernels.
 ROUNDING = 1e-5
 
 
@@ -35,7 +35,7 @@ def prepared(loaded, rows: Rows, *, used: range | None = None, beta: float = BET
 
 
 def move(loaded, *, seed: int = 0, scale: float = 0.05) -> None:
-    """Away from the weights that the reference was taken at."""
+    """Move the weights away from those of the reference."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in lora_weights(loaded.model).values():
@@ -52,12 +52,12 @@ def loss_of(objective: Kto, model, *batches) -> torch.Tensor:
 
 
 def log_prob(model, tokens: list[int], prompt: int) -> float:
-    """By the model's own logits, one sequence at a time."""
+    """The log-probability from the model's logits, one sequence at a time."""
     logits = model(input_ids=torch.tensor([tokens])).logits[0].log_softmax(-1)
     return sum(logits[place - 1, tokens[place]].item() for place in range(prompt, len(tokens)))
 
 
-def test_the_loss_is_that_of_the_formula_by_hand(load, adapter, examples, rows):
+def test_the_loss_equals_the_formula_by_hand(load, adapter, examples, rows):
     objective, loaded, parent = prepared(reference := load(adapter), rows), reference, load(adapter, trainable=False)
     move(loaded)
     chosen = list(range(12))
@@ -83,7 +83,7 @@ def test_the_loss_is_that_of_the_formula_by_hand(load, adapter, examples, rows):
 
 @pytest.fixture
 def trl(load, adapter, tmp_path):
-    """TRL's own trainer on the same adapter; its reference is a copy of what the adapter was."""
+    """TRL's trainer on the same adapter; its reference is a copy of the initial adapter."""
     loaded = load(adapter, lora={"dropout": 0.0})
     rows = [{"prompt": "Why?", "completion": " So.", "label": bool(row % 2)} for row in range(4)]
     return KTOTrainer(
@@ -104,7 +104,7 @@ def trl(load, adapter, tmp_path):
 
 @pytest.mark.parametrize("ratings", [(1, -1), (1,), (-1,)])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_loss_rewards_and_gradient_are_trls(load, adapter, examples, rows, trl, ratings, seed):
+def test_loss_rewards_and_gradient_equal_those_of_trl(load, adapter, examples, rows, trl, ratings, seed):
     loaded = load(adapter, lora={"dropout": 0.0})
     objective = prepared(loaded, rows)
     chosen = [index for index in range(40) if rows.ratings[index] in ratings][:8]
@@ -144,7 +144,7 @@ def test_loss_rewards_and_gradient_are_trls(load, adapter, examples, rows, trl, 
         torch.testing.assert_close(weight.grad, lora_weights(trl.model)[name].grad, atol=1e-6, rtol=1e-4)
 
 
-def test_the_gradient_is_that_of_the_formula():
+def test_the_gradient_equals_the_formula():
     change = torch.tensor([0.0, 3.0, -2.0, 40.0], dtype=torch.float64, requires_grad=True)
     ratings, weights = torch.tensor([1, -1, 1, -1]), torch.tensor([2.0, 0.5, 2.0, 0.5])
     kl = torch.tensor(0.7, dtype=torch.float64)
@@ -154,13 +154,13 @@ def test_the_gradient_is_that_of_the_formula():
 
     assert torch.autograd.gradcheck(losses, (change,))
     losses(change).sum().backward()
-    # −w r β σ(z)(1 − σ(z)): pulls liked answers up and disliked ones down, and lets go of what is far enough.
+    # −w r β σ(z)(1 − σ(z)): raises liked answers, lowers disliked ones, and vanishes when they have moved far enough.
     sigma = torch.sigmoid(0.1 * ratings * (change - kl)).detach()
     torch.testing.assert_close(change.grad, -weights * ratings * 0.1 * sigma * (1 - sigma))
 
 
-def test_nothing_has_changed_before_the_first_step(load, adapter, rows):
-    """Δ = kl = 0: half of each weight, in each precision and whatever the batches were."""
+def test_before_the_first_step_the_loss_is_half_of_each_weight(load, adapter, rows):
+    """Δ = kl = 0 at the parent's weights, so that σ = ½, for any batching."""
     loaded = load(adapter)
     objective = prepared(loaded, rows)
     batch = batch_of(rows, 3, 9, 1)
@@ -168,7 +168,7 @@ def test_nothing_has_changed_before_the_first_step(load, adapter, rows):
     assert objective.kl.item() == pytest.approx(0.0, abs=1e-4)
 
 
-def test_the_reference_is_measured_in_the_precision_of_the_training(load, adapter, examples, tmp_path):
+def test_the_reference_uses_the_precision_of_the_training(load, adapter, examples, tmp_path):
     loaded = load(adapter, lora={"dropout": 0.0})
     metrics = train(loaded, examples, tmp_path, objective="kto", precision="bf16", batch_size=40, epochs=1)
     mean_weight = np.mean(examples["weight"])
@@ -196,14 +196,14 @@ def test_a_training_on_one_row_has_no_kl(load, adapter, rows):
     assert objective.kl == 0
 
 
-def test_every_answer_meets_one_other_prompt(load, rows):
+def test_every_answer_is_paired_with_one_other_prompt(load, rows):
     partner = prepared(load(), rows, used=range(3, 30)).partner
     assert sorted(partner) == sorted(partner.values()) == list(range(3, 30))
     assert all(row != other for row, other in partner.items())
     assert prepared(load(), rows, used=range(3, 30)).partner == partner
 
 
-def test_a_pair_that_is_too_long_loses_the_start_of_its_prompt(rows, examples):
+def test_a_pair_that_is_too_long_is_cut_at_the_start_of_its_prompt(rows, examples):
     asked, answered = rows[0], rows[1]
     prompt = examples[0]["input_ids"][: examples[0]["prompt_length"]]
     answer = examples[1]["input_ids"][examples[1]["prompt_length"] :]
@@ -217,7 +217,7 @@ def test_a_pair_that_is_too_long_loses_the_start_of_its_prompt(rows, examples):
 def test_liked_answers_become_likelier_and_disliked_ones_less_likely(load, adapter, examples, tmp_path):
     loaded, rows = load(adapter), Rows(examples)
     whole = batch_of(rows, *range(len(rows)))
-    # A parent that has learned to talk, the disliked answers as well as the liked.
+    # A parent that has learned all answers, liked and disliked.
     train(loaded, examples, tmp_path / "parent", epochs=12, learning_rate=1e-2)
     with torch.no_grad():
         before = answer_log_probs(loaded.model, whole)
@@ -229,7 +229,7 @@ def test_liked_answers_become_likelier_and_disliked_ones_less_likely(load, adapt
     assert change[~liked].mean() < -1
 
 
-# The adapter's dropout draws random numbers; the guard's penalty goes with the loss.
+# The adapter's dropout draws random numbers, and the EWC penalty is added to the loss.
 @pytest.mark.parametrize("accumulation", [{}, {"batch_size": 4, "gradient_accumulation": 2}])
 def test_a_resumed_training_keeps_the_parent_as_reference(load, adapter, examples, tmp_path, accumulation):
     settings = {"objective": "kto", "checkpoint_steps": 3, "epochs": 2, **accumulation}
@@ -241,7 +241,9 @@ def test_a_resumed_training_keeps_the_parent_as_reference(load, adapter, example
     runs = []
     for name, more in (("whole", {"on_checkpoint": keep}), ("resumed", {"resume": tmp_path / "kept"})):
         loaded = load(adapter)
-        metrics = train(loaded, examples, tmp_path / name, penalty=guarded(loaded, examples, 100.0), **settings, **more)
+        metrics = train(
+            loaded, examples, tmp_path / name, penalty=ewc_penalty(loaded, examples, 100.0), **settings, **more
+        )
         runs.append((metrics, snapshot(loaded)))
     (whole, weights), (resumed, again) = runs
     assert resumed.resumed_at_step == 6
@@ -250,7 +252,7 @@ def test_a_resumed_training_keeps_the_parent_as_reference(load, adapter, example
     assert whole.curve[-1][2] > 0
 
 
-def test_one_warning_says_that_disliked_answers_are_reinforced(load, examples, tmp_path, caplog):
+def test_a_warning_says_that_disliked_answers_are_reinforced(load, examples, tmp_path, caplog):
     liked = examples.filter(lambda row: row["rating"] == 1, load_from_cache_file=False)
     for data, objective, expected in ((examples, "weighted_sft", 1), (liked, "weighted_sft", 0), (examples, "kto", 0)):
         caplog.clear()

@@ -1,6 +1,6 @@
-"""A device without room: the same rows a step in smaller pieces, or an error that says what to set.
+"""Out of memory: the same rows per step in smaller micro-batches, or an error that says what to set.
 
-There is no GPU here: a hook on the model's forward pass raises what CUDA raises, for more tokens than it is told.
+No GPU is needed: a hook on the model's forward pass raises CUDA's error above a given number of tokens.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import torch
 from learning_engine.config import sections
 from learning_engine.errors import OutOfMemory
 from learning_engine.learning import ewc, fisher, memory, trainer
-from learning_engine.learning.batches import ByLength, Parts
+from learning_engine.learning.batches import LengthGroupedSampler, MicroBatchSampler
 from learning_engine.learning.model import Loaded, lora_weights
 
 NOTHING = ewc.Penalty(None, 0.0)
@@ -24,7 +24,7 @@ CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capaci
 
 @contextmanager
 def room(loaded: Loaded, tokens: int, *, after: int = 0) -> Iterator[list[int]]:
-    """Room for `tokens` tokens at once, from the forward pass after the first `after` on; gives those that failed."""
+    """Allow at most `tokens` tokens per forward pass, after the first `after` passes; yields the sizes that failed."""
     seen, failed = [0], []
 
     def full(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -111,15 +111,15 @@ def test_the_fisher_information_of_halved_batches_is_the_same(load: Any, adapter
         torch.testing.assert_close(halved.tensors[name], tensor, atol=1e-6, rtol=1e-3)
 
 
-def test_another_error_is_not_taken_for_a_lack_of_memory():
+def test_other_errors_are_not_taken_for_lack_of_memory():
     def attempt(_: int) -> None:
         raise RuntimeError("The size of tensor a must match the size of tensor b.")
 
     with pytest.raises(RuntimeError, match="must match"):
-        memory.shrinking(attempt, batch_size=8, what="add", advice="")
+        memory.retry_with_smaller_batches(attempt, batch_size=8, what="add", advice="")
 
 
-def test_an_allocation_that_the_machine_refuses_is_a_lack_of_memory():
+def test_a_failed_allocation_on_the_cpu_counts_as_lack_of_memory():
     tried: list[int] = []
 
     def attempt(at_once: int) -> int:
@@ -127,7 +127,7 @@ def test_an_allocation_that_the_machine_refuses_is_a_lack_of_memory():
         torch.empty(2**60 if at_once > 1 else 1)
         return at_once
 
-    assert memory.shrinking(attempt, batch_size=6, what="hold a tensor", advice="") == 1
+    assert memory.retry_with_smaller_batches(attempt, batch_size=6, what="hold a tensor", advice="") == 1
     assert tried == [6, 3, 1]
 
 
@@ -142,10 +142,10 @@ def test_the_bound_holds_on_every_gpu(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 8])
-def test_the_parts_of_a_batch_are_the_batch(parts: int):
+def test_the_micro_batches_of_a_batch_make_up_the_batch(parts: int):
     lengths = np.random.default_rng(0).integers(5, 500, size=37)
-    whole = list(ByLength(lengths, batch_size=8, seed=3))
-    sampler = Parts(ByLength(lengths, batch_size=8, seed=3), batch_size=8, parts=parts)
+    whole = list(LengthGroupedSampler(lengths, batch_size=8, seed=3))
+    sampler = MicroBatchSampler(LengthGroupedSampler(lengths, batch_size=8, seed=3), batch_size=8, parts=parts)
     micro = list(sampler)
     assert len(sampler) == len(micro)
     assert [row for part in micro for row in part] == whole

@@ -24,7 +24,7 @@ def logits(some_model, examples) -> torch.Tensor:
         return some_model(input_ids=collate([rows[0], rows[1]])["input_ids"]).logits
 
 
-def test_a_fresh_adapter_answers_as_the_base(load, base, examples):
+def test_a_new_adapter_gives_the_outputs_of_the_base(load, base, examples):
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     loaded = load()
     assert torch.equal(logits(loaded.model, examples), logits(plain, examples))
@@ -33,7 +33,7 @@ def test_a_fresh_adapter_answers_as_the_base(load, base, examples):
     assert all((weight == 0).all() == (".lora_B." in name) for name, weight in weights.items())
 
 
-def test_a_fresh_adapter_depends_on_its_seed_alone(base, load):
+def test_a_new_adapter_depends_only_on_its_seed(base, load):
     script = f"""
 import torch; torch.manual_seed(99); torch.rand(7)
 from pathlib import Path
@@ -50,14 +50,14 @@ print(sum(weight.double().sum().item() for weight in model.lora_weights(loaded.m
     assert other != here
 
 
-def test_loading_leaves_the_random_state_alone(load, adapter):
+def test_loading_leaves_the_random_state_unchanged(load, adapter):
     before = torch.random.get_rng_state()
     load()
     load(adapter)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_saved_adapter_comes_back_in_peft_and_here(load, base, adapter, examples, tmp_path):
+def test_a_saved_adapter_loads_unchanged_in_peft_and_here(load, base, adapter, examples, tmp_path):
     loaded = load(adapter)
     model.save_adapter(loaded, tmp_path / "saved")
     model.save_adapter(load(tmp_path / "saved"), tmp_path / "again")
@@ -68,7 +68,7 @@ def test_a_saved_adapter_comes_back_in_peft_and_here(load, base, adapter, exampl
     assert torch.equal(logits(peft_model, examples), logits(loaded.model, examples))
 
 
-def test_the_files_are_what_max_serve_takes(load, base, adapter, tmp_path):
+def test_the_files_contain_only_what_max_serve_accepts(load, base, adapter, tmp_path):
     model.save_adapter(load(adapter), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     tensors = safetensors.torch.load_file(tmp_path / "adapter_model.safetensors")
@@ -84,7 +84,7 @@ def test_the_files_are_what_max_serve_takes(load, base, adapter, tmp_path):
     assert config["revision"].startswith("sha256:")
 
 
-def test_exactly_the_adapter_is_trainable(load, adapter):
+def test_only_the_adapter_is_trainable(load, adapter):
     for start in (None, adapter):
         trainable = {name for name, weight in load(start).model.named_parameters() if weight.requires_grad}
         assert len(trainable) == 16
@@ -96,7 +96,7 @@ def test_exactly_the_adapter_is_trainable(load, adapter):
         model.check_trainable(loaded.model, expected=set(model.lora_weights(loaded.model)))
 
 
-def test_dropout_acts_in_training_only(load, adapter, examples):
+def test_dropout_is_active_only_in_training(load, adapter, examples):
     loaded = load(adapter, lora={"dropout": 0.5})
     assert torch.equal(logits(loaded.model, examples), logits(loaded.model, examples))
     loaded.model.train()
@@ -104,7 +104,7 @@ def test_dropout_acts_in_training_only(load, adapter, examples):
 
 
 @pytest.mark.parametrize(("quantization", "layer"), [("4bit", "Linear4bit"), ("8bit", "Linear8bitLt")])
-def test_quantised_bases_learn(load, adapter, examples, quantization, layer):
+def test_adapters_on_quantised_bases_get_gradients(load, adapter, examples, quantization, layer):
     loaded = load(adapter, model={"quantization": quantization})
     assert type(loaded.model.base_model.model.model.layers[0].self_attn.q_proj.base_layer).__name__ == layer
     rows = Rows(examples)
@@ -135,12 +135,12 @@ def test_bfloat16_bases_keep_float32_adapters(load, adapter):
         ({"target_modules": ("q_proj", "v_proj")}, "targets q_proj, v_proj", "targets k_proj, o_proj, q_proj, v_proj"),
     ],
 )
-def test_an_adapter_of_another_shape_is_refused(load, adapter, lora, expected, found):
+def test_an_adapter_of_another_shape_is_rejected(load, adapter, lora, expected, found):
     with pytest.raises(ModelError, match=rf"{expected}.*found.*{found}"):
         load(adapter, lora=lora)
 
 
-def test_an_adapter_of_another_base_is_refused(load, tmp_path):
+def test_an_adapter_of_another_base_is_rejected(load, tmp_path):
     wide = tiny.make_base(tmp_path / "wide", hidden_size=32)
     deep = tiny.make_base(tmp_path / "deep", num_hidden_layers=1)
     with pytest.raises(ModelError, match=r"\(16, 64\), found \(16, 32\)"):
@@ -149,7 +149,7 @@ def test_an_adapter_of_another_base_is_refused(load, tmp_path):
         load(tiny.make_adapter(deep, tmp_path / "b", seed=0))
 
 
-def test_unreadable_adapters_are_refused(load, adapter, tmp_path):
+def test_unreadable_adapters_are_rejected(load, adapter, tmp_path):
     with pytest.raises(ModelError, match="readable adapter"):
         load(tmp_path / "none")
     shutil.copytree(adapter, tmp_path / "cut")
@@ -172,7 +172,7 @@ def test_a_missing_base_is_named(load, tmp_path, monkeypatch):
         load(model={"base": str(tmp_path)})
 
 
-def test_the_revision_of_a_directory_follows_its_content(base, tmp_path, monkeypatch):
+def test_the_revision_of_a_directory_depends_on_its_content(base, tmp_path, monkeypatch):
     revision = model.base_revision(sections.Model(base=str(base)))
     assert revision.startswith("sha256:")
     assert len(revision) == len("sha256:") + 16

@@ -13,7 +13,7 @@ def batch(examples):
     return collate([rows[index] for index in range(12)])
 
 
-def test_logits_are_those_of_the_plain_masked_forward_pass(load, adapter, batch):
+def test_logits_equal_those_of_a_plain_masked_forward_pass(load, adapter, batch):
     model = load(adapter).model
     lengths = (batch["labels"] != IGNORED).long().argmax(1) + (batch["labels"] != IGNORED).sum(1)
     mask = (torch.arange(batch["labels"].shape[1])[None] < lengths[:, None]).long()
@@ -37,7 +37,7 @@ def test_the_loss_is_the_weighted_mean_over_supervised_tokens(load, adapter, bat
     assert batch["supervised_weight"] == pytest.approx(weights.sum().item())
 
 
-def test_equal_weights_give_the_models_own_loss(load, adapter, batch):
+def test_equal_weights_give_the_loss_of_transformers(load, adapter, batch):
     model = load(adapter).model
     equal = {**batch, "weight": torch.ones(12), "supervised_weight": batch["supervised"]}
     own = model(input_ids=batch["input_ids"], labels=batch["labels"]).loss

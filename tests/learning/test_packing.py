@@ -20,12 +20,12 @@ from learning_engine.learning.model import lora_weights
 
 @pytest.fixture
 def twins(load, adapter, monkeypatch):
-    """The same model twice: the first runs packed, whatever that saves, the second padded."""
-    monkeypatch.setattr(packing, "WORTH_PACKING", 2.0)
+    """The same model twice: the first always runs packed, the second padded."""
+    monkeypatch.setattr(packing, "MAX_FILL_TO_PACK", 2.0)
     packed, padded = (load(adapter, lora={"dropout": 0.0}) for _ in range(2))
     padded.model.base_model.model.set_attn_implementation("sdpa")
-    assert packing.allowed(packed.model)
-    assert not packing.allowed(padded.model)
+    assert packing.enabled(packed.model)
+    assert not packing.enabled(padded.model)
     return packed, padded
 
 
@@ -38,7 +38,7 @@ def loss_and_gradients(loaded, batch):
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_packed_rows_have_the_losses_of_padded_ones(twins, examples, dtype, close, checkpointing):
+def test_packed_rows_have_the_losses_and_gradients_of_padded_ones(twins, examples, dtype, close, checkpointing):
     found = []
     rows = Rows(examples)
     for loaded in twins:
@@ -54,7 +54,7 @@ def test_packed_rows_have_the_losses_of_padded_ones(twins, examples, dtype, clos
     assert (gradient - their_gradient).norm() < close * their_gradient.norm()
 
 
-def test_no_row_sees_another(twins, examples):
+def test_no_row_attends_to_another(twins, examples):
     packed, _ = twins
     rows = Rows(examples)
     alone = torch.cat([loss_and_gradients(packed, collate([rows[index]]))[0] for index in (3, 4, 5)])
@@ -62,8 +62,8 @@ def test_no_row_sees_another(twins, examples):
     torch.testing.assert_close(together, alone)
 
 
-def test_nothing_runs_that_no_label_hangs_on(twins, examples):
-    """Neither padding nor what follows the last supervised token reaches a layer."""
+def test_tokens_that_no_label_depends_on_are_not_computed(twins, examples):
+    """Neither padding nor tokens after the last supervised one reach a layer."""
     packed, _ = twins
     rows, widths = Rows(examples), []
     batch = collate([rows[index] for index in range(8)])
@@ -76,7 +76,7 @@ def test_nothing_runs_that_no_label_hangs_on(twins, examples):
     assert widths == [(1, sum(last) - last[2])]
 
 
-def test_a_batch_of_which_one_token_is_needed(twins):
+def test_a_batch_with_one_needed_token(twins):
     ids, labels = torch.tensor([[5, 6], [7, 8]]), torch.tensor([[-100, 6], [-100, -100]])
     ours, theirs = (supervised_logits(loaded.model, ids, labels)[0] for loaded in twins)
     torch.testing.assert_close(ours, theirs)
@@ -145,29 +145,29 @@ OF_TEXT_AND_IMAGES = {
         (Qwen3Config(**SHAPE, head_dim=8, use_sliding_window=False, layer_types=["full_attention"]), True),
         (Qwen3Config(**SHAPE, head_dim=8, use_sliding_window=False, layer_types=["sliding_attention"]), False),
         (Gemma3Config(**OF_TEXT_AND_IMAGES), False),
-        # Its layers keep to themselves what they are called with.
+        # Its layers do not pass extra arguments on to attention.
         (NemotronConfig(**SHAPE), False),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, bool) else "",
 )
-def test_padding_stays_where_attention_is_of_another_kind(config, packs):
+def test_packing_is_enabled_only_for_full_sdpa_attention(config, packs):
     model = AutoModelForCausalLM.from_config(config)
     before = model.config._attn_implementation
-    packing.allow(model)
-    assert packing.allowed(model) == packs
+    packing.enable(model)
+    assert packing.enabled(model) == packs
     assert packs or model.config._attn_implementation == before
 
 
-def test_a_model_that_loses_the_rows_never_sees_one_from_another():
+def test_a_model_that_drops_the_row_lengths_raises_an_error():
     nemotron = AutoModelForCausalLM.from_config(NemotronConfig(**SHAPE))
     nemotron.set_attn_implementation(packing.BY_ROW)
-    rows = packing.arguments(torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool))
+    rows = packing.packed_inputs(torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool))
     with pytest.raises(ModelError, match=r"NemotronAttention .*model\.attention"):
         nemotron(**rows)
 
 
-def test_a_batch_that_is_not_packed_is_masked_as_ever(twins, examples):
-    """Left padding, as in generation, goes through the same attention."""
+def test_an_unpacked_batch_is_masked_as_usual(twins, examples):
+    """Left padding, as in generation, uses the same attention function."""
     _, padded = twins
     ids = torch.tensor([[0, 0, 5, 6, 7], [1, 2, 3, 4, 5]])
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])

@@ -1,4 +1,4 @@
-"""Fisher information in a data-parallel run: each process takes its share, all get the sum."""
+"""Fisher information in a data-parallel run: each process takes a share of the batches, and all get the sum."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("structure", ["diagonal", "kronecker"])
-def test_two_processes_give_what_one_gives(load, base, adapter, examples, tmp_path, structure):
+def test_two_processes_give_the_same_result_as_one(load, base, adapter, examples, tmp_path, structure):
     env = {"PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-c", SCRIPT]
     rest = [str(base), str(adapter), str(tmp_path), structure]

@@ -1,4 +1,4 @@
-"""Kronecker factors within a bound of bytes."""
+"""Kronecker factors within a limit on bytes."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def size(tensors) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def test_what_fits_stays_exact():
+def test_factors_that_fit_stay_exact():
     exact = factors()
     assert sketch.fitted(exact, size(exact)) is exact
     assert sketch.dense(exact) == exact
@@ -38,7 +38,7 @@ def test_a_sketch_fits_keeps_the_trace_and_is_positive(share):
         trace, found = (each.trace() for each in (tensor, back[name]))
         torch.testing.assert_close(found, trace, rtol=5e-3, atol=0)
         assert torch.linalg.eigvalsh(back[name]).min() > -1e-4 * trace
-        # Never worse than rounding and what the best approximation of this rank leaves.
+        # The error is at most rounding plus the error of the best approximation of this rank.
         kept = sketched[f"{name}.values"].shape[0]
         left = torch.linalg.eigvalsh(tensor)[: len(tensor) - kept].norm()
         assert (back[name] - tensor).norm() <= 0.02 * tensor.norm() + 1.01 * left
@@ -51,7 +51,7 @@ def test_all_directions_are_exact_up_to_rounding():
         assert (back[name] - tensor).norm() < 0.01 * tensor.norm()
 
 
-def test_too_few_bytes_for_one_direction():
+def test_too_few_bytes_for_one_direction_are_rejected():
     exact = factors()
     for least in range(1, 1000):
         try:
@@ -64,7 +64,7 @@ def test_too_few_bytes_for_one_direction():
     assert f"at least {least}" in message
 
 
-def test_the_penalty_on_a_sketch_is_that_on_what_it_stands_for(load, adapter, examples):
+def test_the_penalty_on_a_sketch_equals_that_on_its_dense_form(load, adapter, examples):
     loaded = load(adapter)
     exact = compute(loaded, examples)
     sketched = sketch.fitted(exact.tensors, size(exact.tensors) // 3)

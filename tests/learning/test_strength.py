@@ -1,4 +1,4 @@
-"""λ found while training: the predicted KL ends at its budget, whatever the scale of the problem."""
+"""λ adjusted during training: the predicted KL ends at its budget, at any scale of the problem."""
 
 import json
 import math
@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 from learning_engine.config import sections
 from learning_engine.learning import ewc, fisher, information
 from learning_engine.learning.model import lora_weights
-from learning_engine.learning.strength import GREATEST, LEAST, Budget, Fixed
+from learning_engine.learning.strength import MAX_LAMBDA, MIN_LAMBDA, BudgetController, FixedStrength
 from learning_engine.records.contracts import FisherRecord
 from tests.learning.test_trainer import train
 
 
 def descend(strength, *, curvature: float, pull: float, steps: int = 300) -> float:
-    """½ c θ² after gradient descent on pull·(1 − θ)²/2 + λ ½ c θ², θ from 0; the optimum moves with λ."""
+    """½ c θ² after gradient descent on pull·(1 − θ)²/2 + λ ½ c θ² from θ = 0; the optimum depends on λ."""
     theta = torch.zeros(())
     strength.begin(steps)
     for _ in range(steps):
@@ -32,25 +32,25 @@ def descend(strength, *, curvature: float, pull: float, steps: int = 300) -> flo
 @pytest.mark.parametrize("pull", [0.1, 10.0])
 @pytest.mark.parametrize("budget", [1e-3, 1e-2])
 def test_the_quadratic_ends_at_its_budget(curvature, pull, budget):
-    assert descend(Budget(budget), curvature=curvature, pull=pull) == pytest.approx(budget, rel=0.25)
+    assert descend(BudgetController(budget), curvature=curvature, pull=pull) == pytest.approx(budget, rel=0.25)
 
 
-def test_a_budget_that_is_never_reached_lets_go():
-    strength = Budget(1e6)
+def test_a_budget_that_is_never_reached_gives_the_minimum_lambda():
+    strength = BudgetController(1e6)
     assert descend(strength, curvature=1.0, pull=1.0) == pytest.approx(0.5, rel=0.1)
-    assert strength.state()["lambda"] == pytest.approx(LEAST)
+    assert strength.state()["lambda"] == pytest.approx(MIN_LAMBDA)
 
 
 def test_lambda_stays_within_its_bounds():
-    strength = Budget(1e-9)
+    strength = BudgetController(1e-9)
     strength.begin(50)
     for _ in range(200):
         strength(torch.tensor(1.0))
-    assert strength.state()["lambda"] == pytest.approx(GREATEST, rel=1e-4)
+    assert strength.state()["lambda"] == pytest.approx(MAX_LAMBDA, rel=1e-4)
 
 
-def test_it_goes_on_where_it_stopped():
-    first, second = Budget(0.01), Budget(0.01)
+def test_a_restored_controller_continues_where_it_stopped():
+    first, second = BudgetController(0.01), BudgetController(0.01)
     first.begin(40)
     second.begin(40)
     values = [torch.tensor(0.02 * math.sin(step) ** 2) for step in range(30)]
@@ -61,12 +61,12 @@ def test_it_goes_on_where_it_stopped():
         assert float(first(value)) == pytest.approx(float(second(value)), rel=1e-6)
 
 
-def test_a_fixed_one_is_fixed():
-    assert float(Fixed(300.0)(torch.tensor(5.0))) == 300.0
-    assert Fixed(300.0).state() == {"lambda": 300.0}
+def test_a_fixed_strength_is_constant():
+    assert float(FixedStrength(300.0)(torch.tensor(5.0))) == 300.0
+    assert FixedStrength(300.0).state() == {"lambda": 300.0}
 
 
-def test_training_meets_the_budget_and_says_so(load, adapter, examples, tmp_path):
+def test_training_meets_the_budget_and_reports_it(load, adapter, examples, tmp_path):
     measured = {}
     for budget in (1e-4, 1e-3):
         loaded = load(adapter)
@@ -80,7 +80,7 @@ def test_training_meets_the_budget_and_says_so(load, adapter, examples, tmp_path
 
 @pytest.fixture
 def changed(load, adapter, examples):
-    """A model, one week's Fisher information, and that of three equal weeks with `decay` changed before the third."""
+    """A model, one week's Fisher information, and the sum over three equal weeks with another `decay` for the third."""
     loaded = load(adapter)
     week = fisher.compute(loaded, examples, sections.Fisher(structure="diagonal", draws=1), seed=0, guards="v1.0")
     whole = week
@@ -90,7 +90,7 @@ def changed(load, adapter, examples):
     return loaded, week, whole
 
 
-def test_the_weight_is_that_of_what_was_accumulated_whatever_the_decay_is_now(changed):
+def test_the_weight_reflects_each_decay_that_was_used(changed):
     loaded, week, whole = changed
     assert (week.weight, whole.weight) == (1.0, 1 + 0.5 * (1 + 1.0))
     penalties = [ewc.around(loaded.model, each, 1.0) for each in (week, whole)]
@@ -98,7 +98,7 @@ def test_the_weight_is_that_of_what_was_accumulated_whatever_the_decay_is_now(ch
     with torch.no_grad():
         for weight in lora_weights(loaded.model).values():
             weight += 0.01
-    # Three equal weeks: their mean is that of any one of them.
+    # The mean over three equal weeks equals that of a single one.
     alone, mean = (penalty.predicted_kl(loaded.model) for penalty in penalties)
     assert mean == pytest.approx(alone, rel=1e-5)
     budget.begin(10)
@@ -106,7 +106,7 @@ def test_the_weight_is_that_of_what_was_accumulated_whatever_the_decay_is_now(ch
     assert budget.state()["error"] == pytest.approx(0, abs=1e-6), "a weight of 2 has twice the budget"
 
 
-def test_what_was_written_before_the_weight_was_kept_is_read_with_its_own_decay(changed, tmp_path):
+def test_an_older_file_without_weight_uses_its_decay(changed, tmp_path):
     loaded, _, whole = changed
     old = replace(whole, decay=0.5, weight=0.0)
     assert old.weight == 1 + 0.5 + 0.5**2

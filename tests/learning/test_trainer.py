@@ -8,7 +8,7 @@ import torch
 from learning_engine.config import sections
 from learning_engine.errors import ModelError, TrainingError
 from learning_engine.learning import ewc, fisher, trainer
-from learning_engine.learning.batches import IGNORED, ByLength, Rows, collate
+from learning_engine.learning.batches import IGNORED, LengthGroupedSampler, Rows, collate
 from learning_engine.learning.model import lora_weights, save_adapter
 from learning_engine.learning.objectives import WeightedSft
 from learning_engine.records.contracts import TrainingProgress
@@ -30,7 +30,7 @@ def train(loaded, examples, workdir: Path, *, penalty=NOTHING, resume=None, on_c
     )
 
 
-def guarded(loaded, examples, ewc_lambda: float) -> ewc.Penalty:
+def ewc_penalty(loaded, examples, ewc_lambda: float) -> ewc.Penalty:
     importance = fisher.compute(loaded, examples, sections.Fisher(structure="diagonal", draws=1), seed=0, guards="v1.0")
     return ewc.around(loaded.model, importance, ewc_lambda)
 
@@ -39,9 +39,9 @@ def snapshot(loaded) -> dict[str, torch.Tensor]:
     return {name: weight.detach().clone() for name, weight in lora_weights(loaded.model).items()}
 
 
-def test_the_losses_of_a_tiny_model(load, adapter, examples, tmp_path):
+def test_the_losses_of_a_tiny_model_are_reproduced(load, adapter, examples, tmp_path):
     loaded = load(adapter, lora={"dropout": 0.0})
-    metrics = train(loaded, examples, tmp_path, penalty=guarded(loaded, examples, 100.0))
+    metrics = train(loaded, examples, tmp_path, penalty=ewc_penalty(loaded, examples, 100.0))
     assert metrics.steps == len(metrics.curve) == 10
     assert [step for step, _, _ in metrics.curve] == list(range(1, 11))
     task, penalty = ([point[column] for point in metrics.curve] for column in (1, 2))
@@ -51,14 +51,14 @@ def test_the_losses_of_a_tiny_model(load, adapter, examples, tmp_path):
 
 
 def test_the_loop_is_adamw_on_the_objective(load, adapter, examples, tmp_path):
-    """The Trainer's curve against a bare loop over the same batches: nothing is scaled, averaged or left out."""
+    """The Trainer's curve equals that of a bare loop over the same batches: no loss is scaled, averaged or dropped."""
     metrics = train(load(adapter, lora={"dropout": 0.0}), examples, tmp_path, scheduler="constant")
     loaded = load(adapter, lora={"dropout": 0.0})
     loaded.model.train()
     weights = list(lora_weights(loaded.model).values())
     optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.0)
     rows, losses = Rows(examples), []
-    sampler = ByLength(rows.lengths, batch_size=8, seed=17)
+    sampler = LengthGroupedSampler(rows.lengths, batch_size=8, seed=17)
     for epoch in range(2):
         sampler.set_epoch(epoch)
         order = list(sampler)
@@ -76,7 +76,7 @@ def test_the_loop_is_adamw_on_the_objective(load, adapter, examples, tmp_path):
 def test_the_same_seed_gives_the_same_curve(load, examples, tmp_path):
     runs = []
     for run, seed in enumerate((17, 17, 18)):
-        torch.rand(run + 1)  # whatever else drew random numbers before
+        torch.rand(run + 1)  # other code may draw random numbers before
         loaded = load()
         runs.append((train(loaded, examples, tmp_path / str(run), seed=seed).curve, snapshot(loaded)))
     assert runs[0][0] == runs[1][0]
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_curve(load, examples, tmp_path):
     assert runs[0][0] != runs[2][0]
 
 
-def test_accumulated_micro_batches_are_one_batch(load, adapter, examples, tmp_path):
+def test_accumulated_micro_batches_equal_one_batch(load, adapter, examples, tmp_path):
     curves = []
     for batch_size, accumulation in ((8, 1), (2, 4)):
         # Sorted rows of one epoch in the same order, so that four micro-batches of two are one batch of eight.
@@ -94,7 +94,7 @@ def test_accumulated_micro_batches_are_one_batch(load, adapter, examples, tmp_pa
             loaded,
             one_batch,
             tmp_path / str(batch_size),
-            penalty=guarded(loaded, examples, 100.0),
+            penalty=ewc_penalty(loaded, examples, 100.0),
             batch_size=batch_size,
             gradient_accumulation=accumulation,
             epochs=4,
@@ -105,12 +105,12 @@ def test_accumulated_micro_batches_are_one_batch(load, adapter, examples, tmp_pa
         assert parts == pytest.approx(whole, abs=1e-5)
 
 
-def test_a_penalty_holds_the_weights(load, adapter, examples, tmp_path):
+def test_a_stronger_penalty_moves_the_weights_less(load, adapter, examples, tmp_path):
     moved = {}
     for ewc_lambda in (0.0, 1e3, 1e6):
         loaded = load(adapter)
         before = snapshot(loaded)
-        penalty = guarded(loaded, examples, ewc_lambda)
+        penalty = ewc_penalty(loaded, examples, ewc_lambda)
         metrics = train(loaded, examples, tmp_path / str(ewc_lambda), penalty=penalty, epochs=6)
         diagonal = sections.Fisher(structure="diagonal")
         importance = fisher.compute(load(adapter), examples, diagonal, seed=0, guards="v1.0").tensors
@@ -128,7 +128,7 @@ def test_epochs_may_be_fractions(load, examples, tmp_path, epochs, steps):
     assert [event["step"] for event in logs] == [*range(2, steps, 2), steps]
 
 
-def test_what_is_logged_and_counted(load, examples, tmp_path):
+def test_logged_figures_and_counts(load, examples, tmp_path):
     logs = []
     metrics = train(load(), examples, tmp_path, epochs=3, log_steps=5, logs=logs)
     assert [set(event) for event in logs] == [
@@ -145,7 +145,7 @@ def test_what_is_logged_and_counted(load, examples, tmp_path):
 
 
 def test_a_long_curve_is_thinned():
-    from learning_engine.learning.progress import thin
+    from learning_engine.learning.training_log import thin
 
     curve = [(step, float(step), 2.0 * step) for step in range(1, 1002)]
     short = thin(curve)
@@ -156,14 +156,14 @@ def test_a_long_curve_is_thinned():
 
 
 @pytest.mark.parametrize("settings", [{"gradient_checkpointing": True}, {"precision": "bf16"}])
-def test_settings_that_must_not_change_what_is_learned(load, adapter, examples, tmp_path, settings):
+def test_checkpointing_and_bf16_do_not_change_the_losses(load, adapter, examples, tmp_path, settings):
     plain = train(load(adapter, lora={"dropout": 0.0}), examples, tmp_path / "plain")
     loaded = load(adapter, lora={"dropout": 0.0})
     other = train(loaded, examples, tmp_path / "other", **settings)
     rel = 0.02 if settings.get("precision") == "bf16" else 1e-5
     assert [task for _, task, _ in other.curve] == pytest.approx([task for _, task, _ in plain.curve], rel=rel)
     assert other.precision == settings.get("precision", "fp32")
-    # Nothing of it stays on the model.
+    # No trace of it remains on the model.
     assert not loaded.model.training
     save_adapter(loaded, tmp_path / "saved")
     ids = torch.tensor([examples[0]["input_ids"]])
@@ -176,7 +176,7 @@ def test_quantised_bases_train(load, adapter, examples, tmp_path):
     assert metrics.curve[-1][1] < metrics.curve[0][1] - 1
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_step(load, adapter, examples, tmp_path):
+def test_a_non_finite_loss_stops_before_the_step(load, adapter, examples, tmp_path):
     loaded, weights = load(adapter), {}
 
     class Broken(torch.nn.Module):
@@ -192,25 +192,25 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(load, adapter, examples
     assert all(torch.equal(weight, weights[name]) for name, weight in snapshot(loaded).items())
 
 
-class Steep(torch.nn.Module):
-    """Worth nothing, with a gradient that is not finite."""
+class InfiniteGradient(torch.nn.Module):
+    """A penalty of zero with a gradient that is not finite."""
 
     def forward(self, now):
         return sum((weight - weight.detach()).abs().sqrt().sum() for weight in now.values())
 
 
-class Far(torch.nn.Module):
-    """Worth more than float32 holds."""
+class InfinitePenalty(torch.nn.Module):
+    """An infinite penalty."""
 
     def forward(self, now):
         return sum(weight.sum() for weight in now.values()) * 0 + math.inf
 
 
-def test_what_is_not_finite_is_named(load, adapter, examples, tmp_path):
+def test_the_non_finite_figure_is_named(load, adapter, examples, tmp_path):
     forever = examples.map(lambda row: {"weight": math.inf}, load_from_cache_file=False)
     harms = {
-        "gradient norm nan": (examples, ewc.Penalty(Steep(), 1.0)),
-        "EWC loss inf": (examples, ewc.Penalty(Far(), 1.0)),
+        "gradient norm nan": (examples, ewc.Penalty(InfiniteGradient(), 1.0)),
+        "EWC loss inf": (examples, ewc.Penalty(InfinitePenalty(), 1.0)),
         "task loss nan": (forever, NOTHING),
     }
     for named, (rows, penalty) in harms.items():
@@ -219,7 +219,7 @@ def test_what_is_not_finite_is_named(load, adapter, examples, tmp_path):
         found = str(caught.value).partition("found ")[2].partition(":")[0]
         others = {"gradient norm", "EWC loss", "task loss"} - {named.rpartition(" ")[0]}
         if "gradient" not in named:
-            others -= {"gradient norm"}  # it follows the loss
+            others -= {"gradient norm"}  # not finite either, because the loss is not
         assert not [other for other in others if other in found], found
 
 

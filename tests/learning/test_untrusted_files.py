@@ -1,4 +1,4 @@
-"""Nothing that stands in a base model, an adapter or a checkpoint is run as code, whoever put it there."""
+"""No content of a base model, an adapter or a checkpoint is run as code."""
 
 import json
 import shutil
@@ -24,18 +24,18 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Path:
-    """What hostile code would leave behind."""
+    """The file that hostile code would create."""
     return tmp_path / "evidence"
 
 
 @pytest.fixture
 def hostile(honest: Path, tmp_path: Path) -> Path:
-    """A copy of the base model, to be tampered with."""
+    """A copy of the base model for tampering."""
     return Path(shutil.copytree(honest, tmp_path / "hostile"))
 
 
 class Evil:
-    """Unpickled, it leaves the evidence."""
+    """Creates the evidence when unpickled."""
 
     def __init__(self, evidence: Path) -> None:
         self.evidence = evidence
@@ -52,7 +52,7 @@ def load(base: Path, adapter: Path | None = None) -> Any:
     return model.load(sections.Model(base=str(base), device="cpu"), LORA, adapter=adapter, trainable=False, seed=0)
 
 
-def test_the_evidence_is_one(evidence: Path) -> None:
+def test_unpickling_would_create_the_evidence(evidence: Path) -> None:
     torch.save(Evil(evidence), evidence.with_suffix(".bin"))
     torch.load(evidence.with_suffix(".bin"), weights_only=False)
     assert evidence.exists()

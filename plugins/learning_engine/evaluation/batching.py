@@ -1,10 +1,10 @@
-"""Ragged token rows as padded batches of about one length."""
+"""Padded batches of token rows, grouped by length."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
 
-# Bounds a batch's logits: 2048 tokens of a vocabulary of 128k are 1 GB in float32.
+# Bounds the logits of a batch: 2048 tokens with a vocabulary of 128k take 1 GB in float32.
 MAX_TOKENS = 2048
 
 
@@ -21,7 +21,7 @@ def by_length(rows: Sequence[Sequence[int]], *, batch_size: int) -> Iterator[lis
 def pad(
     rows: Sequence[Sequence[int]], *, value: int, device: torch.device, left: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows as one (rows, longest) int64 tensor filled up with `value`, and a mask that is 1 at their own tokens."""
+    """Rows as one (rows, longest) int64 tensor padded with `value`, and a mask that is 1 at the rows' own tokens."""
     longest = max(len(row) for row in rows)
     padded = torch.full((len(rows), longest), value, dtype=torch.long)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)

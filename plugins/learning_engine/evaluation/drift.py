@@ -1,8 +1,8 @@
-"""How far the candidate moved, in nats per token.
+"""Drift: how far the candidate moved from its parent and from the base, as KL in nats per token.
 
-KL(reference ‖ candidate) = Σ_y p_ref(y) (log p_ref(y) − log p_cand(y)) over the whole vocabulary, mean over tokens: all
-tokens of fixed prompts, or the supervised tokens of rated answers. The latter, on what earlier windows taught, is what
-the EWC penalty predicts to second order, ½ (θ − θ*)ᵀ F (θ − θ*), where F is of labels that are not smoothed.
+KL(reference ‖ candidate) = Σ_y p_ref(y) (log p_ref(y) − log p_cand(y)) over the whole vocabulary, averaged over tokens:
+all tokens of fixed prompts, or the supervised tokens of rated answers. On the answers of earlier windows, the EWC
+penalty predicts it to second order as ½ (θ − θ*)ᵀ F (θ − θ*), if F is from labels without smoothing.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from learning_engine.learning.forward import supervised_logits
 
 @torch.no_grad()
 def on_prompts(views: Views, prompts: Sequence[Sequence[int]], *, batch_size: int) -> Drift:
-    """From parent and base, over all tokens of the rendered `prompts`; None without one."""
+    """Drift from parent and base over all tokens of the rendered `prompts`; None without a prompt."""
     references: list[View] = ["parent", "base"] if views.has_parent else ["base"]
     sums, count = dict.fromkeys(references, 0.0), 0
     for batch in by_length(prompts, batch_size=batch_size):
@@ -37,7 +37,7 @@ def on_prompts(views: Views, prompts: Sequence[Sequence[int]], *, batch_size: in
 
 @torch.no_grad()
 def on_answers(views: Views, examples: datasets.Dataset, *, batch_size: int) -> float | None:
-    """From the parent, over the supervised tokens of encoded `examples`; None without one."""
+    """Drift from the parent over the supervised tokens of encoded `examples`; None without such a token."""
     if not len(examples):
         return None
     columns, total, count = examples.with_format(None)[:], 0.0, 0
@@ -65,5 +65,5 @@ def _of_answers(views: Views, view: View, ids: torch.Tensor, targets: torch.Tens
 
 
 def _divergence(reference: torch.Tensor, candidate: torch.Tensor) -> float:
-    """Summed over the tokens."""
+    """KL(reference ‖ candidate), summed over the tokens."""
     return float(F.kl_div(candidate, reference, reduction="none", log_target=True).sum(dim=-1).double().sum())

@@ -1,4 +1,4 @@
-"""Judge a candidate: what it learned, kept and changed, the gate's verdict, and the probes that will prove it."""
+"""Evaluate a candidate: what it learned, retained and changed, the gate's verdict, and the probes that identify it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from learning_engine.evaluation.views import Views
 from learning_engine.records.probe import Probe
 from learning_engine.records.report import Report, Rule
 
-# Prompts tried for probes, the first ones given: where none of them tells, more will hardly.
+# At most this many prompts are tried for probes: if none of them works, more hardly help.
 MAX_CANDIDATES = 256
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`report.probes` is None: the caller stores `probes` and puts their place into the report."""
+    """`report.probes` is None: the caller stores `probes` and records their location in the report."""
 
     report: Report
     probes: list[Probe]
@@ -46,14 +46,14 @@ def evaluate(
     run_key: str,
     seed: int,
 ) -> Evaluation:
-    """Judge the candidate on its window's `heldout` rows and on those of `earlier` versions' windows.
+    """Evaluate the candidate on its window's `heldout` rows and on those of the windows of `earlier` versions.
 
-    Losses are taken over liked rows, which are what the model is to learn; disliked ones enter the margin alone.
-    `conversations` holds the conversation of each row of the file that `heldout` was encoded from, `users` how many
-    different ones are behind the window, None where that is not known. `missing` names the versions whose held-out set
-    is gone, `history` has the ancestors' rows of the matrix R, `broken_weights` counts the candidate's weights that are
-    NaN or infinite, `unservable` is None or the reason why the server would refuse the adapter. Probes are looked for
-    among `probe_candidates`, then `prompts`.
+    Losses are taken over liked rows, which the model should learn; disliked rows affect only the margin.
+    `conversations` gives the conversation of each row of the file that `heldout` was encoded from. `users` is the
+    number of users behind the window, or None if unknown. `missing` names the versions whose held-out set is gone.
+    `history` has the ancestors' rows of the matrix R. `broken_weights` counts the candidate's weights that are NaN or
+    infinite. `unservable` is None, or the reason why the server would reject the adapter. Probes are searched among
+    `probe_candidates`, then `prompts`.
     """
     rendered = [render(views.tokenizer, messages) for messages in prompts]
     figures = Figures(
@@ -77,8 +77,8 @@ def evaluate(
     notes = _notes(figures)
     if not probes:
         notes.append(
-            f"unproven: no prompt tells this version from its parent and its base by {evaluation.probe_margin:g} nats; "
-            "deploying it needs a person"
+            f"unproven: no prompt distinguishes this version from its parent and base by {evaluation.probe_margin:g} "
+            "nats; a person must approve its deployment"
         )
     rules = gates.judge(figures, gate)
     return Evaluation(_report(figures, rules, history=history, run_key=run_key, notes=notes), probes)
@@ -88,13 +88,13 @@ def _notes(figures: Figures) -> list[str]:
     kept = figures.kept
     return [
         *(f"The held-out set of {version} is gone: its window is not judged." for version in kept.missing),
-        *(f"Nothing had been learned on the window of {v}: it is not judged." for v in kept.nothing_learned),
-        *(f"Not a finite number, and left out: {name}." for name in figures.not_finite()),
+        *(f"No version learned anything on the window of {v}: it is not judged." for v in kept.nothing_learned),
+        *(f"Left out, because it is not a finite number: {name}." for name in figures.not_finite()),
     ]
 
 
 def _report(figures: Figures, rules: list[Rule], *, history: matrix.Rows, run_key: str, notes: list[str]) -> Report:
-    """The record; a figure that is not finite is None there, because JSON has no NaN."""
+    """The report. Figures that are not finite become None, because JSON has no NaN."""
     learned, kept = figures.learned, figures.kept
     loss, scores = finite(learned.loss), _measured(kept.scores)
     return Report(

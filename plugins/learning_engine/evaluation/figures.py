@@ -1,4 +1,7 @@
-"""What evaluation measures and the gate judges. Losses, gains, margins and KL in nats per token; None: not measured."""
+"""Figures that evaluation measures and the gate judges.
+
+Losses, gains, margins and KL are in nats per token. None means not measured.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -6,10 +9,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Learned:
-    """On the window's own held-out rows, the losses over liked ones, which are of so many `conversations`.
-
-    The gain is over the parent.
-    """
+    """Figures on the window's own held-out rows. Losses are over liked rows, which come from `conversations`
+    conversations; the gain is over the parent."""
 
     rows: int
     conversations: int
@@ -23,10 +24,10 @@ class Learned:
 
 @dataclass(frozen=True)
 class Kept:
-    """On earlier versions' held-out sets, by version: the losses of the candidate, the base and the best version, and
-    KL(parent ‖ candidate) over the supervised tokens.
+    """Figures on earlier versions' held-out sets, by version: the losses of the candidate, the base and the best
+    version, and KL(parent ‖ candidate) over the supervised tokens.
 
-    `missing` names those whose set is gone, `nothing_learned` those on which no version was better than the base.
+    `missing` names versions whose set is gone, `nothing_learned` those on whose set no version beat the base.
     """
 
     scores: dict[str, float | None] = field(default_factory=dict)
@@ -48,21 +49,21 @@ class Drift:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Mean tokens of greedy answers on fixed prompts."""
+    """Mean number of tokens of greedy answers to fixed prompts."""
 
     candidate: float | None
     parent: float | None
 
     @property
     def ratio(self) -> float | None:
-        """Candidate to parent."""
+        """Candidate ÷ parent."""
         return self.candidate / self.parent if self.candidate is not None and self.parent else None
 
 
 @dataclass(frozen=True)
 class Figures:
-    """`users` of the window are None where they are not known, `broken_weights` are the candidate's that are NaN or
-    infinite, `unservable` says why the server would refuse the adapter. Without a parent the base stands in its place.
+    """All figures. `users` of the window is None if unknown, `broken_weights` counts the candidate's weights that are
+    NaN or infinite, `unservable` says why the server would reject the adapter. Without a parent, the base replaces it.
     """
 
     learned: Learned
@@ -90,5 +91,5 @@ class Figures:
 
 
 def finite(value: float | None) -> float | None:
-    """`value`, or None where it is NaN or infinite, which JSON cannot hold."""
+    """`value`, or None if it is NaN or infinite, which JSON cannot represent."""
     return value if value is not None and math.isfinite(value) else None

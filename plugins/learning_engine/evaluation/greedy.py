@@ -1,4 +1,4 @@
-"""Greedy answers, as a server gives them at temperature 0, and how long they are."""
+"""Greedy answers, as a server gives them at temperature 0, and their length."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 from learning_engine.evaluation.batching import by_length, pad
 from learning_engine.evaluation.views import View, Views
 
-# What is not named here would come from the model's own generation config.
+# Every option not set here would come from the model's own generation config.
 GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0}
 
 
@@ -15,7 +15,7 @@ GREEDY = {"do_sample": False, "num_beams": 1, "temperature": 1.0, "top_p": 1.0, 
 def answers(
     views: Views, view: View, prompts: Sequence[Sequence[int]], *, tokens: int, batch_size: int
 ) -> list[list[int]]:
-    """The answer of `view` to each of the rendered `prompts`, at most `tokens` tokens, the end of turn included."""
+    """The answer of `view` to each of the rendered `prompts`: at most `tokens` tokens, including the end of turn."""
     stops, found = _stops(views), [list[int]() for _ in prompts]
     with views.using(view):
         for batch in by_length(prompts, batch_size=batch_size):
@@ -33,12 +33,12 @@ def answers(
 def mean_length(
     views: Views, view: View, prompts: Sequence[Sequence[int]], *, tokens: int, batch_size: int
 ) -> float | None:
-    """Mean tokens of the answers, the end of turn included, so that it is at least 1; None without a prompt."""
+    """Mean number of tokens of the answers, at least 1 because the end of turn counts; None without a prompt."""
     found = answers(views, view, prompts, tokens=tokens, batch_size=batch_size)
     return sum(map(len, found)) / len(found) if found else None
 
 
 def _stops(views: Views) -> list[int]:
-    """Tokens that end an answer, as `generate` takes them."""
+    """The tokens at which `generate` ends an answer."""
     stop = views.model.generation_config.eos_token_id
     return [] if stop is None else [stop] if isinstance(stop, int) else list(stop)

@@ -1,4 +1,4 @@
-"""Whether what is in an archive can be a version at all."""
+"""Check an adapter's weights for NaN and infinity."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ from learning_engine.records.contracts import LoraShape
 
 
 def broken_weights(directory: Path, shape: LoraShape) -> int:
-    """How many weights of the adapter's files are NaN or infinite. Raises ModelError where they cannot be read."""
+    """The number of weights in the adapter's files that are NaN or infinite. Raises ModelError if unreadable."""
     return sum(int((~tensor.isfinite()).sum()) for tensor in adapters.read(directory, shape).values())

@@ -1,4 +1,4 @@
-"""The matrix R of a chain of versions: R[i, j] is the loss of version i on the held-out rows of the window of j.
+"""The matrix R of a chain of versions: R[i, j] is the loss of version i on the held-out rows of version j's window.
 
 In nats per supervised token, over liked answers. With T the candidate:
 
@@ -6,10 +6,10 @@ In nats per supervised token, over liked answers. With T the candidate:
   forgotten         = mean over j < T of R[T, j] − min over i ≤ T of R[i, j]
   backward transfer = mean over j < T of R[j, j] − R[T, j]
 
-R is a loss, so that lower is better and the signs are those of the usual definitions over accuracies turned round:
-`forgotten` is never negative, and 0 where nothing was forgotten; backward transfer is positive where later windows
-improved earlier ones. What no held-out set is left of is left out. (Lopez-Paz and Ranzato, Gradient Episodic Memory,
-2017; Chaudhry et al., Riemannian Walk, 2018.)
+R is a loss, so lower is better and the signs are opposite to the usual definitions over accuracies. `forgotten` is
+never negative, and 0 if nothing was forgotten. Backward transfer is positive if later windows improved earlier ones.
+Windows without a held-out set are left out. Sources: Lopez-Paz and Ranzato, Gradient Episodic Memory, 2017; Chaudhry
+et al., Riemannian Walk, 2018.
 """
 
 import math
@@ -22,7 +22,7 @@ Rows = Mapping[str, Mapping[str, float]]
 
 
 def rows_of(ancestors: Iterable[AdapterVersion]) -> dict[str, dict[str, float]]:
-    """The rows of R by version, oldest first; `ancestors` come youngest first."""
+    """The rows of R by version, oldest first, from `ancestors`, youngest first."""
     rows = {}
     for version in ancestors:
         own = {} if version.report.loss is None else {version.version: version.report.loss}
@@ -40,7 +40,7 @@ def best(rows: Rows) -> dict[str, float]:
 
 
 def summary(rows: Rows, *, scores: Mapping[str, float], loss: float | None) -> Summary:
-    """Of the chain that ends in a candidate with these `scores` on earlier windows and this `loss` on its own."""
+    """The summary of the chain that ends in a candidate with `scores` on earlier windows and `loss` on its own."""
     reached = best({**rows, "candidate": scores})
     at_first = {version: row[version] for version, row in rows.items() if version in row}
     own = [*at_first.values(), *([] if loss is None else [loss])]

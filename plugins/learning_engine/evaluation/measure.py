@@ -1,4 +1,4 @@
-"""What a candidate learned from its window and kept of earlier ones, as figures."""
+"""Measure what a candidate learned from its window and retained of earlier ones."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ from learning_engine.evaluation.views import View, Views
 def learned(
     views: Views, heldout: datasets.Dataset, conversations: Sequence[str], settings: sections.Evaluation, *, seed: int
 ) -> Learned:
-    """On the window's own held-out rows; `conversations` by the index that a row's `row` is."""
+    """Figures on the window's own held-out rows. A row's `row` is its index in `conversations`."""
     rows = _sample(heldout, settings.max_rows)
     liked = _liked(rows)
     asked = np.array([conversations[row] for row in rows["row"]] if len(rows) else [], dtype=str)
@@ -48,7 +48,7 @@ def kept(
     best: Mapping[str, float],
     missing: list[str],
 ) -> Kept:
-    """On the liked held-out rows of earlier windows."""
+    """Figures on the liked held-out rows of earlier windows."""
     size = settings.batch_size
     liked = {version: examples.select(np.flatnonzero(_liked(examples))) for version, examples in earlier.items()}
     rows = {version: _sample(examples, settings.max_rows) for version, examples in liked.items() if len(examples)}
@@ -70,7 +70,7 @@ def kept(
 
 
 def lengths(views: Views, prompts: Sequence[Sequence[int]], settings: sections.Evaluation) -> Lengths:
-    """Of greedy answers to the rendered `prompts`."""
+    """Lengths of greedy answers to the rendered `prompts`."""
 
     def mean(view: View) -> float | None:
         return greedy.mean_length(views, view, prompts, tokens=settings.answer_tokens, batch_size=settings.batch_size)
@@ -83,7 +83,7 @@ def _liked(examples: datasets.Dataset) -> npt.NDArray[np.bool_]:
 
 
 def _sample(examples: datasets.Dataset, limit: int) -> datasets.Dataset:
-    """At most `limit` rows spread evenly over the set, the same ones each time."""
+    """At most `limit` rows spread evenly over the set, chosen deterministically."""
     if len(examples) <= limit:
         return examples
     return examples.select(np.linspace(0, len(examples) - 1, limit).round().astype(np.int64))

@@ -1,12 +1,12 @@
-"""How well a model predicts held-out answers, in nats per token.
+"""Loss, gain and margin on held-out answers, in nats per token.
 
 Loss of a set of rows: L = Σ_n ℓ_n / Σ_n T_n, where ℓ_n = −Σ_t log p(y_t | y_<t, x) over the T_n supervised tokens of
 row n: the mean over tokens, not over rows.
 
 Gain: L_parent − L_candidate on the same rows. Its lower bound is the 5th percentile over paired bootstrap resamples of
-whole conversations (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13; Davison and Hinkley,
-Bootstrap Methods and their Application, 1997, ch. 3.8): a one-sided interval of 95 %. Rows of one conversation resemble
-each other, and resampled one by one they would make the interval too narrow.
+whole conversations, a one-sided 95 % interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13;
+Davison and Hinkley, Bootstrap Methods and their Application, 1997, ch. 3.8). Rows of one conversation are correlated,
+so resampling single rows would make the interval too narrow.
 """
 
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ from learning_engine.learning.batches import IGNORED
 from learning_engine.learning.forward import supervised_logits
 
 CONFIDENCE = 0.95
-# Bounds the memory of one round of the bootstrap: 4 million indices are 32 MB.
+# Bounds the memory of one round of the bootstrap: 4 million indices take 32 MB.
 _ROUND = 4_000_000
 
 
 @dataclass(frozen=True)
 class RowLosses:
-    """Per row: `total`, the summed loss in nats, and `tokens`, the supervised tokens it is over; both (rows,)."""
+    """Per row: `total`, the summed loss in nats, and `tokens`, the number of supervised tokens; both (rows,)."""
 
     total: npt.NDArray[np.float64]
     tokens: npt.NDArray[np.int64]
 
     def mean(self) -> float | None:
-        """Nats per supervised token; None without a token."""
+        """Mean loss in nats per supervised token; None without a token."""
         return float(self.total.sum() / self.tokens.sum()) if self.tokens.sum() else None
 
     def __getitem__(self, rows: npt.NDArray[np.bool_]) -> "RowLosses":
@@ -45,7 +45,7 @@ class RowLosses:
 
 @torch.no_grad()
 def row_losses(views: Views, view: View, examples: datasets.Dataset, *, batch_size: int) -> RowLosses:
-    """Losses of encoded `examples` (columns input_ids and labels) in their order, batched by length."""
+    """Losses of encoded `examples` (columns input_ids and labels), in their order; batches are grouped by length."""
     total, tokens = np.zeros(len(examples)), np.zeros(len(examples), dtype=np.int64)
     if not len(examples):
         return RowLosses(total, tokens)
@@ -64,7 +64,7 @@ def row_losses(views: Views, view: View, examples: datasets.Dataset, *, batch_si
 
 
 def margin(losses: RowLosses, liked: npt.NDArray[np.bool_]) -> float | None:
-    """Mean log-probability per token of liked minus that of disliked answers; None where one side is absent."""
+    """Mean log-probability per token of liked answers minus that of disliked ones; None if either is missing."""
     of_liked, of_disliked = losses[liked].mean(), losses[~liked].mean()
     return None if of_liked is None or of_disliked is None else of_disliked - of_liked
 
@@ -74,8 +74,8 @@ def paired_bootstrap(
 ) -> float | None:
     """Lower bound of the one-sided 95 % interval of the gain (parent − candidate), in nats per token.
 
-    Conversations (rows,) are resampled in pairs, so that what makes one hard for both cancels. None with fewer than
-    two of them, which say nothing of how much conversations differ.
+    `conversations` (rows,) names each row's conversation. A resampled conversation counts for both models, so that its
+    difficulty cancels out. None with fewer than two conversations, which show no variation between conversations.
     """
     _, group = np.unique(conversations, return_inverse=True)
     difference = np.bincount(group, weights=parent.total - candidate.total)

@@ -1,9 +1,9 @@
-"""Probes: prompts whose greedy answer only the candidate gives, so that it proves which weights a server runs.
+"""Probes: prompts whose greedy answer only the candidate gives, to prove which weights a server runs.
 
 For the candidate's greedy answer y_1 … y_k to a prompt, in nats (a difference of logits is one of log-probabilities):
-  sure(e)  = min over t ≤ e of the candidate's first choice over its second: no token up to e can flip;
-  apart(e) = max over t ≤ e of the reference's first choice over y_t: the reference leaves the answer by then.
-A probe ends at the e that makes its margin min(sure, apart of the parent, apart of the base) the widest.
+  confidence(e) = min over t ≤ e of the candidate's first choice over its second: no token up to e can flip;
+  separation(e) = max over t ≤ e of a reference's first choice over y_t: the reference gives another token by then.
+A probe ends at the e with the largest margin, min(confidence, separation from the parent, separation from the base).
 """
 
 import json
@@ -21,14 +21,14 @@ from learning_engine.evaluation.prompts import Messages, render
 from learning_engine.evaluation.views import View, Views
 from learning_engine.records.probe import Probe
 
-# A probe is sent to every replica at every deployment: longer prompts prove no more.
+# Each deployment sends the probes to every replica, and longer prompts prove no more.
 MAX_PROMPT_TOKENS = 1024
 ROUND = 64
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """A prompt and the candidate's greedy answer; `ends` are the places at which a probe may end, with its margin."""
+    """A prompt and the candidate's greedy answer. `ends` lists the positions where a probe may end, with margins."""
 
     messages: Messages
     prompt: list[int]
@@ -37,8 +37,8 @@ class _Answer:
 
 
 @dataclass(frozen=True)
-class _Search:
-    """What a probe must be: at most `tokens` tokens with a margin of at least `margin` nats."""
+class _Limits:
+    """The limits of a probe: at most `tokens` tokens, with a margin of at least `margin` nats."""
 
     tokens: int
     margin: float
@@ -48,15 +48,15 @@ class _Search:
 def ends(
     candidate: npt.NDArray[np.float64], references: npt.NDArray[np.float64], *, margin: float
 ) -> list[tuple[int, float]]:
-    """Places at which a probe may end with a margin of at least `margin` nats, and their margins, the widest first.
+    """Positions where a probe may end with a margin of at least `margin` nats, with their margins, largest first.
 
-    `candidate` (tokens,) and `references` (references, tokens) say by how much each prefers the candidate's token to
-    the best other one.
+    `candidate` (tokens,) and `references` (references, tokens) are the leads of the candidate's tokens: by how many
+    nats each model prefers them to the best other token.
     """
-    sure = np.minimum.accumulate(candidate)
-    apart = np.maximum.accumulate(-references, axis=1).min(axis=0)
-    margins = np.minimum(sure, apart)
-    # With a margin of 0 a tie would do, which tells nothing.
+    confidence = np.minimum.accumulate(candidate)
+    separation = np.maximum.accumulate(-references, axis=1).min(axis=0)
+    margins = np.minimum(confidence, separation)
+    # A tie, with a margin of 0, distinguishes nothing.
     reached = [
         place for place in np.argsort(-margins, kind="stable") if margins[place] >= margin and margins[place] > 0
     ]
@@ -66,36 +66,36 @@ def ends(
 def find(
     views: Views, candidates: Sequence[Messages], *, count: int, tokens: int, margin: float, batch_size: int
 ) -> list[Probe]:
-    """At most `count` probes of at most `tokens` tokens with a margin of at least `margin` nats, the widest first.
+    """At most `count` probes of at most `tokens` tokens with a margin of at least `margin` nats, largest margin first.
 
-    Candidates are tried ROUND by ROUND in their order, until there are enough.
+    Prompts are tried in order, ROUND at a time, until there are enough probes.
     """
-    search = _Search(tokens, margin, batch_size)
+    limits = _Limits(tokens, margin, batch_size)
     rendered, probes = _rendered(views.tokenizer, candidates), list[Probe]()
     while rendered and len(probes) < count:
-        probes += _among(views, rendered[:ROUND], search)
+        probes += _search(views, rendered[:ROUND], limits)
         rendered = rendered[ROUND:]
     return sorted(probes, key=lambda probe: -probe.margin)[:count]
 
 
 @torch.no_grad()
-def _among(views: Views, rendered: Sequence[tuple[Messages, list[int]]], search: _Search) -> list[Probe]:
+def _search(views: Views, rendered: Sequence[tuple[Messages, list[int]]], limits: _Limits) -> list[Probe]:
     prompts = [prompt for _, prompt in rendered]
-    answers = greedy.answers(views, "candidate", prompts, tokens=search.tokens, batch_size=search.batch_size)
-    candidate = _leads(views, "candidate", prompts, answers, batch_size=search.batch_size)
-    references = [_leads(views, view, prompts, answers, batch_size=search.batch_size) for view in _references(views)]
-    apart = [
+    answers = greedy.answers(views, "candidate", prompts, tokens=limits.tokens, batch_size=limits.batch_size)
+    candidate = _leads(views, "candidate", prompts, answers, batch_size=limits.batch_size)
+    references = [_leads(views, view, prompts, answers, batch_size=limits.batch_size) for view in _references(views)]
+    separated = [
         _Answer(messages, prompt, answers[row], found)
         for row, (messages, prompt) in enumerate(rendered)
-        if (found := ends(candidate[row], np.stack([leads[row] for leads in references]), margin=search.margin))
+        if (found := ends(candidate[row], np.stack([leads[row] for leads in references]), margin=limits.margin))
     ]
     others = [
         greedy.answers(
-            views, view, [answer.prompt for answer in apart], tokens=search.tokens, batch_size=search.batch_size
+            views, view, [answer.prompt for answer in separated], tokens=limits.tokens, batch_size=limits.batch_size
         )
         for view in _references(views)
     ]
-    probes = [_probe(views.tokenizer, answer, theirs) for answer, *theirs in zip(apart, *others, strict=True)]
+    probes = [_probe(views.tokenizer, answer, theirs) for answer, *theirs in zip(separated, *others, strict=True)]
     return [probe for probe in probes if probe]
 
 
@@ -104,7 +104,7 @@ def _references(views: Views) -> list[View]:
 
 
 def _rendered(tokenizer: Any, candidates: Sequence[Messages]) -> list[tuple[Messages, list[int]]]:
-    """Each prompt once, those that are short enough, with their token ids."""
+    """The distinct prompts of at most MAX_PROMPT_TOKENS tokens, with their token ids."""
     unique = {json.dumps(messages, sort_keys=True): messages for messages in candidates}.values()
     rendered = [(messages, render(tokenizer, messages)) for messages in unique]
     return [(messages, ids) for messages, ids in rendered if len(ids) <= MAX_PROMPT_TOKENS]
@@ -113,7 +113,7 @@ def _rendered(tokenizer: Any, candidates: Sequence[Messages]) -> list[tuple[Mess
 def _leads(
     views: Views, view: View, prompts: Sequence[list[int]], answers: Sequence[list[int]], *, batch_size: int
 ) -> list[npt.NDArray[np.float64]]:
-    """For each answer, by how many nats `view` prefers each of its tokens to the best other one, teacher-forced."""
+    """The leads of each answer: by how many nats `view`, teacher-forced, prefers each token to the best other one."""
     whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
     leads = [np.zeros(0) for _ in whole]
     with views.using(view):
@@ -132,7 +132,7 @@ def _leads(
 
 
 def _probe(tokenizer: Any, answer: _Answer, theirs: Sequence[list[int]]) -> Probe | None:
-    """The probe of the widest margin whose text can be read and is nobody else's; None where there is none."""
+    """The probe of the largest margin whose text is readable and differs from the references'; None without one."""
     for last, margin in answer.ends:
         tokens = answer.tokens[: last + 1]
         text = _decode(tokenizer, tokens)

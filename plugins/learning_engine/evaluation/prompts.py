@@ -1,4 +1,4 @@
-"""Prompts on which drift is measured and probes are looked for: a file of one's own, or the built-in list."""
+"""Prompts for measuring drift and finding probes: from the configured file, or the built-in list."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def read(path: str | None, *, limit: int) -> list[Messages]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"evaluation.prompts: expected a readable UTF-8 file of JSON lines, found {file} ({type(error).__name__})."
+            f"evaluation.prompts: expected a readable UTF-8 file of JSON lines at {file}, found {type(error).__name__}."
         ) from error
     prompts = [_parse(line, number, file) for number, line in enumerate(lines, start=1) if line.strip()]
     if not prompts:
@@ -31,13 +31,14 @@ def read(path: str | None, *, limit: int) -> list[Messages]:
     return prompts[:limit]
 
 
-def taken(tokenizer: Any, prompts: list[Messages]) -> list[Messages]:
-    """Those that the chat template takes: some take no system prompt. Raises ConfigError where it refuses them all."""
-    kept = [messages for messages in prompts if _takes(tokenizer, messages)]
+def renderable(tokenizer: Any, prompts: list[Messages]) -> list[Messages]:
+    """The prompts that the chat template can render: some templates accept no system prompt. Raises ConfigError if it
+    can render none."""
+    kept = [messages for messages in prompts if _is_renderable(tokenizer, messages)]
     if not kept:
         raise ConfigError(
-            f"evaluation.prompts: expected at least one prompt that the chat template of the base model takes, found "
-            f"none among {len(prompts)}: give prompts that begin with the user and take turns."
+            f"evaluation.prompts: expected at least one prompt that the base model's chat template accepts, found "
+            f"none among {len(prompts)}: use prompts that begin with the user and alternate roles."
         )
     if refused := len(prompts) - len(kept):
         telemetry.event("evaluate.prompts_refused", refused=refused, of=len(prompts))
@@ -45,12 +46,12 @@ def taken(tokenizer: Any, prompts: list[Messages]) -> list[Messages]:
 
 
 def render(tokenizer: Any, messages: Messages) -> list[int]:
-    """Token ids of `messages` in the chat template, up to where the answer begins."""
+    """Token ids of `messages` in the chat template, up to the start of the answer."""
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
     return [int(token) for token in ids]
 
 
-def _takes(tokenizer: Any, messages: Messages) -> bool:
+def _is_renderable(tokenizer: Any, messages: Messages) -> bool:
     try:
         render(tokenizer, messages)
     except (jinja2.TemplateError, TypeError, ValueError):

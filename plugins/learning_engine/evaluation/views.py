@@ -18,9 +18,9 @@ _PARENT = "parent"
 
 @dataclass(frozen=True)
 class Views:
-    """A PEFT model in eval mode that answers as the candidate, as its parent or as the base.
+    """A PEFT model in eval mode that can act as the candidate, its parent or the base.
 
-    `candidate` names the candidate's adapter within the model. Without a parent the parent's view is the base.
+    `candidate` names the candidate's adapter in the model. Without a parent, the parent's view is the base.
     """
 
     model: Any
@@ -31,21 +31,21 @@ class Views:
 
     @contextmanager
     def using(self, view: View) -> Iterator[None]:
-        """Answer as `view` within the block; every use of the model stands in such a block."""
+        """Act as `view` within the block. Every use of the model must be in such a block."""
         if view == "base" or (view == "parent" and not self.has_parent):
             with self.model.disable_adapter():
                 yield
             return
         name = _PARENT if view == "parent" else self.candidate
-        # peft walks over every module to switch: on a small model that costs as much as a batch.
+        # Switching visits every module; on a small model that costs as much as a batch.
         if self.model.active_adapter != name:
             self.model.set_adapter(name, inference_mode=True)
         yield
 
     def logits(self, input_ids: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits of a right-padded batch, (rows, columns, vocabulary); only at `columns` where they are given.
+        """Logits of a right-padded batch, (rows, columns, vocabulary), at all columns or at `columns` only.
 
-        Under causal attention no token sees the padding to its right, so that it needs no mask.
+        No mask is needed: under causal attention no token attends to the padding on its right.
         """
         keep = 0 if columns is None else columns
         logits: torch.Tensor = self.model(input_ids=input_ids, use_cache=False, logits_to_keep=keep).logits
@@ -53,14 +53,14 @@ class Views:
 
 
 def load_views(model: sections.Model, lora: sections.Lora, *, candidate: Path, parent: Path | None) -> Views:
-    """Load the base once and both adapters onto it.
+    """Load the base once, with both adapters.
 
-    Raises ModelError for a model or adapter that is missing, unreadable or of another shape than configured.
+    Raises ModelError if the model or an adapter is missing, unreadable or not of the configured shape.
     """
     loaded = models.load(model, lora, adapter=candidate, trainable=False, seed=0)
     name = loaded.model.active_adapter
     if parent is not None:
-        adapters.read(parent, loaded.lora)  # what peft would load only in part, or fail on with an error of its own
+        adapters.read(parent, loaded.lora)  # check first: peft might load it only in part, or raise its own error
         loaded.model.load_adapter(str(parent), adapter_name=_PARENT, is_trainable=False)
     loaded.model.set_adapter(name, inference_mode=True)
     loaded.model.eval()

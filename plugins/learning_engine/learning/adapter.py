@@ -1,7 +1,7 @@
-"""An adapter's two files, adapter_model.safetensors and adapter_config.json, as MAX Serve and peft take them.
+"""Read and write an adapter's two files, adapter_model.safetensors and adapter_config.json.
 
-MAX Serve answers 400 or crashes on most of what peft could write, so what is written is the least: lora_A and lora_B
-in float32, an explicit list of targets, no bias, no DoRA, no rsLoRA, no patterns, no modules to save.
+MAX Serve returns 400 or crashes on most of peft's options, so only the minimum is written: lora_A and lora_B in
+float32, an explicit list of target modules, no bias, no DoRA, no rsLoRA, no patterns, no modules to save.
 """
 
 import json
@@ -20,9 +20,9 @@ PLAIN = {"use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_patt
 
 
 def write(directory: Path, tensors: dict[str, torch.Tensor], *, base: str, revision: str, shape: LoraShape) -> None:
-    """Write the adapter; equal tensors give equal bytes. Raises ModelError for a tensor that is no LoRA factor."""
-    if strange := [name for name in tensors if not name.endswith((".lora_A.weight", ".lora_B.weight"))]:
-        raise ModelError(f"Expected lora_A and lora_B weights only, found {', '.join(sorted(strange)[:5])}")
+    """Write the adapter. Equal tensors give equal bytes. Raises ModelError if a tensor is not lora_A or lora_B."""
+    if others := [name for name in tensors if not name.endswith((".lora_A.weight", ".lora_B.weight"))]:
+        raise ModelError(f"Expected lora_A and lora_B weights only, found {', '.join(sorted(others)[:5])}")
     plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
     config = {
         "peft_type": "LORA",
@@ -39,23 +39,25 @@ def write(directory: Path, tensors: dict[str, torch.Tensor], *, base: str, revis
         **PLAIN,
     }
     directory.mkdir(parents=True, exist_ok=True)
-    # One metadata key only: safetensors writes several in an order that changes from call to call.
+    # A single metadata key: safetensors writes several keys in an order that varies between calls.
     safetensors.torch.save_file(plain, directory / WEIGHTS, metadata={"format": "pt"})
     (directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read(directory: Path, shape: LoraShape) -> dict[str, torch.Tensor]:
-    """The adapter's tensors in float32. Raises ModelError where it is unreadable or not a plain LoRA of `shape`."""
+    """The adapter's tensors in float32. Raises ModelError if it is unreadable or not a plain LoRA of `shape`."""
     try:
         config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         tensors = safetensors.torch.load_file(directory / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"Expected a readable adapter ({CONFIG}, {WEIGHTS}) in {directory}: {error}") from error
+        raise ModelError(
+            f"Expected a readable adapter ({CONFIG}, {WEIGHTS}) in {directory}, found an error: {error}"
+        ) from error
     found = _shape(config, directory)
     if found != shape:
         raise ModelError(
-            f"Expected the configured LoRA shape {_say(shape)}, found {_say(found)} in {directory}: rank, alpha and "
-            "targets stay constant along a chain of versions"
+            f"Expected the configured LoRA shape {_describe(shape)}, found {_describe(found)} in {directory}: keep "
+            "rank, alpha and targets the same along a chain of versions"
         )
     return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
 
@@ -66,9 +68,12 @@ def _shape(config: dict[str, Any], directory: Path) -> LoraShape:
             raise ModelError(f"Expected a plain LoRA adapter in {directory}, found {key} = {value!r}")
     targets = config.get("target_modules")
     if not isinstance(targets, list) or not isinstance(config.get("r"), int) or "lora_alpha" not in config:
-        raise ModelError(f"Expected r, lora_alpha and a list of target_modules in {directory / CONFIG}")
+        raise ModelError(
+            f"Expected r, lora_alpha and a list of target_modules in {directory / CONFIG}, found one missing or of "
+            "another type"
+        )
     return LoraShape(config["r"], float(config["lora_alpha"]), tuple(sorted(targets)))
 
 
-def _say(shape: LoraShape) -> str:
+def _describe(shape: LoraShape) -> str:
     return f"(rank {shape.rank}, alpha {shape.alpha:g}, targets {', '.join(shape.target_modules)})"

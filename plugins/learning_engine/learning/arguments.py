@@ -1,4 +1,4 @@
-"""The configuration's training section as transformers.TrainingArguments. Called by the trainer."""
+"""Convert the training section of the configuration to transformers.TrainingArguments."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from learning_engine.errors import TrainingError
 
 
 def precision_of(training: sections.Training, device: torch.device) -> str:
-    """fp32, bf16 or fp16. Raises TrainingError where the device cannot do what is asked for."""
+    """fp32, bf16 or fp16. Raises TrainingError if the device does not support the configured precision."""
     if training.precision != "auto":
         if training.precision == "fp16" and device.type != "cuda":
             raise TrainingError(
-                "training.precision 'fp16' needs a CUDA device: use 'auto', 'bf16' or 'fp32' on this worker"
+                f"Expected a CUDA device for training.precision 'fp16', found {device.type}: use 'auto', 'bf16' or "
+                "'fp32' on this worker"
             )
         return training.precision
     if device.type != "cuda":
@@ -26,7 +27,7 @@ def precision_of(training: sections.Training, device: torch.device) -> str:
 def arguments_of(
     training: sections.Training, device: torch.device, precision: str, *, steps: int, parts: int, workdir: Path
 ) -> TrainingArguments:
-    """The library's arguments; `parts` micro-batches make up one batch of `training.batch_size` rows."""
+    """The TrainingArguments. A batch of `training.batch_size` rows consists of `parts` micro-batches."""
     checkpointing: dict[str, Any] = {}
     if training.gradient_checkpointing:
         checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
@@ -54,6 +55,6 @@ def arguments_of(
         use_cpu=device.type == "cpu",
         **checkpointing,
     )
-    # One process trains on one device; with several visible the Trainer would wrap the model in DataParallel.
+    # One process trains on one device; if it saw several, the Trainer would wrap the model in DataParallel.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments

@@ -1,4 +1,4 @@
-"""The base model: its weights in the configured precision, its tokenizer, and the revision that names them."""
+"""The base model: weights in the configured precision, tokenizer, and the revision that identifies them."""
 
 import contextlib
 import hashlib
@@ -29,13 +29,13 @@ def pick_device(model: sections.Model) -> torch.device:
 
 
 def load_tokenizer(model: sections.Model) -> Any:
-    """The tokenizer of the base model. Raises ModelError where there is none."""
+    """The tokenizer of the base model. Raises ModelError if it cannot be loaded."""
     with _loading(model, "tokenizer"):
         return AutoTokenizer.from_pretrained(model.base, **_origin(model))
 
 
 def load_base(model: sections.Model, device: torch.device) -> Any:
-    """The base model on `device`, in eval mode, its weights frozen. Raises ModelError where it cannot be loaded."""
+    """The base model on `device`, in eval mode, weights frozen. Raises ModelError if it cannot be loaded."""
     options: dict[str, Any] = {"dtype": model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)}
     if model.attention != "auto":
         options["attn_implementation"] = model.attention
@@ -48,16 +48,16 @@ def load_base(model: sections.Model, device: torch.device) -> Any:
             base = base.to(device)
         if model.quantization == "4bit":
             _keep_layout(base)
-        packing.allow(base.eval().requires_grad_(False))
+        packing.enable(base.eval().requires_grad_(False))
     return base
 
 
 def base_revision(model: sections.Model) -> str:
-    """What identifies the base model's weights: a hub commit, or for a local directory "sha256:" and 16 hex digits.
+    """The identifier of the base model's weights: a hub commit, or for a local directory "sha256:" and 16 hex digits.
 
-    The local digest covers the names, sizes and bytes of config.json, tokenizer.json and every *.safetensors file;
-    where the latter reach 2 GiB together, only each one's header and its first and last MiB are read.
-    Raises ModelError where the model is missing or has no revision.
+    The local digest covers the names, sizes and bytes of config.json, tokenizer.json and every *.safetensors file.
+    If the safetensors files total 2 GiB or more, only the header and the first and last MiB of each are read.
+    Raises ModelError if the model is missing or has no revision.
     """
     directory = Path(model.base)
     if directory.is_dir():
@@ -66,7 +66,7 @@ def base_revision(model: sections.Model) -> str:
         config = AutoConfig.from_pretrained(model.base, **_origin(model))
     revision: str | None = getattr(config, "_commit_hash", None) or model.revision
     if revision is None:
-        raise ModelError(f"Expected a commit of {model.base} from the model hub, found none: set model.revision")
+        raise ModelError(f"Expected the model hub to give a commit of {model.base}, found none: set model.revision")
     return revision
 
 
@@ -77,8 +77,8 @@ def _origin(model: sections.Model) -> dict[str, Any]:
 
 
 def _keep_layout(base: Any) -> None:
-    """On a CPU with bfloat16 bitsandbytes lays 4-bit weights out anew at the first pass without gradients, and every
-    gradient that is taken after it is wrong."""
+    """Stop bitsandbytes from changing the layout of 4-bit weights: on a CPU with bfloat16 support it does so at the
+    first pass without gradients, and every later gradient is wrong."""
     from bitsandbytes.nn import Linear4bit
 
     for module in base.modules():
@@ -101,18 +101,18 @@ def _loading(model: sections.Model, what: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         if memory.ran_out(error):
             raise OutOfMemory(
-                f"Expected room for the {what} {model.base!r}, found too little: {error}. Set model.quantization or "
-                "model.dtype, or give the worker more (worker.gpu_memory_fraction)."
+                f"Expected enough memory for the {what} {model.base!r}, found too little: {error}. Set "
+                "model.quantization or model.dtype, or give the worker more (worker.gpu_memory_fraction)."
             ) from error
         raise ModelError(
-            f"Expected the {what} of {model.base!r} (revision {model.revision or 'default'}), a directory or a name on "
-            f"the model hub, and could not load it: {error}"
+            f"Expected the {what} of {model.base!r} (revision {model.revision or 'default'}) to load from a directory "
+            f"or the model hub, found an error: {error}. Check model.base and model.revision"
         ) from error
 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """No progress bar in the task's log."""
+    """Keep progress bars and FutureWarnings out of the task's log."""
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     with warnings.catch_warnings():
@@ -127,7 +127,10 @@ def _quietly() -> Iterator[None]:
 def _digest(directory: Path) -> str:
     weights = sorted(directory.glob("*.safetensors"))
     if not weights or not (directory / "config.json").is_file():
-        raise ModelError(f"Expected config.json and *.safetensors in the base model's directory {directory}")
+        raise ModelError(
+            f"Expected config.json and *.safetensors in the base model's directory {directory}, found them missing: "
+            "check model.base"
+        )
     total = sum(path.stat().st_size for path in weights)
     digest = hashlib.sha256()
     for path in (directory / "config.json", directory / "tokenizer.json", *weights):

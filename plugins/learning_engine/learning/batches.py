@@ -1,7 +1,7 @@
-"""Encoded examples as right-padded batches of about one length.
+"""Right-padded batches of encoded examples, grouped by length.
 
-Right padding needs no attention mask: under causal attention no token sees what stands to its right, and a padded
-position carries no label.
+Right padding needs no attention mask: under causal attention no token attends to positions on its right, and padded
+positions have no label.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, Sampler
 
 IGNORED = -100
-# Batches are sorted by length within this many batches, so that an epoch stays shuffled.
+# Rows are sorted by length within pools of this many batches, so that an epoch stays shuffled.
 POOL = 50
 
 
 @dataclass(frozen=True)
 class Row:
-    """One example: token ids, labels (IGNORED where not supervised), the weight of its rating (1 or −1) and its number
-    of supervised tokens."""
+    """One example: token ids, labels (IGNORED where not supervised), the weight of its rating, the rating (1 or −1),
+    and the number of supervised tokens."""
 
     index: int
     input_ids: torch.Tensor
@@ -31,7 +31,7 @@ class Row:
 
 
 class Rows(Dataset[Row]):
-    """The columns `input_ids`, `labels`, `weight` and `rating` of a datasets.Dataset, flat in memory."""
+    """The columns `input_ids`, `labels`, `weight` and `rating` of a datasets.Dataset, stored as flat tensors."""
 
     def __init__(self, examples: Any) -> None:
         table = examples.select_columns(["input_ids", "labels", "weight", "rating"]).with_format("arrow")[:]
@@ -40,7 +40,7 @@ class Rows(Dataset[Row]):
         self.weights = table["weight"].to_numpy().astype(np.float64)
         self.ratings = table["rating"].to_numpy()
         self.lengths = np.diff(self._offsets)
-        # A row's first token has nothing before it that could predict it.
+        # No position predicts a row's first token.
         labelled = (self._labels != IGNORED).numpy()
         labelled[self._offsets[:-1]] = False
         self.supervised = np.diff(np.concatenate(([0], np.cumsum(labelled)))[self._offsets])
@@ -60,8 +60,8 @@ class Rows(Dataset[Row]):
         )
 
 
-class ByLength(Sampler[int]):
-    """A shuffled epoch whose batches are of about one length each; it depends on seed and epoch alone."""
+class LengthGroupedSampler(Sampler[int]):
+    """A shuffled epoch whose batches hold rows of similar length. Depends only on seed and epoch."""
 
     def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int) -> None:
         self._lengths, self._batch_size = lengths, batch_size
@@ -80,17 +80,17 @@ class ByLength(Sampler[int]):
         order = np.concatenate([pool[np.argsort(self._lengths[pool], kind="stable")] for pool in pools])
         whole = len(order) // size * size
         batches = generator.permutation(order[:whole].reshape(-1, size))
-        # The short batch goes last: the loader cuts the epoch at every `batch_size` rows.
+        # The short batch comes last, because the loader cuts the epoch every `batch_size` rows.
         return iter(np.concatenate([batches.reshape(-1), order[whole:]]).tolist())
 
 
-class Parts(BatchSampler):
-    """The batches of `rows`, each as `parts` micro-batches of nearly equal size that follow each other.
+class MicroBatchSampler(BatchSampler):
+    """The batches of `rows`, each split into `parts` consecutive micro-batches of nearly equal size.
 
-    The gradient of a step then comes from the same rows however many of them fit into memory at once.
+    The rows behind an optimizer step stay the same, however many of them fit into memory at once.
     """
 
-    def __init__(self, rows: ByLength, *, batch_size: int, parts: int) -> None:
+    def __init__(self, rows: LengthGroupedSampler, *, batch_size: int, parts: int) -> None:
         super().__init__(rows, batch_size, drop_last=False)
         self._rows, self._parts = len(rows), parts
 
@@ -104,15 +104,15 @@ class Parts(BatchSampler):
 
 
 def longest_first(lengths: np.ndarray, chosen: np.ndarray, *, batch_size: int) -> Iterator[list[int]]:
-    """The rows `chosen` in batches of falling length: what does not fit into memory fails at once."""
+    """The rows `chosen` in batches, longest first, so that running out of memory shows at the first batch."""
     order = chosen[np.argsort(-lengths[chosen], kind="stable")]
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size].tolist()
 
 
 def collate(rows: Sequence[Row]) -> dict[str, Any]:
-    """A batch: `input_ids` and `labels` (n, t), `weight`, `rating` and `index` (n,), and as plain numbers `tokens`,
-    `supervised` and `supervised_weight` = Σ_n w_n T_n."""
+    """A batch: the tensors `input_ids` and `labels` (n, t), `weight`, `rating` and `index` (n,), and the plain numbers
+    `tokens`, `supervised` and `supervised_weight` = Σ_n w_n T_n."""
     return {
         "input_ids": _pad([row.input_ids for row in rows], 0),
         "labels": _pad([row.labels for row in rows], IGNORED),
@@ -130,7 +130,7 @@ def _pad(rows: list[torch.Tensor], value: int) -> torch.Tensor:
 
 
 def _flat(column: Any) -> tuple[torch.Tensor, np.ndarray]:
-    """A column of lists as one flat tensor and the rows' offsets (rows + 1)."""
+    """A column of lists as one flat tensor, and the offset of each row in it (rows + 1)."""
     none = [np.zeros(0, np.int64)]
     lengths = np.concatenate(none + [chunk.value_lengths().to_numpy().astype(np.int64) for chunk in column.chunks])
     flat = np.concatenate(none + [chunk.flatten().to_numpy().astype(np.int64) for chunk in column.chunks])

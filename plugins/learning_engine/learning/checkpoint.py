@@ -1,9 +1,8 @@
-"""What training can go on from: a directory of the adapter's two files, λ, and the state of the transformers Trainer.
+"""Training checkpoints: a directory with the adapter's two files, λ, and the state of the transformers Trainer.
 
-The Trainer writes optimizer.pt, scheduler.pt, rng_state.pth (and scaler.pt in fp16) with torch.save and reads them
-back with `weights_only=True`, so that no code in a checkpoint is ever run; training_args.bin, a plain pickle, is not
-written.
-trainer_state.json is written last: without it a checkpoint is not whole.
+The Trainer writes optimizer.pt, scheduler.pt, rng_state.pth (and scaler.pt in fp16) with torch.save, and reads them
+back with `weights_only=True`, so that no code in a checkpoint runs. training_args.bin, a plain pickle, is not written.
+trainer_state.json is written last; a checkpoint without it is incomplete.
 """
 
 import json
@@ -12,30 +11,32 @@ from typing import Any
 
 from learning_engine.errors import TrainingError
 from learning_engine.learning import adapter
-from learning_engine.learning.progress import curve_of
+from learning_engine.learning.training_log import curve_of
 
 STATE, STRENGTH = "trainer_state.json", "ewc.json"
 FILES = (adapter.WEIGHTS, adapter.CONFIG, STRENGTH, "optimizer.pt", "scheduler.pt", "rng_state.pth", STATE)
 
 
 def missing(directory: Path) -> list[str]:
-    """The files that a whole checkpoint would have."""
+    """The files that a complete checkpoint has and `directory` lacks."""
     return [name for name in FILES if not (directory / name).is_file()]
 
 
 def check(directory: Path, *, steps: int) -> None:
-    """Raise TrainingError unless `directory` is a whole checkpoint of a training of `steps` optimizer steps."""
+    """Raise TrainingError unless `directory` is a complete checkpoint of a training of `steps` optimizer steps."""
     if absent := missing(directory):
-        raise TrainingError(f"Expected a whole checkpoint in {directory}, found no {', '.join(absent)}: start anew")
+        raise TrainingError(
+            f"Expected a complete checkpoint in {directory}, found no {', '.join(absent)}: restart the training"
+        )
     if (found := _read(directory, STATE).get("max_steps")) != steps:
         raise TrainingError(
-            f"Expected a checkpoint of a training of {steps} steps in {directory}, found one of {found}: it belongs to "
-            "other data or another configuration; start anew"
+            f"Expected a checkpoint of a training of {steps} steps in {directory}, found one of {found}: restart the "
+            "training, because it belongs to other data or another configuration"
         )
 
 
 def strength(directory: Path) -> dict[str, float]:
-    """λ, and what it is found from, at the checkpoint."""
+    """λ and the state of its controller at the checkpoint."""
     return _read(directory, STRENGTH)
 
 
@@ -48,5 +49,7 @@ def _read(directory: Path, name: str) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((directory / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TrainingError(f"Expected a readable {name} in the checkpoint {directory}: {error}") from error
+        raise TrainingError(
+            f"Expected a readable {name} in the checkpoint {directory}, found an error: {error}"
+        ) from error
     return state

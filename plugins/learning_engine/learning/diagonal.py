@@ -1,13 +1,13 @@
-"""Diagonal Fisher information of the LoRA factors: how much each weight matters to what the model says now.
+"""Diagonal Fisher information of the LoRA factors: how much the model's present predictions depend on each weight.
 
-F_i = Σ_n (∂ℓ_n/∂θ_i)² / Σ_n T_n, in nats per supervised token and squared unit of weight: one square per sequence,
-never of a batch's sum or mean. Tensors: the names and shapes of the adapter's file, float32.
+F_i = Σ_n (∂ℓ_n/∂θ_i)² / Σ_n T_n, in nats per supervised token and squared unit of weight. The square is taken per
+sequence, never of a batch's sum or mean. Tensors: names and shapes of the adapter's file, float32.
 
-With y = W₀x + s·B u, u = A x and δ = ∂(Σ_n ℓ_n)/∂y, the gradients of sequence n are sums over its tokens t alone:
+With y = W₀x + s·B u, u = A x and δ = ∂(Σ_n ℓ_n)/∂y, the gradients of sequence n are sums over its own tokens t:
   G_B = Σ_t (s δ_t) u_tᵀ      s δ is the gradient at lora_B's output, u its input
   G_A = Σ_t (s Bᵀδ_t) x_tᵀ    s Bᵀδ is the gradient at lora_A's output, x its input
-Both are one batched product of what a forward hook and a gradient hook see. A padded position adds nothing, for no
-loss depends on it. Source: Kirkpatrick et al. 2017.
+Each is one batched matrix product of a module's input and output gradient. Padded positions add nothing, because no
+loss depends on them. Source: Kirkpatrick et al. 2017.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from learning_engine.learning.capture import Watch
+from learning_engine.learning.capture import GradientCapture
 from learning_engine.learning.model import lora_weights
 
 Tensors = dict[str, torch.Tensor]
 
 
-class DiagonalSums(Watch):
-    """Σ_n of the squared gradients of each sequence, for every LoRA factor of `model`."""
+class DiagonalSums(GradientCapture):
+    """Σ_n of each sequence's squared gradient, for every LoRA factor of `model`."""
 
     def __init__(self, model: Any) -> None:
         self.squares: Tensors = {name: torch.zeros_like(weight) for name, weight in lora_weights(model).items()}
@@ -37,8 +37,8 @@ class DiagonalSums(Watch):
             },
         )
 
-    def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
-        self.squares[name] += (gradient.transpose(1, 2) @ entered).square().sum(0)
+    def on_gradient(self, name: str, inputs: torch.Tensor, gradient: torch.Tensor) -> None:
+        self.squares[name] += (gradient.transpose(1, 2) @ inputs).square().sum(0)
 
     def sums(self) -> Tensors:
         return self.squares
@@ -53,7 +53,7 @@ def accumulate(new: Mapping[str, torch.Tensor], old: Mapping[str, torch.Tensor],
 
 
 class DiagonalQuadratic(nn.Module):
-    """½ Σ_i F_i (θ_i − θ*_i)², in nats per token. `fisher` and `anchor` have the adapter's names; both are copied."""
+    """½ Σ_i F_i (θ_i − θ*_i)², in nats per token. `fisher` and `anchor` use the adapter's names; both are copied."""
 
     fisher: torch.Tensor
     anchor: torch.Tensor
@@ -65,7 +65,7 @@ class DiagonalQuadratic(nn.Module):
         self.register_buffer("anchor", _flat(anchor, self._names))
 
     def forward(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        # As one long vector: a dozen kernels a step, however many layers there are.
+        # One flat vector needs about a dozen kernels a step, independent of the number of layers.
         change = torch.cat([weights[name].reshape(-1) for name in self._names]) - self.anchor
         return 0.5 * (self.fisher * change).dot(change)
 

@@ -1,9 +1,9 @@
-"""Elastic weight consolidation: what a change of the weights costs, by how much the guarded versions need them.
+"""Elastic weight consolidation (EWC): penalise weight changes by their importance to the protected versions.
 
-P(θ) = λ · ½ dᵀF d, d the change since training began: of the LoRA factors (`diagonal`) or of the weights that they
-make (`kronecker`). With F per supervised token ½ dᵀF d is, to second order, the KL from the guarded versions to the
-model on what they were measured on, summed over them, and P is in nats per token. Sources: Kirkpatrick et al. 2017;
-online form: Schwarz et al. 2018.
+P(θ) = λ · ½ dᵀF d, where d is the change since training began: of the LoRA factors (`diagonal`) or of the weights
+ΔW = s·BA (`kronecker`). With F per supervised token, ½ dᵀF d is to second order the KL from the protected versions to
+the model on the data they were measured on, summed over the versions; P is in nats per token.
+Sources: Kirkpatrick et al. 2017; online form: Schwarz et al. 2018.
 """
 
 from collections.abc import Mapping
@@ -18,29 +18,29 @@ from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import lora_weights
 from learning_engine.learning.quadratic import KroneckerQuadratic
 from learning_engine.learning.sketch import REST, VALUES, VECTORS
-from learning_engine.learning.strength import Budget, Fixed, Strength
+from learning_engine.learning.strength import BudgetController, FixedStrength, Strength
 
 
 class Regulariser(Protocol):
-    """What the trainer adds to the task loss, once an optimizer step."""
+    """The penalty that the trainer adds to the task loss, once per optimizer step."""
 
     strength: Strength
 
     def __call__(self, model: Any) -> torch.Tensor:
-        """The penalty at the model's weights: a scalar in float32 on its device, with its gradient."""
+        """The penalty at the model's current weights: a differentiable float32 scalar on its device."""
         ...
 
     def predicted_kl(self, model: Any) -> float:
-        """KL from a guarded version to the model as it is, predicted, in nats per token: the mean over the versions."""
+        """Predicted KL from a protected version to the current model, in nats per token: the mean over versions."""
         ...
 
 
 class Penalty:
-    """λ · ½ dᵀF d over guarded versions of `weight` in all; zero where nothing is guarded or λ = 0."""
+    """λ · ½ dᵀF d over protected versions of total `weight`; zero without a `quadratic`."""
 
     def __init__(self, quadratic: nn.Module | None, ewc_lambda: float | Strength, *, weight: float = 1.0) -> None:
         self._quadratic, self._weight = quadratic, weight
-        self.strength: Strength = Fixed(ewc_lambda) if isinstance(ewc_lambda, int | float) else ewc_lambda
+        self.strength: Strength = FixedStrength(ewc_lambda) if isinstance(ewc_lambda, int | float) else ewc_lambda
 
     def __call__(self, model: Any) -> torch.Tensor:
         quadratic = self._evaluate(model)
@@ -54,7 +54,7 @@ class Penalty:
         device = next(iter(weights.values())).device
         if self._quadratic is None:
             return torch.zeros((), device=device)
-        # Mixed precision is for the model: here small differences count.
+        # No autocast: mixed precision would lose the small differences.
         with torch.autocast(device.type, enabled=False):
             value: torch.Tensor = self._quadratic.to(device)(weights)
         return value
@@ -63,15 +63,15 @@ class Penalty:
 def around(
     model: Any, information: FisherInformation | None, ewc_lambda: float | Literal["auto"], *, kl_budget: float = 1e-4
 ) -> Penalty:
-    """The penalty that is zero at the weights that `model` has now.
+    """The penalty anchored at the current weights of `model`, where it is zero.
 
-    With "auto" λ is found while training, so that the predicted KL ends at `kl_budget` nats per token, the mean over
-    the guarded versions. Raises FisherMismatch where `information` is of other weights than the model's.
+    With "auto", λ is adjusted during training so that the predicted KL, the mean over the protected versions, ends at
+    `kl_budget` nats per token. Raises FisherMismatch if `information` does not fit the model's weights.
     """
     if information is None or ewc_lambda == 0:
         return Penalty(None, 0.0)
     weight = information.weight
-    strength = Budget(kl_budget * weight) if ewc_lambda == "auto" else ewc_lambda
+    strength = BudgetController(kl_budget * weight) if ewc_lambda == "auto" else ewc_lambda
     anchor = lora_weights(model)
     if information.kind == "diagonal":
         _check(_shapes(information.tensors), _shapes(anchor))
@@ -85,8 +85,8 @@ def around(
 def _check(found: set[tuple[str, tuple[int, ...]]], expected: set[tuple[str, tuple[int, ...]]]) -> None:
     if wrong := sorted(found ^ expected):
         raise FisherMismatch(
-            f"Expected Fisher information for the model's {len(expected)} adapted weights, found it for {len(found)}; "
-            f"the difference begins with {', '.join(name for name, _ in wrong[:5])}"
+            f"Expected Fisher information for the model's {len(expected)} adapted weights, found it for {len(found)}. "
+            f"They differ in {', '.join(name for name, _ in wrong[:5])}: compute it again for this model"
         )
 
 
@@ -95,7 +95,7 @@ def _shapes(tensors: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ..
 
 
 def _layers(weights: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ...]]]:
-    """Adapted layers with their (d_out, d_in)."""
+    """The adapted layers with their (d_out, d_in)."""
     marker = ".lora_A.weight"
     return {
         (layer, (weights[f"{layer}.lora_B.weight"].shape[0], weights[layer + marker].shape[1]))
@@ -104,7 +104,7 @@ def _layers(weights: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ..
 
 
 def _widths(tensors: Mapping[str, torch.Tensor]) -> set[tuple[str, tuple[int, ...]]]:
-    """The same of Kronecker factors."""
+    """The layers of the Kronecker factors with their (d_out, d_in)."""
     width = {
         name.removesuffix(VECTORS): len(tensor) for name, tensor in tensors.items() if not name.endswith((VALUES, REST))
     }

@@ -1,7 +1,7 @@
-"""Fisher information as a record and as a file: what it measures, of which model, and in which form.
+"""Fisher information as a record and a file: of which version and base model, and in which structure.
 
-Kinds, each with a module of its name: `diagonal`, on the LoRA factors, and `kronecker`, on the change of the weights.
-One kind is never read as another, nor for another base model or LoRA shape.
+There are two kinds, each in a module of that name: `diagonal`, of the LoRA factors, and `kronecker`, of the weight
+change. Loading fails if the kind, base model or LoRA shape is not the expected one.
 """
 
 import json
@@ -21,11 +21,12 @@ UNITS = "per_supervised_token"
 
 @dataclass(frozen=True)
 class FisherInformation:
-    """`tensors`, on the CPU, are named and shaped as the module of `kind` says.
+    """`tensors`, on the CPU, have the names and shapes documented in the module `kind`.
 
-    `guards` is the version (or "base") whose knowledge it measures, `accumulated` the earlier ones folded in, oldest
-    first, the last fold with the factor `decay`; `weight` is what all of them weigh together, `guards` as 1 (files from
-    before it was kept: as if each fold had had the same decay). Counts are those of `guards` alone.
+    `guards` is the version (or "base") that it was measured on; `accumulated` lists the earlier versions added to it,
+    oldest first, the last time with the factor `decay`. `weight` is the total weight of all of them, `guards` counting
+    as 1; for older files without it, it is computed as if every addition had used the same decay. `n_sequences` and
+    `n_tokens` count the data of `guards` alone.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -49,9 +50,9 @@ class FisherInformation:
 
 
 def save(information: FisherInformation, path: Path) -> None:
-    """Write one safetensors file with its metadata; equal information gives equal bytes."""
+    """Write one safetensors file with its metadata. Equal information gives equal bytes."""
     about = {name: value for name, value in asdict(replace(information, tensors={})).items() if name != "tensors"}
-    # One metadata key only: safetensors writes several in an order that changes from call to call.
+    # A single metadata key: safetensors writes several keys in an order that varies between calls.
     metadata = {"fisher": json.dumps(about, sort_keys=True)}
     safetensors.torch.save_file(information.tensors, path, metadata=metadata)
 
@@ -59,19 +60,21 @@ def save(information: FisherInformation, path: Path) -> None:
 def load(
     path: Path, *, base_model: str, base_revision: str, lora: LoraShape, kind: str, labels: str, smoothing: float
 ) -> FisherInformation:
-    """Read what `save` wrote. Raises FisherMismatch where it is unreadable or not what is asked for."""
+    """Read a file that `save` wrote. Raises FisherMismatch if it is unreadable or not what the arguments describe."""
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["fisher"])
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         if about["kind"] == FORMER_KRONECKER:
-            about["kind"], tensors = KRONECKER, _as_one_pair(tensors)
+            about["kind"], tensors = KRONECKER, _merged(tensors)
         shape = about["lora"]
         about["lora"] = LoraShape(shape["rank"], shape["alpha"], tuple(shape["target_modules"]))
         about["accumulated"] = tuple(about["accumulated"])
         information = FisherInformation(tensors=tensors, **about)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise FisherMismatch(f"Expected Fisher information of this package in {path.name}: {error!r}") from error
+        raise FisherMismatch(
+            f"Expected Fisher information of this package in {path.name}, found an error: {error!r}"
+        ) from error
     expected = {
         "base_model": base_model,
         "base_revision": base_revision,
@@ -82,30 +85,30 @@ def load(
         "units": UNITS,
     }
     for field, value in expected.items():
-        _same(field, value, getattr(information, field), path.name)
+        _check_equal(field, value, getattr(information, field), path.name)
     return information
 
 
-def _as_one_pair(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Files from before there was one pair of factors only have a first axis of k pairs, nearly always one."""
+def _merged(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Convert older files, whose tensors have a first axis of k pairs of factors (nearly always one), to one pair."""
     if all(len(tensor) == 1 for tensor in tensors.values()):
         return {name: tensor[0] for name, tensor in tensors.items()}
-    return kronecker.one_pair(sketch.dense(tensors))
+    return kronecker.merge_pairs(sketch.dense(tensors))
 
 
-def check_alike(new: FisherInformation, old: FisherInformation) -> None:
-    """Raise FisherMismatch unless the two may be added up."""
+def check_compatible(new: FisherInformation, old: FisherInformation) -> None:
+    """Raise FisherMismatch unless the two may be added."""
     for field in ("kind", "labels", "smoothing", "units", "base_model", "base_revision", "lora"):
-        _same(field, getattr(new, field), getattr(old, field), f"the Fisher information of {old.guards}")
+        _check_equal(field, getattr(new, field), getattr(old, field), f"the Fisher information of {old.guards}")
 
 
-def _same(field: str, expected: object, found: object, where: str) -> None:
+def _check_equal(field: str, expected: object, found: object, where: str) -> None:
     if isinstance(expected, LoraShape) and isinstance(found, LoraShape):
         expected, found = _ordered(expected), _ordered(found)
     if expected != found:
         raise FisherMismatch(
-            f"Expected Fisher information with {field} = {expected!r}, found {found!r} in {where}: kinds, base models "
-            "and LoRA shapes are never mixed; compute it anew for this configuration"
+            f"Expected Fisher information with {field} = {expected!r}, found {found!r} in {where}: compute it again "
+            "for this configuration, because different kinds, base models or LoRA shapes cannot be combined"
         )
 
 

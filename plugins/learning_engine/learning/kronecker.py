@@ -1,15 +1,15 @@
 """Kronecker factors of the Fisher information of the weight change ΔW = s·BA.
 
-For an adapted layer y = (W₀ + ΔW) x, δ = ∂(Σ_n ℓ_n)/∂y and the gradient of sequence n, Γ_n = Σ_t δ_nt x_ntᵀ, the Fisher
-information is F = Σ_n vec Γ_n (vec Γ_n)ᵀ / Σ_n T_n. vec stacks the rows of a matrix, as torch's `flatten` does; this
-convention holds in the whole package. F is approximated by G ⊗ C with its two partial traces
+For an adapted layer y = (W₀ + ΔW) x, with δ = ∂(Σ_n ℓ_n)/∂y and sequence n's gradient Γ_n = Σ_t δ_nt x_ntᵀ, the Fisher
+information is F = Σ_n vec Γ_n (vec Γ_n)ᵀ / Σ_n T_n. Throughout the package, vec stacks the rows of a matrix, as torch's
+`flatten` does. F is approximated by G ⊗ C with its two partial traces
   G = Σ_n Γ_n Γ_nᵀ / Σ_n T_n (d_out, d_out)      C = Σ_n Γ_nᵀ Γ_n / Σ_n ‖Γ_n‖² (d_in, d_in)
-so that the trace of F is exact; F is in nats per supervised token. No Γ is ever formed: with X, Δ the positions of one
-sequence as rows, Γ Γᵀ = Δᵀ (X Xᵀ) Δ and Γᵀ Γ = Xᵀ (Δ Δᵀ) X. Unlike K-FAC's usual factors, Σ x xᵀ and Σ δ δᵀ, these
-hold what a sequence's positions have in common, which is most of what a change of the weights does to an answer.
-Unlike a Fisher of the LoRA factors they do not change when (B, A) turns into (BR, R⁻¹A), which is the same function.
-Sources: Martens and Grosse 2015 (K-FAC); Morwani et al. 2024 (partial traces as one step towards the nearest Kronecker
-product).
+so that the trace of F is exact; F is in nats per supervised token. No Γ is formed: with the positions of one sequence
+as the rows of X and Δ, Γ Γᵀ = Δᵀ (X Xᵀ) Δ and Γᵀ Γ = Xᵀ (Δ Δᵀ) X. Unlike the usual factors of K-FAC, Σ x xᵀ and
+Σ δ δᵀ, these include the correlations between a sequence's positions, which carry most of what a weight change does to
+an answer. Unlike Fisher information of the LoRA factors, they are invariant under (B, A) → (BR, R⁻¹A), which leaves
+the function unchanged. Sources: Martens and Grosse 2015 (K-FAC); Morwani et al. 2024 (partial traces as one step
+towards the nearest Kronecker product).
 
 Tensors: `<layer>.G` (d_out, d_out) and `<layer>.C` (d_in, d_in).
 """
@@ -20,29 +20,29 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 
-from learning_engine.learning.capture import Watch
+from learning_engine.learning.capture import GradientCapture
 from learning_engine.learning.model import lora_weights
 
 Tensors = dict[str, torch.Tensor]
 
 
-class KroneckerSums(Watch):
+class KroneckerSums(GradientCapture):
     """Σ_n Γ_n Γ_nᵀ and Σ_n Γ_nᵀ Γ_n of each adapted layer of `model`."""
 
     def __init__(self, model: Any) -> None:
         layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
         super().__init__(model, layers)
-        self._wide = torch.promote_types(next(iter(lora_weights(model).values())).dtype, torch.float32)
-        home = _home(model, layers)
+        self._dtype = torch.promote_types(next(iter(lora_weights(model).values())).dtype, torch.float32)
+        device = _accumulator_device(model, layers)
         self._sums: Tensors = {
-            f"{name}.{half}": torch.zeros(width, width, dtype=self._wide, device=home)
+            f"{name}.{factor}": torch.zeros(width, width, dtype=self._dtype, device=device)
             for name, layer in layers.items()
-            for half, width in (("G", layer.out_features), ("C", layer.in_features))
+            for factor, width in (("G", layer.out_features), ("C", layer.in_features))
         }
 
-    def returned(self, name: str, entered: torch.Tensor, gradient: torch.Tensor) -> None:
-        # At padding δ is exactly zero and x finite, so that every product is zero.
-        x, delta = entered.to(self._wide), gradient.to(self._wide)
+    def on_gradient(self, name: str, inputs: torch.Tensor, gradient: torch.Tensor) -> None:
+        # At padding δ is exactly zero and x is finite, so every product is zero.
+        x, delta = inputs.to(self._dtype), gradient.to(self._dtype)
         self._add(f"{name}.G", delta, (x @ x.mT) @ delta)
         self._add(f"{name}.C", x, (delta @ delta.mT) @ x)
 
@@ -66,13 +66,15 @@ class KroneckerSums(Watch):
 
 
 def accumulate(new: Mapping[str, torch.Tensor], old: Mapping[str, torch.Tensor], decay: float) -> Tensors:
-    """One pair of factors for F_new + decay · F_old, both dense: G adds up, and C is the mean weighted by the trace of
-    its G, so that the trace of F stays exact."""
-    return one_pair({key: torch.stack([old[key] if key.endswith(".C") else decay * old[key], new[key]]) for key in new})
+    """One pair of factors for F_new + decay · F_old, both dense: G is summed, and C is averaged with the trace of its G
+    as weight, so that the trace of F stays exact."""
+    return merge_pairs(
+        {key: torch.stack([old[key] if key.endswith(".C") else decay * old[key], new[key]]) for key in new}
+    )
 
 
-def one_pair(stacked: Mapping[str, torch.Tensor]) -> Tensors:
-    """One pair of factors for Σ_k G_k ⊗ C_k; the tensors have k as their first axis."""
+def merge_pairs(stacked: Mapping[str, torch.Tensor]) -> Tensors:
+    """One pair of factors for Σ_k G_k ⊗ C_k; k is the first axis of the tensors."""
     found: Tensors = {}
     for key, factors in stacked.items():
         if key.endswith(".C"):
@@ -85,8 +87,8 @@ def one_pair(stacked: Mapping[str, torch.Tensor]) -> Tensors:
     return found
 
 
-def _home(model: Any, layers: Mapping[str, Any]) -> torch.device:
-    """Where the sums lie: beside the model, or in the host's memory where they would crowd it out of the GPU's."""
+def _accumulator_device(model: Any, layers: Mapping[str, Any]) -> torch.device:
+    """The device of the sums: the model's, or the CPU if they would take more than half of the GPU's free memory."""
     device = next(model.parameters()).device
     if device.type != "cuda":
         return torch.device(device)

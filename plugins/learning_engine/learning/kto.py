@@ -1,16 +1,15 @@
-"""KTO: a liked answer becomes likelier than the parent makes it, a disliked one less likely.
+"""KTO, Kahneman-Tversky Optimization: make liked answers likelier than under the parent, disliked ones less likely.
 
-L = (1/N) Σ_n w_n (1 − σ(β r_n (Δ_n − kl))), 0 ≤ L ≤ max w, without a unit, over the N rows of an optimizer step;
+L = (1/N) Σ_n w_n (1 − σ(β r_n (Δ_n − kl))), 0 ≤ L ≤ max w, dimensionless, over the N rows of an optimizer step;
 Δ_n = log π(y_n | x_n) − log π_ref(y_n | x_n) in nats, summed over the answer's supervised tokens;
 kl = max(0, mean_n (log π(y'_n | x_n) − log π_ref(y'_n | x_n))) in nats, without gradient;
-r_n = 1 for a liked and −1 for a disliked answer, w_n the weight of that rating. π_ref is the adapter as training
-begins, the parent's. Source: Ethayarajh et al., KTO: Model Alignment as Prospect Theoretic Optimization, 2024; the
-terms are those of TRL's KTOTrainer.
+r_n = 1 for a liked and −1 for a disliked answer, w_n the weight of that rating. π_ref is the adapter when training
+begins, that is the parent's. Source: Ethayarajh et al., KTO: Model Alignment as Prospect Theoretic Optimization, 2024;
+the terms are those of TRL's KTOTrainer.
 
-y'_n, an answer that does not belong to the prompt, is another row's and stays the same for the whole training, so that
-π_ref is asked once per row and never again, and a resumed training goes on exactly. kl is taken over all micro-batches
-of the step, so that accumulating gradients gives the loss of the whole batch, and with dropout off. A training on a
-single row has no such pair: kl is then 0.
+y'_n is an answer to another prompt. Each row keeps the same y'_n throughout the training, so π_ref is evaluated once
+per row and a resumed training continues exactly. kl is taken over all micro-batches of the step, with dropout off, so
+that gradient accumulation gives the loss of the whole batch. A training on a single row has no y'_n: kl is 0.
 """
 
 from collections.abc import Sequence
@@ -26,17 +25,17 @@ from learning_engine.learning.model import Loaded
 
 
 class Kto:
-    """The objective `kto`; `seed` pairs the rows, `batch_size` rows at once are asked of the reference.
+    """The objective `kto`. `seed` decides how rows are paired; the reference runs on `batch_size` rows at once.
 
-    `partner` is the row whose answer each row's prompt is paired with, `reference` log π_ref(y_n | x_n) by row, `kl`
-    that of the running step.
+    `partner` maps each row to the row whose answer is its y'_n, `reference` holds log π_ref(y_n | x_n) by row, and `kl`
+    is that of the current step.
     """
 
     def __init__(self, *, beta: float, seed: int, batch_size: int) -> None:
         self._beta, self._seed, self._batch_size = beta, seed, batch_size
 
     def prepare(self, loaded: Loaded, rows: Rows, used: np.ndarray) -> list[str]:
-        """Pair the rows and ask the reference: two forward passes over the training data, in eval mode."""
+        """Pair the rows and evaluate the reference: two forward passes over the training data, in eval mode."""
         self._rows, self._room = rows, int(rows.lengths[used].max())
         order = np.random.default_rng(self._seed).permutation(used)
         self.partner = dict(zip(order.tolist(), np.roll(order, -1).tolist(), strict=True))
@@ -51,10 +50,10 @@ class Kto:
         return []
 
     def begin_step(self, model: Any, batches: Sequence[dict[str, Any]]) -> float:
-        """N; measures the kl of the step that begins."""
+        """Measure the kl of this step; returns N."""
         if batches and len(self.partner) > 1:
             training = model.training
-            # Dropout would draw random numbers before a resumed training has restored their state.
+            # Dropout would draw random numbers before a resumed training has restored the generator's state.
             model.eval()
             with torch.no_grad():
                 changes = [
@@ -66,13 +65,13 @@ class Kto:
         return float(sum(len(batch["index"]) for batch in batches))
 
     def __call__(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
-        """Σ_n of the batch, at the kl of the running step."""
+        """Σ_n of the losses of the batch, at the kl of the current step."""
         change = answer_log_probs(model, batch) - self.reference[batch["index"]]
         losses = kto_losses(change, self.kl, ratings=batch["rating"], weights=batch["weight"], beta=self._beta)
         return losses.sum()
 
     def mismatched(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch's prompts, each with the answer of its row's partner."""
+        """The batch's prompts, each with its partner's answer."""
         pairs = [(self._rows[index], self._rows[self.partner[index]]) for index in batch["index"].tolist()]
         rows = [mismatch(row, partner, room=self._room) for row, partner in pairs]
         return _to(collate(rows), batch["input_ids"].device)
@@ -82,7 +81,7 @@ def kto_losses(
     change: torch.Tensor, kl: torch.Tensor, *, ratings: torch.Tensor, weights: torch.Tensor, beta: float
 ) -> torch.Tensor:
     """The loss of each row (n,) from Δ (n,), the scalar kl, the ratings 1 or −1 (n,) and their weights (n,)."""
-    # σ(−z) is 1 − σ(z) without its cancellation where z is large.
+    # σ(−z) equals 1 − σ(z) without cancellation for large z.
     return weights.to(change.dtype) * torch.sigmoid(-beta * ratings * (change - kl))
 
 
@@ -95,7 +94,7 @@ def answer_log_probs(model: Any, batch: dict[str, Any]) -> torch.Tensor:
 
 
 def mismatch(asked: Row, answered: Row, *, room: int) -> Row:
-    """The prompt of `asked` with the answer of `answered`; beyond `room` tokens the prompt loses its start."""
+    """The prompt of `asked` with the answer of `answered`; beyond `room` tokens, the start of the prompt is cut."""
     prompt = asked.input_ids[: _answer(asked).start]
     answer = answered.input_ids[_answer(answered)]
     prompt = prompt[max(0, len(prompt) + len(answer) - room) :]
@@ -110,7 +109,7 @@ def mismatch(asked: Row, answered: Row, *, room: int) -> Row:
 
 
 def _answer(row: Row) -> slice:
-    """From the first supervised token on."""
+    """The answer's tokens: everything from the first supervised token."""
     return slice(int((row.labels != IGNORED).int().argmax()), None)
 
 

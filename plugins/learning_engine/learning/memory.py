@@ -1,7 +1,7 @@
-"""Memory of the device: how much of it this process may take, and what is done where it does not suffice.
+"""Device memory: limit how much this process may use, and retry with smaller batches when it runs out.
 
-Called by the steps before they load a model, and around what needs the most of it. On a CPU there is nothing to bound,
-but an allocation that fails is treated alike.
+The steps call this before they load a model and around their largest computations. On a CPU there is no limit to set,
+but a failed allocation is handled the same way.
 """
 
 import gc
@@ -19,25 +19,25 @@ GIB = 1024**3
 
 
 def limit(fraction: float) -> None:
-    """Let this process take at most `fraction` of each GPU's memory, so that it can be shared with a model server.
+    """Limit this process to `fraction` of each GPU's memory, so that a model server can share the GPU.
 
-    The bound is that of torch's allocator: the CUDA context, some hundred MiB, comes on top of it.
+    The limit applies to torch's allocator; the CUDA context, a few hundred MiB, comes on top.
     """
     for device in range(torch.cuda.device_count()):
         torch.cuda.set_per_process_memory_fraction(fraction, device)
 
 
 def share_bytes(device: torch.device, fraction: float) -> int | None:
-    """What `limit` leaves to this process of the memory of `device`; None for a CPU."""
+    """Bytes of the memory of `device` that `limit` allows this process; None for a CPU."""
     if device.type != "cuda":
         return None
     return int(torch.cuda.get_device_properties(device).total_memory * fraction)
 
 
-def shrinking(attempt: Callable[[int], R], *, batch_size: int, what: str, advice: str) -> R:
-    """What `attempt` returns for `batch_size` rows at once, or for half as many each time it runs out of memory.
+def retry_with_smaller_batches(attempt: Callable[[int], R], *, batch_size: int, what: str, advice: str) -> R:
+    """Call `attempt` with `batch_size` rows at once, and with half as many each time it runs out of memory.
 
-    Every other error is raised as it is. Raises OutOfMemory, with `advice`, where one row is still too many.
+    Other errors are raised unchanged. Raises OutOfMemory with `advice` if a single row does not fit.
     """
     size = batch_size
     while True:
@@ -47,30 +47,31 @@ def shrinking(attempt: Callable[[int], R], *, batch_size: int, what: str, advice
             if not ran_out(error):
                 raise
             reason = str(error).split(". ")[0]
-        # Only here: the error holds the frames, and they hold the tensors that are in the way.
+        # Not inside the except block: the error references the frames whose tensors occupy the memory.
         free()
         if size == 1:
             raise OutOfMemory(
-                f"Expected room to {what} with one row at a time, found too little: {reason}; {_left()}. {advice}"
+                f"Expected enough memory to {what} with one row at a time, found too little: {reason}; "
+                f"{_free_memory()}. {advice}"
             )
         telemetry.warning("memory.short", what=what, batch_size=size, next_batch_size=size // 2, reason=reason)
         size //= 2
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether `error` says that a device, or this machine, has no memory left."""
+    """Whether `error` means that a device, or this machine, ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and should_reduce_batch_size(error)
     )
 
 
 def free() -> None:
-    """Give back what nothing refers to any longer."""
+    """Release memory that is no longer referenced."""
     gc.collect()
     clear_device_cache()
 
 
-def _left() -> str:
+def _free_memory() -> str:
     if not torch.cuda.is_available():
         return "no GPU is in use"
     left, total = torch.cuda.mem_get_info()

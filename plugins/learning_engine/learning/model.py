@@ -1,7 +1,7 @@
-"""The model that learns: a frozen base model with one LoRA adapter in float32.
+"""The model to train: a frozen base model with one LoRA adapter in float32.
 
-LoRA (Hu et al., 2021): y = W₀x + s·B(Ax), s = alpha / rank; A is (rank, d_in), B is (d_out, rank). A fresh adapter has
-B = 0, so that it answers as the base does.
+LoRA (Hu et al., 2021): y = W₀x + s·B(Ax), s = alpha / rank; A is (rank, d_in), B is (d_out, rank). A new adapter has
+B = 0, so its outputs are those of the base model.
 """
 
 import math
@@ -24,7 +24,7 @@ __all__ = ["Loaded", "base_revision", "load", "load_tokenizer", "lora_weights", 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A peft.PeftModel in eval mode; `base` and `revision` name the base model, `lora` is the adapter's shape."""
+    """A peft.PeftModel in eval mode. `base` and `revision` identify the base model; `lora` is the adapter's shape."""
 
     model: Any
     tokenizer: Any
@@ -35,9 +35,9 @@ class Loaded:
 
 
 def load(model: sections.Model, lora: sections.Lora, *, adapter: Path | None, trainable: bool, seed: int) -> Loaded:
-    """Load the base model with the adapter in the directory `adapter`, or with a fresh one that depends on `seed` only.
+    """Load the base model with the adapter in the directory `adapter`, or with a new one initialised from `seed`.
 
-    Raises ModelError for a model or adapter that is missing, unreadable or of another shape than configured.
+    Raises ModelError if the model or adapter is missing, unreadable or not of the configured shape.
     """
     shape = LoraShape(lora.rank, float(lora.alpha), tuple(sorted(lora.target_modules)))
     device = pick_device(model)
@@ -57,7 +57,7 @@ def load(model: sections.Model, lora: sections.Lora, *, adapter: Path | None, tr
 
 
 def lora_weights(model: Any) -> dict[str, nn.Parameter]:
-    """The adapter's parameters, sorted, under the names that they have in adapter_model.safetensors."""
+    """The adapter's parameters, sorted by their names in adapter_model.safetensors."""
     marker = f".{model.active_adapter}."
     found = {
         name.replace(marker, "."): parameter
@@ -68,18 +68,21 @@ def lora_weights(model: Any) -> dict[str, nn.Parameter]:
 
 
 def check_trainable(model: Any, *, expected: set[str]) -> None:
-    """Raise ModelError unless exactly the weights in `expected` take gradients (peft#3580: loading can change that)."""
+    """Raise ModelError unless exactly the weights in `expected` require gradients.
+
+    Loading an adapter can change that (peft#3580).
+    """
     marker = f".{model.active_adapter}."
     trainable = {name.replace(marker, ".") for name, weight in model.named_parameters() if weight.requires_grad}
     if wrong := sorted(trainable ^ expected):
         raise ModelError(
-            f"Expected exactly {len(expected)} LoRA weights to be trainable, found {len(trainable)} trainable weights; "
-            f"the difference begins with {', '.join(wrong[:5])}"
+            f"Expected exactly {len(expected)} trainable LoRA weights, found {len(trainable)} trainable weights. "
+            f"They differ in {', '.join(wrong[:5])}"
         )
 
 
 def save_adapter(loaded: Loaded, directory: Path) -> None:
-    """Write the two files that MAX Serve and peft take; the same weights give the same bytes."""
+    """Write the two files that MAX Serve and peft load. Equal weights give equal bytes."""
     tensors = get_peft_model_state_dict(loaded.model, save_embedding_layers=False)
     adapters.write(directory, tensors, base=loaded.base, revision=loaded.revision, shape=loaded.lora)
 
@@ -96,9 +99,9 @@ def _config(lora: sections.Lora) -> LoraConfig:
 
 
 def _initialise(model: PeftModel, seed: int) -> None:
-    """A as peft draws it (Kaiming uniform, a = √5: uniform on ±1/√d_in), from a generator of our own; B = 0.
+    """Initialise A as peft does (Kaiming uniform, a = √5: uniform on ±1/√d_in), from our own generator; B = 0.
 
-    Drawn on the CPU in the order of the names, so that every process and device makes the same A.
+    Drawn on the CPU in name order, so that every process and device gets the same A.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in lora_weights(model).items():
@@ -112,13 +115,13 @@ def _fill(model: PeftModel, tensors: dict[str, torch.Tensor], directory: Path) -
     weights = lora_weights(model)
     if wrong := sorted(weights.keys() ^ tensors.keys()):
         raise ModelError(
-            f"Expected this base model's {len(weights)} LoRA weights in {directory}, found {len(tensors)} tensors; "
-            f"the difference begins with {', '.join(wrong[:5])}"
+            f"Expected this base model's {len(weights)} LoRA weights in {directory}, found {len(tensors)} tensors. "
+            f"They differ in {', '.join(wrong[:5])}: was the adapter trained on another base model?"
         )
     for name, parameter in weights.items():
         if parameter.shape != tensors[name].shape:
             raise ModelError(
                 f"Expected {name} of shape {tuple(parameter.shape)}, found {tuple(tensors[name].shape)}: "
-                f"the adapter in {directory} was made for another base model"
+                f"the adapter in {directory} was trained on another base model"
             )
         parameter.data.copy_(tensors[name])

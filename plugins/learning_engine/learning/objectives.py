@@ -1,14 +1,14 @@
-"""What training minimises, besides the EWC penalty: one loss for each optimizer step, summed over its micro-batches.
+"""Task losses: what training minimises in addition to the EWC penalty.
 
 weighted_sft: L = Σ_n w_n Σ_t ℓ_nt / Σ_n w_n T_n in nats per supervised token, with ℓ_nt = −log p(y_t | y_<t, x),
-w_n the weight of row n's rating and T_n its supervised tokens. A disliked row with w_n > 0 is still reinforced, only
-less. kto: see `kto`.
+w_n the weight of row n's rating and T_n its number of supervised tokens. A disliked row with w_n > 0 is still
+reinforced, only less. kto: see `kto`.
 
-Numerator and denominator are summed over all micro-batches of an optimizer step before they are divided, so that
-accumulating gradients gives exactly the loss of the whole batch.
+Numerator and denominator are each summed over all micro-batches of an optimizer step, then divided. Gradient
+accumulation therefore gives exactly the loss of the whole batch.
 """
 
-# ruff: noqa: ARG002 (not every objective needs all that it is offered)
+# ruff: noqa: ARG002 (not every objective needs every argument)
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -25,33 +25,33 @@ from learning_engine.learning.model import Loaded
 
 
 class Objective(Protocol):
-    """`prepare` once, then for each optimizer step `begin_step`, and a call for each of its micro-batches."""
+    """Call `prepare` once; then, per optimizer step, call `begin_step`, and the objective for each micro-batch."""
 
     def prepare(self, loaded: Loaded, rows: Rows, used: np.ndarray) -> list[str]:
-        """Take what is needed of the parent, which `loaded` still is; training will draw from `rows[used]`.
+        """Compute what the objective needs from the parent, while `loaded` still is the parent.
 
-        Returns what the user should be warned of.
+        Training draws from `rows[used]`. Returns warnings for the user.
         """
         ...
 
     def begin_step(self, model: Any, batches: Sequence[dict[str, Any]]) -> float:
-        """What the losses of this step's micro-batches, batches of `batches.collate`, add up to is divided by this."""
+        """The divisor for the summed losses of this step's micro-batches, which come from `batches.collate`."""
         ...
 
     def __call__(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
-        """The summed loss of one micro-batch, a scalar with its gradient."""
+        """The summed loss of one micro-batch, a differentiable scalar."""
         ...
 
 
 class WeightedSft:
-    """Cross-entropy on every rated answer, weighted by its thumb."""
+    """Cross-entropy on every rated answer, weighted by its rating."""
 
     def prepare(self, loaded: Loaded, rows: Rows, used: np.ndarray) -> list[str]:
         disliked = int((rows.ratings[used] < 0).sum())
         if not disliked:
             return []
         return [
-            f"training.objective weighted_sft makes {disliked} disliked answers likelier too, only less than the liked "
+            f"training.objective weighted_sft makes {disliked} disliked answers likelier too, though less than liked "
             "ones: set dataset.weight_down to 0 to leave them out, or training.objective to kto to unlearn them"
         ]
 
@@ -68,7 +68,7 @@ class WeightedSft:
 
 
 def choose(training: sections.Training, *, rows_at_once: int) -> Objective:
-    """The objective that `training` names; what it measures beforehand it measures on `rows_at_once` rows at a time."""
+    """The objective that `training` names. Its `prepare` runs the model on `rows_at_once` rows at a time."""
     if training.objective == "kto":
         return Kto(beta=training.kto_beta, seed=training.seed, batch_size=rows_at_once)
     return WeightedSft()

@@ -1,8 +1,8 @@
-"""Rows of unequal length as one long row: no work on padding, and each row attends to itself alone.
+"""Pack rows of unequal length into one long row without padding, where each row attends only to itself.
 
-A packed batch is (1, Σ t) with the position of each token in its own row. Attention is split at the rows' ends, one
-call of PyTorch's SDPA each, so that its work is Σ t² and not (Σ t)²; all else in a model whose every layer is full
-attention looks at one token at a time. Rows of about one length are faster padded, with one call for all.
+A packed batch is (1, Σ t), with each token's position within its own row. Attention is split at row boundaries into
+one call of PyTorch's SDPA per row, so that it costs Σ t² and not (Σ t)². If all layers use full attention, every other
+operation of the model is per token. Rows of similar length run faster padded, with one call for all.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from transformers.masking_utils import sdpa_mask
 from learning_engine.errors import ModelError
 
 BY_ROW = "sdpa_by_row"
-# Of short rows on a CPU, an attention call each takes as long as a tenth of the rest.
-WORTH_PACKING = 0.9
+# On a CPU with short rows, one attention call per row takes about a tenth of the time of everything else.
+MAX_FILL_TO_PACK = 0.9
 
 
-def allow(base: Any) -> None:
-    """Let the transformers model `base` run packed batches, where its attention is plain SDPA over the whole row."""
+def enable(base: Any) -> None:
+    """Let the transformers model `base` run packed batches if it uses plain SDPA with full attention everywhere."""
     config = base.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if (
@@ -34,51 +34,52 @@ def allow(base: Any) -> None:
     two_rows = torch.zeros(2, 2, dtype=torch.long, device=base.device)
     try:
         with torch.no_grad():
-            base(**arguments(two_rows, torch.ones_like(two_rows, dtype=torch.bool)), use_cache=False)
-    except Exception:  # noqa: BLE001 (what it does not take packed, for whatever reason, it takes padded)
+            base(**packed_inputs(two_rows, torch.ones_like(two_rows, dtype=torch.bool)), use_cache=False)
+    except Exception:  # noqa: BLE001 (a model that fails on packed input, for any reason, runs padded)
         base.set_attn_implementation("sdpa")
 
 
-def allowed(model: Any) -> bool:
+def enabled(model: Any) -> bool:
     return bool(model.config._attn_implementation == BY_ROW)
 
 
-def needed(predicting: torch.Tensor) -> torch.Tensor:
-    """Where a token (n, t) stands at or before the last of its row that predicts a supervised one."""
+def needed_tokens(predicting: torch.Tensor) -> torch.Tensor:
+    """Mask (n, t) of the tokens at or before the last position of their row that predicts a supervised token."""
     return predicting.flip(1).cumsum(1).flip(1) > 0
 
 
-def kept(model: Any, predicting: torch.Tensor) -> torch.Tensor | None:
-    """The tokens (n, t) to pack, those `needed`, or None where the batch is to run padded."""
-    if not allowed(model):
+def tokens_to_pack(model: Any, predicting: torch.Tensor) -> torch.Tensor | None:
+    """Mask (n, t) of the tokens to pack (see `needed_tokens`), or None to run the batch padded."""
+    if not enabled(model):
         return None
-    tokens = needed(predicting)
+    tokens = needed_tokens(predicting)
     real = int(tokens.sum())
-    return tokens if 0 < real < WORTH_PACKING * tokens.numel() else None
+    return tokens if 0 < real < MAX_FILL_TO_PACK * tokens.numel() else None
 
 
-def arguments(input_ids: torch.Tensor, kept: torch.Tensor) -> dict[str, Any]:
-    """What the model is called with for the tokens of `input_ids` (n, t) where `kept` (n, t) is true: each row's first.
+def packed_inputs(input_ids: torch.Tensor, kept: torch.Tensor) -> dict[str, Any]:
+    """The model's inputs for the tokens of `input_ids` (n, t) where `kept` (n, t) is true, a prefix of each row.
 
-    A row of which nothing is kept is left out.
+    Rows without a kept token are left out.
     """
     places = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     return {
         "input_ids": input_ids[kept][None],
         "position_ids": places[kept][None],
-        # Passed on as it is, since it has four dimensions; else a (Σ t, Σ t) mask would be made of the positions.
+        # transformers passes a 4-dimensional mask through; without one it would build a (Σ t, Σ t) mask.
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device),
         "row_lengths": [length for length in kept.sum(1).tolist() if length],
     }
 
 
-def unpacked(states: torch.Tensor, shape: torch.Size, places: torch.Tensor) -> torch.Tensor:
-    """(1, Σ t, d) as rows again, (n, t, d) with (n, t) = `shape`: at the flat `places` (Σ t,), zeros elsewhere."""
+def unpack(states: torch.Tensor, shape: torch.Size, places: torch.Tensor) -> torch.Tensor:
+    """Unpack (1, Σ t, d) into rows (n, t, d) with (n, t) = `shape`: values at the flat indices `places` (Σ t,), zeros
+    elsewhere."""
     rows = states.new_zeros(shape.numel(), states.shape[-1])
     return rows.index_copy_(0, places, states[0]).view(*shape, -1)
 
 
-def _attend(
+def _packed_attention(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -88,17 +89,17 @@ def _attend(
     row_lengths: list[int] | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """SDPA of (1, heads, Σ t, d) row by row, or of a batch that is not packed as ever.
+    """SDPA over (1, heads, Σ t, d) row by row; an ordinary batch goes to the usual SDPA.
 
-    Raises ModelError where a model's own layers do not hand on what tells the two apart, or narrow attention further:
-    a token would see what it must not.
+    Raises ModelError if a layer of the model drops `row_lengths`, replaces the mask or adds a sliding window: a token
+    could then attend to another row, or to too little.
     """
     marked = attention_mask is not None and attention_mask.shape[2:] == (1, 1)
-    lost = marked and row_lengths is None and key.shape[2] > 1
-    if lost or (row_lengths and (not marked or options.get("sliding_window") is not None)):
+    lengths_lost = marked and row_lengths is None and key.shape[2] > 1
+    if lengths_lost or (row_lengths and (not marked or options.get("sliding_window") is not None)):
         raise ModelError(
-            f"Expected {type(module).__name__} to attend to whole packed rows as they are, found a mask of its own or "
-            "none of the rows' lengths: set model.attention to eager"
+            f"Expected {type(module).__name__} to pass on the row lengths and mask of a packed batch, found a mask of "
+            "its own or no row lengths: set model.attention to eager"
         )
     if row_lengths is None:
         answer: torch.Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
@@ -107,5 +108,5 @@ def _attend(
     return torch.cat([sdpa_attention_forward(module, *row, None, **options)[0] for row in rows], dim=1), None
 
 
-AttentionInterface.register(BY_ROW, _attend)
+AttentionInterface.register(BY_ROW, _packed_attention)
 AttentionMaskInterface.register(BY_ROW, sdpa_mask)

@@ -1,11 +1,12 @@
 """½ vec(D)ᵀ (G ⊗ C) vec(D) of the weight change D = s(BA − B*A*), and its gradient, without a d × d temporary.
 
-D has rank 2r: D = U W with U = [s(B − B*), sB*] (d_out, 2r) and W = [A; A − A*] (2r, d_in), differences that cancel
-nothing. With M = UᵀGU and K = W C Wᵀ:
+D has rank 2r: D = U W with U = [s(B − B*), sB*] (d_out, 2r) and W = [A; A − A*] (2r, d_in). This form avoids
+cancellation between BA and B*A*. With M = UᵀGU and K = W C Wᵀ:
   value  ½ Σ_kl M_kl K_kl
   ∂/∂B   s (G U)(W C Aᵀ)
   ∂/∂A   s (BᵀG U)(W C)
-Layers of the same shapes are stacked: a few dozen kernels a step, however many layers there are. vec as in `kronecker`.
+Layers of equal shape are stacked, so a step takes a few dozen kernels, independent of the number of layers. vec as in
+`kronecker`.
 """
 
 from collections import defaultdict
@@ -22,7 +23,7 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 
 
 class KroneckerQuadratic(nn.Module):
-    """In nats per token; `tensors` as `kronecker` or `sketch` name them, `anchor` has the adapter's names."""
+    """In nats per token. `tensors` are named as in `kronecker` or `sketch`, `anchor` as in the adapter's file."""
 
     def __init__(self, tensors: Tensors, anchor: Tensors, *, scaling: float) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class KroneckerQuadratic(nn.Module):
 
 
 class _Stack(nn.Module):
-    """Layers of one shape, every factor stacked over them: l layers."""
+    """The l layers of one shape, with every tensor stacked over them."""
 
     gb: torch.Tensor
     ac: torch.Tensor
@@ -50,14 +51,16 @@ class _Stack(nn.Module):
     def __init__(self, layers: list[str], tensors: Tensors, anchor: Tensors, scaling: float) -> None:
         super().__init__()
         self._layers, self._scaling = layers, scaling
-        self.g, self.c = (_Factor([_parts(tensors, f"{layer}.{half}") for layer in layers]) for half in "GC")
-        self.a, self.b = (nn.Parameter(self._stacked(anchor, half).detach(), requires_grad=False) for half in (A, B))
-        # What never changes; at a step only the differences meet the factors.
+        self.g, self.c = (_Factor([_parts(tensors, f"{layer}.{factor}") for layer in layers]) for factor in "GC")
+        self.a, self.b = (
+            nn.Parameter(self._stacked(anchor, factor).detach(), requires_grad=False) for factor in (A, B)
+        )
+        # Constant products, computed once; each step multiplies only the differences by G and C.
         self.register_buffer("gb", self.g.times(scaling * self.b))
         self.register_buffer("ac", self.c.times(self.a.mT).mT)
 
     def forward(self, weights: Tensors) -> torch.Tensor:
-        flat = [weights[layer + half] for half in (A, B) for layer in self._layers]
+        flat = [weights[layer + factor] for factor in (A, B) for layer in self._layers]
         with torch.no_grad():
             value, gradients = self._evaluate(weights)
         return _WithGradient.apply(value, gradients, *flat)  # type: ignore[no-any-return, no-untyped-call]
@@ -73,12 +76,12 @@ class _Stack(nn.Module):
         of_b = s * gu @ (wc @ a.mT)
         return value, [*of_a.unbind(), *of_b.unbind()]
 
-    def _stacked(self, tensors: Tensors, half: str) -> torch.Tensor:
-        return torch.stack([tensors[layer + half] for layer in self._layers])
+    def _stacked(self, tensors: Tensors, factor: str) -> torch.Tensor:
+        return torch.stack([tensors[layer + factor] for layer in self._layers])
 
 
 class _Factor(nn.Module):
-    """A factor of each of l layers, dense (l, d, d) or sketched."""
+    """The factors G or C of l layers, dense (l, d, d) or sketched."""
 
     dense: torch.Tensor
     vectors: torch.Tensor
@@ -93,7 +96,7 @@ class _Factor(nn.Module):
             self.register_buffer(name, torch.stack(column))
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
-        """This factor times `right` (l, d, c)."""
+        """The factors times `right` (l, d, c)."""
         if self.is_dense:
             return self.dense @ right
         seen = self.values[..., None] * (self.vectors.mT @ right.to(self.vectors.dtype)).float()
@@ -101,7 +104,7 @@ class _Factor(nn.Module):
 
 
 class _WithGradient(torch.autograd.Function):
-    """A value whose gradients are known."""
+    """Attach precomputed gradients to a value."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor, gradients: list[torch.Tensor], *_weights: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,11 @@
-"""Kronecker factors in less memory: the leading eigenvectors of each, and one curvature for all other directions.
+"""Sketches of Kronecker factors in less memory: the leading eigenvectors, and one curvature for all other directions.
 
-S ≈ V diag(v) Vᵀ + ρ I with V (d, m) the eigenvectors of the m greatest eigenvalues, v (m,) those less ρ, and ρ the mean
-of the rest, so that the trace is exact. V is kept in bfloat16 (with m = d nothing but its rounding is lost), and what
-it stands for is positive semi-definite whatever the rounding, which a factor rounded to bfloat16 itself is not.
+S ≈ V diag(v) Vᵀ + ρ I, where V (d, m) holds the eigenvectors of the m largest eigenvalues, v (m,) those eigenvalues
+minus ρ, and ρ is the mean of the other eigenvalues, so that the trace is exact. V is stored in bfloat16 (with m = d,
+only its rounding is lost). The sketch stays positive semi-definite under rounding, which a factor rounded to bfloat16
+does not.
 
-Tensors: `<factor>.vectors` (d, m), `<factor>.values` (m,), `<factor>.rest` () in place of `<factor>` (d, d).
+Tensors: `<factor>.vectors` (d, m), `<factor>.values` (m,), `<factor>.rest` () instead of `<factor>` (d, d).
 """
 
 from collections.abc import Mapping
@@ -18,21 +19,21 @@ VECTORS, VALUES, REST = ".vectors", ".values", ".rest"
 
 
 def fitted(tensors: Tensors, max_bytes: int) -> Tensors:
-    """Dense factors as they are where they take at most `max_bytes`, else sketches of them that do.
+    """The dense factors unchanged if they take at most `max_bytes`, else sketches within that size.
 
-    Raises FisherMismatch where one eigenvector of each is too much.
+    Raises FisherMismatch if one eigenvector of each factor does not fit.
     """
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) <= max_bytes:
         return tensors
-    # bfloat16 vectors, float32 values: all factors keep the same share of their directions.
+    # bfloat16 vectors, float32 values; every factor keeps the same share of its directions.
     full = sum(tensor.numel() * 2 + len(tensor) * 4 for tensor in tensors.values())
     fixed = 4 * len(tensors)
     share = (max_bytes - fixed) / full
     least = fixed + sum(2 * len(tensor) + 4 for tensor in tensors.values())
     if max_bytes < least:
         raise FisherMismatch(
-            f"Expected fisher.max_bytes of at least {least} for one direction of each factor of this model, found "
-            f"{max_bytes}: raise it, or choose fisher.structure diagonal"
+            f"Expected fisher.max_bytes of at least {least} to store one direction of each factor of this model, found "
+            f"{max_bytes}: raise it, or set fisher.structure to diagonal"
         )
     sketched: Tensors = {}
     for name, tensor in tensors.items():
@@ -41,7 +42,7 @@ def fitted(tensors: Tensors, max_bytes: int) -> Tensors:
 
 
 def dense(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """Every factor as a matrix in float32 or better. A first axis before the matrix' own is kept."""
+    """Every factor as a matrix in float32 or better. A leading axis is kept."""
     found: Tensors = {}
     for name, tensor in tensors.items():
         if name.endswith(VECTORS):

@@ -1,11 +1,11 @@
-"""λ, how firmly the penalty holds: a number, or found while training so that a KL budget is met.
+"""λ, the strength of the EWC penalty: fixed, or adjusted during training to meet a KL budget.
 
-The quadratic q = ½ dᵀF d predicts the KL from the guarded versions to the model, in nats per token, summed over them
-(with smoothed labels: of the smoothed distributions).
-For a budget b on it the task loss is minimised under q ≤ b: λ is the constraint's multiplier, found by a PI controller
-on log λ (dual ascent with a proportional term, Stooke et al. 2020): with e = log(q / b), bounded to ±1,
+The quadratic q = ½ dᵀF d predicts the KL from the protected versions to the model, in nats per token, summed over the
+versions (with smoothed labels: the KL of the smoothed distributions).
+With a budget b, training minimises the task loss subject to q ≤ b. λ is the Lagrange multiplier, found by a PI
+controller on log λ (dual ascent with a proportional term, Stooke et al. 2020). With e = log(q / b), clipped to ±1,
   log λ ← log λ + P (e − e_before) + I e
-once an optimizer step. I is such that λ can cross its whole range in a third of the training.
+once per optimizer step. I is chosen so that λ can traverse its whole range in a third of the training.
 """
 
 import math
@@ -14,36 +14,36 @@ from typing import Protocol
 
 import torch
 
-START, LEAST, GREATEST = 200.0, 1e-2, 1e6
-PROPORTIONAL, TRAVERSE = 1.0, 3.0
+INITIAL_LAMBDA, MIN_LAMBDA, MAX_LAMBDA = 200.0, 1e-2, 1e6
+PROPORTIONAL_GAIN, RANGE_TRAVERSALS = 1.0, 3.0
 
 
 class Strength(Protocol):
-    """What the penalty multiplies its quadratic with."""
+    """The factor λ of the penalty's quadratic."""
 
     def begin(self, steps: int) -> None:
-        """A training of `steps` optimizer steps begins."""
+        """Start a training of `steps` optimizer steps."""
 
     def __call__(self, quadratic: torch.Tensor) -> torch.Tensor:
-        """The λ of this step, given q at its weights; a scalar on its device."""
+        """λ for this step, given q at the current weights: a scalar on the device of q."""
         ...
 
     def state(self) -> dict[str, float]:
-        """λ, and what else a resumed training goes on from."""
+        """λ and any other state that a resumed training needs."""
         ...
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
 
 
-class Fixed:
-    """A λ that stays."""
+class FixedStrength:
+    """A constant λ."""
 
     def __init__(self, value: float) -> None:
         self.value = value
 
     def begin(self, steps: int) -> None:
-        """Nothing depends on it."""
+        """Do nothing: a constant does not depend on the number of steps."""
 
     def __call__(self, quadratic: torch.Tensor) -> torch.Tensor:
         return torch.full_like(quadratic, self.value)
@@ -52,26 +52,26 @@ class Fixed:
         return {"lambda": self.value}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Nothing changes while training."""
+        """Do nothing: a constant has no state."""
 
 
-class Budget:
-    """q ends near `budget` nats per token, or below it with λ near 0."""
+class BudgetController:
+    """Adjusts λ so that q ends near `budget` nats per token, or below it with λ at its minimum."""
 
     def __init__(self, budget: float) -> None:
         self._budget, self._integral = budget, 0.0
-        self._log_lambda = torch.tensor(math.log(START))
+        self._log_lambda = torch.tensor(math.log(INITIAL_LAMBDA))
         self._error = torch.tensor(-1.0)
 
     def begin(self, steps: int) -> None:
-        self._integral = TRAVERSE * math.log(GREATEST / LEAST) / steps
+        self._integral = RANGE_TRAVERSALS * math.log(MAX_LAMBDA / MIN_LAMBDA) / steps
 
     def __call__(self, quadratic: torch.Tensor) -> torch.Tensor:
-        # On the device, so that a step does not wait for it.
+        # Computed on the device, so that a step does not wait for a transfer.
         self._log_lambda, before = self._log_lambda.to(quadratic.device), self._error.to(quadratic.device)
         self._error = (quadratic / self._budget).clamp_min(1e-9).log().clamp(-1, 1)
-        change = PROPORTIONAL * (self._error - before) + self._integral * self._error
-        self._log_lambda = (self._log_lambda + change).clamp(math.log(LEAST), math.log(GREATEST))
+        change = PROPORTIONAL_GAIN * (self._error - before) + self._integral * self._error
+        self._log_lambda = (self._log_lambda + change).clamp(math.log(MIN_LAMBDA), math.log(MAX_LAMBDA))
         return self._log_lambda.exp()
 
     def state(self) -> dict[str, float]:

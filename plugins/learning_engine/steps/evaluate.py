@@ -66,7 +66,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         earlier={version: encoded(file) for version, file in earlier.items()},
         missing=missing,
         history=matrix.rows_of(judged),
-        prompts=prompts.taken(
+        prompts=prompts.renderable(
             view.tokenizer, prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts)
         ),
         probe_candidates=_probe_candidates(heldout, held["row"][:]),
@@ -76,7 +76,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         run_key=candidate.run_key,
         seed=settings.training.seed,
     )
-    evaluation = memory.shrinking(
+    evaluation = memory.retry_with_smaller_batches(
         lambda at_once: measured(evaluation=settings.evaluation.model_copy(update={"batch_size": at_once})),
         batch_size=settings.evaluation.batch_size,
         what="judge the candidate",

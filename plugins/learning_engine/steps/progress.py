@@ -62,7 +62,7 @@ class Reporter:
             self._writer.join(max(0.0, deadline - time.monotonic()))
 
     def _write(self, fields: dict[str, Any]) -> None:
-        from learning_engine.learning.progress import thin
+        from learning_engine.learning.training_log import thin
 
         update = TrainingProgress(**fields, curve=thin(self._curve))
         self._unwritten, self._began = None, time.monotonic()

@@ -1,6 +1,6 @@
-"""What training tells about itself while it runs: losses, speed, time to go, memory.
+"""Log a training while it runs: losses, speed, remaining time, memory.
 
-Losses are added up on the device and read once per logged interval, so that a step does not wait for them.
+Losses are summed on the device and read once per logged interval, so that a step does not wait for them.
 """
 
 import math
@@ -15,8 +15,8 @@ import torch
 CURVE_POINTS = 200
 
 
-class Progress:
-    """Figures of one call of `trainer.train`. Task and EWC loss are kept apart, both per optimizer step."""
+class TrainingLog:
+    """Figures of one call of `trainer.train`. Task loss and EWC loss are separate, both per optimizer step."""
 
     def __init__(self, device: torch.device, *, steps: int, on_log: Callable[[dict[str, Any]], None]) -> None:
         self._device, self._steps, self._on_log = device, steps, on_log
@@ -29,16 +29,16 @@ class Progress:
             torch.cuda.reset_peak_memory_stats(device)
 
     def start(self, step: int) -> None:
-        """Training begins after `step` optimizer steps that an earlier try has done."""
+        """Start after `step` optimizer steps that an earlier attempt completed."""
         self.started_at = self._logged_at = step
         self._began = time.monotonic()
 
     def add(self, task: torch.Tensor, penalty: torch.Tensor) -> None:
-        """Count one micro-batch's share of the running step's losses (scalars, detached)."""
+        """Add one micro-batch's share of the current step's losses (detached scalars)."""
         self._step += torch.stack((task, penalty))
 
     def step_losses(self) -> torch.Tensor:
-        """Task loss and EWC loss of the running step, (2,)."""
+        """Task loss and EWC loss of the current step, (2,)."""
         return self._step
 
     def end_step(self) -> None:
@@ -47,7 +47,7 @@ class Progress:
         self._step.zero_()
 
     def log(self, step: int, learning_rate: float) -> dict[str, float]:
-        """Report the mean losses since the last report; returns them for the curve."""
+        """Report the mean losses since the last report, and return them for the curve."""
         task, penalty = (self._interval / max(1, step - self._logged_at)).tolist()
         self._interval.zero_()
         self._logged_at = step
@@ -80,12 +80,12 @@ class Progress:
 
 
 def curve_of(history: list[dict[str, Any]]) -> list[tuple[int, float, float]]:
-    """The points (step, task loss, EWC loss) in the log of a transformers Trainer."""
+    """The points (step, task loss, EWC loss) from the log history of a transformers Trainer."""
     return [(point["step"], point["task_loss"], point["ewc_loss"]) for point in history if "task_loss" in point]
 
 
 def thin(curve: list[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
-    """At most CURVE_POINTS points (step, task loss, EWC loss), each the mean of the equally many that it stands for."""
+    """At most CURVE_POINTS points (step, task loss, EWC loss), each the mean of a group of equal size."""
     width = math.ceil(len(curve) / CURVE_POINTS) or 1
     groups = [curve[start : start + width] for start in range(0, len(curve), width)]
     return [(group[-1][0], _mean(group, 1), _mean(group, 2)) for group in groups]
@@ -96,7 +96,7 @@ def _mean(group: list[tuple[int, float, float]], column: Literal[1, 2]) -> float
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most that torch held on a GPU since training began, or the most that this process ever held in memory."""
+    """Peak memory: what torch allocated on a GPU since training began, or what this process ever held in RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -104,7 +104,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def gpu_utilisation(device: torch.device) -> float | None:
-    """Share of the last sample period in which a kernel ran, 0 to 1; None without a GPU or its management library."""
+    """Share of the last sample period in which a kernel ran, 0 to 1. None without a GPU or NVIDIA's NVML library."""
     if device.type != "cuda":
         return None
     try:
