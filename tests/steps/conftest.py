@@ -192,20 +192,32 @@ def loop(
 
 
 @pytest.fixture(scope="session")
-def two_weeks() -> Objects:
-    """The bucket after two weeks; filled by the first test that needs it."""
-    return {}
+def buckets() -> list[Objects]:
+    """The bucket after no week, one week and two weeks; filled by the first test that needs it."""
+    return []
 
 
 @pytest.fixture
-def learned(loop: Loop, two_weeks: Objects) -> Loop:
-    """The feedback of two weeks, v1.0 and v1.1 published, nothing deployed. Records contain their prefix, so all tests
-    that use this fixture share one."""
+def begun(loop: Loop, buckets: list[Objects]) -> Loop:
+    """The feedback of week 0, v1.0 published, nothing deployed. Records contain their prefix, so all tests that use
+    this fixture or `learned` share one."""
+    return _after(1, loop, buckets)
+
+
+@pytest.fixture
+def learned(loop: Loop, buckets: list[Objects]) -> Loop:
+    """The feedback of two weeks, v1.0 and v1.1 published, nothing deployed."""
+    return _after(2, loop, buckets)
+
+
+def _after(weeks: int, loop: Loop, buckets: list[Objects]) -> Loop:
     loop = loop.in_a_prefix_of_its_own("learned")
-    loop.teach(0, 1)
-    loop.put_back(two_weeks)
-    if not two_weeks:
-        for number in range(2):
+    loop.teach(*range(weeks))
+    if len(buckets) <= weeks:
+        loop.put_back({})
+        buckets[:] = [{}]
+        for number in range(weeks):
             loop.learn(week(number))
-        two_weeks |= loop.objects()
+            buckets.append(loop.objects())
+    loop.put_back(buckets[weeks])
     return loop

@@ -36,10 +36,10 @@ def test_training_is_refused_before_it_begins(
 
 
 def test_a_server_whose_disk_is_full_never_sees_the_adapter(
-    loop: Loop, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    begun: Loop, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop.teach(0)
-    version, before = loop.learn(week(0)), server.replica.models()
+    loop = begun
+    (version,), before = loop.resources.registry.versions(), server.replica.models()
     nearly_full(monkeypatch, version.size)
     with pytest.raises(NoRoom, match=r"on the model server's disk, found"):
         deploy_step.deploy(loop.resources, version, run=RUN, decided_by="the gate")

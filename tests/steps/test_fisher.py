@@ -89,6 +89,7 @@ def test_a_running_run_keeps_the_measurement_that_it_started_with(
     assert train_step.train(loop.resources, dataset, record).fisher == record
 
 
+@pytest.mark.stack
 def test_anchor_data_protects_the_base_model_through_every_later_version(quick: Loop, tmp_path: Path) -> None:
     loop = anchored(quick, tmp_path / "anchor.jsonl")
     first = loop.learn(week(0))
@@ -135,7 +136,9 @@ def test_earlier_fisher_information_is_weighted_by_the_decay(
         assert not tensor.equal(alone[name]), name
 
 
-@pytest.mark.parametrize("harm", ["another file", "no file", "no record"])
+@pytest.mark.parametrize(
+    "harm", ["another file", *(pytest.param(harm, marks=pytest.mark.stack) for harm in ("no file", "no record"))]
+)
 def test_an_incomplete_measurement_is_measured_again(
     guarded: tuple[Loop, AdapterVersion, FisherRecord], harm: str
 ) -> None:
@@ -173,6 +176,7 @@ def test_another_base_model_under_the_same_name_is_refused_before_anything_is_wr
     assert objects(loop) == written
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize(
     ("fisher", "labels", "smoothing"), [({"labels": "observed"}, "observed", 0), ({"smoothing": 0.2}, "sampled", 0.2)]
 )

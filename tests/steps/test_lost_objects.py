@@ -47,7 +47,7 @@ def alter(loop: Loop, key: str, *, lost: bool = False) -> bytes:
     return before
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["altered", "lost"])
+@pytest.mark.parametrize("lost", [False, pytest.param(True, marks=pytest.mark.stack)], ids=["altered", "lost"])
 def test_the_nearest_readable_ancestor_is_continued_and_the_lost_week_learned_again(
     live: Loop, warned: Any, lost: bool
 ) -> None:
@@ -109,6 +109,7 @@ def test_the_live_version_is_never_served_from_a_modified_archive(live: Loop) ->
         maintain_step.audit(live.resources)
 
 
+@pytest.mark.stack
 def test_a_modified_candidate_is_trained_again(live: Loop, warned: Any) -> None:
     r = live.resources
     dataset = extract_step.extract(r, week(2), widen=False)
@@ -122,6 +123,7 @@ def test_a_modified_candidate_is_trained_again(live: Loop, warned: Any) -> None:
     assert warned().count("train.candidate_altered") == 2
 
 
+@pytest.mark.stack
 def test_modified_fisher_information_is_measured_again(live: Loop, warned: Any) -> None:
     r = live.resources
     dataset = extract_step.extract(r, week(2), widen=False)
@@ -134,6 +136,7 @@ def test_modified_fisher_information_is_measured_again(live: Loop, warned: Any) 
     assert (warned().count("fisher.altered"), warned().count("fisher.record_altered")) == (1, 1)
 
 
+@pytest.mark.stack
 def test_a_modified_heldout_set_is_named_in_the_report(live: Loop) -> None:
     alter(live, "heldout/v1.0/heldout.parquet")
     version = live.learn(week(2))

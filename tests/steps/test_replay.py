@@ -45,7 +45,7 @@ def train(loop: Loop, number: int) -> Candidate:
     return train_step.train(loop.resources, dataset, fisher_step.fisher(loop.resources, dataset))
 
 
-@pytest.mark.parametrize("objective", ["kto", "weighted_sft"])
+@pytest.mark.parametrize("objective", ["kto", pytest.param("weighted_sft", marks=pytest.mark.stack)])
 def test_each_week_is_also_trained_on_the_rows_kept_from_earlier_weeks(replaying: Loop, objective: str, tmp_path: Path):
     loop = replaying.with_settings(training={"objective": objective})
     chain = [loop.learn(week(number)) for number in range(3)]
@@ -75,6 +75,7 @@ def test_rows_disliked_in_a_later_week_are_no_longer_replayed(replaying: Loop, t
     assert train(replaying, 2).training.replayed == REPLAY, "what the second week liked"
 
 
+@pytest.mark.stack
 def test_only_liked_rows_that_are_not_held_out_are_kept(replaying: Loop, tmp_path: Path):
     version = replaying.learn(week(0))
     kept = rows(replaying, version.replay_uri, tmp_path / "replay.parquet")
@@ -95,6 +96,7 @@ def test_a_reservoir_larger_than_the_window_keeps_all_its_rows(replaying: Loop, 
     assert kept == [row for row in window if row["rating"] > 0 and not row["heldout"]]
 
 
+@pytest.mark.stack
 def test_rows_deleted_by_retention_are_not_replayed_and_cause_no_error(replaying: Loop):
     store, settings = replaying.resources.store, replaying.resources.settings
     first, second = (replaying.learn(week(number)) for number in range(2))
@@ -124,6 +126,7 @@ def read_keys(loop: Loop) -> Iterator[list[str]]:
         hooks.unregister("before-call.s3", note)
 
 
+@pytest.mark.stack
 def test_without_replay_nothing_is_kept_or_read(replaying: Loop):
     kept = replaying.learn(week(0))
     off = replaying.with_settings(training={"replay": 0})
@@ -146,12 +149,14 @@ def interrupted(replaying: Loop, caplog: pytest.LogCaptureFixture) -> Loop:
     return loop
 
 
+@pytest.mark.stack
 def test_a_killed_training_continues_with_its_replayed_rows(interrupted: Loop):
     training = train(interrupted, 1).training
     assert training.resumed_at_step > 0
     assert training.replayed == REPLAY
 
 
+@pytest.mark.stack
 def test_a_killed_training_restarts_if_its_reservoir_is_missing(interrupted: Loop):
     interrupted.resources.store.delete(["replay/v1.0/replay.parquet"])
     training = train(interrupted, 1).training

@@ -56,7 +56,7 @@ def extracted(loop: Loop) -> Dataset:
     return extract_step.extract(loop.resources, week(0), widen=False)
 
 
-@pytest.mark.parametrize("honest", [40, 2])
+@pytest.mark.parametrize("honest", [pytest.param(40, marks=pytest.mark.stack), 2])
 def test_without_defences_the_lie_is_learned_and_accepted(loop: Loop, tmp_path: Path, honest: int) -> None:
     loop.teach(0, count=honest)
     poison(loop, 0)
@@ -86,6 +86,7 @@ def test_with_honest_users_each_defence_stops_it(
     assert lies(loop, version, tmp_path) < 0.2
 
 
+@pytest.mark.stack
 def test_with_few_other_votes_the_rule_on_users_stops_it(loop: Loop, tmp_path: Path) -> None:
     loop.teach(0, count=2)
     poison(loop, 0)

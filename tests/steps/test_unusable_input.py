@@ -67,7 +67,10 @@ def live(loop: Loop) -> AdapterVersion:
     return version
 
 
-@pytest.mark.parametrize("harm", [lose_all, lose_configuration, lose_tokenizer, cut_weights, cut_header])
+SLOW = [pytest.param(harm, marks=pytest.mark.stack) for harm in (lose_all, lose_configuration, lose_tokenizer)]
+
+
+@pytest.mark.parametrize("harm", [cut_weights, cut_header, *SLOW])
 def test_an_unreadable_base_model_is_named_and_nothing_changes(own: Loop, harm: Callable[[Path], None]) -> None:
     place = Path(own.resources.settings.model.base)
     dataset = extract_step.extract(own.resources, week(1), widen=False)
@@ -119,6 +122,7 @@ def test_a_loss_that_is_not_a_number_stops_the_training_and_publishes_nothing(ow
     assert live(own) == before
 
 
+@pytest.mark.stack
 def test_the_report_mentions_smaller_batches(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = LlamaModel.forward
 

@@ -46,27 +46,27 @@ def test_three_weeks_give_a_chain_whose_last_version_is_live(loop: Loop):
     assert sorted(path.name.split("-")[0] for path in loop.resources.serving.adapter_dir.iterdir()) == ["v1.1", "v1.2"]
 
 
-def test_repeating_the_same_work_changes_nothing(loop: Loop):
-    loop.teach(0)
-    first = loop.learn(week(0))
+def test_repeating_the_same_work_changes_nothing(begun: Loop):
+    loop = begun
+    (first,) = loop.resources.registry.versions()
     keys = sorted(item.key for item in loop.resources.store.list(""))
     assert loop.learn(week(0)) == first
     assert sorted(item.key for item in loop.resources.store.list("")) == keys
 
 
-def test_a_thin_week_is_carried_over_and_an_explicit_window_is_not_widened(loop: Loop):
-    loop.teach(0, 2)
+def test_a_thin_week_is_carried_over_and_an_explicit_window_is_not_widened(begun: Loop):
+    loop = begun
+    loop.teach(2)
     loop.teach(1, count=3)
-    loop.learn(week(0))
     assert extract_step.extract(loop.resources, week(1), widen=True).rows == 3
     widened = extract_step.extract(loop.resources, week(2), widen=True)
     assert (widened.window.start, widened.rows) == (week(1).start, 43)
     assert extract_step.extract(loop.resources, week(2), widen=False).window == week(2)
 
 
-def test_a_rejected_candidate_is_published_with_its_verdict_and_has_no_children(loop: Loop):
-    loop.teach(0, 1, 2)
-    loop.learn(week(0))
+def test_a_rejected_candidate_is_published_with_its_verdict_and_has_no_children(begun: Loop):
+    loop = begun
+    loop.teach(1, 2)
     strict = loop.with_settings(gate={"epsilon": 0.0, "max_kl_parent": 0.0})
     rejected = strict.learn(week(1))
     assert not rejected.accepted
@@ -101,6 +101,7 @@ def test_a_version_keeps_its_verdict_under_a_later_gate(loop: Loop):
         publish_step.publish(r, dataset, candidate, evaluate_step.evaluate(r, dataset, candidate), run=RUN)
 
 
+@pytest.mark.stack
 def test_a_server_with_other_weights_under_the_name_moves_no_pointer(loop: Loop):
     loop.teach(0, 1, count=31)  # unique rows give unique names: the server remembers a name's weights
     first, second = (loop.learn(week(number)) for number in range(2))
@@ -122,9 +123,9 @@ def test_a_server_that_refuses_the_path_moves_no_pointer(loop: Loop):
     assert loop.resources.ledger.current() is None
 
 
-def test_deploy_never_publishes_only(loop: Loop):
-    loop.teach(0)
-    version = loop.learn(week(0))
+def test_deploy_never_publishes_only(begun: Loop):
+    loop = begun
+    (version,) = loop.resources.registry.versions()
     never = replace(loop.resources, settings=loop.resources.settings.model_copy(update={"deploy": "never"}))
     decision = deploy_step.may_deploy(never, version, force=True)
     assert (decision.deploy, "never" in decision.why) == (False, True)
@@ -176,9 +177,10 @@ def test_redeploying_the_live_version_restores_a_restarted_replica(learned: Loop
     assert {live.adapter_name, live.previous_adapter_name} <= set(replica.models())
 
 
-def test_only_a_descendant_of_the_live_version_is_deployed_automatically(loop: Loop):
-    loop.teach(0, 1)
-    live = loop.learn(week(0))
+def test_only_a_descendant_of_the_live_version_is_deployed_automatically(begun: Loop):
+    loop = begun
+    loop.teach(1)
+    (live,) = loop.resources.registry.versions()
     loop.serve(live)
     assert deploy_step.may_deploy(loop.resources, live, force=False).why == "v1.0 is live already"
     stranger = loop.with_settings(training={"seed": 5}).learn(week(0))
@@ -209,9 +211,10 @@ def test_feedback_rejected_before_the_first_accepted_version_is_not_lost(loop: L
     assert extract_step.extract(loop.resources, week(1), widen=True).window.start == week(0).start
 
 
-def test_a_widened_window_sees_a_parent_that_was_published_meanwhile(loop: Loop):
-    loop.teach(0, 1, 2)
-    loop.learn(week(0))
+@pytest.mark.stack
+def test_a_widened_window_sees_a_parent_that_was_published_meanwhile(begun: Loop):
+    loop = begun
+    loop.teach(1, 2)
     r = loop.resources
     dataset = extract_step.extract(r, week(2), widen=True)
     assert (dataset.parent, dataset.window.start) == ("v1.0", week(1).start)
@@ -247,9 +250,10 @@ def test_verify_refuses_when_another_deployment_came_between(learned: Loop):
     assert live.version == second.version
 
 
-def test_verify_reloads_an_adapter_that_a_server_has_lost(loop: Loop):
-    loop.teach(0)
-    loaded = deploy_step.deploy(loop.resources, loop.learn(week(0)), run=RUN, decided_by="the gate")
+def test_verify_reloads_an_adapter_that_a_server_has_lost(begun: Loop):
+    loop = begun
+    (version,) = loop.resources.registry.versions()
+    loaded = deploy_step.deploy(loop.resources, version, run=RUN, decided_by="the gate")
     replica = Replica(loop.resources.serving.replicas[0], loop.resources.settings.serving)
     replica.unload(loaded.adapter_name)
     shutil.rmtree(loop.resources.serving.adapter_dir / loaded.adapter_name)
