@@ -118,7 +118,7 @@ def test_a_connection_that_breaks(table: Table, after: int) -> None:
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
     with wires.wire(table.database.port, after, wires.breaks) as (wire, port):
-        table.fails(FeedbackUnavailable, "database|broke off", port)
+        table.fails(FeedbackUnavailable, "database|connection was lost", port)
         assert wire.reached.is_set()
         assert table.extract(port) == undisturbed
 
@@ -132,7 +132,7 @@ def test_a_backend_that_is_ended_while_the_rows_come(table: Table) -> None:
         assert table.sql(end) == [(True,)]
 
     with wires.wire(table.database.port, STREAMING, happens) as (_, port):
-        table.fails(FeedbackUnavailable, "broke off|SQLSTATE 57P01", port)
+        table.fails(FeedbackUnavailable, "connection was lost|SQLSTATE 57P01", port)
         assert table.extract(port) == undisturbed
 
 
@@ -146,7 +146,7 @@ def test_a_server_that_is_killed_while_the_rows_come(table: Table) -> None:
         os.kill(pid, signal.SIGKILL)
 
     with wires.wire(table.database.port, STREAMING, happens) as (_, port):
-        table.fails(FeedbackUnavailable, "broke off|gave up", port)
+        table.fails(FeedbackUnavailable, "connection was lost|query failed", port)
     deadline = time.monotonic() + 30
     while not answers(table.database):
         assert time.monotonic() < deadline
