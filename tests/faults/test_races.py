@@ -12,7 +12,7 @@ import pytest
 
 from demo.object_store import ObjectStore
 from learning_engine.records.contracts import AdapterVersion
-from learning_engine.registry import upkeep
+from learning_engine.registry.audit import audit
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
 from tests.faults.proxy import PATIENCE, Exchange, Proxy, answers, passes
@@ -120,7 +120,7 @@ def wrong(store: Store, runs: dict[str, Any]) -> str:
         return f"published: {[(version.version, version.run_key) for version in versions]}"
     if {version.version for version in versions} != {run.result().version for run in runs.values()}:
         return "a racer was told another number than it has"
-    return "; ".join(map(str, upkeep.audit(store, Registry(store))))
+    return "; ".join(map(str, audit(store, Registry(store))))
 
 
 SLOW = pytest.mark.stack
@@ -182,4 +182,4 @@ def test_processes_that_publish_at_the_same_moment(request: pytest.FixtureReques
     for store in rounds:
         versions = Registry(store).versions()
         assert sorted(version.run_key for version in versions) == ["run0", "run1", "run2"]
-        assert upkeep.audit(store, Registry(store)) == []
+        assert audit(store, Registry(store)) == []

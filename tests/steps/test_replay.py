@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from learning_engine.records.contracts import AdapterVersion, Candidate
-from learning_engine.registry import card, upkeep
+from learning_engine.registry import card, retention
+from learning_engine.registry.audit import audit
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
@@ -56,7 +57,7 @@ def test_each_week_is_trained_on_what_the_weeks_before_kept(replaying: Loop, obj
         own = own_examples(loop, version, tmp_path / "dataset.parquet")
         assert version.training.examples == own + version.training.replayed
     assert "| Replayed | 8 of these, from earlier windows |" in card.render(chain[2])
-    assert upkeep.audit(loop.resources.store, loop.resources.registry) == []
+    assert audit(loop.resources.store, loop.resources.registry) == []
 
 
 def test_what_is_disliked_in_a_later_week_is_replayed_no_more(replaying: Loop, tmp_path: Path):
@@ -102,7 +103,9 @@ def test_what_retention_took_is_not_replayed_and_no_error(replaying: Loop):
     assert train(replaying, 2).training.replayed == REPLAY
     later = datetime.now(UTC) + timedelta(days=settings.retention.text_days + 1)
     # Its run is over too, or the third week's candidate would be found trained.
-    swept = upkeep.sweep(store, replaying.resources.registry, replaying.resources.ledger, settings.retention, now=later)
+    swept = retention.sweep(
+        store, replaying.resources.registry, replaying.resources.ledger, settings.retention, now=later
+    )
     assert swept.objects["replay"] == 1
     assert not store.exists(store.key(str(second.replay_uri)))
     assert train(replaying, 2).training.replayed == 0
