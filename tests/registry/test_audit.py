@@ -18,10 +18,10 @@ def test_reservoirs_are_audited(mock_store: Store, mock_registry: Registry) -> N
         with_reservoir(mock_store, stage(mock_store, f"run{number}", week(number), parent)).publish(mock_registry)
     mock_store.delete(["replay/v1.0/replay.parquet"])
     corrupt(mock_store, "replay/v1.1/replay.parquet", b"other rows")
-    missing, altered = audit(mock_store, mock_registry)
+    missing, modified = audit(mock_store, mock_registry)
     assert str(missing) == mock_store.uri("replay/v1.0/replay.parquet") + ": missing"
-    assert altered.uri == mock_store.uri("replay/v1.1/replay.parquet")
-    assert "expected sha256" in altered.problem
+    assert modified.uri == mock_store.uri("replay/v1.1/replay.parquet")
+    assert "expected sha256" in modified.problem
 
 
 def delete_metadata(store: Store, number: int) -> str:
@@ -104,19 +104,19 @@ def test_missing_objects_are_named(mock_store: Store, mock_registry: Registry, n
 
 
 def test_modified_objects_are_named(real_bucket: Store) -> None:
-    altered = [
+    modified = [
         "adapters/v1.1/adapter.tar.gz",
         "adapters/v1.2/probes.json",
         "fisher/v1.0/own.safetensors",
         "heldout/v1.3/heldout.parquet",
     ]
-    for key in altered:
+    for key in modified:
         corrupt(real_bucket, key, b"other bytes")
     # Rewritten: it matches its own digest, but not the one in the version's record.
     real_bucket.put_bytes("adapters/v1.3/adapter.tar.gz", b"other weights")
     findings = audit(real_bucket, Registry(real_bucket))
     assert [finding.uri for finding in findings] == [
-        real_bucket.uri(key) for key in sorted([*altered, "adapters/v1.3/adapter.tar.gz"])
+        real_bucket.uri(key) for key in sorted([*modified, "adapters/v1.3/adapter.tar.gz"])
     ]
     assert all("expected sha256" in finding.problem for finding in findings)
 
