@@ -8,9 +8,8 @@ import pytest
 from demo.object_store import ObjectStore
 from learning_engine import config
 from learning_engine.registry import manifest
-from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
-from learning_engine.steps import train as train_step
+from learning_engine.steps import spool, staging
 from learning_engine.steps.resources import Resources
 from tests.faults.stores import new_bucket
 
@@ -43,23 +42,23 @@ def put(resources: Resources, key: str, data: bytes) -> None:
 @pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
 def test_a_candidate_is_trained_again(resources: Resources, data: bytes) -> None:
     put(resources, manifest.run_key("run", manifest.CANDIDATE), data)
-    assert extract_step._staged(resources, "run") is None
+    assert staging.staged(resources, "run") is None
 
 
 @pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
 def test_a_candidate_on_the_worker_s_disk_is_trained_again(resources: Resources, data: bytes) -> None:
-    spool = train_step._spool(resources, "run")
-    spool.mkdir(parents=True)
-    (spool / manifest.CANDIDATE).write_bytes(data)
-    (spool / train_step.ARCHIVE).write_bytes(b"weights")
-    assert train_step.spooled(resources, "run") is None
+    directory = spool.place(resources.settings.store, "run")
+    directory.mkdir(parents=True)
+    (directory / manifest.CANDIDATE).write_bytes(data)
+    (directory / spool.ARCHIVE).write_bytes(b"weights")
+    assert staging.spooled(resources, "run") is None
 
 
 def test_a_candidate_on_the_worker_s_disk_without_its_archive_is_trained_again(resources: Resources) -> None:
-    spool = train_step._spool(resources, "run")
-    spool.mkdir(parents=True)
-    (spool / manifest.CANDIDATE).write_bytes(b"{}")
-    assert train_step.spooled(resources, "run") is None
+    directory = spool.place(resources.settings.store, "run")
+    directory.mkdir(parents=True)
+    (directory / manifest.CANDIDATE).write_bytes(b"{}")
+    assert staging.spooled(resources, "run") is None
 
 
 @pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)

@@ -3,8 +3,8 @@
 User text is kept for `text_days`, runs and the remains of crashed runs for `runs_days`, rejected archives for
 `rejected_days`. Never deleted:
 
-- metadata, accepted archives, and the archives of the live version's ancestors;
-- objects of the live version and of the rollback target, except their held-out sets and reservoirs;
+- metadata and accepted archives;
+- archives, probes and runs of the live version and the rollback target, and the archives of their ancestors;
 - Fisher information that is a version's newest, or under which a version was trained;
 - the snapshot of a version whose Fisher information has not been measured yet.
 
