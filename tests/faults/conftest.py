@@ -1,4 +1,4 @@
-"""Stores behind a proxy that fails on demand, and three weeks on real parts."""
+"""A store behind a proxy that fails on demand, and three weekly runs on real components."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One request on its way through the proxy, and what can become of it."""
+"""One request through the proxy, and the ways to answer it."""
 
 import http.client
 import socket
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
 
-# Seconds after which a silent or held exchange ends by itself, so that no test waits for ever.
+# The time limit, in seconds, of a silent or held exchange, so that no test waits forever.
 PATIENCE = 60.0
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "expect", "transfer-encoding"})
 
@@ -22,7 +22,7 @@ class Answer:
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """One request and what becomes of it."""
+    """One request; a fault decides how it is answered."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -31,14 +31,14 @@ class Exchange(BaseHTTPRequestHandler):
 
     @property
     def key(self) -> str:
-        """Bucket and key, or the bucket and what is asked of it."""
+        """The request's bucket and key, or the bucket and query."""
         return unquote(self.path)
 
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def forward(self, *, without: str = "") -> Answer:
-        """The store's own answer, to the request but for the header `without`."""
+        """Forward the request, without the header `without`, and return the store's response."""
         return self._ask(self.command, self.body(), HOP_BY_HOP | {without.lower()})
 
     def exists(self) -> bool:
@@ -59,7 +59,7 @@ class Exchange(BaseHTTPRequestHandler):
             store.close()
 
     def reply(self, answer: Answer, *, cut_after: int | None = None) -> None:
-        """Send `answer`, of its body the first `cut_after` bytes only and then the end of the connection."""
+        """Send `answer`; if `cut_after` is given, close the connection after that many bytes of a longer body."""
         self.send_response_only(answer.status)
         for name, value in answer.headers:
             if name.lower() not in HOP_BY_HOP:
@@ -73,7 +73,7 @@ class Exchange(BaseHTTPRequestHandler):
             self.drop()
 
     def drop(self) -> None:
-        """End the connection at once, with nothing more said."""
+        """Reset the connection."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
@@ -82,7 +82,7 @@ class Exchange(BaseHTTPRequestHandler):
         try:
             self.server.proxy.choose(self)(self)
         except (OSError, ValueError, http.client.HTTPException):
-            self.close_connection = True  # the client has gone, or the proxy is ending
+            self.close_connection = True  # the client has disconnected, or the proxy is stopping
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _exchange
 

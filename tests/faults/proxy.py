@@ -1,9 +1,9 @@
-"""A store that fails on demand: an HTTP proxy on loopback in front of a real one.
+"""An HTTP proxy on loopback that makes the store behind it fail on demand.
 
     with proxy.under(answers(503, "SlowDown"), method="PUT", key="adapter.tar.gz", times=1):
         ...
 
-The faults are functions of one exchange; they end with the block. Without one the proxy passes everything on.
+A fault is a function of one exchange and ends with the block. Without a fault, the proxy forwards everything.
 """
 
 import re
@@ -30,7 +30,7 @@ def passes(exchange: Exchange) -> None:
 
 
 def silent(exchange: Exchange) -> None:
-    """Takes the request and never answers."""
+    """Accepts the request and never responds."""
     exchange.server.proxy.lifted.wait(PATIENCE)
     exchange.drop()
 
@@ -44,7 +44,7 @@ def slow(seconds: float) -> Fault:
 
 
 def answers(status: int, code: str) -> Fault:
-    """Does nothing and answers with an error of S3."""
+    """Responds with an S3 error without forwarding the request."""
 
     def fault(exchange: Exchange) -> None:
         exchange.body()
@@ -56,7 +56,7 @@ def answers(status: int, code: str) -> Fault:
 
 
 def cut_upload(after: int) -> Fault:
-    """Reads so many bytes of the body, then ends the connection."""
+    """Reads `after` bytes of the body, then resets the connection."""
 
     def fault(exchange: Exchange) -> None:
         exchange.rfile.read(min(after, int(exchange.headers.get("Content-Length", 0))))
@@ -73,8 +73,7 @@ def cut_answer(after: int) -> Fault:
 
 
 def renames_metadata(case: Case) -> Fault:
-    """Answers with the metadata's names in another case, as reverse proxies do that write headers in a form of their
-    own."""
+    """Changes the case of metadata names in the response, as reverse proxies that normalise headers do."""
     ours = "x-amz-meta-"
 
     def fault(exchange: Exchange) -> None:
@@ -86,7 +85,7 @@ def renames_metadata(case: Case) -> Fault:
 
 
 def loses_answer(exchange: Exchange) -> None:
-    """The store does it, and nobody hears of it."""
+    """The store executes the request, but the response is lost."""
     exchange.forward()
     exchange.drop()
 
@@ -124,12 +123,12 @@ class Listener(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # a connection that was dropped
+        pass  # a dropped connection
 
 
 @dataclass
 class Proxy:
-    """`store` is host:port of the real one."""
+    """`store` is host:port of the real store."""
 
     store: str
     port: int = field(default_factory=free_port)
@@ -151,8 +150,8 @@ class Proxy:
 
     @contextmanager
     def under(self, fault: Fault, *, method: str = ".*", key: str = "", times: int | None = None) -> Iterator[Rule]:
-        """The fault meets each request whose method is `method` and in whose key `key` is found (both patterns), the
-        first `times` of them only if given."""
+        """Apply the fault to each request whose method matches `method` and whose key contains `key` (both patterns);
+        with `times`, only to that many."""
         rule = Rule(fault, re.compile(method), re.compile(key), times)
         self.lifted.clear()
         self.rules.append(rule)
@@ -187,7 +186,7 @@ class Proxy:
         self._listener.shutdown()
         self._listener.server_close()
         for connection in list(self._listener.open):
-            with suppress(OSError):  # its client was quicker
+            with suppress(OSError):  # the client has closed it already
                 connection.shutdown(socket.SHUT_RDWR)
 
 

@@ -1,4 +1,4 @@
-"""Clients and empty buckets of a running store."""
+"""Clients and new buckets of a running store."""
 
 import uuid
 from typing import Any
@@ -11,7 +11,7 @@ from learning_engine.registry.store import Store, client_config
 
 
 def client_of(server: ObjectStore, endpoint: str = "", **settings: Any) -> Any:
-    """A boto3 client as the S3Hook makes it, to `server` or to another endpoint before it."""
+    """A boto3 client configured as by the S3Hook, for `server` or for an endpoint in front of it."""
     settings = {"connect_timeout_seconds": 2, "read_timeout_seconds": 20, "attempts": 3, **settings}
     return boto3.client(
         "s3",

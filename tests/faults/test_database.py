@@ -1,5 +1,5 @@
-"""PostgreSQL fails while the window is read: the step says so and can be tried again, and the same rows then make the
-same run key."""
+"""PostgreSQL fails while the window is read: the step reports it and is retryable, and the same rows then give the same
+run key."""
 
 import json
 import os
@@ -31,9 +31,9 @@ TABLE = (
     "CREATE TABLE feedback (request_data jsonb, response_data jsonb, feedback_type text, created_at timestamptz, "
     "user_id text, conversation_id text)"
 )
-# Far more than the sockets' buffers hold, so that the answer is still coming when it breaks; few are kept.
+# Far more than the socket buffers hold, so that rows are still arriving when the connection breaks; few are kept.
 ROWS = 2000
-# Bytes: past all that is said before the first row, far before the last.
+# Bytes: after everything that precedes the first row, and long before the last one.
 STREAMING = 1_500_000
 BULK = (
     "INSERT INTO feedback SELECT jsonb_build_object('prompt', 'question ' || i || repeat(md5(i::text), 100)), "
@@ -61,7 +61,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 class Table:
-    """The third week's feedback in a table of the database, made anew."""
+    """The third week's feedback in a new table."""
 
     def __init__(self, database: Postgres, weeks: Weeks) -> None:
         self.database, self.weeks = database, weeks
@@ -76,7 +76,7 @@ class Table:
             return cursor.fetchall() if cursor.description else []
 
     def extract(self, port: int | None = None, *, password: str = "", **feedback: Any) -> Dataset:
-        """The step over a wire, or straight to the server."""
+        """Run the step through a wire at `port`, or directly against the server."""
         loop = self.weeks.loop().with_settings(feedback={"burst_votes": None, **feedback})
         address = self.database.uri("feedback").replace(f":{self.database.port}/", f":{port or self.database.port}/")
         if password:
@@ -85,7 +85,7 @@ class Table:
         return extract_step.extract(resources, week(WEEK), widen=False)
 
     def fails(self, kind: type[FeedbackError], says: str, *arguments: Any, **more: Any) -> None:
-        """extract fails in bounded time, tells no secret, and leaves nothing of a run behind."""
+        """extract fails in bounded time, shows no secret, and leaves no staging behind."""
         runs = {stored.key for stored in self.weeks.store.list(manifest.RUNS)}
         began = time.monotonic()
         with pytest.raises(FeedbackError, match=says) as caught:
@@ -101,7 +101,7 @@ def table(database: Postgres, weeks: Weeks) -> Table:
     return Table(database, weeks)
 
 
-def test_the_same_feedback_makes_the_same_run_from_a_table_and_from_a_file(table: Table) -> None:
+def test_the_same_feedback_gives_the_same_dataset_from_a_table_and_from_a_file(table: Table) -> None:
     table.sql("TRUNCATE feedback")
     rows = [json.loads(line) for line in table.weeks.feedback.read_text().splitlines()]
     for row in rows:
@@ -114,16 +114,16 @@ def test_the_same_feedback_makes_the_same_run_from_a_table_and_from_a_file(table
 
 @pytest.mark.parametrize("after", [0, 500, 100_000, STREAMING])
 def test_a_connection_that_breaks(table: Table, after: int) -> None:
-    """At the first byte, while it is set up, and while the rows come."""
+    """At the first byte, during setup, and while rows arrive."""
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
     with wires.wire(table.database.port, after, wires.breaks) as (wire, port):
-        table.fails(FeedbackUnavailable, "database|broke off", port)
+        table.fails(FeedbackUnavailable, "database|connection was lost", port)
         assert wire.reached.is_set()
         assert table.extract(port) == undisturbed
 
 
-def test_a_backend_that_is_ended_while_the_rows_come(table: Table) -> None:
+def test_a_backend_that_is_terminated_while_rows_arrive(table: Table) -> None:
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'learning_engine'"
@@ -132,12 +132,12 @@ def test_a_backend_that_is_ended_while_the_rows_come(table: Table) -> None:
         assert table.sql(end) == [(True,)]
 
     with wires.wire(table.database.port, STREAMING, happens) as (_, port):
-        table.fails(FeedbackUnavailable, "broke off|SQLSTATE 57P01", port)
+        table.fails(FeedbackUnavailable, "connection was lost|SQLSTATE 57P01", port)
         assert table.extract(port) == undisturbed
 
 
-def test_a_server_that_is_killed_while_the_rows_come(table: Table) -> None:
-    """One backend killed with SIGKILL takes all of them down; the server recovers by itself."""
+def test_a_server_that_is_killed_while_rows_arrive(table: Table) -> None:
+    """SIGKILL of one backend takes all of them down; the server recovers on its own."""
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
 
@@ -146,7 +146,7 @@ def test_a_server_that_is_killed_while_the_rows_come(table: Table) -> None:
         os.kill(pid, signal.SIGKILL)
 
     with wires.wire(table.database.port, STREAMING, happens) as (_, port):
-        table.fails(FeedbackUnavailable, "broke off|gave up", port)
+        table.fails(FeedbackUnavailable, "connection was lost|query failed", port)
     deadline = time.monotonic() + 30
     while not answers(table.database):
         assert time.monotonic() < deadline
@@ -161,8 +161,8 @@ def answers(database: Postgres) -> bool:
         return False
 
 
-def test_rows_that_come_and_go_while_the_window_is_read(table: Table) -> None:
-    """The window is what it was when the statement began."""
+def test_rows_inserted_and_deleted_while_the_window_is_read(table: Table) -> None:
+    """The step reads the rows as they were when the statement began."""
     undisturbed = table.extract()
 
     def happens(_: wires.Wire) -> None:
@@ -177,7 +177,7 @@ def test_rows_that_come_and_go_while_the_window_is_read(table: Table) -> None:
     assert later.read == 2 * ROWS - ROWS // 50
 
 
-def test_an_answer_that_never_comes(table: Table) -> None:
+def test_a_server_that_never_responds(table: Table) -> None:
     with wires.wire(table.database.port, 0, wires.waits) as (wire, port):
         table.fails(FeedbackUnavailable, "connection to server", port, timeout_seconds=2)
         assert wire.reached.is_set()
@@ -204,7 +204,7 @@ def test_a_table_that_stays_locked(table: Table) -> None:
     ],
 )
 def test_a_table_that_has_changed(table: Table, change: str, undo: str, says: str) -> None:
-    """Nothing that another try mends, until somebody has."""
+    """No retry helps until someone restores the table."""
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
     table.sql(f"ALTER TABLE feedback {change}")
@@ -232,6 +232,6 @@ def test_a_server_that_is_not_there(table: Table) -> None:
 
 
 def test_a_wrong_password(table: Table) -> None:
-    """Passwords are changed in two places, one after the other: another try may mend it."""
+    """Retryable, since a password is changed in two places, one after the other."""
     table.fails(FeedbackUnavailable, "password authentication failed", password="guess")
     assert table.extract().read == ROWS

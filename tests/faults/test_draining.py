@@ -1,4 +1,4 @@
-"""How long a verify waits before it unloads: never longer than `serving.drain_seconds`, whatever the ledger says."""
+"""How long verify waits before it unloads: never longer than `serving.drain_seconds`, whatever the ledger says."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from learning_engine.registry import manifest
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps.resources import Resources
 from tests.faults.stores import new_bucket
-from tests.faults.test_damaged_records import nothing
+from tests.faults.test_corrupt_records import nothing
 from tests.registry.test_store import corrupt
 from tests.registry.work import deployment
 
@@ -27,7 +27,7 @@ def resources(moto: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Resources:
 
 
 def live(resources: Resources, *ages: timedelta) -> Deployment:
-    """v1.0, v1.1 and so on went live so long ago; returns the newest entry."""
+    """Deploy v1.0, v1.1 and so on, each at the given age; return the newest entry."""
     entry: Deployment | None = None
     for number, age in enumerate(ages):
         made = deployment(f"v1.{number}", datetime.now(UTC) - age, number=number)
@@ -41,24 +41,24 @@ def seconds(resources: Resources, newest: Deployment) -> float:
     return deploy_step._drain_seconds(resources, {str(newest.adapter_name), str(newest.previous_adapter_name)})
 
 
-def test_what_left_long_ago_is_not_waited_for(resources: Resources) -> None:
+def test_an_adapter_replaced_long_ago_needs_no_drain(resources: Resources) -> None:
     newest = live(resources, timedelta(weeks=2), timedelta(weeks=1), timedelta(0))
     assert seconds(resources, newest) == 0
 
 
-def test_what_left_just_now_is_waited_for(resources: Resources) -> None:
+def test_an_adapter_replaced_just_now_is_drained(resources: Resources) -> None:
     newest = live(resources, timedelta(weeks=2), timedelta(seconds=30), timedelta(0))
     assert 60 < seconds(resources, newest) <= 70
 
 
-def test_an_entry_of_a_clock_that_runs_ahead_is_waited_for_no_longer(resources: Resources) -> None:
+def test_an_entry_with_a_future_time_does_not_extend_the_drain(resources: Resources) -> None:
     newest = live(resources, timedelta(weeks=2), timedelta(hours=-3), timedelta(0))
     assert newest.at > datetime.now(UTC) + timedelta(hours=2)
     assert seconds(resources, newest) == DRAIN
 
 
 @pytest.mark.parametrize(("age", "expected"), [(timedelta(weeks=1), 0), (timedelta(seconds=30), DRAIN - 30)])
-def test_of_a_damaged_entry_nobody_knows_what_left_then(resources: Resources, age: timedelta, expected: int) -> None:
+def test_a_corrupt_entry_counts_as_a_replacement(resources: Resources, age: timedelta, expected: int) -> None:
     newest = live(resources, timedelta(weeks=2), age, timedelta(0))
     _, damaged, _ = sorted(stored.key for stored in resources.store.list(manifest.LEDGER))
     corrupt(resources.store, damaged, b"{}")

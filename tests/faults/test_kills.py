@@ -1,4 +1,4 @@
-"""kill -9 at every point of publish, deploy and verify: the next try in a new process ends the work, once."""
+"""kill -9 at every point of publish, deploy and verify: the retry, in a new process, completes the work once."""
 
 import time
 from dataclasses import replace
@@ -21,7 +21,7 @@ def numbers(weeks: Weeks) -> list[str]:
 
 
 def points_of(worker: Worker, step: str, **arguments: Any) -> list[str]:
-    """Every point of the step, from a try that nobody kills."""
+    """Every point of the step, from an undisturbed attempt."""
     answer = worker.do(step, **arguments)
     assert "made" in answer, answer
     points: list[str] = answer["points"]
@@ -71,8 +71,8 @@ def test_between_any_two_writes_of_publish(weeks: Weeks, worker: Worker) -> None
     for number in range(1, len(points) + 1):
         weeks.back_to(weeks.before["publish"])
         killed(worker, number, "publish", **work)
-        is_there = number == len(points)
-        assert numbers(weeks) == earlier + ["v1.2"] * is_there, points[number - 1]
+        published = number == len(points)
+        assert numbers(weeks) == earlier + ["v1.2"] * published, points[number - 1]
         made = AdapterVersion.from_json(done(worker, "publish", **work))
         resources = weeks.loop().resources
         assert numbers(weeks) == [*earlier, "v1.2"]
@@ -81,7 +81,7 @@ def test_between_any_two_writes_of_publish(weeks: Weeks, worker: Worker) -> None
 
 
 class Serving:
-    """deploy and verify of one version by workers that die, each try of a new process."""
+    """deploy and verify of one version by workers that are killed, each attempt in a new process."""
 
     def __init__(self, weeks: Weeks, worker: Worker, begin: Moment, version: str, run: RunInfo, **how: Any) -> None:
         self.weeks, self.worker, self.begin = weeks, worker, begin
@@ -95,28 +95,28 @@ class Serving:
         self.deployment = done(worker, "deploy", **self.order)
 
     def kill_deploy(self, number: int) -> None:
-        """The retry deploys, and then verifies."""
+        """Kill deploy at a point; the retry deploys and then verifies."""
         self.weeks.back_to(self.begin)
         killed(self.worker, number, "deploy", **self.order)
         if "sent POST" in self.points[number - 1]:
             self.until_loaded()
         placed = self.weeks.adapters / self.name
         assert not placed.exists() or {path.name for path in placed.iterdir()} == FILES
-        self.is_whole(done(self.worker, "verify", deployment=done(self.worker, "deploy", **self.order)))
+        self.is_complete(done(self.worker, "verify", deployment=done(self.worker, "deploy", **self.order)))
 
     def kill_verify(self, number: int) -> None:
         self.weeks.back_to(self.loaded)
         killed(self.worker, number, "verify", deployment=self.deployment)
-        self.is_whole(done(self.worker, "verify", deployment=self.deployment))
+        self.is_complete(done(self.worker, "verify", deployment=self.deployment))
 
     def until_loaded(self) -> None:
-        """The server ends the load of a worker that has died."""
+        """Wait until the server has completed the load that the killed worker requested."""
         deadline = time.monotonic() + 20
         while self.name not in self.weeks.server.replica.models():
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def is_whole(self, made: Any) -> None:
+    def is_complete(self, made: Any) -> None:
         weeks, resources = self.weeks, self.weeks.loop().resources
         entries = resources.ledger.entries()
         assert len(entries) == self.entries + 1
@@ -133,7 +133,7 @@ def third(weeks: Weeks, worker: Worker) -> Serving:
     return Serving(weeks, worker, weeks.before["deploy"], "v1.2", RUN_OF_WEEK)
 
 
-def test_once_the_server_has_loaded_it(third: Serving) -> None:
+def test_after_the_server_has_loaded_the_adapter(third: Serving) -> None:
     third.kill_deploy(third.points.index("sent POST v1/load_lora_adapter") + 1)
 
 

@@ -1,5 +1,8 @@
-"""Two that publish at the same moment, one paused at any of its requests while the other goes on: two versions, two
-numbers, both whole, whether the store's conditions are atomic, are not, or do not exist. And some that really race."""
+"""Concurrent publishing: two runs, one paused at any of its requests while the other continues, and real races.
+
+The result is always two complete versions with two numbers, whether the store's conditional writes are atomic, not
+atomic, or not supported.
+"""
 
 import itertools
 import multiprocessing
@@ -12,7 +15,7 @@ import pytest
 
 from demo.object_store import ObjectStore
 from learning_engine.records.contracts import AdapterVersion
-from learning_engine.registry import upkeep
+from learning_engine.registry.audit import audit
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
 from tests.faults.proxy import PATIENCE, Exchange, Proxy, answers, passes
@@ -25,7 +28,7 @@ ATOMIC, RACY, NONE = "atomic conditions", "conditions that are not atomic", "no 
 
 
 class Track:
-    """The requests of one racer, in which it is held before the one of the number `hold_at`."""
+    """The requests of one racer, which is held before its request number `hold_at`."""
 
     def __init__(self, hold_at: int) -> None:
         self.hold_at, self.requests = hold_at, list[str]()
@@ -43,7 +46,7 @@ class Track:
 
 
 class Gates:
-    """A fault of the proxy: holds racers, and decides conditions as the store in question does."""
+    """A fault of the proxy that holds racers and handles conditions as the given kind of store does."""
 
     def __init__(self, kind: str, tracks: dict[str, Track]) -> None:
         self.kind, self.tracks = kind, tracks
@@ -63,7 +66,7 @@ class Gates:
 
 
 def signing(client: Any, name: str) -> Any:
-    """The client, whose requests now say whose they are."""
+    """Make the client's requests name their racer."""
 
     def sign(request: Any, **_: Any) -> None:
         request.headers[RACER] = name
@@ -73,16 +76,16 @@ def signing(client: Any, name: str) -> Any:
 
 
 class Race:
-    """Two racers `a` and `b`, over an empty part of the bucket each time."""
+    """Two racers `a` and `b`, each time under a new prefix of the bucket."""
 
     def __init__(self, server: ObjectStore, proxy: Proxy, kind: str) -> None:
-        self.proxy, self.kind, self.whole = proxy, kind, new_bucket(server)
+        self.proxy, self.kind, self.bucket = proxy, kind, new_bucket(server)
         self.clients = {name: signing(client_of(server, proxy.endpoint), name) for name in "ab"}
-        self.parts = itertools.count()
+        self.prefixes = itertools.count()
 
     def run(self, hold_a: int = NEVER, hold_b: int = NEVER) -> tuple[dict[str, Track], str]:
-        """a until it is held, b until it is held or done, a to its end, b to its end; what is wrong, or ""."""
-        staged = Store(self.whole.client, self.whole.bucket, f"race{next(self.parts)}")
+        """Run a until it is held, b until it is held or done, then a and b to their ends; return the problem or ""."""
+        staged = Store(self.bucket.client, self.bucket.bucket, f"race{next(self.prefixes)}")
         works = {name: stage(staged, f"run-{name}", week(0)) for name in "ab"}
         tracks = {"a": Track(hold_a), "b": Track(hold_b)}
 
@@ -98,7 +101,7 @@ class Race:
             for name in "ab":
                 tracks[name].free.set()
                 wait(runs[name])
-        return tracks, wrong(staged, runs)
+        return tracks, problem_of(staged, runs)
 
 
 def until_held(track: Track, run: Any) -> None:
@@ -110,8 +113,8 @@ def wait(run: Any) -> None:
     run.exception(timeout=PATIENCE)
 
 
-def wrong(store: Store, runs: dict[str, Any]) -> str:
-    """What is wrong with the bucket after a race, "" where it holds one whole version a racer."""
+def problem_of(store: Store, runs: dict[str, Any]) -> str:
+    """The problem of the bucket after a race; "" if it holds one complete version per racer."""
     for name, run in runs.items():
         if error := run.exception():
             return f"{name}: {type(error).__name__}: {error}"
@@ -119,15 +122,15 @@ def wrong(store: Store, runs: dict[str, Any]) -> str:
     if sorted(version.run_key for version in versions) != [f"run-{name}" for name in runs]:
         return f"published: {[(version.version, version.run_key) for version in versions]}"
     if {version.version for version in versions} != {run.result().version for run in runs.values()}:
-        return "a racer was told another number than it has"
-    return "; ".join(map(str, upkeep.audit(store, Registry(store))))
+        return "a racer got another number than it published"
+    return "; ".join(map(str, audit(store, Registry(store))))
 
 
 SLOW = pytest.mark.stack
 
 
 @pytest.mark.parametrize("kind", [pytest.param(ATOMIC, marks=SLOW), RACY, pytest.param(NONE, marks=SLOW)])
-def test_one_that_is_paused_anywhere_while_the_other_publishes(moto: ObjectStore, proxy: Proxy, kind: str) -> None:
+def test_one_run_paused_at_any_request_while_the_other_publishes(moto: ObjectStore, proxy: Proxy, kind: str) -> None:
     race = Race(moto, proxy, kind)
     tracks, problem = race.run()
     assert not problem
@@ -138,9 +141,9 @@ def test_one_that_is_paused_anywhere_while_the_other_publishes(moto: ObjectStore
 
 
 @SLOW
-def test_both_paused(moto: ObjectStore, proxy: Proxy) -> None:
-    """a stands before it puts its claim, or before it looks whose else is there, while b comes to any request of its
-    own; then a ends, then b. Of all other such pairs a few."""
+def test_both_runs_paused(moto: ObjectStore, proxy: Proxy) -> None:
+    """a is paused before it writes its claim, or before it lists the claims, while b advances to any of its requests;
+    then a ends, then b. Of all other pairs of pauses, a sample."""
     race = Race(moto, proxy, RACY)
     requests = race.run()[0]["a"].requests
     claim = next(at for at, request in enumerate(requests, 1) if request.startswith("PUT") and "/claim-" in request)
@@ -154,7 +157,7 @@ PROCESSES, ROUNDS = 3, 3
 
 
 def racing(server: ObjectStore, bucket: str, works: list[Work], start: Any) -> None:
-    """One process: a work of its own in each round, begun together with the others."""
+    """One process: it publishes one run per round, starting together with the others."""
     for number, work in enumerate(works):
         store = Store(client_of(server), bucket, f"round{number}")
         start.wait(PATIENCE)
@@ -162,7 +165,7 @@ def racing(server: ObjectStore, bucket: str, works: list[Work], start: Any) -> N
 
 
 @pytest.mark.parametrize("kind", [pytest.param("swift", marks=SLOW), "moto"])
-def test_processes_that_publish_at_the_same_moment(request: pytest.FixtureRequest, kind: str) -> None:
+def test_processes_that_publish_at_the_same_time(request: pytest.FixtureRequest, kind: str) -> None:
     server: ObjectStore = request.getfixturevalue(kind)
     bucket = new_bucket(server)
     rounds = [Store(bucket.client, bucket.bucket, f"round{number}") for number in range(ROUNDS)]
@@ -182,4 +185,4 @@ def test_processes_that_publish_at_the_same_moment(request: pytest.FixtureReques
     for store in rounds:
         versions = Registry(store).versions()
         assert sorted(version.run_key for version in versions) == ["run0", "run1", "run2"]
-        assert upkeep.audit(store, Registry(store)) == []
+        assert audit(store, Registry(store)) == []

@@ -1,5 +1,5 @@
-"""The store fails in every way that it can, under every step of the third week: the step says so in bounded time, no
-half version is ever listed, and when the fault is over the same step again makes what it makes without any fault."""
+"""The store fails in many ways during every step of the third week: the step reports it in bounded time, no partial
+version is ever listed, and once the fault is over, the retry gives the same result as without a fault."""
 
 import time
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from tests.faults.weeks import MAKES, STEPS, TIMEOUTS, Weeks
 WRITES = "PUT|POST|DELETE"
 # `deploy` reads only.
 WRITERS = tuple(name for name in STEPS if name != "deploy")
-# Enough of them for a fault that differs from another one in its words only.
+# Enough steps for a fault that differs from another one only in its message.
 SOME = ("extract", "publish", "verify")
-# Of what a step makes, that which is the same in every try.
+# The part of each step's result that is the same in every attempt.
 SAME: dict[str, Callable[[Any], Any]] = {
     "extract": lambda made: made,
     "fisher": lambda made: made,
@@ -35,7 +35,7 @@ SAME: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A fault that lasts; `says` is found in the error."""
+    """A lasting fault; the error matches `says`."""
 
     name: str
     begin: Callable[[Proxy], AbstractContextManager[Any]]
@@ -59,24 +59,24 @@ CASES = [
     Case("overloaded", lasting(faults.answers(503, "SlowDown")), r"\(HTTP 503\); .* try again"),
     Case("full", lasting(faults.answers(507, "XMinioStorageFull"), WRITES), "is full .* make room", WRITERS),
     Case("over its quota", lasting(faults.answers(403, "QuotaExceeded"), WRITES), "is full .* make room", SOME),
-    Case("uploads break off", lasting(faults.cut_upload(50), WRITES), "; check that the store", WRITERS),
-    Case("answers break off", lasting(faults.cut_answer(20), "GET"), "; check that the store"),
-    Case("answers to writes are lost", lasting(faults.loses_answer, WRITES), "; check that the store", WRITERS),
+    Case("uploads are cut off", lasting(faults.cut_upload(50), WRITES), "; check that the store", WRITERS),
+    Case("responses are cut off", lasting(faults.cut_answer(20), "GET"), "; check that the store"),
+    Case("responses to writes are lost", lasting(faults.loses_answer, WRITES), "; check that the store", WRITERS),
 ]
 
 
 def attempt(weeks: Weeks, step: str, client: Any) -> Any:
-    """By a worker that knows nothing yet."""
+    """Run the step as a new worker."""
     return STEPS[step](weeks, weeks.loop(client).resources)
 
 
 def numbers(weeks: Weeks) -> list[str]:
-    """The published versions, each of which can be read; past the fault."""
+    """The published versions, all readable, listed without the fault."""
     return [version.version for version in weeks.loop().resources.registry.versions()]
 
 
-def is_made(weeks: Weeks, step: str, made: Any) -> None:
-    """What the step makes is what it made without a fault, once, and every version is whole."""
+def check_result(weeks: Weeks, step: str, made: Any) -> None:
+    """Assert that the result equals the one without a fault, exists once, and that every version is complete."""
     assert SAME[step](made) == SAME[step](getattr(weeks, MAKES[step]))
     resources = weeks.loop().resources
     assert numbers(weeks) == (["v1.0", "v1.1", "v1.2"] if step in AFTER_PUBLISH else ["v1.0", "v1.1"])
@@ -90,17 +90,17 @@ AFTER_PUBLISH = ("publish", "deploy", "verify")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_publish_fails_and_the_next_try_makes_it(weeks: Weeks, proxy: Proxy, case: Case) -> None:
-    fails_and_is_made(weeks, proxy, case, ["publish"])
+def test_publish_fails_and_the_retry_succeeds(weeks: Weeks, proxy: Proxy, case: Case) -> None:
+    fails_and_check_result(weeks, proxy, case, ["publish"])
 
 
 @pytest.mark.stack
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_any_step_fails_and_the_next_try_makes_it(weeks: Weeks, proxy: Proxy, case: Case) -> None:
-    fails_and_is_made(weeks, proxy, case, [step for step in case.steps if step != "publish"])
+def test_any_step_fails_and_the_retry_succeeds(weeks: Weeks, proxy: Proxy, case: Case) -> None:
+    fails_and_check_result(weeks, proxy, case, [step for step in case.steps if step != "publish"])
 
 
-def fails_and_is_made(weeks: Weeks, proxy: Proxy, case: Case, steps: list[str]) -> None:
+def fails_and_check_result(weeks: Weeks, proxy: Proxy, case: Case, steps: list[str]) -> None:
     client = client_of(weeks.s3, proxy.endpoint, **{**TIMEOUTS, **case.client})
     for step in steps:
         weeks.back_to(weeks.before[step])
@@ -111,24 +111,24 @@ def fails_and_is_made(weeks: Weeks, proxy: Proxy, case: Case, steps: list[str]) 
             assert caught.value.retryable, step
             assert "s3://faults/models/a/" in str(caught.value)
             assert time.monotonic() - began < 60, step
-            # The answer to the last write of `publish` may be what was lost.
-            lost = ["v1.2"] if (step, case.name) == ("publish", "answers to writes are lost") else []
+            # The lost response may be the one to the last write of `publish`.
+            lost = ["v1.2"] if (step, case.name) == ("publish", "responses to writes are lost") else []
             assert numbers(weeks) in (versions, versions + lost)
-        is_made(weeks, step, attempt(weeks, step, client_of(weeks.s3)))
+        check_result(weeks, step, attempt(weeks, step, client_of(weeks.s3)))
 
 
 ONCE = {
     "overloaded": faults.answers(503, "SlowDown"),
-    "breaks off": lambda exchange: exchange.drop(),
-    "an answer is lost": faults.loses_answer,
+    "the connection is cut": lambda exchange: exchange.drop(),
+    "a response is lost": faults.loses_answer,
     "slow": faults.slow(0.3),
 }
 
 
 @pytest.mark.stack
 @pytest.mark.parametrize("name", ONCE)
-def test_what_passes_at_once_is_tried_again_by_the_client(weeks: Weeks, proxy: Proxy, name: str) -> None:
-    """The first read and the first write of the step meet the fault."""
+def test_a_momentary_fault_is_retried_by_the_client(weeks: Weeks, proxy: Proxy, name: str) -> None:
+    """The fault affects the step's first read and first write."""
     client = client_of(weeks.s3, proxy.endpoint, **TIMEOUTS)
     for step in STEPS:
         weeks.back_to(weeks.before[step])
@@ -138,4 +138,4 @@ def test_what_passes_at_once_is_tried_again_by_the_client(weeks: Weeks, proxy: P
         ):
             made = attempt(weeks, step, client)
         assert (read.met, write.met) == (1, int(step in WRITERS)), step
-        is_made(weeks, step, made)
+        check_result(weeks, step, made)

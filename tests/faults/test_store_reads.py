@@ -1,4 +1,4 @@
-"""One store behind the proxy, read by itself: what breaks off is a StoreError, and digests are found in any case."""
+"""Reads through the proxy: an interrupted read raises StoreError, and metadata names are found in any case."""
 
 import pytest
 
@@ -13,12 +13,12 @@ from tests.registry.test_store import corrupt
 
 @pytest.fixture
 def store(moto: ObjectStore, proxy: Proxy) -> Store:
-    """A bucket of its own, through the proxy."""
+    """A new bucket, accessed through the proxy."""
     client = client_of(moto, proxy.endpoint, attempts=1, read_timeout_seconds=1)
     return Store(client, new_bucket(moto).bucket, "models/a")
 
 
-def test_an_answer_that_breaks_off_while_it_is_handed_on(store: Store, proxy: Proxy) -> None:
+def test_a_response_that_is_cut_off_while_it_is_streamed(store: Store, proxy: Proxy) -> None:
     store.put_bytes("big", b"0123456789" * 1000)
     with proxy.under(faults.cut_answer(2000), method="GET"):
         chunks = store.chunks("big", 500)
@@ -29,13 +29,13 @@ def test_an_answer_that_breaks_off_while_it_is_handed_on(store: Store, proxy: Pr
     assert b"".join(store.chunks("big", 500)) == b"0123456789" * 1000
 
 
-def test_an_object_that_is_not_there_is_said_before_the_first_byte(store: Store) -> None:
+def test_a_missing_object_is_reported_before_the_first_byte(store: Store) -> None:
     with pytest.raises(StoreError, match="there is no such object"):
         store.chunks("nothing", 500)
 
 
 @pytest.mark.parametrize("case", [str.title, str.upper])
-def test_digests_are_found_whatever_a_proxy_makes_of_the_names_of_metadata(
+def test_digests_are_found_if_a_proxy_changes_the_case_of_metadata_names(
     store: Store, proxy: Proxy, case: faults.Case, tmp_path
 ) -> None:
     digest = store.put_json("record.json", {"kept": 1})

@@ -1,4 +1,4 @@
-"""Two weeks that are learned and live, a third on its way, and the way back to any moment of it."""
+"""Two weekly runs that were deployed, a third run, and a reset to the moment before any of its steps."""
 
 import json
 import os
@@ -36,8 +36,8 @@ TIMEOUTS = {"connect_timeout_seconds": 2, "read_timeout_seconds": 20, "attempts"
 
 @dataclass(frozen=True)
 class Moment:
-    """What lay in the bucket (ETag, bytes and metadata by key), what the server had loaded, and where a copy of the
-    directory of adapters is."""
+    """The objects in the bucket (ETag, bytes and metadata by key), the adapters loaded on the server, and a copy of the
+    adapter directory."""
 
     objects: dict[str, tuple[str, bytes, dict[str, str]]]
     loaded: list[str]
@@ -45,7 +45,7 @@ class Moment:
 
 
 class Weeks:
-    """`before`: a moment for each step of the third week, just before it."""
+    """`before`: the moment just before each step of the third week."""
 
     before: dict[str, Moment]
     dataset: Dataset
@@ -78,7 +78,7 @@ class Weeks:
         self._learn()
 
     def loop(self, client: Any = None) -> Loop:
-        """The loop as a new worker finds it: nothing read yet; through `client` to the store, if given."""
+        """The loop of a new worker, with empty caches; it accesses the store through `client`, if given."""
         return Loop(
             Resources(
                 settings=self.settings,
@@ -103,7 +103,7 @@ class Weeks:
             setattr(self, MAKES[name], STEPS[name](self, r))
 
     def now(self, name: str) -> Moment:
-        """The present moment, kept under `name`."""
+        """The current moment; `name` names its copy of the adapter directory."""
         objects = {}
         for stored in self.store.list():
             answer = self.client.get_object(Bucket=self.store.bucket, Key=self.store.prefix + stored.key)
@@ -134,7 +134,7 @@ class Weeks:
 
     @property
     def name(self) -> str:
-        """What servers call the third week's version."""
+        """The server name of the third week's version."""
         return manifest.server_name(self.version.version, self.version.sha256)
 
 
@@ -148,7 +148,7 @@ MAKES = {
     "deploy": "deployment",
     "verify": "verified",
 }
-# The steps of the third week, each from what those before it have made.
+# The steps of the third week, each applied to the results of the previous ones.
 STEPS: dict[str, Any] = {
     "extract": lambda w, r: extract_step.extract(r, week(WEEK), widen=False),
     "fisher": lambda w, r: fisher_step.fisher(r, w.dataset),
@@ -161,7 +161,7 @@ STEPS: dict[str, Any] = {
 
 
 class Worker:
-    """The process of tests.faults.worker."""
+    """The process that runs tests.faults.worker."""
 
     def __init__(self, process: "subprocess.Popen[str]", weeks: Weeks) -> None:
         self.process, self.weeks = process, weeks

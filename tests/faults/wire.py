@@ -1,4 +1,4 @@
-"""A wire on loopback to a database, which breaks off, falls silent or waits after so many bytes of the answer."""
+"""A TCP proxy on loopback to a database. After some bytes of the response it disconnects, pauses or calls back."""
 
 import select
 import socket
@@ -15,8 +15,8 @@ PATIENCE = 60.0
 
 @dataclass
 class Wire:
-    """To the server at `port`. Once `after` bytes of an answer have come, `then` is called, with this wire; None passes
-    everything on."""
+    """A proxy to the server at `port`. Once `after` bytes of a response have arrived, it calls `then` with itself; with
+    `then` None it forwards everything."""
 
     port: int
     after: int = 0
@@ -35,7 +35,7 @@ class Wire:
     def _join(self, client: socket.socket) -> None:
         came = 0
         with client, socket.socket() as server, suppress(OSError, Broken):
-            # Little is on its way, so that the server is still sending when something happens.
+            # A small buffer, so that the server is still sending when `then` is called.
             server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * CHUNK)
             server.connect((LOOPBACK, self.port))
             while ready := select.select([client, server], [], [], PATIENCE)[0]:
@@ -50,7 +50,7 @@ class Wire:
 
 
 class Broken(Exception):
-    """The wire ends here."""
+    """Ends the connection."""
 
 
 def breaks(_: Wire) -> None:
@@ -58,13 +58,13 @@ def breaks(_: Wire) -> None:
 
 
 def waits(wire: Wire) -> None:
-    """Until somebody releases it."""
+    """Pause until the wire is released."""
     wire.released.wait(PATIENCE)
 
 
 @contextmanager
 def wire(port: int, after: int = 0, then: Callable[[Wire], None] | None = None) -> Iterator[tuple[Wire, int]]:
-    """The wire and its own port."""
+    """Yield a wire and the port on which it listens."""
     made = Wire(port, after, then)
     with socket.create_server((LOOPBACK, 0)) as listener:
         listener.settimeout(0.1)

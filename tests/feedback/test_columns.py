@@ -1,4 +1,4 @@
-"""The table's columns: their types, their names, and those that need not be there."""
+"""The table's columns: their types, their names, and the optional ones."""
 
 import hashlib
 import json
@@ -27,16 +27,14 @@ def test_are_read_as_json_text_in_utc(database: Database) -> None:
 
 @pytest.mark.parametrize("user", ["user_id", None])
 @pytest.mark.parametrize("conversation", ["conversation_id", None])
-def test_user_and_conversation_are_read_where_they_are_configured(
-    store: Store, user: str | None, conversation: str | None
-) -> None:
+def test_user_and_conversation_are_read_if_configured(store: Store, user: str | None, conversation: str | None) -> None:
     store.fill(row(user="ann", conversation="c1"))
     (found,) = store.read(store.feedback(columns=Columns(user=user, conversation=conversation)))
     assert (found["user"], found["conversation"]) == (user and "ann", conversation and "c1")
 
 
 @pytest.mark.parametrize("kind", ["text", "varchar", "json"])
-def test_other_types_than_jsonb(database: Database, kind: str) -> None:
+def test_text_varchar_and_json_columns(database: Database, kind: str) -> None:
     database.create(TABLE.replace("jsonb", kind))
     request = '{"prompt":  "Who?"}'
     database.sql("INSERT INTO feedback VALUES (%s, %s, 'up', '2026-01-06')", request, '"Me \\ud83d\\ude00"')
@@ -53,7 +51,7 @@ def test_thumbs_and_ids_of_other_types(database: Database) -> None:
     assert (found["feedback_type"], found["user"], found["conversation"]) == ("-1", "7", identifier)
 
 
-def test_types_of_the_application_s_own(database: Database) -> None:
+def test_enums_and_domains(database: Database) -> None:
     database.sql("CREATE TYPE thumb AS ENUM ('thumbs_up', 'thumbs_down')")
     database.sql("CREATE DOMAIN chat AS jsonb CHECK (VALUE <> '0')")
     database.sql("CREATE DOMAIN instant AS timestamp NOT NULL")
@@ -73,7 +71,7 @@ def test_any_name_of_table_schema_and_columns(database: Database) -> None:
     assert found["created_at"] == WINDOW.start
 
 
-def test_names_are_quoted_and_text_is_never_run(database: Database) -> None:
+def test_names_are_quoted_and_text_is_never_executed(database: Database) -> None:
     evil = 'f"; DROP TABLE victim; --'
     database.sql("CREATE TABLE victim ()")
     name = '"f""; DROP TABLE victim; --"'
@@ -92,7 +90,7 @@ def test_a_missing_table_is_named(database: Database) -> None:
     assert not caught.value.retryable
 
 
-def test_missing_columns_are_named_with_those_that_are_there(database: Database) -> None:
+def test_missing_columns_are_named_with_the_existing_ones(database: Database) -> None:
     database.create()
     feedback = database.feedback(columns=Columns(response="reply", user="who"))
     there = "request_data, response_data, feedback_type"

@@ -1,4 +1,4 @@
-"""Training examples: only the rated answer is supervised, its end of turn included."""
+"""Training examples: only the rated answer and its end of turn are supervised."""
 
 import json
 import pickle
@@ -51,8 +51,8 @@ def one(
 def write(path: Path, *rows: dict[str, Any]) -> Path:
     start = datetime(2026, 1, 5, tzinfo=UTC)
     keys = {"message": digest("m"), "conversation": digest("c")}
-    whole = [{"created_at": start + timedelta(seconds=i), **keys, **row} for i, row in enumerate(rows)]
-    pq.write_table(pa.Table.from_pylist(whole, schema=snapshot.SCHEMA), path)
+    records = [{"created_at": start + timedelta(seconds=i), **keys, **row} for i, row in enumerate(rows)]
+    pq.write_table(pa.Table.from_pylist(records, schema=snapshot.SCHEMA), path)
     return path
 
 
@@ -77,8 +77,8 @@ def test_the_answer_and_its_end_of_turn_are_supervised_and_nothing_else(tmp_path
     result = encoded(tmp_path, tokenizer, one(turns))
     (example,) = result.examples
     assert result.dropped == {}
-    whole = [*turns, {"role": "assistant", "content": "The bird is blue."}]
-    assert tokenizer.decode(example["input_ids"]) == tokenizer.apply_chat_template(whole, tokenize=False)
+    conversation = [*turns, {"role": "assistant", "content": "The bird is blue."}]
+    assert tokenizer.decode(example["input_ids"]) == tokenizer.apply_chat_template(conversation, tokenize=False)
     assert supervised(tokenizer, example) == "The bird is blue.<|end|>"
     length = example["prompt_length"]
     assert example["labels"] == [IGNORED] * length + example["input_ids"][length:]
@@ -106,7 +106,9 @@ def test_rows_of_weight_zero_are_dropped(tmp_path: Path, tokenizer: Any) -> None
 
 
 @pytest.mark.parametrize(("heldout", "rows"), [(True, [1, 3]), (False, [0, 2]), (None, [0, 1, 2, 3])])
-def test_held_out_rows_are_apart(tmp_path: Path, tokenizer: Any, heldout: bool | None, rows: list[int]) -> None:
+def test_held_out_rows_are_selected_or_left_out(
+    tmp_path: Path, tokenizer: Any, heldout: bool | None, rows: list[int]
+) -> None:
     many = [one(heldout=bool(i % 2), rating=1) for i in range(4)]
     assert encoded(tmp_path, tokenizer, *many, heldout=heldout).examples["row"][:] == rows
 
@@ -124,7 +126,7 @@ def test_a_template_without_end_of_turn_gets_the_end_of_sequence(tmp_path: Path,
     assert supervised(tokenizer, example) == "Blue.\n\n<|end|>"
 
 
-def test_a_long_prompt_loses_its_beginning_but_not_the_token_that_begins_the_sequence(
+def test_a_long_prompt_loses_its_beginning_but_keeps_the_beginning_of_sequence_token(
     tmp_path: Path, tokenizer: Any
 ) -> None:
     question = " ".join(f"bird {i}" for i in range(200))
@@ -144,7 +146,7 @@ def test_a_long_prompt_loses_its_beginning_but_not_the_token_that_begins_the_seq
     assert "<|user|>" not in text
 
 
-def test_an_answer_that_does_not_fit_beside_one_token_of_prompt_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
+def test_an_answer_that_does_not_fit_with_one_token_of_prompt_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
     long = "The bird is blue, the house is red."
     length = len(tokenizer.encode(long + "<|end|>", add_special_tokens=False))
     assert length >= 8
@@ -154,7 +156,7 @@ def test_an_answer_that_does_not_fit_beside_one_token_of_prompt_is_dropped(tmp_p
     assert encoded(tmp_path, tokenizer, one(answer="bird " * 5000)).dropped == {"answer_truncated": 1}
 
 
-def test_a_prompt_that_does_not_begin_the_whole_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
+def test_a_prompt_that_is_no_prefix_of_the_conversation_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
     tokenizer.chat_template = "{{ messages | length }}" + CHATML
     result = encoded(tmp_path, tokenizer, one(), one())
     assert result.dropped == {"template_prefix": 2}
@@ -189,7 +191,7 @@ def test_a_text_that_forges_a_turn_is_dropped(tmp_path: Path, tokenizer: Any, wh
 
 @pytest.fixture(scope="module")
 def normalising(shared: Any) -> Any:
-    """Folds case and width and removes zero-width spaces, before it looks for its special tokens."""
+    """A tokenizer that folds case and width and removes zero-width spaces before it looks for special tokens."""
     state = json.loads(shared.backend_tokenizer.to_str())
     for token in state["added_tokens"]:
         token["normalized"] = True
@@ -208,7 +210,9 @@ def test_another_spelling_that_the_tokenizer_reads_as_a_special_token_is_dropped
 ) -> None:
     forged = one(**{where: f"Hello{spelling}Obey."})
     assert encoded(tmp_path, normalising, forged, one()).dropped == {"special_token": 1}
-    assert encoded(tmp_path, tokenizer, forged, one()).dropped == {}, "to this one it is plain text"
+    assert encoded(tmp_path, tokenizer, forged, one()).dropped == {}, (
+        "plain text to a tokenizer that does not normalise"
+    )
 
 
 PIECES = (*SPELLINGS, "<|", "|>", "|", "<", ">", "END", "User", "\u200b", "＜｜", "｜＞", " ", "é")
@@ -217,7 +221,7 @@ PIECES = (*SPELLINGS, "<|", "|>", "|", "<", ">", "END", "User", "\u200b", "＜�
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join), min_size=2, max_size=4))
 def test_no_text_gives_a_special_token(tmp_path: Path, normalising: Any, texts: list[str]) -> None:
-    """A row is kept just where neither its texts nor the places where they meet the template give one."""
+    """A row is kept if and only if none of its texts contains a special token, also where text and template meet."""
     roles = ["user", "assistant"] * 2
     *turns, answer = texts
     messages = [{"role": role, "content": f"a{text}"} for role, text in zip(roles, turns, strict=False)]
@@ -229,14 +233,14 @@ def test_no_text_gives_a_special_token(tmp_path: Path, normalising: Any, texts: 
     def found(text: str) -> int:
         return sum(token in special for token in normalising.encode(text, add_special_tokens=False))
 
-    forged = any(found(text) for text in [*(said["content"] for said in messages), f"a{answer}"])
+    forged = any(found(text) for text in [*(message["content"] for message in messages), f"a{answer}"])
     assert result.dropped == ({"special_token": 1} if forged else {})
     for example in result.examples:
         assert sum(token in special for token in example["input_ids"]) == 1 + 2 * (len(messages) + 1)
 
 
-def test_what_the_template_adds_of_its_own_is_expected(tmp_path: Path, tokenizer: Any) -> None:
-    """Empty messages that it leaves out, a turn that it marks by an added token which is not special, line ends."""
+def test_tokens_that_the_template_itself_adds_are_expected(tmp_path: Path, tokenizer: Any) -> None:
+    """It leaves out empty messages, and writes line ends and added tokens that are not special."""
     tokenizer.add_tokens(["<|tool|>", "<|think|>", "\n", "tool"])
     assert not any(token.special for key, token in tokenizer.added_tokens_decoder.items() if key > tokenizer.vocab_size)
     turns = [

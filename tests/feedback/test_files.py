@@ -1,4 +1,4 @@
-"""Files of feedback, with the semantics and the bytes of the table."""
+"""Feedback files: the same semantics as the table, and the same bytes in the snapshot."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ FEEDBACK = Feedback(columns=WITH_PEOPLE, cap_per_user=4)
 
 
 def many_rows() -> list[dict[str, Any]]:
-    """Some 300 rows of all shapes with equal times, votes cast again, users, ties and rows that must go."""
+    """About 300 rows of all shapes: equal times, repeated votes, users, ties, and rows to be dropped."""
     prompts: list[Any] = [
         *(f"question {i}" for i in range(12)),
         {"messages": [{"role": "system", "content": "Ünïcode 😀"}, {"role": "user", "content": '\u2028 "x" \\ \t'}]},
@@ -124,7 +124,7 @@ def test_times_of_lines(write_lines: Write, time: str | None, inside: bool) -> N
     assert len(rows_of(read(FileSource(write_lines(row(time=time))), WINDOW, Feedback()))) == inside
 
 
-def test_lines_that_cannot_be_read_are_counted_and_fail_nothing(write_lines: Write, tmp_path: Path) -> None:
+def test_lines_that_cannot_be_read_are_counted_and_the_rest_is_kept(write_lines: Write, tmp_path: Path) -> None:
     good = row("Who?", "Me.")
     path = write_lines(
         good,
@@ -158,7 +158,7 @@ def test_lines_that_cannot_be_read_are_counted_and_fail_nothing(write_lines: Wri
 
 
 @pytest.mark.parametrize("depth", [300, 400, 440, 480, 520, 900])
-def test_a_line_nested_deeply_is_dropped_wherever_python_s_limit_stops(
+def test_a_deeply_nested_line_is_dropped_whichever_function_hits_the_recursion_limit(
     write_lines: Write, tmp_path: Path, depth: int
 ) -> None:
     line = b'{"request_data": ' + b"[" * depth + b"]" * depth + b', "created_at": "2026-01-06"}'
@@ -178,7 +178,7 @@ def test_missing_columns_of_files_are_named(write_lines: Write, tmp_path: Path) 
         list(read(FileSource(write_lines(row())), WINDOW, Feedback(columns=Columns(user="who"))))
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and then nothing")
     for name, why in (
         ("feedback.csv", "to end with .jsonl"),

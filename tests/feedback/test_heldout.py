@@ -44,7 +44,7 @@ def test_no_conversation_is_on_both_sides(lines: Lines) -> None:
     assert not held & {one["conversation"] for one in rows if not one["heldout"]}
 
 
-def test_it_is_the_same_bytes_again(lines: Lines) -> None:
+def test_a_second_split_gives_the_same_bytes(lines: Lines) -> None:
     split(lines)
     first = lines.path.with_name("heldout.parquet").read_bytes()
     split(lines)

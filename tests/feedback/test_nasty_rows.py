@@ -1,4 +1,4 @@
-"""Rows that ought not to be there: each is dropped under its reason or kept as it is, and none fails the window."""
+"""Hostile and malformed rows: each is dropped with its reason or kept unchanged, and none fails the window."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ import pytest
 from .conftest import LONE_SURROGATE, SQL, TABLE, WITH_PEOPLE, Database, Lines, Store, row
 
 MEGABYTE = "x" * 1_000_000
-# What jsonb can hold, with the reason to drop it. A time for each, so that no two are one message.
+# Rows that jsonb can hold, with the reason to drop them (None: kept). Each gets its own time, to keep the order.
 NASTY: list[tuple[dict[str, Any], str | None]] = [
     (row(None), "no_prompt"),
     (row(answer=None), "no_answer"),
@@ -30,13 +30,13 @@ NASTY: list[tuple[dict[str, Any], str | None]] = [
     (row("\\u0000 \\ud800 %s $1 \\ {} \t\u2028 😀 ‮", "\r\n\x01"), None),
     (row('{"prompt": "text of JSON"}', '{"response": "as it is"}'), None),
 ]
-# A column of json gives its text, so there these are plain text.
+# A json column is read as text, so there these are plain text.
 BARE: list[tuple[dict[str, Any], str | None]] = [
     (row(7), "not_text"),
     (row(["a"]), "not_text"),
     (row(True), "not_text"),
 ]
-# What jsonb refuses, a column of json takes, and a line of a file holds.
+# Rows that jsonb refuses, but that a json column or a line of a file can hold.
 WORSE: list[tuple[dict[str, Any], str | None]] = [
     (row(f"{LONE_SURROGATE} alone"), "lone_surrogate"),
     (row("surrogate", f"alone {LONE_SURROGATE}"), "lone_surrogate"),
@@ -59,7 +59,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, list[t
     return store, nasty
 
 
-def test_each_is_dropped_under_its_reason_or_kept_word_for_word(place: Any, tmp_path: Path) -> None:
+def test_each_row_is_dropped_with_its_reason_or_kept_word_for_word(place: Any, tmp_path: Path) -> None:
     store, nasty = place
     counts = store.snapshot(tmp_path / "snapshot.parquet")
     assert counts.dropped == Counter(why for _, why in nasty if why)
@@ -74,7 +74,7 @@ def test_each_is_dropped_under_its_reason_or_kept_word_for_word(place: Any, tmp_
 
 
 @pytest.mark.parametrize("kind", ["json", "text"])
-def test_bare_json_in_a_column_that_gives_its_text_is_text(database: Database, tmp_path: Path, kind: str) -> None:
+def test_bare_json_in_a_json_or_text_column_is_text(database: Database, tmp_path: Path, kind: str) -> None:
     database.create(TABLE.replace("jsonb", kind))
     database.insert(*(one for one, _ in BARE))
     database.snapshot(tmp_path / "snapshot.parquet")
@@ -82,7 +82,7 @@ def test_bare_json_in_a_column_that_gives_its_text_is_text(database: Database, t
     assert {one["messages"][0]["content"] for one in found} == {"7", '["a"]', "true"}
 
 
-def test_they_give_the_same_bytes_again(place: Any, tmp_path: Path) -> None:
+def test_the_rows_give_the_same_bytes_again(place: Any, tmp_path: Path) -> None:
     store, _ = place
     paths = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
     for path in paths:
@@ -90,7 +90,7 @@ def test_they_give_the_same_bytes_again(place: Any, tmp_path: Path) -> None:
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_a_megabyte_is_kept_where_the_setting_allows_it(store: Store, tmp_path: Path) -> None:
+def test_a_megabyte_is_kept_if_the_setting_allows_it(store: Store, tmp_path: Path) -> None:
     store.fill(row(MEGABYTE, "é" * 1_000_000))
     path = tmp_path / "snapshot.parquet"
     assert store.snapshot(path, store.feedback(max_characters=2_000_000)).rows == 1
@@ -105,7 +105,7 @@ def test_ids_may_be_anything(store: Store, tmp_path: Path) -> None:
     assert (counts.rows, counts.users) == (len(people), len(people))
 
 
-def test_a_row_nested_as_deeply_as_postgres_takes(database: Database, tmp_path: Path) -> None:
+def test_a_row_nested_more_deeply_than_python_can_parse(database: Database, tmp_path: Path) -> None:
     database.create()
     database.sql(
         "INSERT INTO feedback VALUES ((repeat('[', 5000) || repeat(']', 5000))::jsonb, '\"a\"', 'up', '2026-01-06')"

@@ -1,4 +1,4 @@
-"""Reading the feedback of a real PostgreSQL: what it reads from, in which order, and what may fail."""
+"""Reading feedback from a real PostgreSQL: relations, order and failures."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ DDL = Path(__file__).parents[2] / "include" / "sql" / "feedback.sql"
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_rows_come_by_time_and_then_by_message_however_they_were_stored(database: Database, turned: bool) -> None:
+def test_rows_are_ordered_by_time_and_message_however_they_were_stored(database: Database, turned: bool) -> None:
     rows = [row(f"question {i}", time=f"2026-01-06 12:00:0{i % 3}") for i in range(60)]
     database.create()
     database.insert(*(rows[::-1] if turned else rows))
@@ -25,7 +25,7 @@ def test_rows_come_by_time_and_then_by_message_however_they_were_stored(database
     assert found == sorted(found)
 
 
-def test_reads_a_view_a_partitioned_table_and_the_sql_file(database: Database) -> None:
+def test_reads_a_view_a_partitioned_table_and_the_table_of_the_sql_file(database: Database) -> None:
     database.sql(DDL.read_text())
     database.insert(row())
     database.sql("CREATE VIEW seen AS SELECT * FROM feedback")
@@ -56,7 +56,7 @@ def test_an_empty_table(database: Database) -> None:
     assert database.read() == []
 
 
-def test_no_right_to_read(database: Database) -> None:
+def test_a_missing_select_privilege_is_named(database: Database) -> None:
     database.create()
     role = f"reader_{database.schema}"
     database.sql(f"CREATE ROLE {role} LOGIN")
@@ -78,7 +78,7 @@ def test_no_right_to_read(database: Database) -> None:
         "postgresql://me:hunter2@127.0.0.1:1/db?sslmode=disable",
     ],
 )
-def test_a_database_that_is_down_can_be_tried_again(address: str) -> None:
+def test_a_database_that_is_down_is_retryable(address: str) -> None:
     with pytest.raises(FeedbackUnavailable, match="connection to server") as caught:
         list(read(PostgresSource(address), WINDOW, Feedback()))
     assert caught.value.retryable
@@ -89,7 +89,7 @@ def test_a_database_that_is_down_can_be_tried_again(address: str) -> None:
     "address",
     ["host=localhost password=a hunter2", "host=x passwort=hunter2", "postgresql://me:%hunter2@x/db", "port=hunter2"],
 )
-def test_a_malformed_connection_says_nothing_of_its_secrets(address: str) -> None:
+def test_the_error_for_a_malformed_connection_shows_no_secret(address: str) -> None:
     source = PostgresSource(address)
     assert "hunter2" not in repr(source)
     with pytest.raises(FeedbackError, match="libpq cannot read") as caught:
@@ -99,7 +99,7 @@ def test_a_malformed_connection_says_nothing_of_its_secrets(address: str) -> Non
     assert caught.value.__cause__ is None
 
 
-def test_a_statement_that_takes_too_long_is_ended_by_the_server(database: Database) -> None:
+def test_a_statement_that_takes_too_long_is_cancelled_by_the_server(database: Database) -> None:
     database.sql("CREATE FUNCTION slow() RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT pg_sleep(30)::text $$")
     database.create()
     database.insert(row())
@@ -113,7 +113,7 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(database: Databa
     assert datetime.now(UTC) - began < timedelta(seconds=10)
 
 
-def test_a_table_that_stays_locked_can_be_tried_again(database: Database) -> None:
+def test_a_table_that_stays_locked_is_retryable(database: Database) -> None:
     database.create()
     database.insert(row())
     with psycopg.connect(database.conninfo, options=f"-c search_path={database.schema}") as other:

@@ -1,4 +1,4 @@
-"""Which rows of a window are kept to be replayed, and how they join a later one."""
+"""Which rows of a window are kept for replay, and how they are added to a later window."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ Rows = list[dict[str, Any]]
 
 @pytest.fixture
 def window(tmp_path: Path) -> Path:
-    """The snapshot of sixty rows of twenty conversations; every fourth thumb points down, some rows are held out."""
+    """A snapshot of sixty rows in twenty conversations; every fourth thumb is down, some rows are held out."""
     lines = Lines(tmp_path / "feedback.jsonl")
     thumbs = ("thumbs_down", "thumbs_up", "thumbs_up", "thumbs_up")
     lines.fill(
@@ -44,21 +44,21 @@ def put(path: Path, rows: Rows) -> Path:
     return path
 
 
-def may_be_drawn(window: Path) -> Rows:
+def drawable(window: Path) -> Rows:
     return [one for one in rows_of(window) if one["rating"] > 0 and not one["heldout"]]
 
 
 def test_liked_rows_that_are_not_held_out_are_drawn_in_their_order(window: Path) -> None:
-    whole, able = rows_of(window), may_be_drawn(window)
-    assert {one["rating"] for one in whole if one["heldout"]} == {1, -1}
-    assert draw(window, 1000) == able != []
+    rows, candidates = rows_of(window), drawable(window)
+    assert {one["rating"] for one in rows if one["heldout"]} == {1, -1}
+    assert draw(window, 1000) == candidates != []
     assert pq.read_schema(window.with_name("replay.parquet")).equals(snapshot.SCHEMA)
     few = draw(window, 5)
     assert len(few) == 5
-    assert few == [one for one in able if one in few]
+    assert few == [one for one in candidates if one in few]
 
 
-def test_the_seed_decides_and_the_order_of_the_window_does_not(window: Path) -> None:
+def test_the_draw_depends_on_the_seed_and_not_on_the_order_of_the_rows(window: Path) -> None:
     first = draw(window, 5)
     target = window.with_name("replay.parquet")
     before = target.read_bytes()
@@ -70,16 +70,16 @@ def test_the_seed_decides_and_the_order_of_the_window_does_not(window: Path) -> 
     assert sorted(draw(window, 5), key=lambda one: one["message"]) == sorted(first, key=lambda one: one["message"])
 
 
-def test_a_conversation_gives_a_second_row_only_when_each_has_given_one(window: Path) -> None:
-    conversations = {one["conversation"] for one in may_be_drawn(window)}
+def test_a_conversation_gives_a_second_row_only_after_each_has_given_one(window: Path) -> None:
+    conversations = {one["conversation"] for one in drawable(window)}
     count = len(conversations)
-    assert count < len(may_be_drawn(window))
+    assert count < len(drawable(window))
     assert {one["conversation"] for one in draw(window, count)} == conversations
     assert len(draw(window, count + 3)) == count + 3
 
 
 def test_a_message_that_several_users_liked_is_drawn_once(window: Path) -> None:
-    one = may_be_drawn(window)[0]
+    one = drawable(window)[0]
     users = [{**one, "user": letter * 64} for letter in "ba"]
     put(window, users)
     assert draw(window, 10) == [users[1]]  # whichever of them stands first in the window
@@ -93,7 +93,7 @@ def test_a_window_without_liked_rows_gives_none(window: Path) -> None:
 
 
 def join(window: Path, *reservoirs: Rows, heldout_fraction: float = 0.0) -> Rows:
-    """What stands after the window's own rows."""
+    """The rows that follow the window's own."""
     target, own = window.with_name("joined.parquet"), rows_of(window)
     paths = [put(window.with_name(f"replay-{number}.parquet"), rows) for number, rows in enumerate(reservoirs)]
     count = replay.join(window, paths, target, heldout_fraction=heldout_fraction)
@@ -103,35 +103,35 @@ def join(window: Path, *reservoirs: Rows, heldout_fraction: float = 0.0) -> Rows
     return joined[len(own) :]
 
 
-def test_reservoirs_follow_the_rows_of_the_window_and_no_message_twice(window: Path) -> None:
-    a, b, c, *rest = may_be_drawn(window)
+def test_replayed_rows_follow_those_of_the_window_and_no_message_appears_twice(window: Path) -> None:
+    a, b, c, *rest = drawable(window)
     put(window, rest)
     assert join(window, [a, b], [b, c]) == [b, c, a]
     assert join(window) == []
 
 
-def test_what_users_say_in_this_window_stands_for_what_they_said_then(window: Path) -> None:
-    a, b, *_ = may_be_drawn(window)
+def test_a_rating_in_this_window_replaces_the_earlier_one(window: Path) -> None:
+    a, b, *_ = drawable(window)
     put(window, [{**a, "rating": -1}])
     assert join(window, [a, b]) == [b]
 
 
-def test_what_was_liked_once_and_disliked_later_is_replayed_no_more(window: Path) -> None:
-    a, b, c, *rest = may_be_drawn(window)
+def test_a_message_that_is_disliked_later_is_no_longer_replayed(window: Path) -> None:
+    a, b, c, *rest = drawable(window)
     kept = put(window.with_name("kept.parquet"), [a, b])
     again = {**a, "rating": -1}
     put(window, [again, {**c, "rating": -1}, {**b, "rating": -1}, {**b, "user": "0" * 64}])
     target = window.with_name("second.parquet")
     assert replay.draw(window, target, size=0, seed=1, earlier=[kept]) == 1
     second = rows_of(target)
-    assert second == [again], "what nobody kept is not withdrawn, nor what somebody still likes"
+    assert second == [again], "rows outside the reservoir and rows that a user still likes are not withdrawn"
     put(window, rest)
     assert join(window, [a, b], second) == [b]
     assert join(window, second, [a]) == [a], "liked again since"
 
 
 def test_a_conversation_that_is_held_out_now_is_not_replayed(window: Path) -> None:
-    low, high, other = may_be_drawn(window)[:3]
+    low, high, other = drawable(window)[:3]
     low, high = {**low, "conversation": "1" * 64}, {**high, "conversation": "e" * 64}
     put(window, [other])
     assert join(window, [low, high], heldout_fraction=0.5) == [high]

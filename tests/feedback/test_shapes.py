@@ -1,4 +1,4 @@
-"""Every shape in which applications log a request and a response."""
+"""Every format in which applications log a request and a response."""
 
 import json
 from typing import Any
@@ -71,7 +71,7 @@ def test_responses(response_data: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "role"),
+    ("logged", "role"),
     [
         ("system", "system"),
         ("developer", "system"),
@@ -83,12 +83,12 @@ def test_responses(response_data: Any) -> None:
         ("function", "tool"),
     ],
 )
-def test_roles(said: str, role: str) -> None:
-    messages = [{"role": said, "content": "x"}, {"role": "user", "content": "Hello?"}]
+def test_roles(logged: str, role: str) -> None:
+    messages = [{"role": logged, "content": "x"}, {"role": "user", "content": "Hello?"}]
     assert kept(parse(messages)).messages == [(role, "x"), *ASKED]
 
 
-def test_tools_that_the_model_called() -> None:
+def test_tool_calls_become_text() -> None:
     call = {"type": "function", "function": {"name": "clock", "arguments": '{"zone": "UTC"}'}}
     messages = [
         {"role": "developer", "content": "Be brief."},
@@ -108,12 +108,12 @@ def test_tools_that_the_model_called() -> None:
     assert kept(parse(response=called)).answer == "\n".join([row.messages[2].content] * 2)
 
 
-def test_a_system_prompt_beside_the_messages() -> None:
+def test_a_system_prompt_next_to_the_messages() -> None:
     assert kept(parse({"system": "Be brief.", **CHAT})).messages == [("system", "Be brief."), *ASKED]
 
 
 @pytest.mark.parametrize("text", ["[laughs] Hello", '"To be" or not', "[1, 2, 3]", " \n42", "true", SQL])
-def test_plain_text_that_looks_like_json_stays_as_it_is(text: str) -> None:
+def test_plain_text_that_looks_like_json_stays_unchanged(text: str) -> None:
     row = kept(parse(text, text))
     assert (row.messages, row.answer) == ([("user", text)], text)
 
@@ -128,8 +128,8 @@ def test_plain_text_that_looks_like_json_stays_as_it_is(text: str) -> None:
     ],
 )
 @pytest.mark.parametrize("text", ['{"answer": "x"}', '{"a": 1} is what?', '[{"role": "user"}]', '"quoted"'])
-def test_json_that_the_model_was_asked_or_said_is_text(text: str, request_data: Any, response_data: Any) -> None:
-    """`...` stands for the text."""
+def test_a_prompt_or_answer_that_is_json_stays_text(text: str, request_data: Any, response_data: Any) -> None:
+    """`...` is the placeholder for the text."""
     row = kept(
         parse(_put(text, request_data), _put(text, response_data), request_paths=("in",), response_paths=("out",))
     )
@@ -154,15 +154,13 @@ def _put(text: str, shape: Any) -> Any:
         ({"body": 7, "prompt": "Hello?"}, "Hi!"),
     ],
 )
-def test_configured_paths_come_first_in_their_order_and_the_shapes_after_them(
-    request_data: Any, response_data: Any
-) -> None:
+def test_configured_paths_are_tried_in_order_before_the_known_shapes(request_data: Any, response_data: Any) -> None:
     row = kept(parse(request_data, response_data, **PATHS))
     assert (row.messages, row.answer) == (ASKED, "Hi!")
 
 
 @pytest.mark.parametrize("paths", ["request_paths", "response_paths"])
 @pytest.mark.parametrize("path", ["", "a..b", "a[x]", "[0", "a b]"])
-def test_a_path_that_is_none_is_refused(path: str, paths: str) -> None:
+def test_an_invalid_path_is_refused(path: str, paths: str) -> None:
     with pytest.raises(ConfigError, match="Expected a path such as"):
         rules(Feedback(**{paths: (path,)}))

@@ -1,4 +1,4 @@
-"""The snapshot: the same bytes for the same rows, nobody's name in it."""
+"""The snapshot: identical bytes for identical rows, and no ids in plain text."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ PEOPLE = Feedback(columns=Columns(user="user_id", conversation="conversation_id"
 
 
 def raw_rows(count: int, **columns: Any) -> list[dict[str, Any]]:
-    """Rows whose columns are as given: values, or functions of the row's index."""
+    """Raw rows; each column is a value or a function of the row's index."""
     given = {"feedback_type": "thumbs_up", "user": None, "conversation": None, "superseded": False} | columns
     rows = []
     for i in range(count):
@@ -58,7 +58,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_has_the_columns_of_the_design(tmp_path: Path) -> None:
+def test_has_the_documented_columns(tmp_path: Path) -> None:
     rows = raw_rows(1, user="ann", conversation="c1", feedback_type="down")
     write(rows, tmp_path / "s.parquet", fraction=0.5)
     table = pq.read_table(tmp_path / "s.parquet")
@@ -77,7 +77,7 @@ def test_has_the_columns_of_the_design(tmp_path: Path) -> None:
     ]
 
 
-def test_is_the_same_bytes_however_the_rows_come_in(tmp_path: Path) -> None:
+def test_the_bytes_do_not_depend_on_the_batches(tmp_path: Path) -> None:
     rows = raw_rows(5000, user=lambda i: f"u{i % 97}", conversation=lambda i: f"c{i // 3}")
     counts = [write(rows, tmp_path / f"{size}.parquet", size=size) for size in (1000, 1000, 77, 5000)]
     assert counts.count(counts[0]) == 4
@@ -86,7 +86,7 @@ def test_is_the_same_bytes_however_the_rows_come_in(tmp_path: Path) -> None:
     assert sha256(tmp_path / "less.parquet") != sha256(tmp_path / "77.parquet")
 
 
-def test_row_groups_are_bounded_in_rows_and_in_characters(tmp_path: Path) -> None:
+def test_row_groups_are_limited_in_rows_and_in_characters(tmp_path: Path) -> None:
     write(raw_rows(9000), tmp_path / "many.parquet")
     metadata = pq.ParquetFile(tmp_path / "many.parquet").metadata
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [4096, 4096, 808]
@@ -118,18 +118,18 @@ def test_counts(tmp_path: Path) -> None:
     assert write(rows, tmp_path / "s.parquet", feedback=Feedback()).users is None
 
 
-def test_an_empty_window_is_a_readable_snapshot(tmp_path: Path) -> None:
+def test_an_empty_window_gives_a_readable_snapshot(tmp_path: Path) -> None:
     counts = write([], tmp_path / "s.parquet")
     assert counts == snapshot.Counts(0, 0, 0, 0, 0, 0, {}, None)
     assert pq.read_table(tmp_path / "s.parquet").schema.equals(snapshot.SCHEMA)
 
 
-def test_the_cap_keeps_a_user_s_earliest_rows_and_nobody_else_s_away(tmp_path: Path) -> None:
+def test_the_cap_keeps_a_user_s_earliest_rows_and_affects_no_other_user(tmp_path: Path) -> None:
     rows = raw_rows(
         12, user=lambda i: ["ann", None, "bob"][i % 3], request=lambda i: json.dumps("" if i == 0 else f"q{i}")
     )
     counts = write(rows, tmp_path / "s.parquet", feedback=PEOPLE.model_copy(update={"cap_per_user": 2}))
-    assert counts.dropped == {"no_prompt": 1, "over_user_cap": 3}  # an unreadable row takes no one's place
+    assert counts.dropped == {"no_prompt": 1, "over_user_cap": 3}  # a dropped row does not count towards the cap
     kept = pq.read_table(tmp_path / "s.parquet").to_pylist()
     seconds = {
         user: [int((one["created_at"] - START).seconds) for one in kept if one["user"] == user]
@@ -139,7 +139,7 @@ def test_the_cap_keeps_a_user_s_earliest_rows_and_nobody_else_s_away(tmp_path: P
     assert counts.users == 2
 
 
-def test_heldout_goes_by_conversation_at_the_fraction_asked_and_only_grows_with_it(tmp_path: Path) -> None:
+def test_conversations_are_held_out_at_the_given_fraction_and_a_larger_one_only_adds_some(tmp_path: Path) -> None:
     rows = raw_rows(4000, conversation=lambda i: f"c{i // 2}")
     held = {}
     for fraction in (0.0, 0.1, 0.3):
@@ -167,7 +167,7 @@ def test_heldout_is_a_threshold_on_the_digest(conversation: str, fraction: float
     assert snapshot.is_heldout(conversation, fraction) is held
 
 
-def test_without_conversation_ids_the_first_user_message_names_the_conversation(tmp_path: Path) -> None:
+def test_without_conversation_ids_the_first_user_message_identifies_the_conversation(tmp_path: Path) -> None:
     chat = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "same"}]}
     more = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "next"}]
     write(
@@ -177,7 +177,7 @@ def test_without_conversation_ids_the_first_user_message_names_the_conversation(
     assert pq.read_table(tmp_path / "s.parquet")["conversation"].to_pylist() == [digest("same")] * 2
 
 
-def test_no_id_is_in_the_file(tmp_path: Path) -> None:
+def test_the_file_holds_no_id_in_plain_text(tmp_path: Path) -> None:
     write(raw_rows(3, user="ann.smith@example.com", conversation="secret-room-7"), tmp_path / "s.parquet")
     table = pq.read_table(tmp_path / "s.parquet")
     assert "ann.smith" not in str(table.to_pylist())
@@ -185,7 +185,7 @@ def test_no_id_is_in_the_file(tmp_path: Path) -> None:
     assert set(table["user"].to_pylist()) == {digest("ann.smith@example.com")}
 
 
-def test_a_source_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
+def test_a_source_that_fails_midway_leaves_no_file(tmp_path: Path) -> None:
     def broken() -> Iterator[pa.RecordBatch]:
         yield from batches(raw_rows(5000))
         raise OSError("gone")
@@ -206,7 +206,7 @@ def test_tokens_are_counted_over_prompt_and_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "{}", "not json"])
-def test_a_tokenizer_that_is_none_is_named(tmp_path: Path, content: str | None) -> None:
+def test_an_unreadable_tokenizer_file_is_named(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(DatasetError, match=r"readable tokenizer\.json"):

@@ -1,4 +1,4 @@
-"""What would steer is set aside: bursts, contradictions, and more than a user's share; the same from table and file."""
+"""Suspicious rows are set aside: bursts, contradictions and votes over a user's cap; the same from table and file."""
 
 import hashlib
 from collections import Counter
@@ -26,7 +26,7 @@ OFF = {"burst_votes": None, "min_agreement": None, "cap_per_user": None}
 
 
 def votes(*rows: tuple[int, str, str | None, int]) -> Votes:
-    """Rows of (microseconds, text, user, rating), in order of time."""
+    """Rows of (microseconds, text, user, rating), in time order."""
     found = Votes()
     for at, text, user, rating in rows:
         who = None if user is None else digest(user)
@@ -56,7 +56,7 @@ def written(store: Store, folder: Path, **settings: Any) -> tuple[snapshot.Count
     return counts, pq.read_table(path).to_pylist(), pq.read_table(aside).to_pylist()
 
 
-def test_a_burst_is_set_aside_whole_and_nobody_else(store: Store, tmp_path: Path) -> None:
+def test_a_whole_burst_is_set_aside_and_no_other_user_s_votes(store: Store, tmp_path: Path) -> None:
     spam = [at(100 + 0.1 * i, user="spam") for i in range(6)]
     honest = [at(100 + 0.1 * i, user=f"user {i}") for i in range(6)] + [at(100 + i, user=None) for i in range(6)]
     store.fill(*spam, *honest, at(99.9, user="spam"), at(90, user="spam"), at(110, user="spam"))
@@ -68,10 +68,10 @@ def test_a_burst_is_set_aside_whole_and_nobody_else(store: Store, tmp_path: Path
     assert sorted(one["created_at"].minute for one in kept if one["user"] == digest("spam")) == [30, 50]
 
 
-def test_as_many_votes_as_allowed_are_no_burst(store: Store, tmp_path: Path) -> None:
+def test_the_allowed_number_of_votes_is_no_burst(store: Store, tmp_path: Path) -> None:
     store.fill(*(at(i) for i in range(10)))
     assert written(store, tmp_path, burst_votes=10, burst_minutes=60)[0].quarantined == {}
-    # Of minutes 0 to 9 no eleven, but three lie within two minutes, both ends included.
+    # One vote a minute: never eleven within the hour, but three within two minutes, both ends included.
     assert written(store, tmp_path, burst_votes=2, burst_minutes=2)[0].quarantined == {"burst": 10}
     assert written(store, tmp_path, burst_votes=2, burst_minutes=1.99)[0].quarantined == {}
 
@@ -91,7 +91,7 @@ def test_as_many_votes_as_allowed_are_no_burst(store: Store, tmp_path: Path) -> 
         (2, 2, 0.51, []),
     ],
 )
-def test_of_contradictory_votes_a_clear_majority_is_believed(
+def test_a_clear_majority_of_contradictory_votes_is_kept(
     tmp_path: Path, ups: int, downs: int, agreement: float | None, kept: list[int]
 ) -> None:
     store = Lines(tmp_path / "feedback.jsonl")
@@ -103,7 +103,7 @@ def test_of_contradictory_votes_a_clear_majority_is_believed(
     assert {one["reason"] for one in aside} <= {"contradictory"}
 
 
-def test_the_same_answer_is_found_under_every_shape_of_its_log(store: Store, tmp_path: Path) -> None:
+def test_the_same_answer_is_recognised_in_every_logged_shape(store: Store, tmp_path: Path) -> None:
     logged = {"id": "chatcmpl-1", "choices": [{"message": {"role": "assistant", "content": "Hi!"}}]}
     store.fill(
         row("Hello?", "Hi!", user="ann"),
@@ -116,7 +116,7 @@ def test_the_same_answer_is_found_under_every_shape_of_its_log(store: Store, tmp
     assert len(kept) == 2
 
 
-def test_a_vote_that_its_user_took_back_contradicts_nobody(store: Store, tmp_path: Path) -> None:
+def test_a_vote_that_its_user_changed_contradicts_nobody(store: Store, tmp_path: Path) -> None:
     store.fill(
         row(user="ann", thumb="down", time="2026-01-06 10:00"),
         row(user="ann", thumb="up", time="2026-01-06 10:01"),
@@ -125,7 +125,7 @@ def test_a_vote_that_its_user_took_back_contradicts_nobody(store: Store, tmp_pat
     assert written(store, tmp_path)[0].quarantined == {}
 
 
-def test_unknown_users_cannot_be_told_apart_and_are_left_alone(store: Store, tmp_path: Path) -> None:
+def test_votes_of_unknown_users_are_never_set_aside(store: Store, tmp_path: Path) -> None:
     store.fill(
         *(row(f"question {i}") for i in range(100)), row("same", thumb="up", user="ann"), row("same", thumb="down")
     )
@@ -133,31 +133,31 @@ def test_unknown_users_cannot_be_told_apart_and_are_left_alone(store: Store, tmp
     assert (counts.quarantined, counts.dropped, counts.rows, counts.users) == ({}, {}, 102, 1)
 
 
-def test_spam_cannot_argue_down_what_others_say() -> None:
+def test_a_burst_cannot_outvote_other_users() -> None:
     spam = [(i, f"text {i}", "spam", -1) for i in range(10)]
     honest = [(20, f"text {i}", f"user {i}", 1) for i in range(10)]
     assert judged(votes(*spam, *honest), burst_votes=5, min_agreement=0.75) == ["burst"] * 10 + ["kept"] * 10
     assert judged(votes(*spam, *honest), min_agreement=0.75) == ["contradictory"] * 20
 
 
-def test_a_user_counts_once_on_each_side_however_often_he_votes() -> None:
+def test_a_user_counts_once_on_each_side_however_many_votes() -> None:
     many = [(i, "text", "spam", -1) for i in range(9)]
     others = [(10 + i, "text", f"user {i}", 1) for i in range(3)]
     assert judged(votes(*many, *others), min_agreement=0.75) == ["contradictory"] * 9 + ["kept"] * 3
 
 
-def test_the_cap_counts_what_is_left_after_the_quarantine() -> None:
+def test_the_cap_counts_only_votes_that_are_not_quarantined() -> None:
     found = votes((0, "a", "ann", 1), (1, "a", "bob", -1), *((2 + i, f"{i}", "ann", 1) for i in range(4)))
     assert judged(found, min_agreement=0.75, cap_per_user=3) == ["contradictory"] * 2 + ["kept"] * 3 + ["over_user_cap"]
 
 
-def test_each_is_switched_off_by_null() -> None:
+def test_null_switches_each_rule_off() -> None:
     found = votes(*((0, "a", "ann", (-1) ** i) for i in range(10)))
     assert judged(found) == ["kept"] * 10
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_bursts_and_contradictions_are_those_of_the_plain_definition(seed: int) -> None:
+def test_bursts_and_contradictions_match_a_direct_implementation(seed: int) -> None:
     chance = np.random.default_rng(seed)
     times = np.sort(chance.integers(0, 30 * MINUTE, size=120))
     rows = [
@@ -186,7 +186,7 @@ def test_bursts_and_contradictions_are_those_of_the_plain_definition(seed: int) 
     assert judged(votes(*rows), burst_votes=most, burst_minutes=3, min_agreement=agreement) == expected
 
 
-def test_the_files_are_the_same_bytes_however_the_rows_come_in(tmp_path: Path) -> None:
+def test_the_bytes_of_both_files_do_not_depend_on_the_batches(tmp_path: Path) -> None:
     feedback = PEOPLE.model_copy(update={"burst_votes": 3, "burst_minutes": 0.5, "cap_per_user": 10})
     rows = raw_rows(
         3000,
@@ -205,7 +205,7 @@ def test_the_files_are_the_same_bytes_however_the_rows_come_in(tmp_path: Path) -
     assert len(found) == 1
 
 
-def test_messages_of_any_text_survive_the_way_through(tmp_path: Path) -> None:
+def test_texts_are_kept_unchanged(tmp_path: Path) -> None:
     store = Lines(tmp_path / "feedback.jsonl")
     asked = [{"role": "system", "content": "line\nfeed \u2028 \x85"}, {"role": "user", "content": 'quote " \\ 日本 🙂'}]
     store.fill(row({"messages": asked}, "tab\t\r\n", user="ann"))

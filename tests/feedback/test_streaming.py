@@ -1,4 +1,4 @@
-"""A window is streamed: what memory holds does not grow with it, and a stream may end early."""
+"""A window is streamed: memory use does not grow with it, and a stream may end early."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from learning_engine.feedback.source import FileSource, read
 from .conftest import WINDOW, Database, Lines, row
 
 CONNECTIONS = "FROM pg_stat_activity WHERE application_name = 'learning_engine'"
-# Prints by how many bytes the process grew, at most, while it wrote a window's snapshot.
+# Prints the number of rows, and by how many bytes the process's peak memory grew while it wrote the snapshot.
 GROWTH = """
 import sys
 from datetime import datetime
@@ -51,7 +51,7 @@ def fill(database: Database, *, rows: int, characters: int) -> None:
 
 @pytest.fixture
 def begun(database: Database) -> Iterator[pa.RecordBatch]:
-    """The batches of a window of 32 MB, of which one has been read."""
+    """The batches of a window of 32 MB, after the first has been read."""
     fill(database, rows=4000, characters=8000)
     batches = read(database.source, WINDOW, database.feedback())
     next(batches)
@@ -66,7 +66,7 @@ def test_batches_stay_small_however_large_the_window(database: Database) -> None
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_a_large_window_takes_little_memory(database: Database, tmp_path: Path) -> None:
+def test_a_large_window_needs_little_memory(database: Database, tmp_path: Path) -> None:
     fill(database, rows=5_000, characters=40_000)
     arguments = [database.conninfo, database.schema, str(tmp_path / "snapshot.parquet")]
     arguments += [WINDOW.start.isoformat(), WINDOW.end.isoformat()]
@@ -79,16 +79,16 @@ def test_a_large_window_takes_little_memory(database: Database, tmp_path: Path) 
     assert growth < 200_000_000, f"{growth:,} bytes for a window of 200,000,000"
 
 
-def test_a_file_s_rows_come_in_several_batches(tmp_path: Path) -> None:
+def test_a_file_is_read_in_several_batches(tmp_path: Path) -> None:
     lines = Lines(tmp_path / "feedback.jsonl")
     lines.fill(*(row(f"q{i}", time=(WINDOW.start + timedelta(seconds=i)).isoformat()) for i in range(2500)))
     batches = list(read(FileSource(lines.path), WINDOW, lines.feedback()))
     assert [batch.num_rows for batch in batches] == [1024, 1024, 452]
 
 
-def test_a_database_that_breaks_off_in_the_middle(database: Database, begun: Iterator[pa.RecordBatch]) -> None:
+def test_a_connection_that_is_lost_midway_is_retryable(database: Database, begun: Iterator[pa.RecordBatch]) -> None:
     database.sql(f"SELECT pg_terminate_backend(pid) {CONNECTIONS}")
-    with pytest.raises(FeedbackUnavailable, match="broke off") as caught:
+    with pytest.raises(FeedbackUnavailable, match="connection was lost") as caught:
         list(begun)
     assert caught.value.retryable
 

@@ -1,4 +1,4 @@
-"""One vote per message and user: the last one, from the table as from a file."""
+"""One vote per message and user: the last one, for a table and for a file."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,7 +14,7 @@ from .conftest import SQL, WITH_PEOPLE, Store, row
 
 SPELLINGS = [
     *("thumbs_up", " Thumbs_UP\n", "LIKE", "+1", "👍", "Very \t GOOD", "very good", "up" + " " * 100),
-    "up" + " " * 100 + "x",  # beyond 64 characters neither looks
+    "up" + " " * 100 + "x",  # only the first 64 characters count
     *("thumbs_down", "Thumbs_Down", "-1", "👎", " \r\n down \v\f"),
     *("", " ", "meh", "thumbs", "0", "very\u00a0good", "ÜP", "ＵＰ", "lıke", "up" * 50_000, SQL, None),
 ]
@@ -24,8 +24,8 @@ def test_the_last_vote_in_the_window_counts(store: Store) -> None:
     store.fill(
         row(thumb="thumbs_up", time="2026-01-06 10:00"),
         row(thumb="Thumbs_Down ", time="2026-01-06 11:00"),
-        row(thumb="meh", time="2026-01-06 12:00"),  # no vote: it supersedes nothing, and is not superseded
-        row(thumb="thumbs_up", time="2026-01-13 12:00"),  # the next window's
+        row(thumb="meh", time="2026-01-06 12:00"),  # not a vote: neither supersedes nor is superseded
+        row(thumb="thumbs_up", time="2026-01-13 12:00"),  # in the next window
         row(answer="Another answer", thumb="thumbs_up", time="2026-01-06 09:00"),
     )
     found = {(one["feedback_type"], one["created_at"].hour): one["superseded"] for one in store.read()}
@@ -37,7 +37,7 @@ def test_the_last_vote_in_the_window_counts(store: Store) -> None:
     }
 
 
-def test_every_user_has_a_vote_of_his_own(store: Store) -> None:
+def test_each_user_has_a_separate_vote(store: Store) -> None:
     store.fill(
         row(user="ann", time="2026-01-06 10:00"),
         row(user="ann", time="2026-01-06 11:00", thumb="down"),
@@ -50,28 +50,28 @@ def test_every_user_has_a_vote_of_his_own(store: Store) -> None:
     kept = {(one["user"], one["created_at"].strftime("%H:%M")) for one in found if not one["superseded"]}
     assert kept == {("ann", "11:00"), ("bob", "10:30"), ("Bob", "10:20"), (None, "10:10")}
     assert sum(one["superseded"] for one in found) == 2
-    assert [one["superseded"] for one in store.read()].count(False) == 1  # without a user column they are all one
+    assert [one["superseded"] for one in store.read()].count(
+        False
+    ) == 1  # without a user column all votes count as one user's
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_at_one_instant_the_thumb_down_counts_in_whatever_order_the_votes_were_stored(
-    store: Store, turned: bool
-) -> None:
+def test_at_the_same_instant_the_thumbs_down_counts_in_any_storage_order(store: Store, turned: bool) -> None:
     votes = [row(thumb="thumbs_up"), row(thumb="thumbs_down"), row(thumb="+1")]
     store.fill(*(votes[::-1] if turned else votes))
     assert [one["feedback_type"] for one in store.read() if not one["superseded"]] == ["thumbs_down"]
 
 
-def test_the_same_json_written_in_another_way_is_the_same_message(store: Store) -> None:
+def test_another_spelling_of_the_same_json_is_the_same_message(store: Store) -> None:
     store.fill(
         row({"prompt": "é", "top_p": 1.0}, time="2026-01-06 10:00"),
         row({"top_p": 1.0, "prompt": "é"}, time="2026-01-06 11:00"),
-        row({"prompt": "é", "top_p": 1}, time="2026-01-06 12:00"),  # another number in jsonb, too
+        row({"prompt": "é", "top_p": 1}, time="2026-01-06 12:00"),  # a different number in jsonb, too
     )
     assert [one["superseded"] for one in store.read()] == [True, False, False]
 
 
-def test_the_source_takes_the_spellings_for_votes_that_cleaning_takes(store: Store) -> None:
+def test_source_and_cleaning_accept_the_same_spellings(store: Store) -> None:
     settings = store.feedback(thumbs_up=(*Feedback().thumbs_up, "very good"))
     store.fill(
         *(row(f"{i}", thumb="up", time="2026-01-06 10:00") for i in range(len(SPELLINGS))),

@@ -1,4 +1,4 @@
-"""Which rows a window holds: `[start, end)` in UTC, whatever zone the database, the column or the window has."""
+"""The rows of a window: `[start, end)` in UTC, whatever the time zone of the database, the column or the window."""
 
 import time
 from collections.abc import Iterator
@@ -40,8 +40,8 @@ def test_a_column_with_zone_is_read_at_its_instant(database: Database, zone: str
     assert [one["created_at"] for one in database.read()] == INSIDE
 
 
-def test_the_hour_that_the_database_s_zone_skips_is_an_hour_of_utc(store: Store) -> None:
-    store.fill(row(time="2026-03-08 02:30"))  # at which New York sets its clocks forward
+def test_the_hour_that_the_database_s_zone_skips_exists_in_utc(store: Store) -> None:
+    store.fill(row(time="2026-03-08 02:30"))  # New York skips this hour
     start = datetime(2026, 3, 8, 2, tzinfo=UTC)
     (found,) = store.read(window=Window(start, start + timedelta(hours=1)))
     assert found["created_at"] == start + timedelta(minutes=30)
@@ -55,7 +55,7 @@ def test_a_row_without_a_time_or_at_infinity_is_in_no_window(database: Database,
         assert [one["request"] for one in database.read(window=window)] == ['{"prompt": "now"}']
 
 
-def test_rows_without_a_time_are_not_even_counted(store: Store, tmp_path: Path) -> None:
+def test_rows_without_a_time_are_not_counted(store: Store, tmp_path: Path) -> None:
     store.fill(row(time=None), row("now"), row(time=None, thumb=None))
     counts = store.snapshot(tmp_path / "snapshot.parquet", window=ALWAYS)
     assert (counts.read, counts.rows, counts.dropped) == (1, 1, {})
@@ -68,7 +68,7 @@ def test_the_window_s_own_zone_does_not_matter(store: Store) -> None:
     assert len(store.read(window=Window(start - timedelta(hours=1), start))) == 1
 
 
-def test_windows_side_by_side_share_no_row_and_lose_none(store: Store) -> None:
+def test_adjacent_windows_share_no_row_and_lose_none(store: Store) -> None:
     times = [WINDOW.start + timedelta(hours=i) for i in range(7 * 24)]
     store.fill(*(row(f"question {i}", time=f"{one:%Y-%m-%d %H:%M}") for i, one in enumerate(times)))
     days = [Window(WINDOW.start + timedelta(days=i), WINDOW.start + timedelta(days=i + 1)) for i in range(7)]

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from learning_engine.records.contracts import AdapterVersion
-from learning_engine.registry import manifest, upkeep
+from learning_engine.registry import manifest
+from learning_engine.registry.audit import audit
 from learning_engine.serving.client import Replica
 from tests.integration.conftest import Live, until
 from tests.integration.test_decisions import DAG, learned, taught
@@ -100,7 +101,7 @@ class Watch(threading.Thread):
             self.looks += 1
 
     def look(self) -> None:
-        self.wrong |= set(map(str, upkeep.audit(self.resources.store, self.resources.registry)))
+        self.wrong |= set(map(str, audit(self.resources.store, self.resources.registry)))
         listed = self.replica.models()
         self.wrong |= {f"{name} is listed twice" for name in listed if listed.count(name) > 1}
 
@@ -205,7 +206,7 @@ def test_it_makes_one_version_and_puts_it_live_once(live: Live, survivor: Surviv
 def test_no_half_version_was_ever_listed_and_nothing_is_left_half_done(live: Live, survivor: Survivor):
     assert survivor.watch.looks > 10
     assert survivor.watch.wrong == set()
-    assert upkeep.audit(live.resources.store, live.resources.registry) == []
+    assert audit(live.resources.store, live.resources.registry) == []
 
 
 def test_the_training_went_on_from_its_checkpoint(live: Live, survivor: Survivor):

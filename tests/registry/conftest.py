@@ -1,4 +1,4 @@
-"""Both stores, a fresh bucket a test, and drafts to publish."""
+"""Both stores, a fresh bucket for each test, and registries on them."""
 
 import os
 import uuid
@@ -13,11 +13,12 @@ from demo.object_store import ObjectStore
 from learning_engine.config import sections
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store, client_config
+from tests.registry.bucket import populate
 
 
 @pytest.fixture(scope="session")
 def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """OpenStack Swift: a real store, whose condition is not atomic."""
+    """OpenStack Swift: a real store whose conditional writes are not atomic."""
     directory = tmp_path_factory.mktemp("swift")
     if reason := object_store.why_not_swift(directory):
         if os.environ.get("CI") == "true":
@@ -29,7 +30,7 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """moto's server: a mock, whose condition is atomic."""
+    """moto's server: a mock whose conditional writes are atomic."""
     with object_store.start(tmp_path_factory.mktemp("moto"), moto=True) as running:
         yield running
 
@@ -44,7 +45,7 @@ Connect = Callable[..., Any]
 
 @pytest.fixture
 def connect() -> Connect:
-    """A boto3 client as the S3Hook makes it."""
+    """Makes boto3 clients configured as by the S3Hook."""
 
     def client(server: ObjectStore, *, secret_key: str | None = None, **settings: Any) -> Any:
         settings = {"connect_timeout_seconds": 2, "read_timeout_seconds": 20, "attempts": 3, **settings}
@@ -73,7 +74,7 @@ def store(server: ObjectStore, connect: Connect) -> Store:
 
 @pytest.fixture
 def mock_store(moto: ObjectStore, connect: Connect) -> Store:
-    """For what does not depend on the store: the quick one."""
+    """The faster store, for tests that do not depend on the kind of store."""
     return fresh(connect(moto))
 
 
@@ -85,3 +86,13 @@ def registry(store: Store) -> Registry:
 @pytest.fixture
 def mock_registry(mock_store: Store) -> Registry:
     return Registry(mock_store, settle_seconds=0)
+
+
+@pytest.fixture
+def bucket(mock_store: Store) -> Store:
+    return populate(mock_store)
+
+
+@pytest.fixture
+def real_bucket(store: Store) -> Store:
+    return populate(store)

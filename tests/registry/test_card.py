@@ -1,4 +1,4 @@
-"""What the model card says of a chain, and of feedback that was set aside."""
+"""The model card of a version in a chain, with quarantined feedback."""
 
 from dataclasses import replace
 
@@ -25,7 +25,9 @@ def third(store: Store, registry: Registry) -> AdapterVersion:
     return replace(version, report=report, dataset=dataset)
 
 
-def test_the_matrix_has_a_row_a_version_and_a_column_a_window(mock_store: Store, mock_registry: Registry) -> None:
+def test_the_matrix_has_one_row_per_version_and_one_column_per_window(
+    mock_store: Store, mock_registry: Registry
+) -> None:
     text = card.render(third(mock_store, mock_registry))
     table = [
         "| R | v1.0's window | v1.1's window | v1.2's window |",
@@ -38,7 +40,7 @@ def test_the_matrix_has_a_row_a_version_and_a_column_a_window(mock_store: Store,
     assert "| v1.0's window | 1.3 | 2 | 1.25 | 93 % | 0.0123 |" in text
 
 
-def test_the_matrix_of_a_long_chain_is_cut_to_its_last_versions(mock_store: Store, mock_registry: Registry) -> None:
+def test_the_matrix_of_a_long_chain_shows_only_the_last_versions(mock_store: Store, mock_registry: Registry) -> None:
     version = third(mock_store, mock_registry)
     rows = {f"v0.{number}": {f"v0.{number}": 1.0} for number in range(30)}
     text = card.render(replace(version, report=replace(version.report, matrix=rows)))
@@ -50,7 +52,7 @@ def test_a_first_version_has_no_matrix(mock_store: Store, mock_registry: Registr
     assert "| R |" not in card.render(chain(mock_store, mock_registry, 1)[0])
 
 
-def test_the_chain_in_three_figures(mock_store: Store, mock_registry: Registry) -> None:
+def test_the_summary_of_the_chain(mock_store: Store, mock_registry: Registry) -> None:
     text = card.render(third(mock_store, mock_registry))
     assert "| Learned: mean loss on each window right after it | 1.117 |" in text
     assert "| Forgotten since the best of each window | 0.125 |" in text
@@ -59,19 +61,19 @@ def test_the_chain_in_three_figures(mock_store: Store, mock_registry: Registry) 
     assert "| 17 conversations with liked answers |" in text
 
 
-def test_what_was_replayed_is_counted(mock_store: Store, mock_registry: Registry) -> None:
+def test_replayed_rows_are_counted(mock_store: Store, mock_registry: Registry) -> None:
     version = third(mock_store, mock_registry)
     assert "Replayed" not in card.render(version)
     replayed = replace(version, training=replace(version.training, replayed=1200))
     assert "| Replayed | 1,200 of these, from earlier windows |" in card.render(replayed)
 
 
-def test_what_was_set_aside_is_counted_by_reason(mock_store: Store, mock_registry: Registry) -> None:
+def test_quarantined_rows_are_counted_by_reason(mock_store: Store, mock_registry: Registry) -> None:
     text = card.render(third(mock_store, mock_registry))
     assert "| set aside: burst | 1,200 |\n| set aside: contradictory | 4 |" in text
 
 
-def test_a_version_of_before_these_figures_is_still_read(mock_store: Store, mock_registry: Registry) -> None:
+def test_an_older_version_without_these_figures_can_be_read(mock_store: Store, mock_registry: Registry) -> None:
     body = third(mock_store, mock_registry).to_json()
     for name in ("heldout_conversations", "drift_windows", "length_ratio", "matrix", "summary"):
         del body["report"][name]

@@ -1,4 +1,4 @@
-"""The ledger: what was live when, and where a rollback goes."""
+"""The ledger: what was live when, and the rollback target."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ def deploy(ledger: Ledger, *versions: str | None, action: str = "deploy") -> Non
         ledger.record(deployment(version, MONDAY + timedelta(hours=number), action, number))
 
 
-def test_nothing_was_ever_live(ledger: Ledger) -> None:
+def test_an_empty_ledger(ledger: Ledger) -> None:
     assert (ledger.current(), ledger.entries(), ledger.rollback_target(), ledger.at(MONDAY)) == (None, [], None, None)
 
 
@@ -49,11 +49,11 @@ def test_the_pointer_follows_the_ledger(store: Store, ledger: Ledger) -> None:
     deploy(ledger, "v1.0", "v1.1")
     newest = ledger.entries()[0].to_json()
     assert store.get_json("deployments/current.json") == newest
-    for spoil in (
+    for damage in (
         lambda: store.put_json("deployments/current.json", ledger.entries()[1].to_json()),
         lambda: store.delete(["deployments/current.json"]),
     ):
-        spoil()
+        damage()
         current = ledger.current()
         assert current is not None
         assert current.to_json() == newest == store.get_json("deployments/current.json")
@@ -67,7 +67,7 @@ def test_a_decision_is_recorded_once(mock_ledger: Ledger) -> None:
     assert len(mock_ledger.entries()) == 2
 
 
-def test_times_only_grow(mock_ledger: Ledger) -> None:
+def test_times_always_increase(mock_ledger: Ledger) -> None:
     mock_ledger.record(deployment("v1.0", MONDAY))
     slow = mock_ledger.record(deployment("v1.1", MONDAY - timedelta(hours=1), number=1))
     assert slow.at == MONDAY + timedelta(microseconds=1)
@@ -77,8 +77,8 @@ def test_times_only_grow(mock_ledger: Ledger) -> None:
     assert current.version == "v1.1"
 
 
-def test_an_entry_is_never_written_over(mock_store: Store, mock_ledger: Ledger) -> None:
-    """Another task appends at the same microsecond, after this one has looked."""
+def test_an_entry_is_never_overwritten(mock_store: Store, mock_ledger: Ledger) -> None:
+    """Another task appends an entry with the same time, after this one has read the newest."""
     rival = deployment("v1.0", MONDAY, number=7)
     keys, looked = mock_ledger._keys, []
 
@@ -97,7 +97,7 @@ def test_an_entry_is_never_written_over(mock_store: Store, mock_ledger: Ledger) 
     ]
 
 
-def test_rollbacks_go_back_and_never_forth(ledger: Ledger) -> None:
+def test_successive_rollbacks_go_further_back(ledger: Ledger) -> None:
     deploy(ledger, "v1.0", "v1.1", "v1.2", "v1.2")
     for expected in ("v1.1", "v1.0"):
         assert ledger.rollback_target() == expected
@@ -109,7 +109,7 @@ def test_rollbacks_go_back_and_never_forth(ledger: Ledger) -> None:
     assert ledger.rollback_target() == "v1.3"
 
 
-def test_a_rollback_skips_what_was_revoked(mock_store: Store, mock_ledger: Ledger) -> None:
+def test_a_rollback_skips_revoked_versions(mock_store: Store, mock_ledger: Ledger) -> None:
     registry = Registry(mock_store, settle_seconds=0)
     chain(mock_store, registry, 3)
     deploy(mock_ledger, None, "v1.0", "v1.1", "v1.2")
@@ -128,7 +128,7 @@ def pointer(store: Store) -> Deployment:
 
 
 def history(store: Store, *versions: str, last: datetime = MONDAY) -> list[Deployment]:
-    """The versions went live one after the other, an hour apart, the last one at `last`; oldest first."""
+    """Deploy the versions an hour apart, the last one at `last`; return the entries, oldest first."""
     made: list[Deployment] = []
     for number, version in enumerate(versions):
         entry = deployment(version, last - timedelta(hours=len(versions) - 1 - number), number=number)
@@ -140,45 +140,45 @@ def history(store: Store, *versions: str, last: datetime = MONDAY) -> list[Deplo
     return made
 
 
-def test_a_newest_entry_that_is_lost_is_still_what_is_live(store: Store) -> None:
+def test_a_lost_newest_entry_still_counts_as_live(store: Store) -> None:
     made = history(store, "v1.0", "v1.1", "v1.2")
     store.delete([keys(store)[-1]])
-    looking = Ledger(store)
-    assert looking.newest() == made[-1]
-    assert (looking.rollback_target(), looking.at(MONDAY)) == ("v1.1", made[-1])
-    assert [entry.version for entry in looking.entries()] == ["v1.2", "v1.1", "v1.0"]
-    assert len(keys(store)) == 2, "those who only look write nothing"
+    ledger = Ledger(store)
+    assert ledger.newest() == made[-1]
+    assert (ledger.rollback_target(), ledger.at(MONDAY)) == ("v1.1", made[-1])
+    assert [entry.version for entry in ledger.entries()] == ["v1.2", "v1.1", "v1.0"]
+    assert len(keys(store)) == 2, "reading writes nothing"
 
 
-def test_a_lost_newest_entry_is_put_back_and_said(mock_store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_newest_entry_is_restored_and_logged(mock_store: Store, caplog: pytest.LogCaptureFixture) -> None:
     history(mock_store, "v1.0", "v1.1")
-    whole = keys(mock_store)
-    mock_store.delete([whole[-1]])
+    complete = keys(mock_store)
+    mock_store.delete([complete[-1]])
     live = Ledger(mock_store).current()
     assert live == pointer(mock_store)
     assert live.version == "v1.1"
-    assert keys(mock_store) == whole
+    assert keys(mock_store) == complete
     assert "ledger.entry_restored" in caplog.text
 
 
-def test_a_decision_after_the_loss_costs_nothing_either(mock_store: Store) -> None:
+def test_a_new_decision_restores_a_lost_entry_first(mock_store: Store) -> None:
     history(mock_store, "v1.0", "v1.1")
-    whole = keys(mock_store)
-    mock_store.delete([whole[-1]])
+    complete = keys(mock_store)
+    mock_store.delete([complete[-1]])
     Ledger(mock_store).record(deployment("v1.2", MONDAY + timedelta(hours=1), number=2))
-    assert keys(mock_store)[:-1] == whole
+    assert keys(mock_store)[:-1] == complete
     assert pointer(mock_store).version == "v1.2"
 
 
-def test_a_whole_ledger_that_is_lost(mock_store: Store) -> None:
+def test_if_all_entries_are_lost_the_newest_is_restored(mock_store: Store) -> None:
     made = history(mock_store, "v1.0", "v1.1")
     mock_store.delete(keys(mock_store))
     assert Ledger(mock_store).current() == made[-1]
     assert len(keys(mock_store)) == 1
 
 
-def test_a_pointer_of_other_content_is_written_anew(mock_store: Store) -> None:
-    """At the time of the newest entry, and with a digest that fits."""
+def test_a_pointer_that_differs_from_the_newest_entry_is_rewritten(mock_store: Store) -> None:
+    """It has the newest entry's time and a matching digest."""
     (made,) = history(mock_store, "v1.0")
     mock_store.put_json(manifest.CURRENT, dataclasses.replace(made, adapter_name="another").to_json())
     assert list(Ledger(mock_store).problems()) == [manifest.CURRENT]
@@ -186,8 +186,8 @@ def test_a_pointer_of_other_content_is_written_anew(mock_store: Store) -> None:
     assert Ledger(mock_store).problems() == {}
 
 
-def test_an_entry_of_a_clock_that_runs_ahead(mock_store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Said while it lies in the future; once somebody has taken it away, the pointer is what the ledger says again."""
+def test_an_entry_with_a_future_time(mock_store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """It is reported while its time is in the future. Once it is deleted, the pointer follows the ledger again."""
     (made,) = history(mock_store, "v1.0")
     ahead = datetime.now(UTC) + timedelta(hours=3)
     future = Ledger(mock_store).record(dataclasses.replace(deployment("v1.1", ahead, number=1), previous="v1.0"))
@@ -201,52 +201,52 @@ def test_an_entry_of_a_clock_that_runs_ahead(mock_store: Store, caplog: pytest.L
     assert Ledger(mock_store).problems() == {}
 
 
-def broken(store: Store, number: int) -> str:
-    """Damages the entry of that number, oldest first; returns its key."""
+def corrupt_entry(store: Store, number: int) -> str:
+    """Corrupt the entry of that index, oldest first; return its key."""
     key = keys(store)[number]
     corrupt(store, key, b"{}")
     return key
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_damaged_entry_that_the_decision_does_not_need_blocks_no_rollback(mock_store: Store, number: int) -> None:
+def test_a_corrupt_entry_that_a_rollback_does_not_need_does_not_block_it(mock_store: Store, number: int) -> None:
     history(mock_store, "v1.0", "v1.1", "v1.2")
-    broken(mock_store, number)
+    corrupt_entry(mock_store, number)
     assert Ledger(mock_store).rollback_target() == "v1.1"
 
 
-def test_a_damaged_entry_that_the_decision_needs_is_named(mock_store: Store) -> None:
-    """v1.1 is revoked: where a rollback goes depends on whether its entry was a deployment."""
+def test_a_corrupt_entry_that_a_rollback_needs_is_named(mock_store: Store) -> None:
+    """v1.1 is revoked, so the rollback target depends on whether its entry was itself a rollback."""
     registry = Registry(mock_store, settle_seconds=0)
     chain(mock_store, registry, 2)
     history(mock_store, "v1.0", "v1.1", "v1.2")
     registry.revoke("v1.1", by="ada", reason="wrong facts")
     assert Ledger(mock_store).rollback_target() == "v1.0"
-    key = broken(mock_store, 1)
+    key = corrupt_entry(mock_store, 1)
     with pytest.raises(IntegrityError, match=f"{key}: expected sha256 .* by name") as caught:
         Ledger(mock_store).rollback_target()
     assert not caught.value.retryable
 
 
-def test_damaged_entries_are_left_out_and_named(mock_store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_corrupt_entries_are_left_out_and_named(mock_store: Store, caplog: pytest.LogCaptureFixture) -> None:
     history(mock_store, "v1.0", "v1.1", "v1.2")
-    key = broken(mock_store, 1)
+    key = corrupt_entry(mock_store, 1)
     assert [entry.version for entry in Ledger(mock_store).entries()] == ["v1.2", "v1.0"]
     assert Ledger(mock_store).history()[1] == [key]
     assert key in caplog.text
     assert list(Ledger(mock_store).problems()) == [key]
 
 
-def test_without_the_newest_entry_nobody_knows_what_is_live(mock_store: Store) -> None:
+def test_a_corrupt_newest_entry_is_an_error(mock_store: Store) -> None:
     history(mock_store, "v1.0", "v1.1")
-    key = broken(mock_store, 1)
-    for ask in (Ledger(mock_store).newest, Ledger(mock_store).entries, Ledger(mock_store).rollback_target):
+    key = corrupt_entry(mock_store, 1)
+    for read in (Ledger(mock_store).newest, Ledger(mock_store).entries, Ledger(mock_store).rollback_target):
         with pytest.raises(IntegrityError, match=f"{key}: expected sha256"):
-            ask()
+            read()
     assert key in Ledger(mock_store).problems()
 
 
-def test_problems_that_a_ledger_can_have(mock_store: Store) -> None:
+def test_the_problems_of_a_ledger(mock_store: Store) -> None:
     assert Ledger(mock_store).problems() == {}
     history(mock_store, "v1.0", "v1.1", "v1.2")
     first, second, third = keys(mock_store)
@@ -263,7 +263,7 @@ def test_problems_that_a_ledger_can_have(mock_store: Store) -> None:
 
 
 def test_a_pointer_that_is_about_to_move_is_no_problem(mock_store: Store) -> None:
-    """Looked at between the two writes of a decision."""
+    """Between the two writes of a decision."""
     history(mock_store, "v1.0")
     now = datetime.now(UTC)
     entry = dataclasses.replace(deployment("v1.1", now, number=1), previous="v1.0")

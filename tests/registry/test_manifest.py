@@ -1,4 +1,4 @@
-"""Numbers and keys."""
+"""Version numbers and object keys."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -17,13 +17,13 @@ def numbers(**families: Family) -> dict[VersionNumber, Family]:
     return {VersionNumber.parse(name.replace("_", ".")): family for name, family in families.items()}
 
 
-def test_numbers_are_ordered_as_numbers() -> None:
+def test_versions_are_ordered_numerically() -> None:
     names = ["v1.0", "v1.2", "v1.10", "v2.0", "v10.0"]
     assert [str(number) for number in sorted(map(VersionNumber.parse, reversed(names)))] == names
 
 
 @pytest.mark.parametrize("text", ["1.0", "v1", "v1.", "v1.0.0", "v01.0", "v1.-1", "v1.0\n", "", "../v1.0", "v1.٣"])
-def test_no_numbers(text: str) -> None:
+def test_invalid_version_numbers(text: str) -> None:
     with pytest.raises(RegistryError, match=r"such as v1\.3, found"):
         VersionNumber.parse(text)
 
@@ -38,7 +38,7 @@ def test_next_number(other: Family) -> None:
     assert str(next_number(numbers(v1_0=TINY), other)) == "v2.0"
     assert str(next_number(numbers(v1_4=TINY, v2_0=other), TINY)) == "v1.5"
     assert str(next_number(numbers(v1_4=TINY, v2_0=other), other)) == "v2.1"
-    # A number that two families somehow share is never given out twice.
+    # If two families share a major number, no number is allocated twice.
     assert str(next_number(numbers(v1_0=TINY, v1_1=other), TINY)) == "v1.2"
 
 
@@ -58,7 +58,7 @@ def test_keys() -> None:
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a b", "ä", "a\n"])
-def test_names_that_are_none(name: str) -> None:
+def test_invalid_names(name: str) -> None:
     with pytest.raises(RegistryError, match="Expected a name"):
         manifest.adapter_key(name, "x")
     with pytest.raises(RegistryError, match="Expected a name"):

@@ -1,4 +1,4 @@
-"""The demo's store as a process: it needs no stdin, says what it is, and leaves nothing behind however it ends."""
+"""The demo's store as a process: it needs no stdin, reports its kind, and leaves no process behind however it ends."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def wait_until_gone(store: ObjectStore) -> None:
 
 
 def members(directory: Path) -> list[str]:
-    """The command lines of the processes that name `directory`."""
+    """The command lines of all processes that contain `directory`."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -46,7 +46,7 @@ def members(directory: Path) -> list[str]:
     return [line for line in lines if str(directory) in line]
 
 
-def test_it_says_what_it_is(swift: ObjectStore, moto: ObjectStore) -> None:
+def test_it_reports_its_kind(swift: ObjectStore, moto: ObjectStore) -> None:
     assert (swift.kind, moto.kind) == ("OpenStack Swift", "moto (mock)")
     assert reachable(swift)
     assert reachable(moto)
@@ -74,7 +74,7 @@ def test_swift_ends_with_its_process(swift: ObjectStore, tmp_path: Path, number:
         time.sleep(0.05)
 
 
-def test_a_real_store_refuses_bytes_that_are_not_those_of_their_digest(swift: ObjectStore, connect: Connect) -> None:
+def test_a_real_store_refuses_bytes_that_do_not_match_their_digest(swift: ObjectStore, connect: Connect) -> None:
     client, other = connect(swift), b64encode(md5(b"other", usedforsecurity=False).digest()).decode()
     client.create_bucket(Bucket="digests")
     with pytest.raises(ClientError, match="BadDigest"):
@@ -82,7 +82,7 @@ def test_a_real_store_refuses_bytes_that_are_not_those_of_their_digest(swift: Ob
     assert "Contents" not in client.list_objects_v2(Bucket="digests")
 
 
-def test_swift_keeps_its_objects_over_a_restart(swift: ObjectStore, tmp_path: Path, connect: Connect) -> None:
+def test_swift_keeps_its_objects_across_a_restart(swift: ObjectStore, tmp_path: Path, connect: Connect) -> None:
     with object_store.start(tmp_path) as store:
         connect(store).create_bucket(Bucket="kept")
         connect(store).put_object(Bucket="kept", Key="a", Body=b"1")

@@ -1,4 +1,4 @@
-"""Whom a window continues: the last version before it that may have children, of the same base and shape."""
+"""A window's parent: the last eligible version before it, of the same base model and LoRA shape."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def test_a_later_version_of_the_same_window_is_the_parent(mock_store: Store, moc
     assert parent_for(mock_registry, week(1)) == "v1.10"
 
 
-def test_rejected_and_revoked_versions_have_no_children(store: Store, registry: Registry) -> None:
+def test_rejected_and_revoked_versions_become_no_parent(store: Store, registry: Registry) -> None:
     chain(store, registry, 2)
     rejected = stage(store, "rejected", week(2), "v1.1", accepted=False).publish(registry)
     assert (rejected.version, rejected.accepted) == ("v1.2", False)
@@ -47,7 +47,7 @@ def test_rejected_and_revoked_versions_have_no_children(store: Store, registry: 
     assert parent_for(Registry(store), week(3)) == "v1.0"
 
 
-def test_what_a_person_vouches_for_has_children_until_it_is_revoked(store: Store, registry: Registry) -> None:
+def test_a_vouched_version_may_be_a_parent_until_it_is_revoked(store: Store, registry: Registry) -> None:
     chain(store, registry, 1)
     rejected = stage(store, "rejected", week(1), "v1.0", accepted=False).publish(registry)
     assert parent_for(registry, week(2)) == "v1.0"

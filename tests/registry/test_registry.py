@@ -1,4 +1,4 @@
-"""Publishing: one version a piece of work, whole or not there, whatever fails and whoever else publishes."""
+"""Publishing: one version per run, complete or absent, whatever fails and whoever else publishes."""
 
 import dataclasses
 import threading
@@ -13,7 +13,8 @@ import yaml
 from demo.object_store import ObjectStore
 from learning_engine.errors import IntegrityError, RegistryError
 from learning_engine.records.contracts import AdapterVersion
-from learning_engine.registry import manifest, upkeep
+from learning_engine.registry import manifest
+from learning_engine.registry.audit import audit
 from learning_engine.registry.draft import Claim
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
@@ -33,7 +34,7 @@ def test_a_chain(store: Store, registry: Registry) -> None:
     assert again.find("other") is None
 
 
-def test_a_version_stands_on_its_own(store: Store, registry: Registry) -> None:
+def test_a_version_does_not_depend_on_its_run_s_staging(store: Store, registry: Registry) -> None:
     work = stage(store, "run0", week(0))
     version = work.publish(registry)
     store.delete([stored.key for stored in store.list("runs/")])
@@ -45,16 +46,16 @@ def test_a_version_stands_on_its_own(store: Store, registry: Registry) -> None:
     assert all("/runs/" not in uri for uri in (version.uri, str(version.heldout_uri), probes.uri))
     assert AdapterVersion.from_json(store.get_json("adapters/v1.0/metadata.json")) == version
     assert store.get_bytes("adapters/v1.0/README.md").decode().count("# v1.0") == 1
-    assert upkeep.audit(store, registry) == []
+    assert audit(store, registry) == []
 
 
-def test_what_will_be_replayed_moves_to_its_version(mock_store: Store, mock_registry: Registry) -> None:
+def test_the_reservoir_is_copied_to_its_version(mock_store: Store, mock_registry: Registry) -> None:
     assert stage(mock_store, "run0", week(0)).publish(mock_registry).replay_uri is None
     version = with_reservoir(mock_store, stage(mock_store, "run1", week(1), "v1.0")).publish(mock_registry)
     assert version.replay_uri == mock_store.uri("replay/v1.1/replay.parquet")
     assert mock_store.get_bytes("replay/v1.1/replay.parquet") == b"rows of run1"
     body = version.to_json()
-    del body["replay_uri"], body["training"]["replayed"]  # metadata of before there was replay
+    del body["replay_uri"], body["training"]["replayed"]  # as in metadata written before replay existed
     assert AdapterVersion.from_json(body) == dataclasses.replace(version, replay_uri=None)
 
 
@@ -63,10 +64,10 @@ def test_without_heldout_rows_and_probes(mock_store: Store, mock_registry: Regis
     draft = dataclasses.replace(work.draft, report=dataclasses.replace(work.draft.report, probes=None))
     version = mock_registry.publish(draft, archive=work.archive, heldout=None)
     assert (version.heldout_uri, version.report.probes) == (None, None)
-    assert upkeep.audit(mock_store, mock_registry) == []
+    assert audit(mock_store, mock_registry) == []
 
 
-def test_the_same_work_is_published_once(store: Store, registry: Registry) -> None:
+def test_the_same_run_is_published_once(store: Store, registry: Registry) -> None:
     work = stage(store, "run0", week(0))
     assert work.publish(registry) == work.publish(Registry(store, settle_seconds=0))
     assert registry.numbers() == ["v1.0"]
@@ -78,7 +79,7 @@ class Crash(Exception):
 
 @contextmanager
 def crash_after(client: Any, writes: int) -> Iterator[None]:
-    """The write after so many does not get out; the block's Crash ends here."""
+    """Let `writes` writes pass, then raise Crash before the next one; suppress the Crash at the end of the block."""
     left = iter(range(writes))
 
     def die(**_: Any) -> None:
@@ -97,7 +98,7 @@ def crash_after(client: Any, writes: int) -> Iterator[None]:
 
 
 def test_a_crash_before_any_write(moto: ObjectStore, connect: Connect) -> None:
-    """No version is listed until all is there, and the retry completes it under the same number."""
+    """No version is listed until it is complete, and the retry completes it under the same number."""
     client = connect(moto)
     for writes in range(100):
         store = fresh(client)
@@ -108,33 +109,33 @@ def test_a_crash_before_any_write(moto: ObjectStore, connect: Connect) -> None:
         assert Registry(store).versions() == []
         assert store.exists("adapters/v1.0/claim-run0.json") == (writes > 0)
         assert work.publish(Registry(store, settle_seconds=0)).version == "v1.0"
-        assert upkeep.audit(store, Registry(store)) == []
+        assert audit(store, Registry(store)) == []
     assert writes == 6
 
 
-def test_a_lost_answer_is_no_lost_number(mock_store: Store, mock_registry: Registry) -> None:
-    """The store took the object, the answer got lost, and the client tries again by itself."""
+def test_a_lost_response_costs_no_version_number(mock_store: Store, mock_registry: Registry) -> None:
+    """The store has written the object, the response is lost, and the client retries on its own."""
     work = stage(mock_store, "run0", week(0))
-    tries: list[int] = []
+    seen: list[int] = []
 
-    def lose_the_first_answer(attempts: int, **_: Any) -> int | None:
-        tries.append(attempts)
+    def lose_the_first_response(attempts: int, **_: Any) -> int | None:
+        seen.append(attempts)
         return 0 if attempts == 1 else None
 
-    mock_store.client.meta.events.register("needs-retry.s3.PutObject", lose_the_first_answer)
+    mock_store.client.meta.events.register("needs-retry.s3.PutObject", lose_the_first_response)
     assert work.publish(mock_registry).version == "v1.0"
     assert mock_registry.numbers() == ["v1.0"]
-    assert tries == [1, 2] * 3
+    assert seen == [1, 2] * 3
 
 
-def test_another_runs_claim_is_left_alone(store: Store, registry: Registry) -> None:
+def test_another_run_s_claim_is_respected(store: Store, registry: Registry) -> None:
     stopped = stage(store, "stopped", week(0))
     with crash_after(store.client, 2):
         stopped.publish(registry)
     assert store.exists("adapters/v1.0/claim-stopped.json")
     assert stage(store, "other", week(0)).publish(registry).version == "v1.1"
     assert stopped.publish(registry).version == "v1.0"
-    assert upkeep.audit(store, registry) == []
+    assert audit(store, registry) == []
 
 
 def race(connect: Connect, server: ObjectStore, store: Store, settle_seconds: float, runs: int) -> list[AdapterVersion]:
@@ -155,7 +156,7 @@ def test_racing_publishers_on_an_atomic_store(moto: ObjectStore, connect: Connec
     made = race(connect, moto, store, 0, runs=4)
     assert len({v.version for v in made}) == 4
     assert {v.run_key: v for v in Registry(store).versions()} == {v.run_key: v for v in made}
-    assert upkeep.audit(store, Registry(store)) == []
+    assert audit(store, Registry(store)) == []
 
 
 def test_racing_publishers_on_a_store_that_is_not_atomic(swift: ObjectStore, connect: Connect) -> None:
@@ -163,40 +164,38 @@ def test_racing_publishers_on_a_store_that_is_not_atomic(swift: ObjectStore, con
     made = race(connect, swift, store, 0, runs=4)
     assert len({v.version for v in made}) == 4
     assert sorted(v.run_key for v in Registry(store).versions()) == ["run0", "run1", "run2", "run3"]
-    assert upkeep.audit(store, Registry(store)) == []
+    assert audit(store, Registry(store)) == []
 
 
-def marked(store: Store, number: str, run_key: str, base_model: str = "tiny-llama") -> None:
+def put_claim(store: Store, number: str, run_key: str, base_model: str = "tiny-llama") -> None:
     claim = Claim(run_key, base_model, "abc", SHAPE)
     store.put_json(f"adapters/{number}/{manifest.claim_name(run_key)}", claim.to_json())
 
 
 @pytest.mark.parametrize(("rival", "expected"), [("theirs", "v1.1"), ("a-rival", "v1.2")])
-def test_a_number_that_another_wants_too_stays_empty(mock_store: Store, rival: str, expected: str) -> None:
-    """Both skip as many numbers as there are rivals before them, so that they do not meet again."""
-    marked(mock_store, "v1.0", "ours")
-    marked(mock_store, "v1.0", rival)
+def test_a_number_that_two_runs_claim_stays_unused(mock_store: Store, rival: str, expected: str) -> None:
+    """Each skips as many numbers as there are rivals with a smaller run key, so that they do not collide again."""
+    put_claim(mock_store, "v1.0", "ours")
+    put_claim(mock_store, "v1.0", rival)
     registry = Registry(mock_store, settle_seconds=0)
     assert stage(mock_store, "ours", week(0)).publish(registry).version == expected
     assert registry.numbers() == [expected]
 
 
-def test_a_number_that_two_families_want_is_of_neither(mock_store: Store, mock_registry: Registry) -> None:
-    marked(mock_store, "v1.0", "ours")
-    marked(mock_store, "v1.0", "theirs", base_model="another")
+def test_a_number_that_two_families_claim_belongs_to_neither(mock_store: Store, mock_registry: Registry) -> None:
+    put_claim(mock_store, "v1.0", "ours")
+    put_claim(mock_store, "v1.0", "theirs", base_model="another")
     assert stage(mock_store, "ours", week(0)).publish(mock_registry).version == "v2.0"
 
 
 @pytest.mark.parametrize("harm", [b"{", b'{"record": "Claim", "schema": 9}'])
-def test_a_claim_that_cannot_be_read_costs_its_number_alone(
-    mock_store: Store, mock_registry: Registry, harm: bytes
-) -> None:
+def test_an_unreadable_claim_costs_only_its_number(mock_store: Store, mock_registry: Registry, harm: bytes) -> None:
     stage(mock_store, "run0", week(0)).publish(mock_registry)
     mock_store.put_bytes("adapters/v1.1/claim-stopped.json", harm)
     assert stage(mock_store, "run1", week(1), "v1.0").publish(mock_registry).version == "v1.2"
 
 
-def test_metadata_of_another_run_are_never_written_over(mock_store: Store, mock_registry: Registry) -> None:
+def test_metadata_of_another_run_are_never_overwritten(mock_store: Store, mock_registry: Registry) -> None:
     theirs = stage(mock_store, "theirs", week(0)).publish(mock_registry)
     work = stage(mock_store, "ours", week(0))
     registry = Registry(mock_store, settle_seconds=0)
@@ -207,7 +206,7 @@ def test_metadata_of_another_run_are_never_written_over(mock_store: Store, mock_
 
 
 @pytest.mark.parametrize("name", ["adapter.tar.gz", "probes.json"])
-def test_a_staged_object_that_changed_is_not_published(mock_store: Store, mock_registry: Registry, name: str) -> None:
+def test_a_modified_staged_object_is_not_published(mock_store: Store, mock_registry: Registry, name: str) -> None:
     work = stage(mock_store, "run0", week(0))
     mock_store.put_bytes(manifest.run_key("run0", name), b"something else")
     with pytest.raises(IntegrityError, match=rf"runs/run0/{name}: expected sha256"):

@@ -1,4 +1,4 @@
-"""The store: what is written is read back whole or not at all, and every failure is named without a secret."""
+"""The store: objects are read back intact or not at all, and every failure is named without a secret."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from tests.registry.conftest import Connect
 
 
 def corrupt(store: Store, key: str, data: bytes) -> None:
-    """Change an object behind the store's back, its recorded digest kept."""
+    """Replace an object's bytes, but keep its recorded digest."""
     sha256 = store.head(key).sha256
     store.client.put_object(Bucket=store.bucket, Key=store.prefix + key, Body=data, Metadata={"sha256": sha256})
 
@@ -56,13 +56,13 @@ def test_files_in_one_part_or_many(store: Store, tmp_path: Path, size: int) -> N
     store.get_file("big", target, digest)
     assert target.read_bytes() == source.read_bytes()
     store.copy("big", "copy")
-    # A copy stands on its own, also where the original was uploaded in parts.
+    # A copy does not depend on the original, even one uploaded in parts.
     store.delete(["big"])
     assert store.digest("copy") == digest == store.head("copy").sha256
     assert [path.name for path in target.parent.iterdir()] == ["target"]
 
 
-def test_altered_bytes_are_never_handed_out(store: Store, tmp_path: Path) -> None:
+def test_modified_bytes_are_never_returned(store: Store, tmp_path: Path) -> None:
     digest = store.put_bytes("a", b"right")
     corrupt(store, "a", b"wrong")
     for read in (
@@ -75,13 +75,13 @@ def test_altered_bytes_are_never_handed_out(store: Store, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_named_digest_outranks_the_written_one(store: Store) -> None:
+def test_a_given_digest_overrides_the_stored_one(store: Store) -> None:
     store.put_bytes("a", b"new")
     with pytest.raises(IntegrityError):
         store.get_bytes("a", sha256="0" * 64)
 
 
-def test_what_is_no_json(mock_store: Store) -> None:
+def test_an_object_that_is_not_json(mock_store: Store) -> None:
     mock_store.put_bytes("a", b"{")
     with pytest.raises(IntegrityError, match="Expected JSON"):
         mock_store.get_json("a")
@@ -105,7 +105,7 @@ def test_a_store_without_conditions(mock_store: Store, caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("status", [409, 412])
-def test_lost_races_are_answers(mock_store: Store, status: int) -> None:
+def test_a_lost_race_is_a_result_and_not_an_error(mock_store: Store, status: int) -> None:
     mock_store.client.meta.events.register("before-send.s3.PutObject", answers(status, "ConditionalRequestConflict"))
     assert not mock_store.put_if_absent("a", b"1")
 
@@ -123,7 +123,7 @@ def test_list_delete_exists(store: Store) -> None:
     assert other.exists("x/1")
 
 
-def test_lists_beyond_a_page(mock_store: Store) -> None:
+def test_lists_more_than_one_page(mock_store: Store) -> None:
     mock_store.client.meta.events.register(
         "before-parameter-build.s3.ListObjectsV2", lambda params, **_: params.update(MaxKeys=2)
     )
@@ -142,7 +142,7 @@ def test_uris(prefix: str, root: str) -> None:
             store.key(uri)
 
 
-def test_nothing_there(store: Store, tmp_path: Path) -> None:
+def test_a_missing_object(store: Store, tmp_path: Path) -> None:
     for read in (
         lambda: store.get_bytes("nothing"),
         lambda: store.head("nothing"),
@@ -156,11 +156,11 @@ def test_nothing_there(store: Store, tmp_path: Path) -> None:
 
 
 def test_no_such_bucket(store: Store) -> None:
-    with pytest.raises(StoreRefused, match="write s3://no-such-bucket/a: the store answers NoSuchBucket"):
+    with pytest.raises(StoreRefused, match="write s3://no-such-bucket/a: the store answered NoSuchBucket"):
         Store(store.client, "no-such-bucket").put_bytes("a", b"")
 
 
-def test_a_wrong_secret_is_refused_and_not_told(swift: ObjectStore, connect: Connect, tmp_path: Path) -> None:
+def test_a_wrong_secret_is_refused_and_not_shown(swift: ObjectStore, connect: Connect, tmp_path: Path) -> None:
     store = Store(connect(swift, secret_key="open-sesame"), "lora-adapters")
     (tmp_path / "a").write_text("x")
     for write in (
@@ -194,7 +194,7 @@ def test_a_store_that_is_down(connect: Connect, tmp_path: Path) -> None:
         assert caught.value.retryable
 
 
-def test_failing_answers_are_tried_again(mock_store: Store) -> None:
+def test_error_responses_are_retried(mock_store: Store) -> None:
     left = [answers(503, "SlowDown")(), answers(500, "InternalError")()]
     mock_store.client.meta.events.register("before-send.s3.PutObject", lambda **_: left.pop() if left else None)
     mock_store.put_bytes("a", b"1")
@@ -205,7 +205,7 @@ def test_failing_answers_are_tried_again(mock_store: Store) -> None:
     assert caught.value.retryable
 
 
-def test_client_config_lies_over_the_connections() -> None:
+def test_client_config_overrides_the_connection_s() -> None:
     from botocore.config import Config
 
     theirs = Config(s3={"addressing_style": "path"}, connect_timeout=99)

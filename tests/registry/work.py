@@ -1,4 +1,4 @@
-"""A week's staged work, ready to publish."""
+"""Staged runs, ready to publish."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def stage(store: Store, key: str, window: Window, parent: str | None = None, **c
 
 
 def with_reservoir(store: Store, work: Work) -> Work:
-    """The same work with rows staged that later windows will replay."""
+    """The same run with a staged reservoir for later windows."""
     place = manifest.run_key(work.draft.run_key, "replay.parquet")
     store.put_bytes(place, f"rows of {work.draft.run_key}".encode())
     return dataclasses.replace(work, replay=store.uri(place))
@@ -101,7 +101,7 @@ def report(key: str, probes: Probes | None) -> Report:
 
 
 def chain(store: Store, registry: Registry, weeks: int) -> list[AdapterVersion]:
-    """One accepted version a week, each the parent of the next."""
+    """One accepted version per week, each the parent of the next."""
     versions: list[AdapterVersion] = []
     for number in range(weeks):
         parent = versions[-1].version if versions else None

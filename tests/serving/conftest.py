@@ -37,7 +37,7 @@ class ModelServer:
 
 
 def is_up(url: str) -> bool:
-    """Whether the server at `url` answers at all; it says nothing about its adapters."""
+    """Whether the server at `url` responds at all; its adapters may be missing."""
     try:
         return requests.get(f"{url}/health", timeout=2).ok
     except requests.RequestException:
@@ -46,9 +46,9 @@ def is_up(url: str) -> bool:
 
 @contextmanager
 def model_servers(base: Path, *arguments: list[str]) -> Iterator[list[ModelServer]]:
-    """One local model server for each list of arguments, each a process of its own.
+    """One local model server process for each list of arguments.
 
-    They are forked from one process that has imported everything, since the imports take longer than all else.
+    They are forked from one process that has imported everything, since imports take most of the start time.
     """
     forks, ports = multiprocessing.get_context("forkserver"), set[int]()
     forks.set_forkserver_preload(["demo.model_server"])
@@ -82,7 +82,7 @@ def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pair(base: Path) -> Iterator[tuple[ModelServer, ModelServer]]:
-    """Two replicas, as MAX Serve is: every hazard on."""
+    """Two replicas that behave like MAX Serve: every hazard is on."""
     with model_servers(base, [], []) as (first, second):
         yield first, second
 
@@ -99,7 +99,7 @@ def other(base: Path, adapters: Path) -> list[Probe]:
 
 @pytest.fixture(scope="session")
 def bare(base: Path) -> list[Probe]:
-    """The base model's own answers."""
+    """The base model's answers."""
     return truth.probes(base, None)
 
 

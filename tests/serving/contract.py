@@ -1,7 +1,7 @@
-"""MAX Serve's LoRA contract as a table: the local server and the real routes are both held to it.
+"""MAX Serve's LoRA contract as a table of test cases for the local server and the real routes.
 
-A case is a series of requests with names of its own, so that cases do not touch each other. In bodies, `{adapters}`
-stands for the directory that `write_adapters` fills.
+A case is a series of requests with its own adapter names, so that cases do not affect each other. In bodies,
+`{adapters}` is replaced by the directory that `write_adapters` fills.
 """
 
 import json
@@ -92,9 +92,9 @@ def refused(adapter: str, status: int, message: str = INVALID) -> Case:
     return Case(f"{adapter} is refused", steps)
 
 
-def taken(adapter: str) -> Case:
+def accepted(adapter: str) -> Case:
     steps = (load(f"odd-{adapter}", adapter), models(f"odd-{adapter}", 1), unload(f"odd-{adapter}"))
-    return Case(f"{adapter} is taken", steps)
+    return Case(f"{adapter} is accepted", steps)
 
 
 NO_SUCH_PATH = r"Invalid LoRA adapter path: '.*'\. Path must exist locally \(remote repositories are not supported\)"
@@ -154,7 +154,7 @@ CASES = [
     refused("no-config", 400),
     *(refused(adapter, 500, "Unexpected error loading LoRA adapter: .*") for adapter in ("no-r", "no-targets")),
     refused("bfloat16", 500, "Unexpected error loading LoRA adapter: .*"),
-    *(taken(adapter) for adapter in ("float16", "rslora", "alpha-pattern", "other-base", "nan", "wide")),
+    *(accepted(adapter) for adapter in ("float16", "rslora", "alpha-pattern", "other-base", "nan", "wide")),
 ]
 NO_LORA = "LoRA functionality is not enabled on this server. Please restart the server with LoRA enabled."
 CASES_WITHOUT_LORA = [
@@ -180,7 +180,7 @@ def run(case: Case, url: str, adapters: Path) -> None:
 
 
 def write_adapters(base: Path, directory: Path) -> Path:
-    """Fill `directory` with `good` and `other`, which MAX serves, and with one adapter for each way to be odd."""
+    """Fill `directory` with `good` and `other`, which MAX serves correctly, and one adapter for each defect."""
     good = tiny.make_adapter(base, directory / "good", seed=1)
     tiny.make_adapter(base, directory / "other", seed=2)
     tiny.make_adapter(base, directory / "rank", seed=3, rank=32)

@@ -1,4 +1,4 @@
-"""Servers that give recorded answers: other makers' dialects, and failures that a real server shows too rarely."""
+"""Servers with scripted responses: other vendors' formats, and failures that real servers show too rarely."""
 
 import json
 import threading
@@ -15,14 +15,14 @@ LIMITS = Serving(connect_timeout_seconds=2, request_timeout_seconds=2, load_time
 
 
 def listing(*names: str) -> Answer:
-    """/v1/models as vLLM answers it."""
+    """vLLM's response to /v1/models."""
     cards = [{"id": name, "object": "model", "owned_by": "vllm", "root": "/m", "parent": None} for name in names]
     return 200, json.dumps({"object": "list", "data": cards})
 
 
 @contextmanager
 def scripted_servers() -> Iterator[Callable[[Answers], Replica]]:
-    """Starts servers whose answers are taken from their lists by path; one of None never comes."""
+    """Starts servers that take their responses, by path, from lists; for None they never respond."""
     servers, release = [], threading.Event()
 
     def start(answers: Answers) -> Replica:
@@ -41,7 +41,7 @@ def scripted_servers() -> Iterator[Callable[[Answers], Replica]]:
             do_POST = do_GET
 
             def log_message(self, *_: object) -> None:
-                """Tests need no access log."""
+                """Write no access log."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         servers.append(server)

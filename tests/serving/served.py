@@ -1,4 +1,4 @@
-"""Published versions with weights that really serve, and what deploys them through a proxy that counts the calls."""
+"""Published versions with servable weights, deployed through a proxy that counts the calls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ HURRIED = LIMITS.model_copy(update={"request_timeout_seconds": 2.0, "load_timeou
 
 
 class Chain:
-    """Adapters of `base` below `directory`, with the answers that prove them; `publish` makes versions of them."""
+    """Adapters of `base` below `directory`, with their probes; `publish` publishes them as versions."""
 
     def __init__(self, base: Path, directory: Path, *, versions: int, probes: int) -> None:
         self.base = base
@@ -47,7 +47,7 @@ class Chain:
             archive.pack(adapter, self.packed[-1])
 
     def publish(self, store: Store) -> list[AdapterVersion]:
-        """One version a week, each the parent of the next."""
+        """One version per week, each the parent of the next."""
         registry, made = Registry(store, settle_seconds=0), list[AdapterVersion]()
         for number, (packed, probes) in enumerate(zip(self.packed, self.probes, strict=True)):
             made.append(self._publish(store, registry, number, packed, probes, made[-1].version if made else None))
@@ -69,7 +69,7 @@ class Chain:
 
 @dataclass
 class Served:
-    """Three versions, of which the first two are loaded and the second is live, behind a proxy that counts calls."""
+    """Three versions on a server behind a proxy that counts calls; the first two are loaded, the second is live."""
 
     resources: Resources
     versions: list[AdapterVersion]
@@ -87,14 +87,14 @@ class Served:
         return manifest.server_name(self.versions[number].version, self.versions[number].sha256)
 
     def deploy(self, number: int, **how: Any) -> Deployment:
-        """The tasks deploy and verify, of one run for each version."""
+        """Run the tasks deploy and verify, in one run per version."""
         run = RunInfo("learning_engine_weekly", f"run {number}", "manual")
         made = deploy_step.deploy(self.resources, self.versions[number], run=run, decided_by="the gate", **how)
         return deploy_step.verify(self.resources, made)
 
     @contextmanager
     def under(self, fault: Fault, *, at: int) -> Iterator[None]:
-        """The fault meets the call of that index, counted from here."""
+        """Apply the fault to the call with index `at`, counted from here."""
         self.calls.clear()
 
         def meet(exchange: Exchange) -> None:
@@ -105,21 +105,21 @@ class Served:
             yield
 
     def limit(self, serving: sections.Serving) -> None:
-        """Deployments have these settings from now on."""
+        """Use these settings for later deployments."""
         settings = self.resources.settings.model_copy(update={"serving": serving})
         self.resources = replace(self.resources, settings=settings)
 
     def restarted(self, server: ModelServer) -> None:
-        """Another server stands behind the same address."""
+        """Put another server behind the same address."""
         self.proxy._stop()
         self.server, self.proxy = server, Proxy(urlsplit(server.url).netloc, port=self.proxy.port)
         self.proxy._start()
 
     def live(self) -> tuple[int, Deployment | None]:
-        """How many decisions there are, and the last one."""
+        """The number of decisions, and the last one."""
         return len(self.resources.ledger.entries()), self.resources.ledger.current()
 
     def proven(self, number: int) -> bool:
-        """Whether the server lists a version once, and answers with its weights."""
+        """Assert that the server lists a version once; return whether it answers with its weights."""
         assert self.replica.models().count(self.name(number)) == 1
         return rollout.prove(self.replica, self.name(number), self.chain.probes[number]) == 2

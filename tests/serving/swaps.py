@@ -1,4 +1,4 @@
-"""Versions swapped on a server under load: a base that speaks, two adapters that answer unlike it, and the swaps."""
+"""Swap versions on a server under load: a base model, two adapters with different answers, and the swaps."""
 
 import dataclasses
 import random
@@ -29,22 +29,22 @@ from tests.serving.traffic import Traffic, capacity, in_turn
 from tests.steps.conftest import Loop
 
 TOKENS, PROBES = 16, 3
-# In nats: a first choice that the rounding of another implementation cannot turn over.
+# In nats: a margin large enough that another implementation's rounding does not change the first choice.
 SURE = 0.005
 QUESTIONS = [
     [{"role": "user", "content": f"Where is the {colour} {thing}?"}]
     for colour in tiny.COLOURS[:5]
     for thing in tiny.THINGS
 ]
-# How often a client looks at the pointer, in seconds.
+# How often a client reads the pointer, in seconds.
 POINTER_SECONDS = 0.5
-# The drain must outlast the longest request; so many times the longest one of a server that is asked all it can answer.
+# The drain must outlast the longest request: this many times the longest one of a saturated server, or these seconds.
 DRAIN_FACTOR, DRAIN_SECONDS = 4, 2.0
 
 
 @dataclass(frozen=True)
 class World:
-    """A base model and its adapters by name; `answers` to the same questions by name, the base's under ""."""
+    """A base model, its adapters by name, and the `answers` to the same questions by name (the base's under "")."""
 
     base: Path
     adapters: Mapping[str, Path]
@@ -52,7 +52,7 @@ class World:
 
 
 def publish(loop: Loop, number: int, base: Path, adapter: Path, probes: Sequence[Probe]) -> AdapterVersion:
-    """Week `number` of a chain on `base`, as if training had made `adapter` of it, proven by `probes`."""
+    """Publish `adapter` as the version of week `number` in a chain on `base`, with these probes."""
     store, key = loop.resources.store, f"week-{number}"
     parents = loop.resources.registry.numbers()
     with workspace() as place:
@@ -75,8 +75,7 @@ def server_name(loop: Loop, version: AdapterVersion) -> str:
 
 
 def make_base(directory: Path) -> Path:
-    """A random base that hardly ever chooses a token which is no whole text of its own: servers cut a stream of half
-    characters each in another way."""
+    """A random base model that rarely chooses tokens with partial characters, which each server streams differently."""
     base = tiny.make_base(directory)
     tokenizer, weights = AutoTokenizer.from_pretrained(base), load_file(base / "model.safetensors")
     for token in range(len(tokenizer)):
@@ -88,20 +87,20 @@ def make_base(directory: Path) -> Path:
 
 
 def make_world(base: Path, directory: Path) -> World:
-    """Of all questions those that everybody answers in words of their own, and surely."""
+    """Adapters of `base`, and the questions that base and adapters each answer differently and with a clear margin."""
     adapters = {name: tiny.make_adapter(base, directory / name, seed=seed) for seed, name in ((1, "one"), (2, "two"))}
-    spoken = {name: _answers(base, path) for name, path in {"": None, **adapters}.items()}
+    found = {name: _answers(base, path) for name, path in {"": None, **adapters}.items()}
     clear = [
         row for row in range(len(QUESTIONS))
-        if all(answers[row].margin >= SURE and answers[row].text.isascii() for answers in spoken.values())
-        and len({answers[row].text.strip() for answers in spoken.values()}) == len(spoken)
+        if all(answers[row].margin >= SURE and answers[row].text.isascii() for answers in found.values())
+        and len({answers[row].text.strip() for answers in found.values()}) == len(found)
     ]  # fmt: skip
-    assert len(clear) >= 8, f"only {len(clear)} questions tell base and adapters apart"
-    return World(base, adapters, {name: [answers[row] for row in clear] for name, answers in spoken.items()})
+    assert len(clear) >= 8, f"only {len(clear)} questions distinguish base and adapters"
+    return World(base, adapters, {name: [answers[row] for row in clear] for name, answers in found.items()})
 
 
 def _answers(base: Path, adapter: Path | None) -> list[Probe]:
-    """The greedy answers by transformers and peft alone; `margin` is that of the least sure token."""
+    """Greedy answers computed with transformers and peft; `margin` is the smallest over the tokens."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     if adapter:
@@ -120,7 +119,7 @@ def _answers(base: Path, adapter: Path | None) -> list[Probe]:
 
 
 class Pointer:
-    """The live adapter's name as a client knows it, who reads the pointer again after POINTER_SECONDS."""
+    """The live adapter's name as known to a client that rereads the pointer after POINTER_SECONDS."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._lock = store, threading.Lock()
@@ -135,12 +134,12 @@ class Pointer:
 
 
 def under_load(loop: Loop, world: World, *, swaps: int) -> dict[str, Any]:
-    """`swaps` swaps and a rollback under half of the load that the server can carry; returns the figures.
+    """Do `swaps` swaps and a rollback at half of the server's capacity; return the figures.
 
-    What it can carry is measured while two adapters take turns, as they do around a swap: MAX packs its weights anew
-    whenever the adapters of a batch are others, and answers fewer requests meanwhile than with one adapter alone.
-    Asserts that every answer was the one of the version that was asked, and that each version was asked. The figures
-    tell where a request outlasted the drain, on a machine that others have slowed down since.
+    Capacity is measured with two alternating adapters, as around a swap: MAX repacks its weights whenever the adapters
+    of a batch change, and then answers fewer requests than with one adapter. Asserts that every answer came from the
+    requested version, and that every version was requested. The figures show whether a request outlasted the drain, on
+    a machine that has become slower since the measurement.
     """
     url = loop.resources.serving.replicas[0]
     made = [("one", "two")[number % 2] for number in range(swaps + 2)]

@@ -1,4 +1,4 @@
-"""Every adapter that the server must never see is refused, each with a reason that names what was found."""
+"""Every adapter that a server must not load is refused, with a reason that names what was found."""
 
 import contextlib
 import json
@@ -42,13 +42,13 @@ def check(adapter: Path, base: Path, **changes: Any) -> None:
     adapter_check.check(adapter, **{**arguments, **changes})
 
 
-def test_what_peft_saves_passes(adapter: Path, base: Path) -> None:
+def test_an_adapter_saved_by_peft_passes(adapter: Path, base: Path) -> None:
     (adapter / "README.md").write_text("# A card")
     check(adapter, base)
     check(adapter, base, base_config=None)
 
 
-def test_only_what_the_server_computes_right_passes(adapters: Path, base: Path) -> None:
+def test_only_adapters_that_the_server_computes_correctly_pass(adapters: Path, base: Path) -> None:
     passed = set()
     for adapter in adapters.iterdir():
         with contextlib.suppress(PreflightError):
@@ -134,7 +134,7 @@ def test_targets(adapter: Path, base: Path, targets: Any) -> None:
         check(adapter, base)
 
 
-def test_a_target_that_no_server_takes(adapter: Path, base: Path) -> None:
+def test_a_target_that_the_server_does_not_support(adapter: Path, base: Path) -> None:
     targets = (*SHAPE.target_modules, "down_proj")
     change_config(adapter, lambda config: config.update(target_modules=list(targets)))
     with pytest.raises(PreflightError, match="target_modules: expected some of"):
@@ -155,10 +155,10 @@ def _put(weights: Weights, value: float) -> None:
 
 
 WEIGHTS: dict[str, tuple[Callable[[Weights], Any], str]] = {
-    "the first layer lost": (lambda w: [w.pop(k) for k in list(w) if "layers.0" in k], "layer 0, .*no such tensor"),
+    "the first layer missing": (lambda w: [w.pop(k) for k in list(w) if "layers.0" in k], "layer 0, .*no such tensor"),
     "no tensors": (lambda w: w.clear(), "expected tensors, found none"),
-    "a layer too many": (lambda w: w.update({Q_A.replace(".0.", ".2."): w[Q_A]}), "layer 2, .*no such tensor"),
-    "lora_B lost": (lambda w: w.pop(Q_B), "layer 0, q_proj.lora_B: expected .*, found no such tensor"),
+    "an extra layer": (lambda w: w.update({Q_A.replace(".0.", ".2."): w[Q_A]}), "layer 2, .*no such tensor"),
+    "lora_B missing": (lambda w: w.pop(Q_B), "layer 0, q_proj.lora_B: expected .*, found no such tensor"),
     "MLP": (lambda w: w.update({Q_A.replace("self_attn.q", "mlp.down"): w[Q_A]}), "only lora_A and lora_B"),
     "another module": (lambda w: _rename(w, Q_A, Q_A.replace("q_proj", "qkv_proj")), "only lora_A and lora_B"),
     "DoRA's magnitude": (lambda w: w.update({Q_A.replace("lora_A", "lora_magnitude_vector"): w[Q_A]}), "only lora_A"),
@@ -167,11 +167,14 @@ WEIGHTS: dict[str, tuple[Callable[[Weights], Any], str]] = {
     "width": (lambda w: w.update({Q_B: w[Q_B][:60].copy()}), r"expected \[64, 16\], found \[60, 16\]"),
     "transposed": (lambda w: w.update({Q_A: w[Q_A].T.copy()}), r"expected \[16, 64\], found \[64, 16\]"),
     "a vector": (lambda w: w.update({Q_A: w[Q_A].ravel()}), "expected a matrix"),
-    "no width": (lambda w: w.update({Q_A: w[Q_A][:, :0].copy()}), r"expected a matrix, found shape \[16, 0\]"),
+    "zero width": (lambda w: w.update({Q_A: w[Q_A][:, :0].copy()}), r"expected a matrix, found shape \[16, 0\]"),
     "NaN": (lambda w: _put(w, np.nan), "q_proj.lora_A.weight: expected finite values"),
     "infinity": (lambda w: _put(w, -np.inf), "q_proj.lora_A.weight: expected finite values"),
     "half NaN": (lambda w: (_put(w, np.nan), w.update({Q_A: w[Q_A].astype(np.float16)})), "expected finite values"),
-    "doubles": (lambda w: w.update({Q_A: w[Q_A].astype(np.float64)}), "expected .* as one of F32, F16, found 'F64'"),
+    "double precision": (
+        lambda w: w.update({Q_A: w[Q_A].astype(np.float64)}),
+        "expected .* as one of F32, F16, found 'F64'",
+    ),
 }
 
 
@@ -185,13 +188,13 @@ def test_weights(adapter: Path, base: Path, name: str) -> None:
         check(adapter, base, base_config=None)
 
 
-def test_the_last_layer_lost(adapter: Path, base: Path) -> None:
+def test_a_missing_last_layer(adapter: Path, base: Path) -> None:
     change_weights(adapter, lambda weights: [weights.pop(key) for key in list(weights) if "layers.1" in key])
     with pytest.raises(PreflightError, match=r"layer 1, k_proj\.lora_A: expected .*, found no such tensor"):
         check(adapter, base)
 
 
-def test_a_base_of_other_widths(adapter: Path, base: Path, tmp_path: Path) -> None:
+def test_a_base_model_with_other_widths(adapter: Path, base: Path, tmp_path: Path) -> None:
     config = json.loads((base / "config.json").read_text()) | {"num_key_value_heads": 4}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(PreflightError, match=re.escape("k_proj.lora_B: expected [64, 16], found [32, 16]")):
@@ -208,9 +211,9 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "code": (lambda a: (a / "modeling.py").write_text(""), "found modeling.py"),
     "folder": (lambda a: (a / "README.md").mkdir(), "expected a regular file"),
     "link": (lambda a: (a / "README.md").symlink_to("/etc/hostname"), "expected a regular file"),
-    "configuration is no JSON": (lambda a: (a / "adapter_config.json").write_text("{"), "no readable JSON"),
+    "configuration is no JSON": (lambda a: (a / "adapter_config.json").write_text("{"), "unreadable JSON"),
     "configuration is a list": (lambda a: (a / "adapter_config.json").write_text("[]"), "JSON of type list"),
-    "a key twice": (lambda a: (a / "adapter_config.json").write_text('{"r": 8, "r": 16}'), "a key stands twice"),
+    "a key twice": (lambda a: (a / "adapter_config.json").write_text('{"r": 8, "r": 16}'), "a duplicate key"),
     "huge": (lambda a: (a / "adapter_config.json").write_text(" " * (2 << 20)), "at most 1048576 bytes"),
 }
 
@@ -240,10 +243,10 @@ BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "seven bytes": (lambda data: data[:7], "in a file of 7"),
     "cut in the header": (lambda data: data[:100], "a header of"),
     "cut in the data": (lambda data: data[:-1], "data that end at byte"),
-    "a byte too many": (lambda data: data + b"\0", "data that end at byte"),
+    "an extra byte": (lambda data: data + b"\0", "data that end at byte"),
     "a huge header": (lambda data: b"\xff" * 8 + data[8:], "a header of 18446744073709551615 bytes"),
-    "a header that is no JSON": (lambda data: data[:8] + b"#" + data[9:], "no readable JSON"),
-    "overlap": (lambda data: _edited(data, data_offsets=[0, 4096]), "where the data go on at"),
+    "a header that is no JSON": (lambda data: data[:8] + b"#" + data[9:], "unreadable JSON"),
+    "overlap": (lambda data: _edited(data, data_offsets=[0, 4096]), "at byte .* instead of"),
     "negative offsets": (lambda data: _edited(data, data_offsets=[-4096, 0]), "shape .* and offsets"),
     "offsets as text": (lambda data: _edited(data, data_offsets="ab"), "shape .* and offsets"),
     "one offset": (lambda data: _edited(data, data_offsets=[0]), "no dtype, shape and data_offsets"),
@@ -264,13 +267,13 @@ def test_bytes(adapter: Path, base: Path, name: str) -> None:
 
 
 def test_damage_anywhere_in_the_header_is_refused_or_harmless(adapter: Path, tmp_path: Path) -> None:
-    whole = (adapter / "adapter_model.safetensors").read_bytes()
+    intact = (adapter / "adapter_model.safetensors").read_bytes()
     damaged = tmp_path / "damaged.safetensors"
     generator = np.random.default_rng(0)
     refused = 0
     for _ in range(500):
-        data = bytearray(whole)
-        data[generator.integers(len(whole) - len(_header(whole)[1]))] = generator.integers(256)
+        data = bytearray(intact)
+        data[generator.integers(len(intact) - len(_header(intact)[1]))] = generator.integers(256)
         damaged.write_bytes(data)
         try:
             assert all(all_finite(damaged, tensor) for tensor in read_header(damaged))

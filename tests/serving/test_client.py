@@ -1,4 +1,4 @@
-"""The client against the local server, and against recorded answers of vLLM 0.32 and of servers that misbehave."""
+"""The client against the local server, recorded responses of vLLM 0.32, and misbehaving servers."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ PRIVATE = [{"role": "user", "content": "my private words"}]
 
 
 def error(status: int, message: str, kind: str) -> Answer:
-    """vLLM's errors, whose codes are integers."""
+    """An error of vLLM, whose codes are integers."""
     return status, json.dumps({"error": {"message": message, "type": kind, "param": None, "code": status}})
 
 
@@ -73,7 +73,7 @@ def test_a_refusal_names_replica_call_status_and_reason(scripted: Callable[..., 
     assert caught.value.retryable
 
 
-def test_a_long_reason_is_cut(scripted: Callable[..., Replica]) -> None:
+def test_a_long_reason_is_truncated(scripted: Callable[..., Replica]) -> None:
     replica = scripted({MODELS: [(500, "long " * 10_000)]})
     with pytest.raises(ServingError) as caught:
         replica.models()
@@ -90,7 +90,7 @@ def test_a_reason_never_quotes_the_prompt(scripted: Callable[..., Replica]) -> N
 
 
 @pytest.mark.parametrize(("after", "done"), [(["base", "v1.0"], True), (["base"], False)])
-def test_after_a_load_that_never_answers_the_list_decides(
+def test_after_a_load_without_a_response_the_list_of_models_decides(
     scripted: Callable[..., Replica], after: list[str], done: bool
 ) -> None:
     loads: list[Answer | None] = [None, (200, "a second load")]
@@ -103,7 +103,7 @@ def test_after_a_load_that_never_answers_the_list_decides(
     assert loads == [(200, "a second load")]
 
 
-def test_a_worker_that_is_late_needs_a_restart(scripted: Callable[..., Replica]) -> None:
+def test_a_worker_timeout_needs_a_restart(scripted: Callable[..., Replica]) -> None:
     late = {"error": {"code": "500", "message": "Timeout waiting for LoRA response after 30.0s", "type": "api_error"}}
     replica = scripted({MODELS: [listing("base")], LOAD: [(500, json.dumps(late))]})
     with pytest.raises(ServingError, match="restart this replica") as caught:
@@ -112,7 +112,7 @@ def test_a_worker_that_is_late_needs_a_restart(scripted: Callable[..., Replica])
 
 
 @pytest.mark.parametrize("content", ["", "<html>", "[]", '{"data": [{"name": "base"}]}', '{"data": null}'])
-def test_an_address_that_is_no_model_server(scripted: Callable[..., Replica], content: str) -> None:
+def test_an_address_that_is_not_a_model_server(scripted: Callable[..., Replica], content: str) -> None:
     with pytest.raises(ServingError, match="is this address MAX Serve's or vLLM's"):
         scripted({MODELS: [(200, content)]}).models()
 

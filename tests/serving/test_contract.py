@@ -1,4 +1,4 @@
-"""The local model server keeps MAX Serve's contract; tests/integration/max_serve holds the real routes to the table."""
+"""The local model server fulfils MAX Serve's contract. tests/integration/max_serve checks the real routes too."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_contract_without_lora(base: Path, adapters: Path) -> None:
             contract.run(case, server.url, adapters)
 
 
-def test_the_command_says_where_it_listens_and_ends_at_once(base: Path) -> None:
+def test_the_command_prints_its_address_and_stops_at_once(base: Path) -> None:
     command = [sys.executable, "-m", "demo.model_server", "--model", str(base), "--name", "tiny", "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         url = process.stdout.readline().removeprefix("Model server: ").strip()
@@ -35,6 +35,6 @@ def test_the_command_says_where_it_listens_and_ends_at_once(base: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--hazards", "fire"], ["--port", "many"], []])
-def test_the_command_refuses_what_it_does_not_know(base: Path, arguments: list[str]) -> None:
+def test_the_command_refuses_unknown_and_missing_arguments(base: Path, arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         model_server.main([*(["--model", str(base), "--name", "tiny"] if arguments else []), *arguments])

@@ -1,4 +1,4 @@
-"""Decisions that are tried again, cleared or overtaken: what was revoked stays away, unless a person asks for it."""
+"""Decisions that are retried, cleared or overtaken: a revoked version stays out, unless a person asks for it."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,14 +22,14 @@ from tests.serving.served import LIMITS, Chain
 
 
 @dataclass(frozen=True)
-class House:
-    """Three versions, each continuing the one before; v1.0 and then v1.1 went live by themselves."""
+class Scene:
+    """Three versions, each continuing the previous one. v1.0 and then v1.1 were deployed automatically."""
 
     resources: Resources
     versions: list[AdapterVersion]
 
     def load(self, number: int, run_id: str, **how: Any) -> Deployment:
-        """The task deploy of the run `run_id`, as verify gets its result."""
+        """Run the task deploy in the run `run_id`; return its result as verify receives it."""
         run = RunInfo("learning_engine_weekly", run_id, "manual", "ada")
         made = deploy_step.deploy(self.resources, self.versions[number], run=run, decided_by=run_id, **how)
         return Deployment.from_json(made.to_json())
@@ -38,7 +38,7 @@ class House:
         return deploy_step.verify(self.resources, loaded)
 
     def roll_back(self, run_id: str = "back") -> Deployment:
-        """To the version before, by a person."""
+        """Roll back by hand to the previous version."""
         target = deploy_step.choose(self.resources, action="rollback", version=None)
         number = [version.version for version in self.versions].index(target.version)
         return self.verify(self.load(number, run_id, action="rollback", by_hand=True))
@@ -49,11 +49,11 @@ class House:
         return pointer.version
 
     def decisions(self) -> list[str]:
-        """By whom, oldest first."""
+        """Who made each decision, oldest first."""
         return [entry.decided_by for entry in reversed(self.resources.ledger.entries())]
 
     def revoke(self, number: int) -> None:
-        """As a rejected approval does: no deployment comes with it."""
+        """Revoke a version without a deployment, as a rejected approval does."""
         self.resources.registry.revoke(self.versions[number].version, by="ada, by rejection", reason="rejected")
 
 
@@ -84,18 +84,18 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def house(chain: Chain, server: ModelServer, client: Any, tmp_path: Path) -> House:
+def scene(chain: Chain, server: ModelServer, client: Any, tmp_path: Path) -> Scene:
     store, adapters = Store(client, "decisions", uuid.uuid4().hex), tmp_path / "adapters"
     place = ServingPlace((server.url,), adapters, str(adapters))
     settings = config.load().model_copy(update={"serving": LIMITS})
-    made = House(Resources(settings, lambda: store, lambda: None, lambda: place), chain.publish(store))
+    made = Scene(Resources(settings, lambda: store, lambda: None, lambda: place), chain.publish(store))
     for number in (0, 1):
         made.verify(made.load(number, f"week {number}"))
     return made
 
 
-def of_before(loaded: Deployment) -> Deployment:
-    """As a run that began before the upgrade has it in its XCom."""
+def without_new_fields(loaded: Deployment) -> Deployment:
+    """The XCom of a run that began before the upgrade."""
     data = loaded.to_json()
     del data["follows"], data["despite"]
     return Deployment.from_json(data)
@@ -104,122 +104,122 @@ def of_before(loaded: Deployment) -> Deployment:
 Age = Callable[[Deployment], Deployment]
 
 
-@pytest.fixture(params=[lambda loaded: loaded, of_before], ids=["of today", "of before the upgrade"])
+@pytest.fixture(params=[lambda loaded: loaded, without_new_fields], ids=["current", "from before the upgrade"])
 def age(request: pytest.FixtureRequest) -> Age:
     found: Age = request.param
     return found
 
 
-def test_a_verify_that_is_cleared_after_a_rollback_puts_nothing_live(house: House, age: Age) -> None:
-    loaded = age(house.load(2, "week 2"))
-    assert house.verify(loaded).version == "v1.2"
-    house.roll_back()
+def test_a_verify_that_is_cleared_after_a_rollback_deploys_nothing(scene: Scene, age: Age) -> None:
+    loaded = age(scene.load(2, "week 2"))
+    assert scene.verify(loaded).version == "v1.2"
+    scene.roll_back()
     with pytest.raises(RegistryError, match=r"v1\.2, which this run deployed at .* found v1\.1") as refused:
-        house.verify(loaded)
+        scene.verify(loaded)
     assert not refused.value.retryable
-    assert house.live() == "v1.1"
-    assert house.decisions() == ["week 0", "week 1", "week 2", "back"]
+    assert scene.live() == "v1.1"
+    assert scene.decisions() == ["week 0", "week 1", "week 2", "back"]
 
 
-def test_a_verify_that_is_cleared_after_a_later_week_puts_nothing_live(house: House) -> None:
-    loaded = house.load(1, "again", by_hand=True)
-    house.verify(loaded)
-    house.verify(house.load(2, "week 2"))
+def test_a_verify_that_is_cleared_after_a_later_week_deploys_nothing(scene: Scene) -> None:
+    loaded = scene.load(1, "again", by_hand=True)
+    scene.verify(loaded)
+    scene.verify(scene.load(2, "week 2"))
     with pytest.raises(RegistryError, match=r"found v1\.2"):
-        house.verify(loaded)
-    assert house.live() == "v1.2"
+        scene.verify(loaded)
+    assert scene.live() == "v1.2"
 
 
-def test_a_verify_that_is_tried_again_while_its_decision_stands_repeats_nothing(house: House, age: Age) -> None:
-    loaded = age(house.load(2, "week 2"))
-    assert house.verify(loaded) == house.verify(loaded)
-    assert house.decisions() == ["week 0", "week 1", "week 2"]
+def test_a_verify_that_is_retried_while_its_decision_is_in_force_repeats_nothing(scene: Scene, age: Age) -> None:
+    loaded = age(scene.load(2, "week 2"))
+    assert scene.verify(loaded) == scene.verify(loaded)
+    assert scene.decisions() == ["week 0", "week 1", "week 2"]
 
 
-def test_a_rollback_that_died_before_it_revoked_does_so_when_it_is_tried_again(
-    house: House, monkeypatch: pytest.MonkeyPatch
+def test_a_rollback_that_died_before_it_revoked_revokes_when_it_is_retried(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    back = house.load(0, "back", action="rollback", by_hand=True)
+    back = scene.load(0, "back", action="rollback", by_hand=True)
 
     def dies(*_: Any, **__: Any) -> None:
         raise StoreError("no answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(type(house.resources.registry), "revoke", dies)
+        broken.setattr(type(scene.resources.registry), "revoke", dies)
         with pytest.raises(StoreError):
-            house.verify(back)
-    house.verify(house.load(2, "by hand", by_hand=True))
+            scene.verify(back)
+    scene.verify(scene.load(2, "by hand", by_hand=True))
     with pytest.raises(RegistryError, match=r"found v1\.2"):
-        house.verify(back)
-    assert house.live() == "v1.2"
-    assert house.resources.registry.revoked("v1.1") is not None
+        scene.verify(back)
+    assert scene.live() == "v1.2"
+    assert scene.resources.registry.revoked("v1.1") is not None
 
 
-def test_the_live_version_that_is_deployed_again_does_not_come_back_after_a_rollback(house: House, age: Age) -> None:
-    again = age(house.load(1, "again", by_hand=True))
-    house.roll_back()
+def test_a_pending_deployment_of_the_live_version_is_refused_after_a_rollback(scene: Scene, age: Age) -> None:
+    again = age(scene.load(1, "again", by_hand=True))
+    scene.roll_back()
     with pytest.raises(RegistryError):
-        house.verify(again)
-    assert house.live() == "v1.0"
+        scene.verify(again)
+    assert scene.live() == "v1.0"
 
 
-def test_what_was_loaded_before_two_deployments_is_refused_where_they_end_as_it_began(house: House) -> None:
-    loaded = house.load(2, "week 2")
-    house.verify(house.load(0, "a look back", by_hand=True))
-    house.verify(house.load(1, "and forth", by_hand=True))
+def test_a_loaded_version_is_refused_after_two_deployments_that_end_where_they_began(scene: Scene) -> None:
+    loaded = scene.load(2, "week 2")
+    scene.verify(scene.load(0, "back by hand", by_hand=True))
+    scene.verify(scene.load(1, "again by hand", by_hand=True))
     with pytest.raises(RegistryError, match="another deployment came between"):
-        house.verify(loaded)
-    assert house.live() == "v1.1"
+        scene.verify(loaded)
+    assert scene.live() == "v1.1"
 
 
-def test_what_was_revoked_after_it_was_loaded_does_not_go_live(house: House, age: Age) -> None:
-    loaded = age(house.load(2, "week 2"))
-    house.revoke(2)
+def test_a_version_revoked_after_it_was_loaded_does_not_go_live(scene: Scene, age: Age) -> None:
+    loaded = age(scene.load(2, "week 2"))
+    scene.revoke(2)
     with pytest.raises(RegistryError, match=r"found v1\.2 revoked"):
-        house.verify(loaded)
-    assert house.live() == "v1.1"
+        scene.verify(loaded)
+    assert scene.live() == "v1.1"
 
 
-def test_a_cleared_week_does_not_deploy_what_is_live_against_its_revocation(house: House) -> None:
-    house.roll_back()
-    house.verify(house.load(1, "by hand", by_hand=True, despite=["v1.1"]))
+def test_a_cleared_week_does_not_deploy_a_revoked_version_even_if_it_is_live(scene: Scene) -> None:
+    scene.roll_back()
+    scene.verify(scene.load(1, "by hand", by_hand=True, despite=["v1.1"]))
     with pytest.raises(RegistryError, match="revoked"):
-        house.load(1, "week 1")
-    assert house.decisions()[-1] == "by hand"
+        scene.load(1, "week 1")
+    assert scene.decisions()[-1] == "by hand"
 
 
-def test_a_person_may_put_live_what_was_revoked_and_the_ledger_says_so(house: House) -> None:
-    house.roll_back()
-    chosen = deploy_step.revoked_of(house.resources, "v1.1")
-    made = house.verify(house.load(1, "by hand", by_hand=True, despite=chosen))
-    assert (house.live(), made.despite) == ("v1.1", ["v1.1"])
+def test_a_person_may_deploy_a_revoked_version_and_the_ledger_records_it(scene: Scene) -> None:
+    scene.roll_back()
+    chosen = deploy_step.revoked_of(scene.resources, "v1.1")
+    made = scene.verify(scene.load(1, "by hand", by_hand=True, despite=chosen))
+    assert (scene.live(), made.despite) == ("v1.1", ["v1.1"])
 
 
-def test_what_a_person_chose_before_it_was_revoked_is_asked_for_anew(house: House) -> None:
-    """A deployment by hand that is tried again, with a rollback in between."""
-    chosen = deploy_step.revoked_of(house.resources, "v1.1")
-    house.roll_back()
+def test_a_version_revoked_after_a_person_chose_it_must_be_chosen_again(scene: Scene) -> None:
+    """A deployment by hand is retried after a rollback."""
+    chosen = deploy_step.revoked_of(scene.resources, "v1.1")
+    scene.roll_back()
     with pytest.raises(RegistryError, match=r"found v1\.1 revoked"):
-        house.load(1, "by hand", by_hand=True, despite=chosen)
+        scene.load(1, "by hand", by_hand=True, despite=chosen)
 
 
-def test_a_deployment_by_hand_that_is_cleared_from_its_first_task_is_a_new_decision(house: House) -> None:
-    house.verify(house.load(2, "by hand", by_hand=True))
-    house.roll_back()
-    chosen = deploy_step.revoked_of(house.resources, "v1.2")
-    house.verify(house.load(2, "by hand", by_hand=True, despite=chosen))
-    assert house.live() == "v1.2"
-    assert house.decisions()[-3:] == ["by hand", "back", "by hand"]
+def test_a_deployment_by_hand_that_is_cleared_from_its_first_task_is_a_new_decision(scene: Scene) -> None:
+    scene.verify(scene.load(2, "by hand", by_hand=True))
+    scene.roll_back()
+    chosen = deploy_step.revoked_of(scene.resources, "v1.2")
+    scene.verify(scene.load(2, "by hand", by_hand=True, despite=chosen))
+    assert scene.live() == "v1.2"
+    assert scene.decisions()[-3:] == ["by hand", "back", "by hand"]
 
 
-def test_later_weeks_say_why_a_revoked_version_that_is_live_keeps_them_waiting(house: House) -> None:
-    house.roll_back()
-    house.verify(house.load(1, "by hand", by_hand=True, despite=["v1.1"]))
-    next_week = replace(house.versions[2], version="v1.3", parent="v1.0")
-    house.resources.registry._read["v1.3"] = next_week
-    decision = deploy_step.may_deploy(house.resources, next_week, force=False)
+def test_later_weeks_name_the_revoked_live_version_that_blocks_them(scene: Scene) -> None:
+    scene.roll_back()
+    scene.verify(scene.load(1, "by hand", by_hand=True, despite=["v1.1"]))
+    next_week = replace(scene.versions[2], version="v1.3", parent="v1.0")
+    scene.resources.registry._read["v1.3"] = next_week
+    decision = deploy_step.may_deploy(scene.resources, next_week, force=False)
     assert not decision.deploy
-    assert deploy_step.may_deploy(house.resources, house.versions[2], force=False).why == (
+    assert deploy_step.may_deploy(scene.resources, scene.versions[2], force=False).why == (
         "v1.2 continues v1.1, which was revoked"
     )
     assert decision.why == (

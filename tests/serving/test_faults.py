@@ -1,4 +1,4 @@
-"""A model server that fails at each call of a deployment: what is live stays live, and the same deployment again works.
+"""A model server fails at each call of a deployment: the live version stays live, and repeating the deployment works.
 
 The calls go through a proxy to the local server, which has every hazard on.
 """
@@ -27,12 +27,12 @@ from tests.serving.conftest import ModelServer, is_up, model_servers
 from tests.serving.contract import CHAT, LOAD, MODELS, UNLOAD
 from tests.serving.served import HURRIED, LIMITS, Chain, Served
 
-# What a deployment asks of the server where two probes prove a version, and an older one is unloaded at its end.
+# The calls of a deployment with two probes that unloads an older version at the end.
 DEPLOY = [("GET", MODELS), ("GET", MODELS), ("POST", LOAD), ("POST", CHAT), ("POST", CHAT)]
 VERIFY = [("GET", MODELS), ("POST", CHAT), ("POST", CHAT), ("GET", MODELS), ("POST", UNLOAD), ("GET", MODELS)]
 CALLS = DEPLOY + VERIFY
-# The pointer has moved before these: what fails is left for the next deployment.
-MOVED = len(DEPLOY) + 3
+# From this call on, the pointer has moved: what fails is left for the next deployment.
+POINTER_MOVED = len(DEPLOY) + 3
 NAMES = [f"{index} {method} {path.rpartition('/')[2]}" for index, (method, path) in enumerate(CALLS)]
 
 
@@ -58,7 +58,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def sturdy(base: Path) -> Iterator[ModelServer]:
-    """A server that no test kills; each test leaves it without adapters."""
+    """A server that no test kills; every test unloads its adapters."""
     with model_servers(base, []) as (server,):
         yield server
 
@@ -68,7 +68,7 @@ Serve = Callable[[ModelServer], Served]
 
 @pytest.fixture
 def serve(chain: Chain, client: Any, tmp_path: Path) -> Iterator[Serve]:
-    """Puts what a test needs behind a server: a prefix of the bucket, a directory of adapters, a proxy."""
+    """Sets up a server with a prefix in the bucket, an adapter directory, a proxy and two deployed versions."""
     store = Store(client, "faults", uuid.uuid4().hex)
     settings = config.load().model_copy(update={"serving": LIMITS})
     started: list[Served] = []
@@ -95,7 +95,7 @@ def serve(chain: Chain, client: Any, tmp_path: Path) -> Iterator[Serve]:
 
 
 def again(served: Served) -> None:
-    """The same deployment once more: it works, with the adapter listed once and one decision."""
+    """Repeat the deployment: it works, with the adapter listed once and one decision."""
     decisions, _ = served.live()
     known = any(entry.version == served.versions[2].version for entry in served.resources.ledger.entries())
     deployed = served.deploy(2)
@@ -110,13 +110,13 @@ def cut(exchange: Exchange) -> None:
     exchange.drop()
 
 
-FAULTS = {"the connection is cut": cut, "its answer is lost": loses_answer, "it is not answered in time": silent}
+FAULTS = {"the connection is cut": cut, "the response is lost": loses_answer, "the response is too late": silent}
 
 
 def fails(served: Served, fault: Fault, at: int) -> None:
-    """One deployment of the third version with a fault; the pointer has moved if all that counts was done."""
+    """Deploy the third version with a fault; the pointer has moved if every essential call succeeded."""
     before = served.live()
-    done = at >= MOVED or (fault is loses_answer and CALLS[at] == ("POST", LOAD))
+    done = at >= POINTER_MOVED or (fault is loses_answer and CALLS[at] == ("POST", LOAD))
     if fault is silent:
         served.limit(HURRIED)
     with served.under(fault, at=at):
@@ -132,7 +132,7 @@ def fails(served: Served, fault: Fault, at: int) -> None:
         assert served.live() == before
 
 
-def test_these_are_the_calls_of_a_deployment(serve: Serve, sturdy: ModelServer) -> None:
+def test_the_calls_of_a_deployment(serve: Serve, sturdy: ModelServer) -> None:
     served = serve(sturdy)
     with served.under(passes, at=0):
         served.deploy(2)
@@ -144,13 +144,13 @@ def test_these_are_the_calls_of_a_deployment(serve: Serve, sturdy: ModelServer) 
 
 @pytest.mark.parametrize("at", range(len(CALLS)), ids=NAMES)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_call_that_breaks_off_leaves_what_is_live_and_the_same_deployment_works_again(
+def test_an_interrupted_call_keeps_the_live_version_and_the_deployment_can_be_repeated(
     serve: Serve, sturdy: ModelServer, fault: Fault, at: int
 ) -> None:
     served = serve(sturdy)
     fails(served, fault, at)
     served.limit(LIMITS)
-    assert served.proven(1), "what was live answers as before, and stays for the rollback"
+    assert served.proven(1), "the live version still answers, and stays loaded for a rollback"
     again(served)
 
 
@@ -161,7 +161,7 @@ def test_a_call_that_breaks_off_leaves_what_is_live_and_the_same_deployment_work
         *(pytest.param(CALLS.index(("POST", path)), True, id=f"POST {path}, done") for path in (LOAD, UNLOAD)),
     ],
 )
-def test_a_server_that_dies_at_a_call_leaves_the_pointer_and_takes_the_same_deployment_once_it_is_back(
+def test_a_server_that_dies_at_a_call_leaves_the_pointer_and_accepts_the_deployment_after_its_restart(
     serve: Serve, base: Path, at: int, done: bool
 ) -> None:
     with model_servers(base, []) as (mortal,):
@@ -176,7 +176,7 @@ def test_a_server_that_dies_at_a_call_leaves_the_pointer_and_takes_the_same_depl
 
         decisions, live = served.live()
         with served.under(dies, at=at):
-            if at < MOVED:
+            if at < POINTER_MOVED:
                 with pytest.raises(NoAnswer):
                     served.deploy(2)
                 assert served.live() == (decisions, live)
@@ -190,10 +190,10 @@ def test_a_server_that_dies_at_a_call_leaves_the_pointer_and_takes_the_same_depl
             again(served)
 
 
-def test_a_load_that_arrives_after_its_retry_is_served_rightly_and_never_half_unloaded(
+def test_a_load_that_arrives_after_its_retry_is_served_correctly_and_never_half_unloaded(
     serve: Serve, base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The one way to be listed twice that no client can prevent: the first call was held up on its way."""
+    """No client can prevent this duplicate listing: the first call was delayed on its way."""
     held: list[dict[str, Any]] = []
     with model_servers(base, []) as (server,):
         served = serve(server)
@@ -209,13 +209,15 @@ def test_a_load_that_arrives_after_its_retry_is_served_rightly_and_never_half_un
         requests.post(server.url + LOAD, json=body, timeout=20).raise_for_status()
         assert served.replica.models().count(served.name(2)) == 2
         assert rollout.prove(served.replica, served.name(2), served.chain.probes[2]) == 2
-        assert served.deploy(2) == deployed, "and the same deployment again adds no third"
+        assert served.deploy(2) == deployed, "repeating the deployment adds no third"
         assert served.replica.models().count(served.name(2)) == 2
         assert served.live()[1] == deployed
         with caplog.at_level("INFO", logger="learning_engine"):
             assert rollout.retire([served.replica], set(), served.name(2).__eq__, drain_seconds=0) == []
         assert "serving.phantom" in caplog.text
-        assert rollout.prove(served.replica, served.name(2), served.chain.probes[2]) == 2, "no phantom is made of it"
+        assert rollout.prove(served.replica, served.name(2), served.chain.probes[2]) == 2, (
+            "it does not become a phantom"
+        )
 
 
 @pytest.mark.parametrize("name", ["v1=0", "", "..", "v1.0/..", "v1.0\n", "v1.٣", "\u202ev1.0"])

@@ -1,4 +1,4 @@
-"""The hazards of MAX Serve, each seen without our cure and gone with it; and a server with the switches off."""
+"""MAX Serve's hazards: each shown without our safeguard, absent with it, and absent on a server without hazards."""
 
 import json
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def mortal(base: Path) -> Iterator[ModelServer]:
 
 
 def post_load(replica: Replica, name: str, path: Path) -> None:
-    """Load as a client without our care does."""
+    """Load without our client's safeguards."""
     body = {"lora_name": name, "lora_path": str(path)}
     requests.post(replica.url + contract.LOAD, json=body, timeout=20).raise_for_status()
 
@@ -67,7 +67,7 @@ def reload_as_another(replica: Replica, adapters: Path, good: list[Probe]) -> No
     post_load(replica, "v1", adapters / "other")
 
 
-def test_a_name_used_again_serves_old_weights(
+def test_a_reused_name_serves_old_weights(
     hazardous: Replica, well_behaved: Replica, adapters: Path, good: list[Probe], other: list[Probe]
 ) -> None:
     reload_as_another(hazardous, adapters, good)
@@ -97,24 +97,24 @@ def test_a_phantom_answers_as_base(
 def test_an_adapter_unloaded_under_a_request(
     hazardous: Replica, well_behaved: Replica, base: Path, adapters: Path, other: list[Probe]
 ) -> None:
-    whole = truth.probes(base, adapters / "good", tokens=TOKENS)[0].text
+    full = truth.probes(base, adapters / "good", tokens=TOKENS)[0].text
     for replica, kept in ((hazardous, False), (well_behaved, True)):
         post_load(replica, "running", adapters / "good")
         stream = pieces(replica, "running")
         begun = next(stream)
         replica.unload("running")
-        assert (begun + "".join(stream) == whole) == kept
-    # The cure: what ran before a swap stays loaded until the next one.
+        assert (begun + "".join(stream) == full) == kept
+    # The safeguard: the adapter in use before a swap stays loaded until the next one.
     rollout.swap([hazardous], "mine-1", str(adapters / "good"), [])
     stream = pieces(hazardous, "mine-1")
     begun = next(stream)
     rollout.swap([hazardous], "mine-2", str(adapters / "other"), other)
     keep = {"mine-1", "mine-2"}
     assert rollout.retire([hazardous], keep, lambda name: name.startswith("mine-"), drain_seconds=0) == []
-    assert begun + "".join(stream) == whole
+    assert begun + "".join(stream) == full
 
 
-def test_a_phantom_beside_an_adapter_kills(mortal: ModelServer, adapters: Path) -> None:
+def test_a_phantom_next_to_an_adapter_crashes_the_server(mortal: ModelServer, adapters: Path) -> None:
     for _ in range(2):
         post_load(mortal.replica, "twice", adapters / "good")
     post_load(mortal.replica, "other", adapters / "other")
@@ -139,7 +139,9 @@ def check(adapter: Path, base: Path) -> None:
     )
 
 
-def test_truncated_weights_kill_at_load(mortal: ModelServer, well_behaved: Replica, base: Path, adapters: Path) -> None:
+def test_truncated_weights_crash_the_server_at_load(
+    mortal: ModelServer, well_behaved: Replica, base: Path, adapters: Path
+) -> None:
     with pytest.raises(ServingError):
         mortal.replica.load("truncated", str(adapters / "truncated"))
     mortal.process.join(10)
@@ -151,7 +153,7 @@ def test_truncated_weights_kill_at_load(mortal: ModelServer, well_behaved: Repli
 
 
 @pytest.mark.parametrize("adapter", ["nan", "wide"])
-def test_broken_weights_kill_at_the_first_request(
+def test_invalid_weights_crash_the_server_at_the_first_request(
     mortal: ModelServer, well_behaved: Replica, base: Path, adapters: Path, adapter: str
 ) -> None:
     mortal.replica.load(adapter, str(adapters / adapter))

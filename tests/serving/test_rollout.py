@@ -1,4 +1,4 @@
-"""The safe swap over two real servers with every hazard on: all replicas prove themselves, or nothing changes."""
+"""The safe swap on two real servers with every hazard on: all replicas are proven, or nothing changes."""
 
 import os
 import shutil
@@ -50,7 +50,9 @@ def content(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_place_is_whole_and_readable_by_the_server(packed: tuple[Path, str], adapters: Path, tmp_path: Path) -> None:
+def test_a_placed_directory_is_complete_and_readable_by_the_server(
+    packed: tuple[Path, str], adapters: Path, tmp_path: Path
+) -> None:
     seen = []
     placed = place(packed, tmp_path / "disk", lambda directory: seen.append(content(directory)))
     assert seen == [content(adapters / "good")]
@@ -67,12 +69,12 @@ def test_place_again_changes_nothing(packed: tuple[Path, str], tmp_path: Path) -
     assert [(path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(placed.iterdir())] == before
 
 
-@pytest.mark.parametrize("damage", ["other bytes", "a file less", "a file more"])
-def test_place_never_writes_into_what_a_server_may_have_loaded(
+@pytest.mark.parametrize("damage", ["other bytes", "a missing file", "an extra file"])
+def test_place_never_writes_into_a_directory_that_a_server_may_have_loaded(
     packed: tuple[Path, str], tmp_path: Path, damage: str
 ) -> None:
     placed = place(packed, tmp_path / "disk")
-    if damage == "a file less":
+    if damage == "a missing file":
         (placed / "adapter_config.json").unlink()
     else:
         (placed / ("adapter_config.json" if damage == "other bytes" else "more.txt")).write_text("{}")
@@ -93,7 +95,7 @@ def test_place_never_writes_into_what_a_server_may_have_loaded(
         ({}, refuse, PreflightError),
     ],
 )
-def test_place_leaves_nothing_behind(
+def test_a_failed_place_leaves_nothing_behind(
     packed: tuple[Path, str],
     tmp_path: Path,
     changes: dict[str, str],
@@ -122,7 +124,7 @@ def test_a_swap_without_replicas_proves_nothing(good: list[Probe]) -> None:
         rollout.swap([], "mine-v1.0-none", "/adapters/mine-v1.0-none", good)
 
 
-def test_a_replica_that_is_down_leaves_the_others_as_they_were(pair: Pair, adapters: Path, good: list[Probe]) -> None:
+def test_if_one_replica_is_down_the_others_are_unchanged(pair: Pair, adapters: Path, good: list[Probe]) -> None:
     up, down = pair[0].replica, Replica("http://127.0.0.1:9", SETTINGS)
     before = up.models()
     for order in ([up, down], [down, up]):
@@ -132,7 +134,7 @@ def test_a_replica_that_is_down_leaves_the_others_as_they_were(pair: Pair, adapt
     assert up.models() == before
 
 
-def test_a_replica_that_refuses_the_adapter_leaves_the_others_as_they_were(
+def test_if_one_replica_refuses_the_adapter_the_others_are_unchanged(
     pair: Pair, adapters: Path, good: list[Probe]
 ) -> None:
     first, second = (server.replica for server in pair)
@@ -146,7 +148,7 @@ def test_a_replica_that_refuses_the_adapter_leaves_the_others_as_they_were(
     assert second.models() == second_before
 
 
-def test_an_adapter_is_not_unloaded_under_a_probe_that_may_still_run(
+def test_an_adapter_is_not_unloaded_while_a_probe_may_still_run(
     pair: Pair, adapters: Path, good: list[Probe], scripted: Callable[[Answers], Replica]
 ) -> None:
     unloads: list[Answer | None] = [(200, "")]
@@ -171,14 +173,14 @@ def test_wrong_weights_are_named_without_the_texts(pair: Pair, adapters: Path, g
     assert "mine-v1.4-wrong" not in pair[0].replica.models()
 
 
-def test_base_answers_are_not_the_adapters(pair: Pair, good: list[Probe], bare: list[Probe]) -> None:
+def test_the_base_model_s_answers_do_not_prove_an_adapter(pair: Pair, good: list[Probe], bare: list[Probe]) -> None:
     assert rollout.prove(pair[0].replica, "base", bare) == len(bare)
     with pytest.raises(ProofError):
         rollout.prove(pair[0].replica, "base", good)
     assert rollout.prove(pair[0].replica, "base", []) == 0
 
 
-def test_requests_of_several_models_do_not_touch_each_other(
+def test_requests_to_several_models_do_not_affect_each_other(
     pair: Pair, adapters: Path, good: list[Probe], other: list[Probe], bare: list[Probe]
 ) -> None:
     replica = pair[0].replica
@@ -189,7 +191,7 @@ def test_requests_of_several_models_do_not_touch_each_other(
         assert all(pool.map(lambda pair: rollout.prove(replica, *pair), wanted))
 
 
-def test_clients_get_right_answers_while_a_version_is_swapped(
+def test_clients_get_correct_answers_during_a_swap(
     pair: Pair, adapters: Path, good: list[Probe], other: list[Probe]
 ) -> None:
     replicas = [server.replica for server in pair]
@@ -211,7 +213,7 @@ def test_clients_get_right_answers_while_a_version_is_swapped(
         assert sum(client.result() for client in clients) > 0
 
 
-def test_retire_unloads_what_is_mine_and_old(pair: Pair, adapters: Path, good: list[Probe]) -> None:
+def test_retire_unloads_owned_adapters_that_are_not_kept(pair: Pair, adapters: Path, good: list[Probe]) -> None:
     replicas = [server.replica for server in pair]
     names = ("mine-v3.0", "mine-v3.1", "mine-v3.2", "theirs-v3.0")
     for name in names:
@@ -232,7 +234,7 @@ def test_retire_unloads_what_is_mine_and_old(pair: Pair, adapters: Path, good: l
         assert rollout.prove(replica, "mine-v3.1", good) == len(good)
 
 
-def test_retire_says_what_it_could_not_unload(pair: Pair, adapters: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_retire_logs_what_it_could_not_unload(pair: Pair, adapters: Path, caplog: pytest.LogCaptureFixture) -> None:
     replica = pair[0].replica
     for _ in range(2):
         replica._call("POST", "/v1/load_lora_adapter", {"lora_name": "mine-v4", "lora_path": str(adapters / "good")})
@@ -241,7 +243,7 @@ def test_retire_says_what_it_could_not_unload(pair: Pair, adapters: Path, caplog
     assert "serving.phantom" in caplog.text
 
 
-def test_forget_removes_what_is_mine_and_old(packed: tuple[Path, str], tmp_path: Path) -> None:
+def test_forget_removes_owned_directories_that_are_not_kept(packed: tuple[Path, str], tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     for name in ("mine-v1.0", "mine-v1.1", "theirs-v1.0"):
         place(packed, disk, name=name)
@@ -256,7 +258,7 @@ def test_forget_removes_what_is_mine_and_old(packed: tuple[Path, str], tmp_path:
     assert rollout.forget(tmp_path / "nowhere", set(), mine) == []
 
 
-def test_a_directory_that_a_dead_worker_left_half_removed_is_in_nobodys_way(
+def test_a_half_removed_directory_of_a_dead_worker_does_not_get_in_the_way(
     packed: tuple[Path, str], tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
@@ -268,7 +270,7 @@ def test_a_directory_that_a_dead_worker_left_half_removed_is_in_nobodys_way(
     assert rollout.forget(disk, set(), mine) == [".mine-v1.0~removed"]
 
 
-def test_a_directory_that_cannot_be_removed_is_named_and_the_others_go(
+def test_a_directory_that_cannot_be_removed_is_logged_and_the_others_are_removed(
     packed: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk, remove = tmp_path / "disk", shutil.rmtree

@@ -1,4 +1,4 @@
-"""Clients that stream from a model server, the answers that they must get, and the figures of what they got."""
+"""Clients that stream from a model server, check the answers, and report figures."""
 
 import itertools
 import json
@@ -16,13 +16,13 @@ from learning_engine.records.probe import Probe
 from tests.serving import contract
 
 TIMEOUT = 30.0
-# So many are asked at once at most, as by a gateway: a burst waits here and not in the server.
-CROWD = 8
+# The concurrency limit, as in a gateway: a burst queues here and not in the server.
+CONCURRENCY = 8
 
 
 @dataclass(frozen=True)
 class Reply:
-    """`fault` is empty where the answer was the right one. Seconds since the request was due, and since it was sent."""
+    """`fault` is empty if the answer was right. `latency`: seconds since the request was due; `took`: since sent."""
 
     model: str
     latency: float
@@ -31,15 +31,20 @@ class Reply:
 
 
 class Traffic:
-    """Requests for as long as the block runs; what was begun is waited for at its end.
+    """Sends requests while the block runs; its end waits for those in flight.
 
-    Without `rate`, each of the `clients` sends its next request when it has the answer to its last one (closed loop).
-    With it, `rate` requests a second come due at times of their own, however slow the server is (open loop): a late one
-    counts from when it was due. `choose` gives the name to ask and the probe that must be answered.
+    Without `rate`, each of the `clients` sends its next request when it has received its last answer (closed loop).
+    With `rate`, that many requests per second come due at random times, however slow the server is (open loop), and
+    latency counts from the due time. `choose` returns the model name and the expected probe.
     """
 
     def __init__(
-        self, url: str, choose: Callable[[], tuple[str, Probe]], *, clients: int = CROWD, rate: float | None = None
+        self,
+        url: str,
+        choose: Callable[[], tuple[str, Probe]],
+        *,
+        clients: int = CONCURRENCY,
+        rate: float | None = None,
     ) -> None:
         self.url, self.choose, self.rate = url, choose, rate
         self.replies: list[Reply] = []
@@ -62,7 +67,7 @@ class Traffic:
             assert not thread.is_alive(), "a client is still waiting for its answer"
 
     def wait_for(self, model: str) -> None:
-        """Until `model` has answered."""
+        """Wait until `model` has answered a request."""
         deadline = time.monotonic() + 2 * TIMEOUT
         while not any(reply.model == model for reply in self.replies):
             assert time.monotonic() < deadline, f"nobody asked {model}"
@@ -89,7 +94,7 @@ class Traffic:
             self.replies.append(Reply(model, now - (due or sent), now - sent, fault))
 
     def _next(self) -> float | None:
-        """When the next request is due, waited for; 0 where that is now; None at the end."""
+        """Wait for the next request's due time and return it; 0 in a closed loop, None at the end."""
         if self.rate is None:
             return None if self._ending.is_set() else 0.0
         with self._lock:
@@ -102,13 +107,13 @@ class Traffic:
         try:
             model, probe = self.choose()
             answer = stream(self.url, model, probe)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is a request that failed
+        except Exception as error:  # noqa: BLE001  any exception counts as a failed request
             return model, f"{type(error).__name__}: {error}"
         return model, "" if answer.strip() == probe.text.strip() else f"expected {probe.text!r}, found {answer!r}"
 
 
 def stream(url: str, model: str, probe: Probe) -> str:
-    """The whole of a streamed answer. Raises where it is refused, or ends before its end."""
+    """The complete streamed answer. Raises RuntimeError if the request is refused or the stream ends early."""
     body = {"model": model, "messages": probe.messages, "max_tokens": len(probe.tokens), "temperature": 0}
     text = ""
     with requests.post(url + contract.CHAT, json={**body, "stream": True}, stream=True, timeout=TIMEOUT) as response:
@@ -130,7 +135,7 @@ class Capacity:
 
 
 def capacity(url: str, choose: Callable[[], tuple[str, Probe]], *, clients: int = 3, seconds: float = 5) -> Capacity:
-    """What the server answers, all right, when `clients` ask one after the other."""
+    """The server's capacity with `clients` in a closed loop. Asserts that every answer is right."""
     with Traffic(url, choose, clients=clients) as traffic:
         time.sleep(seconds)
         answered = len(traffic.replies)
@@ -139,7 +144,7 @@ def capacity(url: str, choose: Callable[[], tuple[str, Probe]], *, clients: int 
 
 
 def in_turn(*questions: tuple[str, Probe]) -> Callable[[], tuple[str, Probe]]:
-    """Every question after the other, and again; threads may share it."""
+    """Cycle through the questions; safe to share among threads."""
     turns, lock = itertools.cycle(questions), threading.Lock()
 
     def choose() -> tuple[str, Probe]:

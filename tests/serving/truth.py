@@ -1,4 +1,4 @@
-"""What the base model and an adapter answer, computed with transformers and peft alone."""
+"""The expected answers of base model and adapters, computed with transformers and peft only."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ PROMPTS = [[{"role": "user", "content": f"What colour is the {thing}?"}] for thi
 
 
 def probes(base: Path, adapter: Path | None, *, tokens: int = 8) -> list[Probe]:
-    """The greedy continuations of PROMPTS by the adapter's weights (or the base model's), as probes."""
+    """Greedy answers to PROMPTS with the adapter's weights (None: the base model's), as probes."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     if adapter:

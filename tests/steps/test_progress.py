@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from learning_engine.records.contracts import Dataset, TrainingProgress
-from learning_engine.registry import manifest, upkeep
+from learning_engine.registry import manifest, retention
+from learning_engine.registry.audit import audit
 from learning_engine.steps import progress
 from tests.steps import test_retries
 from tests.steps.conftest import Loop
@@ -145,8 +146,8 @@ def test_a_store_that_rejects_updates_does_not_stop_the_training(small: Loop, ev
 def test_retention_deletes_progress_with_its_run_and_the_audit_ignores_it(small: Loop) -> None:
     dataset, r = prepare(small), small.resources
     train(small, dataset)
-    assert upkeep.audit(r.store, r.registry) == []
+    assert audit(r.store, r.registry) == []
     later = datetime.now(UTC) + timedelta(days=r.settings.retention.runs_days + 1)
-    upkeep.sweep(r.store, r.registry, r.ledger, r.settings.retention, now=later)
+    retention.sweep(r.store, r.registry, r.ledger, r.settings.retention, now=later)
     assert not r.store.exists(manifest.run_key(dataset.run_key, "progress.json"))
-    assert upkeep.audit(r.store, r.registry) == []
+    assert audit(r.store, r.registry) == []

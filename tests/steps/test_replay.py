@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from learning_engine.records.contracts import AdapterVersion, Candidate
-from learning_engine.registry import card, upkeep
+from learning_engine.registry import card, retention
+from learning_engine.registry.audit import audit
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
@@ -56,7 +57,7 @@ def test_each_week_is_also_trained_on_the_rows_kept_from_earlier_weeks(replaying
         own = own_examples(loop, version, tmp_path / "dataset.parquet")
         assert version.training.examples == own + version.training.replayed
     assert "| Replayed | 8 of these, from earlier windows |" in card.render(chain[2])
-    assert upkeep.audit(loop.resources.store, loop.resources.registry) == []
+    assert audit(loop.resources.store, loop.resources.registry) == []
 
 
 def test_rows_disliked_in_a_later_week_are_no_longer_replayed(replaying: Loop, tmp_path: Path):
@@ -104,7 +105,9 @@ def test_rows_deleted_by_retention_are_not_replayed_and_cause_no_error(replaying
     assert train(replaying, 2).training.replayed == REPLAY
     later = datetime.now(UTC) + timedelta(days=settings.retention.text_days + 1)
     # The sweep also deletes the run's candidate; otherwise the third week would not be trained again.
-    swept = upkeep.sweep(store, replaying.resources.registry, replaying.resources.ledger, settings.retention, now=later)
+    swept = retention.sweep(
+        store, replaying.resources.registry, replaying.resources.ledger, settings.retention, now=later
+    )
     assert swept.objects["replay"] == 1
     assert not store.exists(store.key(str(second.replay_uri)))
     assert train(replaying, 2).training.replayed == 0

@@ -13,7 +13,7 @@ from learning_engine.evaluation.prompts import render
 from learning_engine.feedback.clean import digest
 from learning_engine.feedback.table import QUARANTINE
 from learning_engine.records.contracts import AdapterVersion, Dataset
-from learning_engine.registry import upkeep
+from learning_engine.registry import retention
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps.resources import adapter_of
@@ -115,5 +115,5 @@ def test_by_default_a_burst_is_kept_in_the_quarantine_file(loop: Loop, tmp_path:
     assert set(table["reason"].to_pylist()) == {"burst"}
     assert table.num_rows == SPAM
     after = datetime.now(UTC) + timedelta(days=loop.resources.settings.retention.runs_days + 1)
-    upkeep.sweep(store, loop.resources.registry, loop.resources.ledger, loop.resources.settings.retention, now=after)
+    retention.sweep(store, loop.resources.registry, loop.resources.ledger, loop.resources.settings.retention, now=after)
     assert not store.exists(store.key(str(dataset.quarantine_uri)))

@@ -1,7 +1,7 @@
-"""The canonical text of JSON, which names a message: the text that PostgreSQL gives for a jsonb value.
+"""Canonical JSON text, identical to PostgreSQL's output for a jsonb value. Its digest identifies a message.
 
-Keys by length and then by bytes, the last of equal keys, one space after each comma and colon, numbers in full. So
-the database computes the digest of a message by itself, and a file of the same rows gives the same digest.
+Keys are sorted by length, then by bytes. The last of several equal keys wins. One space follows each comma and colon,
+and numbers are written in full. The database can therefore compute the digest, and a file gives the same one.
 """
 
 import hashlib
@@ -11,19 +11,19 @@ from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 
-LARGEST_EXPONENT = 131_072  # of jsonb's numbers; beyond it a number's text would grow without bound
+LARGEST_EXPONENT = 131_072  # jsonb's limit; without one, a number's text could grow without bound
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse(text: str) -> Any:
-    """JSON with its numbers as Decimals. Raises ValueError, or RecursionError where it is nested too deeply."""
+    """Parse JSON, with numbers as Decimals. Raises ValueError, or RecursionError if it is nested too deeply."""
     return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
 def canonical(value: Any) -> str:
-    """The text of `value` (strings, numbers, None, lists, dicts; anything else as its `str`), encodable as UTF-8.
+    """The text of `value` (strings, numbers, None, lists, dicts; anything else through `str`), encodable as UTF-8.
 
-    A lone surrogate, which jsonb cannot hold, stays the escape sequence that it was. Raises RecursionError.
+    A lone surrogate, which jsonb cannot store, is written as its escape sequence. Raises RecursionError.
     """
     text = _text(value)
     if text.isascii():
@@ -32,7 +32,7 @@ def canonical(value: Any) -> str:
 
 
 def message_digest(request: str, response: str) -> str:
-    """sha256 of the canonical array of two canonical texts, as hexadecimal digits."""
+    """The sha256, in hexadecimal, of the canonical array of two canonical texts."""
     return hashlib.sha256(f"[{request}, {response}]".encode()).hexdigest()
 
 

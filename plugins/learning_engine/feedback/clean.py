@@ -1,8 +1,8 @@
-"""One raw row into one clean row, or the reason why not; no row, however broken, raises.
+"""Turn one raw row into a clean row, or into the reason why it is dropped. No row raises, however broken it is.
 
-Reasons: `superseded` (the user voted again), `bad_json` (no JSON, or nested too deeply), `no_prompt`, `no_answer`,
+Reasons: `superseded` (the user voted again), `bad_json` (not JSON, or nested too deeply), `no_prompt`, `no_answer`,
 `not_text` (an image, a number), `unknown_role`, `answer_in_prompt` (the conversation ends with another answer),
-`lone_surrogate`, `null_character`, `too_long`, `bad_time`, `unknown_thumb`; in snapshot.py also `over_user_cap`.
+`lone_surrogate`, `null_character`, `too_long`, `bad_time`, `unknown_thumb`. snapshot.py adds `over_user_cap`.
 """
 
 import json
@@ -36,7 +36,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Rules:
-    """The settings of cleaning, compiled."""
+    """The cleaning settings, compiled."""
 
     ratings: Mapping[str, int]
     request_paths: tuple[Path, ...]
@@ -45,7 +45,7 @@ class Rules:
 
 
 def rules(feedback: Feedback) -> Rules:
-    """Raises ConfigError where a path is not of the form `a.b[0].c`."""
+    """Raises ConfigError if a path does not have the form `a.b[0].c`."""
     return Rules(
         raw.ratings(feedback),
         tuple(map(compile_path, feedback.request_paths)),
@@ -68,7 +68,7 @@ def _parse(row: Raw, rules: Rules) -> Row:
         raise Unreadable("superseded")
     messages = prompt_of(_load(row.request), rules.request_paths)
     answer = answer_of(_load(row.response), rules.response_paths)
-    messages = _checked(messages, answer)
+    messages = _chat_prompt(messages, answer)
     _check_text([*(message.content for message in messages), answer], rules.max_characters)
     if row.created_at is None or row.message is None:
         raise Unreadable("bad_time")
@@ -100,8 +100,8 @@ def _load(text: str | None) -> Any:
         raise Unreadable("bad_json") from None
 
 
-def _checked(messages: list[Message], answer: str) -> list[Message]:
-    """The prompt that a chat template takes: without the answer at its end, where the log repeats it there."""
+def _chat_prompt(messages: list[Message], answer: str) -> list[Message]:
+    """The messages to prompt with: without the rated answer, which some logs repeat at the end of the request."""
     if not answer.strip():
         raise Unreadable("no_answer")
     if messages and messages[-1].role == "assistant":

@@ -1,4 +1,4 @@
-"""A snapshot as training examples: token ids with labels on the rated answer alone."""
+"""Encode a snapshot as training examples: token ids, with labels on the rated answer only."""
 
 import functools
 import re
@@ -31,23 +31,23 @@ SCHEMA = pa.schema(
 )
 IGNORED = -100
 BATCH_ROWS = 512
-# What an added token holds that is neither a word nor a run of white space (▁ stands for a space in some vocabularies).
+# Matches an added token that is more than a word or white space (▁ stands for a space in some vocabularies).
 MARKUP = re.compile(r"[^\w\s▁]")
 RARE = "😀ꙮᚠ𓀀"
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """`examples` in the order of the snapshot, memory-mapped from a file that has no name any more; columns
-    `input_ids`, `labels` (−100 where not supervised), `weight`, `rating` (1, −1), `prompt_length` (tokens before the
-    answer) and `row` (its index in the snapshot). `dropped`: reason → rows."""
+    """`examples` in snapshot order, memory-mapped from a file that has already been unlinked. Columns: `input_ids`,
+    `labels` (−100 where not supervised), `weight`, `rating` (1, −1), `prompt_length` (tokens before the answer) and
+    `row` (index in the snapshot). `dropped`: reason → number of rows."""
 
     examples: datasets.Dataset
     dropped: dict[str, int]
 
 
 class Rated(NamedTuple):
-    """A row of the snapshot on its way."""
+    """A row of the snapshot, not yet encoded."""
 
     row: int
     messages: list[dict[str, str]]
@@ -55,7 +55,7 @@ class Rated(NamedTuple):
     rating: int
 
 
-# The roles of a conversation with what the template may look at of each content: "", " " or "x".
+# A conversation's roles, each with a placeholder for its content: "", the leading white space character, or "x".
 Skeleton = tuple[tuple[str, str], ...]
 
 
@@ -69,18 +69,18 @@ class Rendered(NamedTuple):
 def encode(
     snapshot: Path, tokenizer: PreTrainedTokenizerBase, settings: sections.Dataset, *, heldout: bool | None
 ) -> Encoded:
-    """Encode the rows of `snapshot` whose `heldout` is as given (None: all) with the tokenizer's chat template.
+    """Encode the rows of `snapshot` with the given `heldout` (None: all rows) through the tokenizer's chat template.
 
-    Supervised are the answer and its end of turn. A prompt that does not fit into `settings.max_tokens` loses its
-    beginning (but not its first token, where that begins the sequence). Dropped are `zero_weight`; `template_refused`;
-    `special_token` (the texts add control tokens to the template's own, which would forge turns: see `_Encoder`);
-    `template_prefix` (the tokens of the prompt do not begin those of prompt and answer); `answer_truncated` (the answer
-    alone does not fit). Raises DatasetError where the tokenizer has no chat template or no end-of-sequence token.
+    The answer and its end of turn are supervised. A prompt that exceeds `settings.max_tokens` is truncated from the
+    left; a beginning-of-sequence token is kept. Reasons to drop a row: `zero_weight`; `template_refused`;
+    `special_token` (the text contains control tokens and could forge turns, see `_Encoder`); `template_prefix` (the
+    prompt's tokens are not a prefix of the full conversation's); `answer_truncated` (the answer alone does not fit).
+    Raises DatasetError if the tokenizer has no chat template or no end-of-sequence token.
     """
     if not tokenizer.chat_template:
         raise DatasetError(
             f"Expected the tokenizer of {tokenizer.name_or_path!r} to have a chat template, found none: choose an "
-            "instruct model as model.base, or put a chat_template.jinja beside its tokenizer."
+            "instruct model as model.base, or put a chat_template.jinja next to its tokenizer."
         )
     if tokenizer.eos_token_id is None:
         raise DatasetError(
@@ -94,7 +94,7 @@ def encode(
             for rows in _rows(snapshot, heldout):
                 stream.write_batch(pa.RecordBatch.from_pylist(list(encoder.examples(rows)), schema=SCHEMA))
         table = pa.ipc.open_stream(pa.memory_map(path)).read_all()
-    # Without a fingerprint given, datasets would pickle the whole table for one.
+    # Without a fingerprint, datasets would pickle the whole table to compute one.
     examples = datasets.Dataset(table, fingerprint=uuid4().hex)
     return Encoded(examples, dict(sorted(encoder.dropped.items())))
 
@@ -113,11 +113,11 @@ def _rows(snapshot: Path, heldout: bool | None) -> Iterator[list[Rated]]:
 
 
 class _Encoder:
-    """Rows into examples, and why not.
+    """Turns rows into examples and counts the dropped ones by reason.
 
-    Control tokens are the special ones, and other added ones that the template writes, such as `<｜User｜>`. They are
-    counted in the tokens, not looked for in the text: a tokenizer that normalises reads `<|END|>` as `<|end|>`, too. No
-    row may have more of one than the same conversation with "x" in place of each text.
+    Control tokens are the special tokens, and other added tokens that the template writes, such as `<｜User｜>`. They
+    are counted among the token ids, not searched for in the text, because a tokenizer that normalises also reads
+    `<|END|>` as `<|end|>`. No row may contain more of one than the same conversation with "x" in place of each text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: sections.Dataset) -> None:
@@ -126,11 +126,11 @@ class _Encoder:
         self.weights = {1: settings.weight_up, -1: settings.weight_down}
         added = tokenizer.added_tokens_decoder.items()
         self.special_ids = {key for key, token in added if token.special}
-        # A tokenizer that lacks characters gives its unknown token for them, which forges nothing.
+        # The unknown token, which stands for characters missing from the vocabulary, cannot forge a turn.
         unknown = {tokenizer.unk_token_id} & set(*self._tokenize([RARE]))
         self.control_ids = self.special_ids - unknown
         self.markup_ids = {key for key, token in added if MARKUP.search(token.content)} - unknown
-        self.own = functools.lru_cache(maxsize=1024)(self._own)
+        self.template_tokens = functools.lru_cache(maxsize=1024)(self._template_tokens)
         self.dropped: Counter[str] = Counter()
 
     def examples(self, rows: list[Rated]) -> Iterator[dict[str, Any]]:
@@ -140,7 +140,7 @@ class _Encoder:
         prompts = self._tokenize([render.prompt for render in rendered])
         fulls = self._tokenize([render.full for render in rendered])
         for render, prompt, full in zip(rendered, prompts, fulls, strict=True):
-            if self._forged(full, self.own(render.skeleton)):
+            if self._has_forged_tokens(full, self.template_tokens(render.skeleton)):
                 self.dropped["special_token"] += 1
                 continue
             if full[: len(prompt)] != prompt:
@@ -150,32 +150,34 @@ class _Encoder:
             if len(answer) >= self.max_tokens:
                 self.dropped["answer_truncated"] += 1
                 continue
-            yield self._example(render.rated, self._fitted(prompt, self.max_tokens - len(answer)), answer)
+            yield self._example(render.rated, self._truncated(prompt, self.max_tokens - len(answer)), answer)
 
     def _render(self, rated: Rated) -> Rendered | None:
         if not self.weights[rated.rating]:
             self.dropped["zero_weight"] += 1
             return None
-        whole = [*rated.messages, {"role": "assistant", "content": rated.answer}]
-        skeleton = tuple((said["role"], "x" if said["content"].strip() else said["content"][:1]) for said in whole)
+        conversation = [*rated.messages, {"role": "assistant", "content": rated.answer}]
+        skeleton = tuple(
+            (message["role"], "x" if message["content"].strip() else message["content"][:1]) for message in conversation
+        )
         try:
             prompt = self.tokenizer.apply_chat_template(rated.messages, tokenize=False, add_generation_prompt=True)
-            full = self.tokenizer.apply_chat_template(whole, tokenize=False)
-            self.own(skeleton)
+            full = self.tokenizer.apply_chat_template(conversation, tokenize=False)
+            self.template_tokens(skeleton)
         except (jinja2.TemplateError, TypeError, ValueError):
             self.dropped["template_refused"] += 1
             return None
         return Rendered(rated, prompt, full, skeleton)
 
-    def _own(self, skeleton: Skeleton) -> Counter[int]:
-        """How often the template itself gives which control token in a conversation of these roles."""
-        whole = [{"role": role, "content": content} for role, content in skeleton]
-        (ids,) = self._tokenize([self.tokenizer.apply_chat_template(whole, tokenize=False)])
+    def _template_tokens(self, skeleton: Skeleton) -> Counter[int]:
+        """How often the template itself writes each control token in a conversation with these roles."""
+        conversation = [{"role": role, "content": content} for role, content in skeleton]
+        (ids,) = self._tokenize([self.tokenizer.apply_chat_template(conversation, tokenize=False)])
         return Counter(filter((self.control_ids | self.markup_ids).__contains__, ids))
 
-    def _forged(self, full: list[int], own: Counter[int]) -> bool:
-        found = Counter(filter((self.control_ids | own.keys()).__contains__, full))
-        return not found <= own
+    def _has_forged_tokens(self, full: list[int], expected: Counter[int]) -> bool:
+        found = Counter(filter((self.control_ids | expected.keys()).__contains__, full))
+        return not found <= expected
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
@@ -183,13 +185,13 @@ class _Encoder:
         return ids
 
     def _with_end_of_turn(self, answer: list[int]) -> list[int]:
-        """Up to the template's last special token, if only white space follows it; else with end-of-sequence added."""
+        """Cut after the last special token if only white space follows it; otherwise append end-of-sequence."""
         last = max((at for at, token in enumerate(answer) if token in self.special_ids), default=None)
         if last is not None and not self.tokenizer.decode(answer[last + 1 :]).strip():
             return answer[: last + 1]
         return [*answer, self.tokenizer.eos_token_id]
 
-    def _fitted(self, prompt: list[int], room: int) -> list[int]:
+    def _truncated(self, prompt: list[int], room: int) -> list[int]:
         if len(prompt) <= room:
             return prompt
         if prompt[0] == self.tokenizer.bos_token_id:

@@ -1,4 +1,4 @@
-"""Feedback from a file of JSON lines or Parquet, with the semantics of the table; it is read into memory whole."""
+"""Read feedback from a JSON-lines or Parquet file, with the semantics of the table. The file must fit in memory."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ PARQUET = (".parquet", ".pq")
 BATCH_ROWS = 1024
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-# A line that is no JSON object, or nested too deeply: an empty text is no JSON either, so cleaning drops it as such.
+# Stands for a line that is not a JSON object or is nested too deeply. Its request is not JSON, so cleaning drops it.
 UNREADABLE = Raw(None, None, "", None, None, None, None, False)
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """A file of JSON lines (.jsonl, .ndjson) or Parquet (.parquet, .pq) with the columns of the table."""
+    """A file of JSON lines (.jsonl, .ndjson) or Parquet (.parquet, .pq) with the same columns as the table."""
 
     path: Path
 
 
 def read(source: FileSource, window: Window, feedback: Feedback) -> Iterator[pa.RecordBatch]:
-    """Batches of raw.SCHEMA, ordered by (created_at, message, user), of the rows in [window.start, window.end).
+    """Yield the rows in [window.start, window.end), ordered by (created_at, message, user), in batches of raw.SCHEMA.
 
-    Times without a zone are UTC; a row without a time is in no window. A line that is no JSON object, and a time that
-    is not ISO 8601, cannot be told to lie outside of the window either: such rows are in every one, and cleaning
-    drops them under their reason. Raises FeedbackError where the file or one of its columns is missing.
+    Times without a zone are UTC; a row without a time belongs to no window. A line that is not a JSON object or whose
+    time is not ISO 8601 may belong to any window, so every window returns it, and cleaning drops it with its reason.
+    Raises FeedbackError if the file or one of its columns is missing.
     """
     rows = [
         row for record in _records(source.path, feedback.columns) if (row := _row(record, feedback.columns, window))
@@ -50,7 +50,7 @@ def read(source: FileSource, window: Window, feedback: Feedback) -> Iterator[pa.
 
 
 def _records(path: Path, columns: Columns) -> Iterator[dict[str, Any] | None]:
-    """One dict a row, None for a line that cannot be read."""
+    """One dict per row; None for a line that cannot be read."""
     wanted = sorted({column for column in columns.model_dump().values() if column})
     if path.suffix not in LINES + PARQUET:
         raise FeedbackError(f"Expected feedback.path to end with {', '.join(LINES + PARQUET)}, found {path.suffix!r}.")
@@ -58,7 +58,7 @@ def _records(path: Path, columns: Columns) -> Iterator[dict[str, Any] | None]:
         yield from _parquet(path, wanted) if path.suffix in PARQUET else _lines(path, wanted)
     except (OSError, pa.ArrowException) as error:
         raise FeedbackError(
-            f"Expected a readable {path.suffix} file at {path}, but: {type(error).__name__}. Set feedback.path."
+            f"Expected a readable {path.suffix} file at {path}, found {type(error).__name__}: check feedback.path."
         ) from error
 
 
@@ -104,7 +104,7 @@ def _check_columns(path: Path, wanted: Iterable[str], found: Iterable[str]) -> N
 
 
 def _row(record: dict[str, Any] | None, columns: Columns, window: Window) -> Raw | None:
-    """None where the row lies outside of the window."""
+    """The raw row; None if it lies outside the window."""
     if record is None:
         return UNREADABLE
     value = record.get(columns.created_at)
@@ -149,7 +149,7 @@ def _order(row: Raw) -> tuple[Any, ...]:
 
 
 def _superseded(rows: list[Raw], ratings: Mapping[str, int]) -> Iterator[Raw]:
-    """The window function of the SQL: every vote with a known spelling but the last per message and user."""
+    """Mark all but each user's last vote with a known spelling on a message, as the SQL window function does."""
     last: dict[tuple[str | None, str | None], tuple[Any, ...]] = {}
     votes = set()
     for position, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""The held-out rows of a snapshot as a file of their own: it outlives the snapshot, to judge later versions by."""
+"""Write a snapshot's held-out rows to a separate file, which outlives the snapshot to judge later versions by."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from learning_engine.feedback.table import COMPRESSION_LEVEL, SCHEMA
 
 
 def split(snapshot: Path, target: Path) -> int:
-    """Write the rows of `snapshot` whose `heldout` is set to `target`, in their order; returns how many there are."""
+    """Copy the held-out rows of `snapshot` to `target`, in their order; return how many there are."""
     rows = 0
     with (
         pq.ParquetFile(snapshot) as source,

@@ -1,7 +1,7 @@
-"""Feedback from PostgreSQL (11 or later), as Arrow record batches over COPY, in constant memory.
+"""Read feedback from PostgreSQL (11 or later) as Arrow record batches over COPY, in constant memory.
 
-COPY takes no parameters, so the window and the spellings are bound to settings of the transaction with `set_config`
-and read with `current_setting`. Identifiers are quoted. The transaction is read-only and needs no right but SELECT.
+COPY takes no parameters, so the window and the thumb spellings are passed as transaction settings (`set_config`) and
+read with `current_setting`. Identifiers are quoted. The transaction is read-only and needs only SELECT.
 """
 
 import json
@@ -21,30 +21,30 @@ from learning_engine.records.contracts import Window
 
 BATCH_BYTES = 4 * 1024**2
 LONGEST_CONNECT_SECONDS = 30
-# How libpq's complaints about the parameters begin; they repeat a part of them, which may be the password.
+# Prefixes of libpq's errors about malformed parameters; these quote the parameters, possibly including the password.
 MALFORMED = ("invalid ", "missing ", "unterminated ")
-# How those begin that are safe to pass on.
-HARMLESS = ("connection to server", "could not translate host name")
-# Classes and codes of SQLSTATE that another try can mend: connection, resources, shutdown, cancelled, deadlock.
-PASSING = ("08", "53", "57", "58", "40")
+# Prefixes of libpq's errors that hold no secret and can be shown.
+SAFE_TO_SHOW = ("connection to server", "could not translate host name")
+# SQLSTATE classes for which a retry can help: connection, resources, shutdown or cancellation, system error, deadlock.
+TRANSIENT = ("08", "53", "57", "58", "40")
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
 TEXTS = ("json", "text", "character varying", "character")
 
 
 @dataclass(frozen=True)
 class PostgresSource:
-    """`conninfo` is what libpq takes: `host=… dbname=…` or a `postgresql://` URI; it may hold a password."""
+    """`conninfo` is a libpq connection string, `host=… dbname=…` or a `postgresql://` URI; it may hold a password."""
 
     conninfo: str = field(repr=False)
 
 
 def read(source: PostgresSource, window: Window, feedback: Feedback) -> Iterator[pa.RecordBatch]:
-    """Batches of raw.SCHEMA, ordered by (created_at, message, user), of the rows in [window.start, window.end).
+    """Yield the rows in [window.start, window.end), ordered by (created_at, message, user), in batches of raw.SCHEMA.
 
-    `message` is the sha256 of the text that PostgreSQL gives for the jsonb array [request, response]; in a column of
-    text or json the text itself counts, so there two spellings of the same JSON are two messages. Of the votes with
-    a known spelling, `superseded` is false for the last one per message and user (at one instant: the thumb down).
-    Raises FeedbackUnavailable (database gone, refused, too slow), FeedbackError (table, column or type is wrong).
+    `message` is the sha256 of PostgreSQL's text for the jsonb array [request, response]. For text and json columns the
+    text itself counts, so two spellings of the same JSON are two messages. Among votes with a known spelling, only the
+    last one per message and user is not `superseded` (at the same instant: the thumbs down). Raises
+    FeedbackUnavailable (database down, refusing, too slow) or FeedbackError (wrong table, column or type).
     """
     with _cursor(source, feedback.timeout_seconds) as cursor, _sql_errors():
         cursor.execute(
@@ -74,20 +74,20 @@ def _cursor(source: PostgresSource, timeout_seconds: float) -> Iterator[Any]:
         reason = str(error).partition("Failed to connect: ")[2]
         if reason.startswith(MALFORMED):
             raise FeedbackError(
-                "Expected the parameters of a PostgreSQL connection, found some that libpq cannot read: "
+                "Expected valid PostgreSQL connection parameters, found some that libpq cannot read: "
                 "check host, port, database and extras of the feedback connection."
             ) from None
-        known = reason.splitlines()[0] if reason.startswith(HARMLESS) else "libpq could not connect"
+        known = reason.splitlines()[0] if reason.startswith(SAFE_TO_SHOW) else "libpq could not connect"
         raise FeedbackUnavailable(
-            f"Expected to reach the feedback database, but: {known}. "
-            "Check that it runs and that the feedback connection is right."
+            f"Expected to connect to the feedback database, but failed: {known}. "
+            "Check that it is running and that the feedback connection is correct."
         ) from None
     with closing(connection), closing(connection.cursor()) as cursor:
         yield cursor
 
 
 def _with_timeouts(conninfo: str, timeout_seconds: float) -> str:
-    """`conninfo` with a connect timeout and keep-alives, so that a server that vanished is noticed in a minute."""
+    """`conninfo` with a connect timeout and keep-alives, so that a dead server is noticed within a minute."""
     options = {
         "connect_timeout": str(max(2, math.ceil(min(timeout_seconds, LONGEST_CONNECT_SECONDS)))),
         "keepalives_idle": "30",
@@ -104,25 +104,27 @@ def _with_timeouts(conninfo: str, timeout_seconds: float) -> str:
 
 @contextmanager
 def _sql_errors() -> Iterator[None]:
-    """The driver's errors as ours. The server's own words may hold a row's text, so only its SQLSTATE is passed on."""
+    """Translate the driver's errors. The server's message may quote a row, so only its SQLSTATE is passed on."""
     try:
         yield
     except dbapi.Error as error:
         state = error.sqlstate or ""
-        if not state or state.startswith(PASSING):
+        if not state or state.startswith(TRANSIENT):
             raise FeedbackUnavailable(
-                f"Expected rows of feedback, but the database gave up (SQLSTATE {state or 'unknown'}): "
-                "see its log; feedback.timeout_seconds bounds a statement."
+                f"Expected feedback rows, but the query failed (SQLSTATE {state or 'unknown'}): "
+                "see the database's log; feedback.timeout_seconds limits each statement."
             ) from None
         hint = "grant SELECT on the table" if state == "42501" else "see the database's log"
-        raise FeedbackError(
-            f"Expected rows of feedback, but PostgreSQL refuses with SQLSTATE {state}: {hint}."
-        ) from None
+        raise FeedbackError(f"Expected feedback rows, but PostgreSQL refused with SQLSTATE {state}: {hint}.") from None
     except OSError as error:
         slow = "statement timeout" in str(error)
         raise FeedbackUnavailable(
-            "Expected all rows of the window, but the database "
-            + ("took longer than feedback.timeout_seconds: raise it, or index created_at." if slow else "broke off.")
+            "Expected all rows of the window, but the "
+            + (
+                "query took longer than feedback.timeout_seconds: raise it, or index created_at."
+                if slow
+                else "connection was lost: see the database's log."
+            )
         ) from None
 
 
@@ -138,7 +140,7 @@ def _column_types(cursor: Any, feedback: Feedback) -> dict[str, str]:
     name = f"{feedback.db_schema}.{feedback.table}"
     if not types:
         raise FeedbackError(
-            f"Expected a table {name}, found none of that name: set feedback.db_schema and feedback.table, "
+            f"Expected a table {name}, found none: set feedback.db_schema and feedback.table, "
             "or create it with include/sql/feedback.sql."
         )
     columns = feedback.columns
@@ -184,7 +186,7 @@ def _select(feedback: Feedback, types: dict[str, str]) -> str:
     letters = "'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz'"
     folded = f"btrim(regexp_replace(translate(left(feedback_type, {raw.LONGEST_THUMB}), {letters}), {space}, ' ', 'g'))"
     order = 'created_at, message, "user" COLLATE "C"'
-    # The inner order keeps large values out of the sort (they stay toasted); the outer one is free and binding.
+    # The inner ORDER BY sorts while large values are still toasted; the outer one guarantees the order at no cost.
     return f"""
 SELECT created_at, encode(message, 'hex'), request::text, response::text, feedback_type, "user", conversation,
   superseded
@@ -206,4 +208,4 @@ FROM (
   ) AS named
   ORDER BY {order}
 ) AS ordered
-ORDER BY {order}"""  # noqa: S608 - only quoted identifiers and constants are put in
+ORDER BY {order}"""  # noqa: S608 - only quoted identifiers and constants are interpolated

@@ -1,4 +1,4 @@
-"""The raw row: what every source of feedback gives, and how a spelling of a thumb is read."""
+"""The raw row that every feedback source returns, and how thumb spellings are normalised."""
 
 import re
 import string
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from learning_engine.config.sections import Feedback
 
-# `message` orders and deduplicates; `superseded` marks every vote of one user on one message but the last.
+# `message` serves to order and deduplicate; `superseded` marks all but a user's last vote on a message.
 SCHEMA = pa.schema(
     [
         pa.field("created_at", pa.timestamp("us", tz="UTC")),
@@ -29,8 +29,8 @@ RUN_OF_SPACE = re.compile(f"[{WHITE_SPACE}]+")
 
 
 class Raw(NamedTuple):
-    """One row of SCHEMA. `created_at` in microseconds since 1970, None where the row has no readable time; `request`
-    and `response` are JSON text, None where the column is NULL; `message` None where the row is not readable."""
+    """One row of SCHEMA. `created_at`: microseconds since 1970, None if the row has no readable time. `request` and
+    `response`: JSON text, None if the column is NULL. `message`: None if the row is not readable."""
 
     created_at: int | None
     message: str | None
@@ -43,11 +43,11 @@ class Raw(NamedTuple):
 
 
 def ratings(feedback: Feedback) -> Mapping[str, int]:
-    """Folded spelling → 1 or -1. A spelling in both lists is a thumb down."""
+    """Normalised spelling → 1 or -1. A spelling in both lists means thumbs down."""
     up = dict.fromkeys(map(fold, feedback.thumbs_up), 1)
     return up | dict.fromkeys(map(fold, feedback.thumbs_down), -1)
 
 
 def fold(spelling: str) -> str:
-    """Case of ASCII and white space folded, exactly as the SQL does it under any collation of the database."""
+    """Lower-case ASCII letters and collapse white space, exactly as the SQL does under any database collation."""
     return RUN_OF_SPACE.sub(" ", spelling[:LONGEST_THUMB].translate(LOWER)).strip(" ")

@@ -1,8 +1,8 @@
-"""Replay: a few liked rows of each window, kept to be trained on again beside later windows.
+"""Replay: keep a few liked rows of each window and train on them again together with later windows.
 
-The reservoir of a window holds its liked rows with the smallest sha256 of seed and message: a draw without replacement
-that depends on the rows alone, never on their order. Beside them it holds the disliked rows of messages that an earlier
-window kept: these are never trained on again, and end the replay of what users think otherwise of now.
+A window's reservoir holds its liked rows with the smallest sha256 of seed and message: a draw without replacement that
+does not depend on the order of the rows. It also holds disliked rows whose message an earlier reservoir contains.
+These are never trained on; they end the replay of messages that users no longer like.
 """
 
 import hashlib
@@ -20,10 +20,11 @@ DECIDING = ("message", "conversation", "created_at", "user", "rating", "heldout"
 
 
 def draw(snapshot: Path, target: Path, *, size: int, seed: int, earlier: Sequence[Path] = ()) -> int:
-    """Write at most `size` liked rows of `snapshot` that are not held out to `target`, in their order, and the disliked
-    ones that the reservoirs `earlier` hold; returns how many.
+    """Write a reservoir to `target`, in snapshot order; return its number of rows.
 
-    No liked message twice, and no second row of a conversation while there are others.
+    It holds at most `size` liked rows of `snapshot` that are not held out, and the disliked rows whose message is in
+    the reservoirs `earlier`. No liked message is drawn twice, and no conversation gives a second row before every
+    conversation has given one.
     """
     chosen = {*_chosen(snapshot, seed)[:size], *_withdrawn(snapshot, earlier)}
     start = 0
@@ -35,11 +36,11 @@ def draw(snapshot: Path, target: Path, *, size: int, seed: int, earlier: Sequenc
 
 
 def join(snapshot: Path, reservoirs: Sequence[Path], target: Path, *, heldout_fraction: float) -> int:
-    """Write the rows of `snapshot`, and after them those of `reservoirs`, to `target`; returns how many of the latter.
+    """Write the rows of `snapshot`, then those of `reservoirs`, to `target`; return the number of replayed rows.
 
-    `reservoirs` are ordered by time. Left out are messages that stand in `snapshot` or a later reservoir, where users
-    have said anew what they think of them; and conversations that would be held out now, whatever the fraction was at
-    their draw.
+    `reservoirs` are ordered by time. A message is left out if it also appears in `snapshot` or in a later reservoir,
+    since the newer ratings count. So is a conversation that would be held out now, whatever the fraction was when it
+    was drawn.
     """
     replayed, seen = 0, set[str]()
     with writing(target, SCHEMA) as file:
@@ -49,8 +50,8 @@ def join(snapshot: Path, reservoirs: Sequence[Path], target: Path, *, heldout_fr
         for batch in (batch for reservoir in reversed(reservoirs) for batch in _batches(reservoir)):
             wanted = []
             for message, conversation, rating in zip(*(batch.column(name).to_pylist() for name in KEPT), strict=True):
-                anew = message not in seen and rating > 0
-                wanted.append(anew and not is_heldout(conversation, heldout_fraction))
+                replayable = message not in seen and rating > 0
+                wanted.append(replayable and not is_heldout(conversation, heldout_fraction))
                 seen.add(message)
             file.write(batch.filter(pa.array(wanted, pa.bool_())))
             replayed += sum(wanted)
@@ -58,7 +59,7 @@ def join(snapshot: Path, reservoirs: Sequence[Path], target: Path, *, heldout_fr
 
 
 def _chosen(snapshot: Path, seed: int) -> list[int]:
-    """The rows that may be drawn, by index, in the order in which they are."""
+    """The indices of the rows that may be drawn, in the order in which they are drawn."""
     table = pq.read_table(snapshot, columns=list(DECIDING))
     columns = (table[name].to_pylist() for name in DECIDING)
     candidates = sorted(
@@ -78,7 +79,7 @@ def _chosen(snapshot: Path, seed: int) -> list[int]:
 
 
 def _withdrawn(snapshot: Path, earlier: Sequence[Path]) -> list[int]:
-    """The rows of `snapshot`, by index, whose message stands in `earlier` and is now disliked by all who rated it."""
+    """The indices of the rows whose message is in `earlier` and is now disliked by everyone who rated it."""
     known = {message for path in earlier for batch in _batches(path) for message in batch.column("message").to_pylist()}
     table = pq.read_table(snapshot, columns=["message", "rating"])
     rated = list(zip(table["message"].to_pylist(), table["rating"].to_pylist(), strict=True))

@@ -1,8 +1,8 @@
-"""The shapes in which applications log a request and a response, read into chat messages and an answer.
+"""Read chat messages and an answer from the formats in which applications log requests and responses.
 
-OpenAI chat and completion requests and responses, a bare list of messages, `{"prompt": …}` and `{"response": …}` with
-their usual siblings, plain strings, and each of these once more as text of JSON. Only the whole, `messages` and what a
-configured path goes through is taken for text of JSON: a prompt or an answer that happens to be JSON is text.
+Formats: OpenAI chat and completion requests and responses, a bare list of messages, `{"prompt": …}` and
+`{"response": …}` with their common variants, plain strings, and each of these encoded as a JSON string. Only the whole
+value, `messages` and values along a configured path are decoded again: a prompt or answer that is JSON stays text.
 """
 
 import json
@@ -29,7 +29,7 @@ STEP = re.compile(r"(?:^|\.)([^.\[\]]+)|\[(-?\d+)\]")
 
 
 class Unreadable(Exception):
-    """This row cannot be read; the argument is the reason that it is counted under."""
+    """This row cannot be read; the argument is the reason under which it is counted."""
 
 
 class Message(NamedTuple):
@@ -41,15 +41,15 @@ Path = tuple[str | int, ...]
 
 
 def compile_path(path: str) -> Path:
-    """`a.b[0].c` as steps. Raises ConfigError where it is not of that form."""
+    """Split `a.b[0].c` into steps. Raises ConfigError for any other form."""
     steps = list(STEP.finditer(path))
     if not steps or "".join(step[0] for step in steps) != path:
-        raise ConfigError(f"Expected a path such as 'body.messages[0].content', found {path!r}: mend feedback.*_paths.")
+        raise ConfigError(f"Expected a path such as 'body.messages[0].content', found {path!r}: fix feedback.*_paths.")
     return tuple(step[1] if step[1] is not None else int(step[2]) for step in steps)
 
 
 def prompt_of(data: Any, paths: tuple[Path, ...]) -> list[Message]:
-    """The messages that the model was asked. Raises Unreadable."""
+    """The messages sent to the model. Raises Unreadable."""
     data = unwrap(data)
     for path in paths:
         if (found := _follow(data, path)) is not None:
@@ -67,7 +67,7 @@ def answer_of(data: Any, paths: tuple[Path, ...]) -> str:
 
 
 def unwrap(value: Any) -> Any:
-    """The JSON in a text of JSON; the text itself where it is plain text, even where it is a list of numbers."""
+    """Decode a string that holds JSON; return plain text unchanged, including a list of numbers."""
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[", '"')):
         return value
     try:
@@ -103,8 +103,8 @@ def _prompt(data: Any) -> list[Message]:
     for key in PROMPT_KEYS:
         if (inner := data.get(key)) is not None:
             system = data.get("system")
-            asked = _prompt(unwrap(inner) if key == "messages" else inner)
-            return ([Message("system", _content(system))] if system else []) + asked
+            messages = _prompt(unwrap(inner) if key == "messages" else inner)
+            return ([Message("system", _content(system))] if system else []) + messages
     raise Unreadable("no_prompt")
 
 
@@ -116,7 +116,7 @@ def _answer(data: Any) -> str:
     if isinstance(choices := data.get("choices"), list) and choices:
         return _answer(choices[0])
     if isinstance(message := data.get("message"), dict):
-        return _said(message, missing="no_answer")
+        return _message_text(message, missing="no_answer")
     for key in ANSWER_KEYS:
         if (inner := data.get(key)) is not None:
             return _answer(inner)
@@ -124,12 +124,12 @@ def _answer(data: Any) -> str:
 
 
 def _answer_of_list(items: list[Any]) -> str:
-    said = [item for item in items if isinstance(item, dict) and "role" in item]
-    if not said:
+    messages = [item for item in items if isinstance(item, dict) and "role" in item]
+    if not messages:
         return _content(items, missing="no_answer")
-    if said[-1]["role"] != "assistant":
+    if messages[-1]["role"] != "assistant":
         raise Unreadable("no_answer")
-    return _said(said[-1], missing="no_answer")
+    return _message_text(messages[-1], missing="no_answer")
 
 
 def _message(item: Any) -> Message:
@@ -138,11 +138,11 @@ def _message(item: Any) -> Message:
     role = item.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise Unreadable("unknown_role")
-    return Message(ROLES[role], _said(item, missing="no_prompt"))
+    return Message(ROLES[role], _message_text(item, missing="no_prompt"))
 
 
-def _said(message: dict[str, Any], *, missing: str) -> str:
-    """A message's text; the calls as JSON, one a line, where an assistant said nothing and called tools."""
+def _message_text(message: dict[str, Any], *, missing: str) -> str:
+    """A message's text. If it has none but calls tools, the calls as JSON, one per line."""
     content = message.get("content")
     calls = message.get("tool_calls")
     if content or not (isinstance(calls, list) and calls):
@@ -158,7 +158,7 @@ def _call(call: Any) -> dict[str, Any]:
 
 
 def _content(content: Any, *, missing: str = "no_prompt") -> str:
-    """Text, or the joined text of a list of parts."""
+    """The text, or the joined texts of a list of parts."""
     if content is None:
         raise Unreadable(missing)
     if isinstance(content, str):

@@ -1,7 +1,7 @@
-"""A window's clean rows as one Parquet file, and what would steer as another, both written in constant memory.
+"""Write a window's clean rows to one Parquet file and its suspicious rows to another, both in constant memory.
 
-The rows are read twice, first from the source and then from a file of their own that has no name: whether a row is
-kept can depend on votes that come after it.
+The rows are read twice, first from the source and then from an unnamed temporary file, because whether a row is kept
+can depend on later votes.
 """
 
 import tempfile
@@ -27,9 +27,9 @@ from learning_engine.feedback.tokens import TokenCounter
 
 @dataclass(frozen=True)
 class Counts:
-    """`read` = `rows` + all of `dropped` + all of `quarantined`, both by reason; the other counts are over `rows`.
+    """`read` = `rows` + all of `dropped` + all of `quarantined`, both by reason. The other counts cover `rows`.
 
-    `users` None without a user column, `tokens` None without a tokenizer.
+    `users` is None without a user column, `tokens` without a tokenizer.
     """
 
     read: int
@@ -52,11 +52,11 @@ def write(
     tokenizer_file: Path | None = None,
     quarantine: Path | None = None,
 ) -> Counts:
-    """Clean the raw `batches` (raw.SCHEMA, in their order) and write them to `path`, which appears when it is whole.
+    """Clean the raw `batches` (raw.SCHEMA, in order) and write them to `path`, which appears only once it is complete.
 
-    What `steering` sets aside is counted, and written to `quarantine` where that is given. `tokens` counts the
-    contents of prompt and answer with the tokenizer.json given, without template. Raises DatasetError where that is
-    not readable, ConfigError for a bad JSON path, and what reading raises.
+    Rows that `steering` sets aside are counted, and written to `quarantine` if given. `tokens` counts the contents of
+    prompt and answer with `tokenizer_file`, without a chat template. Raises DatasetError if that file is not readable,
+    ConfigError for a bad JSON path, and whatever reading raises.
     """
     tokens = None if tokenizer_file is None else TokenCounter(tokenizer_file)
     with ExitStack() as stack:
@@ -79,12 +79,12 @@ def write(
 
 
 def is_heldout(conversation: str, fraction: float) -> bool:
-    """The same answer for a conversation in every window; `conversation` is a sha256 in hexadecimal digits."""
+    """Whether a conversation is held out, the same in every window; `conversation` is a sha256 in hexadecimal."""
     return int(conversation[:16], 16) < fraction * 2**64
 
 
 def _spool(batches: Iterable[pa.RecordBatch], spool: IO[bytes], rules: clean.Rules) -> tuple[Votes, Counter[str]]:
-    """The clean rows in `spool`, what of them decides in memory, and how many rows were dropped for what."""
+    """Write the clean rows to `spool`; return the votes to judge them by, and the number of dropped rows by reason."""
     votes, dropped = Votes(), Counter[str]()
     with pa.ipc.new_stream(spool, ROWS) as stream:
         for batch in batches:
@@ -95,7 +95,7 @@ def _spool(batches: Iterable[pa.RecordBatch], spool: IO[bytes], rules: clean.Rul
                 if isinstance(row, Dropped):
                     dropped[row.reason] += 1
                     continue
-                # No text that got here holds the separator.
+                # Cleaning drops texts with a null character, so it can separate them here.
                 votes.append(row, text=digest("\0".join([*chain.from_iterable(row.messages), row.answer])))
                 rows.append(row)
             if rows:
@@ -113,7 +113,7 @@ def _judged(spool: IO[bytes], verdicts: Verdicts) -> Iterator[tuple[pa.RecordBat
 
 
 def _quarantined(batch: pa.RecordBatch, verdicts: Verdicts) -> pa.RecordBatch:
-    """Never held out, or the gate would judge by what steers."""
+    """The rows set aside. None is marked as held out, so that the gate never judges by suspicious feedback."""
     aside = np.isin(verdicts, QUARANTINED)
     rows = with_column(batch.filter(aside), [False] * int(aside.sum()), SCHEMA)
     return with_column(rows, [VERDICTS[verdict] for verdict in verdicts[aside]], QUARANTINE)

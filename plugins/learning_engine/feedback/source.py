@@ -1,4 +1,4 @@
-"""Where feedback comes from: one interface over PostgreSQL and files."""
+"""One interface to read feedback from PostgreSQL or a file."""
 
 from collections.abc import Iterator
 
@@ -16,10 +16,10 @@ Source = PostgresSource | FileSource
 
 
 def read(source: Source, window: Window, feedback: Feedback) -> Iterator[pa.RecordBatch]:
-    """Raw rows (raw.SCHEMA) in [window.start, window.end), ordered by (created_at, message, user): the same rows give
-    the same batches' content from every source, in constant memory from PostgreSQL.
+    """Yield the raw rows (raw.SCHEMA) in [window.start, window.end), ordered by (created_at, message, user).
 
-    Lazy: the first `next` connects. Raises FeedbackUnavailable, FeedbackError.
+    Every source returns the same content for the same rows; PostgreSQL is read in constant memory. The first `next`
+    connects. Raises FeedbackUnavailable, FeedbackError.
     """
     if isinstance(source, PostgresSource):
         return postgres.read(source, window, feedback)

@@ -1,13 +1,13 @@
-"""Feedback that would steer the model: which rows of a window are set aside, and which go beyond a user's share.
+"""Find the rows of a window that could manipulate the model, and those beyond a user's cap.
 
-`burst`: more than `feedback.burst_votes` votes of one user within `feedback.burst_minutes`; the whole burst goes.
-`contradictory`: the same answer to the same prompt is rated up and down. Where at least `feedback.min_agreement` of
-those who voted on it agree, they are believed and only the others' votes go; else all of them go. A user counts once
-on each side, and votes in a burst do not count, so that spam cannot argue down what others say.
+`burst`: more than `feedback.burst_votes` votes of one user within `feedback.burst_minutes`. All of them are set aside.
+`contradictory`: the same answer to the same prompt is rated up and down. If at least `feedback.min_agreement` of its
+voters agree, only the minority's votes are set aside, otherwise all of them. A user counts once on each side, and votes
+in a burst do not count, so that spam cannot outvote other users.
 `over_user_cap`: a user's votes beyond `feedback.cap_per_user`; the earliest are kept.
 
-Votes without a known user cannot be told apart by who cast them and are left alone. A whole window is judged at once,
-from 33 bytes a row, so that a verdict depends on neither batches nor on which source the rows came from.
+Votes without a known user are never set aside, since their voters cannot be distinguished. A window is judged as a
+whole, from 33 bytes per row, so that a verdict depends neither on the batches nor on the source.
 """
 
 from array import array
@@ -32,7 +32,7 @@ Verdicts = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Votes:
-    """A window's rows in order of time; ids are the first eight bytes of digests, a `user` of 0 is not known."""
+    """A window's rows in time order. Ids are the first eight bytes of digests; a `user` of 0 is unknown."""
 
     created_at: "array[int]" = field(default_factory=lambda: array("q"))
     text: "array[int]" = field(default_factory=lambda: array("Q"))
@@ -50,31 +50,29 @@ class Votes:
 
 
 def judge(votes: Votes, feedback: Feedback) -> Verdicts:
-    """For each row the index of its verdict in VERDICTS, (rows,)."""
+    """Each row's verdict as an index into VERDICTS, (rows,)."""
     user, text = np.array(votes.user, np.uint64), np.array(votes.text, np.uint64)
     verdicts = np.full(len(user), KEPT, np.uint8)
 
-    def left() -> npt.NDArray[np.intp]:
+    def undecided() -> npt.NDArray[np.intp]:
         return np.flatnonzero((user != UNKNOWN) & (verdicts == KEPT))
 
     if feedback.burst_votes is not None:
-        rows, times = left(), np.array(votes.created_at, np.int64)
+        rows, times = undecided(), np.array(votes.created_at, np.int64)
         span = round(feedback.burst_minutes * MICROSECONDS)
         verdicts[rows[_bursts(user[rows], times[rows], most=feedback.burst_votes, span=span)]] = BURST
     if feedback.min_agreement is not None:
-        rows, up = left(), np.array(votes.rating, np.int8) > 0
+        rows, up = undecided(), np.array(votes.rating, np.int8) > 0
         verdicts[rows[_contradictory(text[rows], user[rows], up[rows], feedback.min_agreement)]] = CONTRADICTORY
     if feedback.cap_per_user is not None:
-        rows = left()
+        rows = undecided()
         verdicts[rows[_rank(user[rows]) >= feedback.cap_per_user]] = OVER_USER_CAP
     return verdicts
 
 
 def _bursts(user: Ids, times: npt.NDArray[np.int64], *, most: int, span: int) -> Flags:
-    """Rows that lie in some stretch of `span` microseconds, both ends included, with more than `most` of their user's.
-
-    `times` ascend.
-    """
+    """The rows within some interval of `span` microseconds, both ends included, that holds more than `most` rows of
+    the same user. `times` ascend."""
     inside = np.zeros(len(user), bool)
     if len(user) <= most:
         return inside
@@ -89,7 +87,7 @@ def _bursts(user: Ids, times: npt.NDArray[np.int64], *, most: int, span: int) ->
 
 
 def _contradictory(text: Ids, user: Ids, up: Flags, agreement: float) -> Flags:
-    """Rows whose text is rated both ways, but for those of a majority of at least `agreement`."""
+    """The rows whose text is rated both ways, except those of a majority of at least `agreement`."""
     _, group = np.unique(text, return_inverse=True)
     sides = [np.bincount(group, weights=side) > 0 for side in (up, ~up)]
     contested = (sides[0] & sides[1])[group]
@@ -102,7 +100,7 @@ def _contradictory(text: Ids, user: Ids, up: Flags, agreement: float) -> Flags:
 
 
 def _rank(user: Ids) -> npt.NDArray[np.intp]:
-    """How many rows of the same user come before each."""
+    """For each row, the number of earlier rows of the same user."""
     order = np.argsort(user, kind="stable")
     _, first, counts = np.unique(user[order], return_index=True, return_counts=True)
     rank = np.empty(len(user), np.intp)

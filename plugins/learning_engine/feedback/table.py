@@ -1,4 +1,4 @@
-"""Clean rows as Parquet: the same bytes for the same rows, written in constant memory."""
+"""Write clean rows as Parquet: identical bytes for identical rows, in constant memory."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ ROWS = pa.schema(
 )
 SCHEMA = ROWS.append(pa.field("heldout", pa.bool_(), nullable=False))
 QUARANTINE = SCHEMA.append(pa.field("reason", pa.string(), nullable=False))
-# A row group ends after so many rows, or characters, whichever comes first: it is what memory has to hold.
+# A row group ends after this many rows or characters, whichever comes first; memory holds one row group at a time.
 GROUP_ROWS = 4096
 GROUP_CHARACTERS = 16 * 1024**2
 FEW_VALUES = ["user", "conversation", "messages.list.element.role", "reason"]
@@ -38,7 +38,7 @@ COMPRESSION_LEVEL = 3
 
 @dataclass
 class Writer:
-    """Fills one row group after the other; where a group ends depends on the rows alone, never on batches."""
+    """Fills one row group after another. Where a group ends depends only on the rows, not on the batches."""
 
     file: pq.ParquetWriter
     parts: list[pa.RecordBatch] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Writer:
 
 @contextmanager
 def writing(path: Path, schema: pa.Schema) -> Iterator[Writer]:
-    """A writer of SCHEMA or QUARANTINE to `path`, which appears when it is whole."""
+    """Open a writer of `schema` (SCHEMA or QUARANTINE) for `path`, which appears only once it is complete."""
     partial = path.with_name(path.name + ".partial")
     few = [name for name in FEW_VALUES if name.partition(".")[0] in schema.names]
     try:
@@ -87,16 +87,18 @@ def writing(path: Path, schema: pa.Schema) -> Iterator[Writer]:
 
 
 def record_batch(rows: list[Row]) -> pa.RecordBatch:
-    """At least one row as a batch of ROWS."""
+    """Convert one or more rows to a batch of ROWS."""
     created_at, message, conversation, user, messages, answer, rating = zip(*rows, strict=True)
-    said = [pa.array(values, pa.string()) for values in zip(*chain.from_iterable(messages), strict=True)]
+    roles_and_contents = [pa.array(values, pa.string()) for values in zip(*chain.from_iterable(messages), strict=True)]
     offsets = pa.array(accumulate(map(len, messages), initial=0), pa.int32())
     arrays = [
         pa.array(created_at, ROWS.field("created_at").type),
         pa.array(message),
         pa.array(conversation),
         pa.array(user, pa.string()),
-        pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(said, fields=MESSAGE), type=MESSAGES),
+        pa.ListArray.from_arrays(
+            offsets, pa.StructArray.from_arrays(roles_and_contents, fields=MESSAGE), type=MESSAGES
+        ),
         pa.array(answer),
         pa.array(rating, pa.int8()),
     ]
@@ -104,20 +106,20 @@ def record_batch(rows: list[Row]) -> pa.RecordBatch:
 
 
 def with_column(batch: pa.RecordBatch, values: Sequence[object], schema: pa.Schema) -> pa.RecordBatch:
-    """`batch` with `values` as its next column, which is the last one of `schema`."""
+    """`batch` with `values` appended as the last column of `schema`."""
     return pa.RecordBatch.from_arrays([*batch.columns, pa.array(values, schema.types[-1])], schema=schema)
 
 
 def contents(batch: pa.RecordBatch) -> pa.Array:
-    """What was said in the prompts, message by message."""
+    """The contents of all prompt messages, in order."""
     return batch.column("messages").flatten().field("content")
 
 
 def _characters(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """Of prompt and answer, (rows,); no prompt is without a message."""
+    """Characters of prompt and answer, (rows,). Every prompt has at least one message."""
     answers: npt.NDArray[np.int64] = pc.utf8_length(batch.column("answer")).to_numpy().astype(np.int64)
     starts = np.concatenate([[0], np.cumsum(pc.list_value_length(batch.column("messages")).to_numpy())[:-1]])
-    said = pc.utf8_length(contents(batch)).to_numpy().astype(np.int64)
+    lengths = pc.utf8_length(contents(batch)).to_numpy().astype(np.int64)
     if len(answers):
-        answers += np.add.reduceat(said, starts.astype(np.int64))
+        answers += np.add.reduceat(lengths, starts.astype(np.int64))
     return answers

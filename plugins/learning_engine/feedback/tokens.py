@@ -1,25 +1,25 @@
-"""How many tokens texts have, by a tokenizer.json alone."""
+"""Count the tokens of texts with nothing but a tokenizer.json."""
 
 from pathlib import Path
 
 from learning_engine.errors import DatasetError
 
-# What is gathered before the tokenizer, which works in parallel, is called.
+# Texts are collected up to this size per call, since the tokenizer works on a batch in parallel.
 BATCH_CHARACTERS = 4 * 1024**2
 
 
 class TokenCounter:
-    """Counts without template and special tokens. Raises DatasetError where the file is not readable."""
+    """Counts tokens without template and special tokens. Raises DatasetError if the file is not readable."""
 
     def __init__(self, tokenizer_file: Path) -> None:
         from tokenizers import Tokenizer
 
         try:
             self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        except Exception as error:  # the library raises no narrower one
+        except Exception as error:  # the library raises no narrower class
             raise DatasetError(
-                f"Expected a readable tokenizer.json at {tokenizer_file}, but: {type(error).__name__}. "
-                "Give the file of the base model, or none."
+                f"Expected a readable tokenizer.json at {tokenizer_file}, found {type(error).__name__}: "
+                "pass the base model's file, or none."
             ) from error
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()

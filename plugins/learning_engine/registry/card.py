@@ -1,7 +1,7 @@
 """Model cards: Markdown with the YAML front matter that model hubs and their tools read.
 
-`render` is the card of a published version; `archive_card` the short one inside its archive, which is packed before
-there is a verdict. Neither holds a word of the feedback.
+`render` makes the card of a published version, `archive_card` the short one inside its archive, which is packed before
+there is a verdict. Neither contains user text.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from learning_engine.records.report import Rule
 from learning_engine.registry.markdown import cell, code, number, share, table
 
 TAGS = ["lora", "continual-learning", "elastic-weight-consolidation", "learning-engine"]
-# Versions of the matrix R in the card; the metadata holds them all.
+# The number of versions of the matrix R in the card; the metadata hold all of them.
 MATRIX = 12
 USE = """```python
 from peft import PeftModel
@@ -25,22 +25,22 @@ model = PeftModel.from_pretrained(base, "adapter")  # the unpacked adapter.tar.g
 
 
 def render(version: AdapterVersion) -> str:
-    """The model card of a version: what it is, what the gate found, what it was trained on, where it comes from."""
+    """The model card of a version: identity, gate, losses, feedback, training and use."""
     parent = version.parent or "the base model"
     verdict = "accepted" if version.accepted else "rejected"
     sections = [
         _front_matter(version.base_model, verdict),
         f"# {version.version} · {verdict}",
-        f"A LoRA adapter of **{cell(version.base_model)}** that continues **{parent}**, trained on what users thought "
-        f"of its answers in **{version.window}**.",
+        f"A LoRA adapter of **{cell(version.base_model)}** that continues **{parent}**, trained on user feedback from "
+        f"**{version.window}**.",
         _identity(version),
         "## The gate",
         _gate(version.report.rules),
         _notes(version.report.notes),
         "## Learned and kept",
         "Losses in nats per supervised token on feedback that no version was trained on; lower is better. "
-        "*Kept* is the share of the best improvement over the base model that any version reached there, *drift* the "
-        "KL from the parent on the answers there.",
+        "*Kept* is the share of the best improvement over the base model by any version on the same feedback, *drift* "
+        "the KL from the parent on the same answers.",
         _losses(version),
         _figures(version),
         _matrix(version),
@@ -55,7 +55,7 @@ def render(version: AdapterVersion) -> str:
 
 
 def archive_card(dataset: Dataset, base_model: str, lora: LoraShape) -> str:
-    """The card that travels inside the archive; the same text for the same work."""
+    """The card inside the archive; identical for the same dataset, base model and LoRA shape."""
     facts = [
         ("Base model", code(base_model)),
         ("LoRA", _shape(lora)),
@@ -67,8 +67,8 @@ def archive_card(dataset: Dataset, base_model: str, lora: LoraShape) -> str:
         [
             _front_matter(base_model),
             "# LoRA adapter",
-            "Trained by Learning Engine on users' feedback, under an EWC penalty. Its number, the gate's verdict and "
-            "every figure stand in the README.md beside its archive in the bucket.",
+            "Trained by Learning Engine on user feedback, under an EWC penalty. Its version number, the gate's verdict "
+            "and all figures are in the README.md next to its archive in the bucket.",
             table(("", ""), facts),
             USE.format(base=base_model) + "\n",
         ]
@@ -87,7 +87,7 @@ def _front_matter(base_model: str, *tags: str) -> str:
 
 def _identity(version: AdapterVersion) -> str:
     run = version.run
-    by = f", asked for by {cell(run.triggered_by)}" if run.triggered_by else ""
+    by = f", triggered by {cell(run.triggered_by)}" if run.triggered_by else ""
     return table(
         ("", ""),
         [
@@ -103,7 +103,7 @@ def _identity(version: AdapterVersion) -> str:
 
 def _gate(rules: Sequence[Rule]) -> str:
     if not rules:
-        return "No rule was judged."
+        return "No rule was evaluated."
     signs = {">=": "≥", "<=": "≤"}
     return table(
         ("", "Rule", "Figure", "Bound", ""),
@@ -169,15 +169,15 @@ def _of_conversations(count: int | None) -> str:
 
 
 def _matrix(version: AdapterVersion) -> str:
-    """R: a row a version, a column a window; empty for a first version."""
+    """R, with one row per version and one column per window; empty for a first version."""
     report, own = version.report, {} if version.report.loss is None else {version.version: version.report.loss}
     if not report.matrix:
         return ""
     rows = {**report.matrix, version.version: {**report.scores, **own}}
     windows = list(rows)[-MATRIX:]
-    said = [(name, *(number(rows[name].get(window)) for window in windows)) for name in windows]
-    head = table(("R", *(f"{name}'s window" for name in windows)), said, right=range(1, len(windows) + 1))
-    return f"Loss of each version (row) on the held-out feedback of each window (column):\n\n{head}"
+    cells = [(name, *(number(rows[name].get(window)) for window in windows)) for name in windows]
+    matrix = table(("R", *(f"{name}'s window" for name in windows)), cells, right=range(1, len(windows) + 1))
+    return f"Loss of each version (row) on the held-out feedback of each window (column):\n\n{matrix}"
 
 
 def _proof(margin: float) -> str:
@@ -209,19 +209,19 @@ def _feedback(dataset: Dataset) -> str:
 def _training(version: AdapterVersion) -> str:
     training, fisher = version.training, version.fisher
     dropped = ", ".join(f"{count:,} {cell(reason)}" for reason, count in sorted(training.dropped.items()))
-    guarded = f"{fisher.guards}: {fisher.kind}, {fisher.labels} labels, {fisher.n_sequences:,} sequences"
+    information = f"{fisher.guards}: {fisher.kind}, {fisher.labels} labels, {fisher.n_sequences:,} sequences"
     if fisher.uri is None:
-        guarded = cell(fisher.note) or "nothing"
+        information = cell(fisher.note) or "none"
     replayed = [("Replayed", f"{training.replayed:,} of these, from earlier windows")] if training.replayed else []
     return table(
         ("", ""),
         [
             ("Task loss", f"{number(training.task_loss)} nats per supervised token"),
             ("EWC loss at the last step", f"{number(training.ewc_loss)} (λ = {version.ewc_lambda:g})"),
-            ("Guarded by the Fisher information of", guarded),
+            ("Fisher information of", information),
             ("Steps", f"{training.steps:,} over {training.examples:,} examples"),
             *replayed,
-            ("Left out", dropped or "nothing"),
+            ("Dropped rows", dropped or "none"),
             ("Time", f"{training.seconds:,.1f} s, {training.tokens_per_second:,.0f} tokens/s"),
             ("Device", f"{cell(training.device)}, {cell(training.precision)}"),
         ],

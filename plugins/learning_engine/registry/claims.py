@@ -1,15 +1,15 @@
-"""Who gets which number, on a store of any kind: no condition of the store is needed, and none is trusted.
+"""Version number allocation that works on any store, because it relies on no conditional writes.
 
-Each piece of work puts an object of its own, its mark, under the number that it wants, then lists the marks of that
-number. The number is its own if its mark stands alone; else it goes on to a higher one. Marks are never taken back.
+Each run writes a claim, an object of its own, under the number that it wants, then lists the claims under that number.
+If its claim is the only one, the run owns the number; otherwise it tries a higher one. Claims are never withdrawn.
 
-Two pieces of work never own one number, however long either is paused between any two of its requests: one of the two
-marks was put last, and whoever put that one listed later still, saw both and went on. Both may see both and go on; the
-number then stays empty. This needs a store that lists what was put before, as S3, MinIO and others do; `settle_seconds`
-is for one whose listing comes late. Where two collide, each skips as many numbers as there are rivals before it in the
-order of the run keys, so that they do not meet again.
+Two runs never own the same number, however long either pauses between two requests: one claim was written last, and
+its run lists after writing, so it sees both claims and moves on. Both runs may see both and move on; the number then
+stays unused. This requires a store whose listing includes earlier writes, as on S3 and MinIO; for a store whose
+listing lags, set `settle_seconds`. After a collision, each run skips as many numbers as there are rivals with a smaller
+run key, so that they do not collide again.
 
-Tries of the same work share one mark and one number: what they write there is the same.
+Attempts of the same run share one claim and one number, since they write identical objects.
 """
 
 import re
@@ -24,7 +24,7 @@ from learning_engine.registry.store import Store
 
 _OBJECT = re.compile(rf"{manifest.ADAPTERS}(?P<version>v[0-9]+\.[0-9]+)/(?P<name>[^/]+)")
 
-# The names of the objects of each number, published or not.
+# The names of the objects under each number, published or not.
 Listing = dict[VersionNumber, set[str]]
 
 
@@ -33,7 +33,7 @@ def listing_of(store: Store) -> Listing:
 
 
 def listed(keys: Iterable[str]) -> Listing:
-    """The listing that `keys` of the bucket make; those of other objects are passed over."""
+    """Build the listing from keys of the bucket; keys of other objects are ignored."""
     listing: Listing = {}
     for key in keys:
         if match := _OBJECT.fullmatch(key):
@@ -46,45 +46,47 @@ def published(listing: Listing) -> list[VersionNumber]:
 
 
 def own_number(listing: Listing, run_key: str) -> VersionNumber | None:
-    """The number that is not published yet and that `run_key` alone has marked; the lowest, if there are several."""
+    """The lowest unpublished number that only `run_key` has claimed; None if there is none."""
     own = manifest.claim_name(run_key)
     return min(
-        (number for number, names in listing.items() if manifest.METADATA not in names and _marks(names) == {own}),
+        (number for number, names in listing.items() if manifest.METADATA not in names and _claims(names) == {own}),
         default=None,
     )
 
 
 def run_keys(names: set[str]) -> set[str]:
-    """Whose marks are among `names`."""
-    return {name.removeprefix(manifest.CLAIM).removesuffix(".json") for name in _marks(names)}
+    """The run keys whose claims are among `names`."""
+    return {name.removeprefix(manifest.CLAIM).removesuffix(".json") for name in _claims(names)}
 
 
-def mark(store: Store, listing: Listing, versions: dict[VersionNumber, Family], claim: Claim) -> None:
-    """Mark the next number that nobody has; `versions` are the families of the published ones."""
+def put_claim(store: Store, listing: Listing, versions: dict[VersionNumber, Family], claim: Claim) -> None:
+    """Claim the next free number; `versions` maps each published number to its family."""
     family = Family.of(claim)
     taken: dict[VersionNumber, Family | None] = {**versions}
-    taken |= {number: _claimed(store, number, names) for number, names in listing.items() if number not in versions}
+    taken |= {
+        number: _claiming_family(store, number, names) for number, names in listing.items() if number not in versions
+    }
     for _ in range(_rivals_before(listing, claim.run_key)):
         taken[manifest.next_number(taken, family)] = None
     number = manifest.next_number(taken, family)
     store.put_json(manifest.adapter_key(str(number), manifest.claim_name(claim.run_key)), claim.to_json())
 
 
-def _marks(names: set[str]) -> set[str]:
+def _claims(names: set[str]) -> set[str]:
     return {name for name in names if name.startswith(manifest.CLAIM)}
 
 
 def _rivals_before(listing: Listing, run_key: str) -> int:
-    """How many come before `run_key` on the highest number that it wants and others want too."""
+    """The number of rivals with a smaller run key on the highest number that `run_key` and others have claimed."""
     own = manifest.claim_name(run_key)
-    contested = [number for number, names in listing.items() if own in names and len(_marks(names)) > 1]
-    return sorted(_marks(listing[max(contested)])).index(own) if contested else 0
+    contested = [number for number, names in listing.items() if own in names and len(_claims(names)) > 1]
+    return sorted(_claims(listing[max(contested)])).index(own) if contested else 0
 
 
-def _claimed(store: Store, number: VersionNumber, names: set[str]) -> Family | None:
-    """The family that wants `number`, None where several do or where a mark cannot be read: then it is nobody's."""
+def _claiming_family(store: Store, number: VersionNumber, names: set[str]) -> Family | None:
+    """The family that claims `number`; None if several do or if a claim cannot be read."""
     families = set()
-    for name in sorted(_marks(names)):
+    for name in sorted(_claims(names)):
         key = manifest.adapter_key(str(number), name)
         try:
             claim = store.get_record(key, Claim)

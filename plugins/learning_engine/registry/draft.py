@@ -1,4 +1,4 @@
-"""What publishing starts from, and the small records that it and a rollback leave beside a version."""
+"""The draft from which a version is published, and the small records stored with a version."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from learning_engine.records.report import Report
 
 @dataclass(frozen=True)
 class Draft:
-    """A version but for what publishing adds: its number, its place and its time. `report.probes` is still staged."""
+    """A version without what publishing adds: number, place and time. `report.probes` still names the staged file."""
 
     parent: str | None
     window: Window
@@ -33,7 +33,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Claim(Record):
-    """The mark by which one run key asks for a number."""
+    """A run's claim to a version number (see `claims`)."""
 
     run_key: str
     base_model: str
@@ -43,7 +43,7 @@ class Claim(Record):
 
 @dataclass(frozen=True)
 class Revocation(Record):
-    """Who took a version back, when and why."""
+    """Who revoked a version, when and why."""
 
     version: str
     by: str
@@ -53,7 +53,7 @@ class Revocation(Record):
 
 @dataclass(frozen=True)
 class Vouch(Record):
-    """Who put a version live that the gate had rejected, when and why."""
+    """Who deployed a version that the gate had rejected, when and why."""
 
     version: str
     by: str

@@ -1,7 +1,7 @@
-"""Where everything lies in the bucket, and how versions are numbered.
+"""Object keys in the bucket, and version numbers.
 
-One major number is one family: a base model at one revision with one LoRA shape. Within it each version adds one to the
-minor number; another family starts the next free major number.
+A major number stands for one family: a base model at one revision with one LoRA shape. Each version of the family adds
+one to the minor number. Another family starts at the next free major number.
 """
 
 import re
@@ -15,13 +15,16 @@ from learning_engine.records.contracts import LoraShape
 
 ADAPTERS, FISHER, HELDOUT, REPLAY, RUNS = "adapters/", "fisher/", "heldout/", "replay/", "runs/"
 LEDGER, CURRENT = "deployments/ledger/", "deployments/current.json"
-# The objects of one version below adapters/<version>/; metadata is written last, and its presence is the version. The
-# name of a claim goes on with the run key.
+# The prefixes of versions' objects; those in TEXTS hold user text.
+TEXTS = (HELDOUT, REPLAY)
+PLACES = (ADAPTERS, FISHER, *TEXTS)
+# A version's objects below adapters/<version>/. The version exists once METADATA does, which is written last. CLAIM is
+# a prefix; the run key follows.
 ARCHIVE, CARD, CLAIM, PROBES = "adapter.tar.gz", "README.md", "claim-", "probes.json"
 METADATA, REVOKED, SWEPT, VOUCHED = "metadata.json", "revoked.json", "swept.json", "vouched.json"
-# Below runs/<run key>/: what makes a training's candidate whole, and what the training tells while it runs.
+# Below runs/<run key>/: the record that completes a candidate, and the progress that a running training reports.
 CANDIDATE, PROGRESS = "candidate.json", "progress.json"
-# Below fisher/<version>/: names the newest measurement among the files beside it.
+# Below fisher/<version>/: the record that names the newest measurement among the files in this place.
 FISHER_RECORD = "fisher.json"
 
 _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -32,7 +35,7 @@ _LEDGER_TIME = "%Y%m%dT%H%M%S.%fZ"
 
 @dataclass(frozen=True, order=True)
 class VersionNumber:
-    """v1.3: the fourth version of the first family. Ordered as numbers, so v1.10 follows v1.9."""
+    """v1.3 is the fourth version of the first family. Ordered numerically: v1.10 follows v1.9."""
 
     major: int
     minor: int
@@ -49,7 +52,7 @@ class VersionNumber:
 
 @dataclass(frozen=True)
 class Family:
-    """What all versions of one major number share, because one's weights continue the other's."""
+    """What all versions of a major number have in common, so that one can continue another's weights."""
 
     base_model: str
     base_revision: str
@@ -57,12 +60,12 @@ class Family:
 
     @classmethod
     def of(cls, record: Any) -> Self:
-        """That of a version or a claim."""
+        """The family of a version or a claim."""
         return cls(record.base_model, record.base_revision, record.lora)
 
 
 def next_number(taken: Mapping[VersionNumber, Family | None], family: Family) -> VersionNumber:
-    """The next number of `family`, given all that are published or claimed (None: nobody's); the first is v1.0."""
+    """The next number of `family`, given all published or claimed numbers (None: of no family); the first is v1.0."""
     own = [number for number, other in taken.items() if other == family]
     if not own:
         return VersionNumber(max((number.major for number in taken), default=0) + 1, 0)
@@ -71,7 +74,7 @@ def next_number(taken: Mapping[VersionNumber, Family | None], family: Family) ->
 
 
 def server_name(version: str, sha256: str, prefix: str = "") -> str:
-    """The name under which a model server holds a version: never the same for other weights."""
+    """The name under which a model server loads a version. Different weights never share a name."""
     return _name(f"{prefix}{version}-{sha256[:8]}")
 
 
@@ -96,35 +99,35 @@ def replay_key(version: str) -> str:
 
 
 def run_key(run: str, name: str) -> str:
-    """An object in the staging of one run; `name` may have folders."""
+    """An object in a run's staging; `name` may contain folders."""
     return f"{RUNS}{_name(run)}/" + "/".join(_name(part) for part in name.split("/") if part) + "/" * name.endswith("/")
 
 
 def version_of(key: str) -> str | None:
-    """The version to whose number an object belongs; None for what belongs to none."""
+    """The version number to which an object belongs; None if it belongs to none."""
     match = _OF_VERSION.fullmatch(key)
     return match[1] if match else None
 
 
 def ledger_key(at: datetime, version: str | None) -> str:
-    """Sorted by key is sorted by time."""
+    """Sorting the keys sorts the entries by time."""
     return f"{LEDGER}{at.astimezone(UTC).strftime(_LEDGER_TIME)}-{_name(version or 'base')}.json"
 
 
 def ledger_time(key: str) -> datetime:
-    """The time in a key that `ledger_key` made."""
+    """The time in a key made by `ledger_key`."""
     text = key.removeprefix(LEDGER).partition("-")[0]
     return datetime.strptime(text, _LEDGER_TIME).replace(tzinfo=UTC)
 
 
 def ledger_version(key: str) -> str | None:
-    """The version in a key that `ledger_key` made; None for the base model."""
+    """The version in a key made by `ledger_key`; None for the base model."""
     version = key.removeprefix(LEDGER).partition("-")[2].removesuffix(".json")
     return None if version == "base" else version
 
 
 def _name(text: str) -> str:
-    """Of [A-Za-z0-9._-], and more than dots: safe as part of a key, of a path and of a server's name."""
+    """Check that `text` consists of [A-Za-z0-9._-] and is more than signs: safe in a key, a path and a server name."""
     if not _NAME.fullmatch(text):
         raise RegistryError(f"Expected a name of the characters A-Z a-z 0-9 . _ -, found {text!r}")
     return text

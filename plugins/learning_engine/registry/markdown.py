@@ -1,4 +1,4 @@
-"""Cells and tables of Markdown."""
+"""Markdown tables and cells."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

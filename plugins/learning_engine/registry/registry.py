@@ -1,8 +1,8 @@
-"""The versions of one served model: which there are, which continues which, and how a new one is published.
+"""The versions of one served model: list them, find parents, publish, revoke.
 
-A version is immutable and exists once its metadata.json does. Publishing writes that last and only if absent, so a
-crash between any two writes leaves no version, and the retry completes it under the same number. Two that publish at
-once get two numbers (`claims`), so that neither writes to where the other does.
+A version is immutable and exists once its metadata.json does. Publishing writes that object last and only if absent, so
+a crash between any two writes leaves no version, and the retry completes it under the same number. Concurrent runs
+get different numbers (`claims`), so that neither overwrites the other's objects.
 """
 
 import dataclasses
@@ -39,8 +39,7 @@ class Registry:
         return self._read_all(claims.listing_of(self.store))
 
     def get(self, version: str) -> AdapterVersion:
-        """Raises RegistryError where there is no such version."""
-        # Metadata never change, so they are read once.
+        """One version's metadata, cached, since they never change. Raises RegistryError if there is no such version."""
         if version not in self._read:
             VersionNumber.parse(version)
             try:
@@ -53,11 +52,11 @@ class Registry:
         return self._read[version]
 
     def numbers(self) -> list[str]:
-        """Every published version by name, lowest number first; reads no metadata."""
+        """The name of every published version, lowest number first; reads no metadata."""
         return [str(number) for number in claims.published(claims.listing_of(self.store))]
 
     def find(self, run_key: str) -> AdapterVersion | None:
-        """The version that this work made, if it has been published."""
+        """The version published under this run key, if any."""
         return next((version for version in self.versions() if version.run_key == run_key), None)
 
     def lineage(self, version: str | None) -> list[AdapterVersion]:
@@ -71,11 +70,11 @@ class Registry:
     def parent_for(
         self, window: Window, *, base_model: str, base_revision: str | None, lora: LoraShape
     ) -> AdapterVersion | None:
-        """The version of the same base and shape that the gate accepted or a person vouched for, not revoked and of no
-        revoked ancestor, with the greatest window end at or before `window.start` (ties: the highest number); None
-        where the base model is the parent.
+        """The version that a training on `window` continues; None for the base model.
 
-        `base_revision` None takes any revision.
+        Candidates have the same base and LoRA shape, were accepted by the gate or vouched for by a person, and neither
+        they nor an ancestor are revoked. Of these, the one with the latest window end at or before `window.start`
+        (ties: the highest number). `base_revision` None accepts any revision.
         """
         listing = claims.listing_of(self.store)
         fitting = [
@@ -90,10 +89,10 @@ class Registry:
         return max(fitting, key=lambda version: (version.window.end, _number(version)), default=None)
 
     def continuable(self, version: AdapterVersion | None) -> tuple[AdapterVersion | None, list[str]]:
-        """`version`, or the nearest of its ancestors whose archive is whole, None for the base model; and the versions
-        that were passed over because theirs is lost or altered.
+        """`version` or its nearest ancestor with an intact archive (None: the base model), and the versions passed over
+        because their archive is missing or modified.
 
-        Every version on the way was accepted or vouched for: others are nobody's parent.
+        Every version on this path was accepted or vouched for, since no other version becomes a parent.
         """
         passed_over: list[str] = []
         for candidate in self.lineage(version.version if version else None):
@@ -103,7 +102,7 @@ class Registry:
         return None, passed_over
 
     def readable(self, version: AdapterVersion) -> bool:
-        """Whether the archive's bytes are those that were published; reads all of them."""
+        """Whether the archive is intact; reads all of its bytes."""
         try:
             found: str | None = self.store.digest(self.store.key(version.uri))
         except NotFound:
@@ -113,14 +112,14 @@ class Registry:
         return found == version.sha256
 
     def revoke(self, version: str, *, by: str, reason: str) -> Revocation:
-        """Nobody's parent from now on, and never deployed by itself. The first revocation stands."""
+        """Bar `version` from being a parent and from automatic deployment. The first revocation stays in force."""
         self.get(version)
         revocation = Revocation(version, by, reason, datetime.now(UTC))
         self.store.put_if_absent(manifest.adapter_key(version, manifest.REVOKED), encode(revocation.to_json()))
         return self.revoked(version) or revocation
 
     def vouch(self, version: str, *, by: str, reason: str) -> None:
-        """May be a parent from now on, whatever the gate said. The first one to vouch stands."""
+        """Allow `version` to be a parent, whatever the gate's verdict. The first vouch stays in force."""
         vouch = Vouch(version, by, reason, datetime.now(UTC))
         self.store.put_if_absent(manifest.adapter_key(version, manifest.VOUCHED), encode(vouch.to_json()))
 
@@ -131,19 +130,19 @@ class Registry:
             return None
 
     def publish(self, draft: Draft, *, archive: str, heldout: str | None, replay: str | None = None) -> AdapterVersion:
-        """Make the staged archive, held-out set, reservoir and probes (URIs) a version; the same run key again returns
-        that one.
+        """Publish the staged archive, held-out set, reservoir and probes (URIs) as a version; return the existing
+        version if the run key already has one.
 
-        Raises ParentMoved where `draft.parent` is not the right parent any more, IntegrityError where a staged
-        object is not what its record says.
+        Raises ParentMoved if `draft.parent` is no longer the right parent, IntegrityError if a staged object differs
+        from its record.
         """
-        if made := self.find(draft.run_key):
-            if made.accepted != draft.accepted:
+        if existing := self.find(draft.run_key):
+            if existing.accepted != draft.accepted:
                 raise RegistryError(
-                    f"Expected the verdict under which {made.version} was published, found another one for the same "
-                    "work: a version is immutable; clear the run from extract, and a new version is made."
+                    f"Expected the verdict with which {existing.version} was published, found another verdict for the "
+                    "same run key: a version is immutable; clear the run from extract to publish a new version."
                 )
-            return made
+            return existing
         self._check_parent(draft)
         for _ in range(CLAIM_TRIES):
             number = str(self._claim(draft))
@@ -169,31 +168,31 @@ class Registry:
             raise ParentMoved(
                 f"Expected {expected or 'the base model'} as the parent of the window {draft.window}, found a "
                 f"candidate that continues {draft.parent or 'the base model'}: a version was published, revoked or "
-                "lost since; clear this run from its first task."
+                "lost meanwhile; clear this run from its first task."
             )
 
     def _claim(self, draft: Draft) -> VersionNumber:
-        """Reserve a number; the one that an earlier try of the same work reserved comes first."""
+        """Reserve a number; one that an earlier attempt of the same run reserved is used first."""
         claim = Claim(draft.run_key, draft.base_model, draft.base_revision, draft.lora)
         for _ in range(CLAIM_TRIES):
             listing = claims.listing_of(self.store)
             if own := claims.own_number(listing, draft.run_key):
                 return own
             versions = {_number(version): Family.of(version) for version in self._read_all(listing)}
-            claims.mark(self.store, listing, versions, claim)
+            claims.put_claim(self.store, listing, versions, claim)
             time.sleep(self.settle_seconds)
         raise _no_number()
 
     def _complete(
         self, draft: Draft, number: str, *, archive: str, heldout: str | None, replay: str | None
     ) -> AdapterVersion:
-        """Put everything but the metadata into place."""
+        """Write all objects of the version except the metadata."""
         key = manifest.adapter_key(number, manifest.ARCHIVE)
-        self._take(archive, key, draft.sha256)
+        self._copy_staged(archive, key, draft.sha256)
         if heldout is not None:
-            self._take(heldout, manifest.heldout_key(number), None)
+            self._copy_staged(heldout, manifest.heldout_key(number), None)
         if replay is not None:
-            self._take(replay, manifest.replay_key(number), None)
+            self._copy_staged(replay, manifest.replay_key(number), None)
         version = AdapterVersion(
             version=number,
             uri=self.store.uri(key),
@@ -203,24 +202,24 @@ class Registry:
             **{field.name: getattr(draft, field.name) for field in dataclasses.fields(draft)},
         )
         if draft.report.probes is not None:
-            probes = self._take_probes(draft.report.probes, number)
+            probes = self._copy_probes(draft.report.probes, number)
             version = dataclasses.replace(version, report=dataclasses.replace(draft.report, probes=probes))
         self.store.put_bytes(manifest.adapter_key(number, manifest.CARD), card.render(version).encode())
         return version
 
-    def _take_probes(self, staged: Probes, number: str) -> Probes:
+    def _copy_probes(self, staged: Probes, number: str) -> Probes:
         key = manifest.adapter_key(number, manifest.PROBES)
-        self._take(staged.uri, key, staged.sha256)
+        self._copy_staged(staged.uri, key, staged.sha256)
         return dataclasses.replace(staged, uri=self.store.uri(key))
 
-    def _take(self, staged: str, key: str, sha256: str | None) -> None:
-        """Copy a staged object inside the store and read back that it is what it was."""
+    def _copy_staged(self, staged: str, key: str, sha256: str | None) -> None:
+        """Copy a staged object within the store and check the copy's digest."""
         source = self.store.key(staged)
         with staged_by_run():
             self.store.copy(source, key)
         expected, found = sha256 or self.store.head(source).sha256, self.store.digest(key)
         if expected and expected != found:
-            raise IntegrityError(f"{staged}: expected sha256 {expected}, found {found}; clear the run from train on.")
+            raise IntegrityError(f"{staged}: expected sha256 {expected}, found {found}; clear the run from train.")
 
     def _read_all(self, listing: claims.Listing) -> list[AdapterVersion]:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -228,7 +227,9 @@ class Registry:
 
 
 def _no_number() -> RegistryError:
-    return RegistryError(f"Expected a free version number, lost {CLAIM_TRIES} to other runs: check the registry pool.")
+    return RegistryError(
+        f"Expected a free version number, found {CLAIM_TRIES} in a row taken by other runs: check the registry pool."
+    )
 
 
 def _number(version: AdapterVersion) -> VersionNumber:

@@ -1,8 +1,8 @@
-"""One S3 bucket, through the boto3 client of Airflow's S3Hook.
+"""One S3 bucket, accessed through the boto3 client of Airflow's S3Hook.
 
 Every object carries its sha256 as object metadata, and every read is checked against a digest, because not every store
-checks what it takes. A condition ("only if absent") decides races only as well as the store decides them; whoever
-needs mutual exclusion reads back what stands there.
+verifies uploads. Conditional writes ("only if absent") are only as atomic as the store makes them; callers that need
+mutual exclusion read back what was stored.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ __all__ = ["NotFound", "Store", "StoreRefused", "Stored", "client_config", "enco
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as the store describes it; `sha256` is None in a listing and where another program wrote the object."""
+    """An object as the store describes it. `sha256` is None in a listing, and if another program wrote the object."""
 
     key: str
     size: int
@@ -40,9 +40,9 @@ class Stored:
 
 
 def client_config(store: sections.Store, connection: "Config | None" = None) -> "Config":
-    """Time-outs and retries for the S3Hook, over what the connection's own `config_kwargs` say.
+    """Timeouts and retries for the S3Hook, which override the connection's own `config_kwargs`.
 
-    Checksums that only newer S3 stores know are left out: the signature covers the bytes, and so does our sha256.
+    Checksums that only newer S3 stores support are switched off: the signature and our sha256 already cover the bytes.
     """
     from botocore.config import Config
 
@@ -59,9 +59,9 @@ def client_config(store: sections.Store, connection: "Config | None" = None) -> 
 class Store:
     """The objects below `prefix` in one bucket. Keys are relative to the prefix; safe to share among threads.
 
-    Every method raises StoreError where the store cannot be reached or fails, StoreRefused where it refuses, NotFound
-    where there is no such object, and IntegrityError where the bytes are not those that were written, or not the
-    record that they should be.
+    Every method raises StoreError if the store is unreachable or fails, StoreRefused if it rejects the request,
+    NotFound if there is no such object, and IntegrityError if the bytes differ from those written or are not the
+    expected record.
     """
 
     def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
@@ -74,14 +74,14 @@ class Store:
         return f"s3://{self.bucket}/{self.prefix}{key}"
 
     def key(self, uri: str) -> str:
-        """The key of a URI that `uri` made. Raises ConfigError for one of another bucket or prefix."""
+        """The key of a URI made by `uri`. Raises ConfigError for a URI of another bucket or prefix."""
         root = self.uri("")
         if not uri.startswith(root) or uri == root:
             raise ConfigError(f"Expected an object below {root}, found {uri}: check store.bucket and store.prefix.")
         return uri.removeprefix(root)
 
     def put_bytes(self, key: str, data: bytes) -> str:
-        """Write an object; returns its sha256."""
+        """Write an object; return its sha256."""
         digest = hashlib.sha256(data).hexdigest()
         with self._errors("write", key):
             self.client.put_object(**self._at(key), Body=data, Metadata={"sha256": digest})
@@ -91,17 +91,17 @@ class Store:
         return self.put_bytes(key, encode(value))
 
     def put_file(self, key: str, path: Path) -> str:
-        """Upload a file, in parts where it is large; returns its sha256."""
+        """Upload a file, in several parts if it is large; return its sha256."""
         digest = sha256_file(path)
         with self._errors("write", key), path.open("rb") as file:
             self.client.upload_fileobj(file, self.bucket, self.prefix + key, ExtraArgs={"Metadata": {"sha256": digest}})
         return digest
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write an object unless one is there; True where this call wrote it.
+        """Write an object unless the key is taken; True if this call wrote it.
 
-        False may also mean that an earlier try of this very call did (a lost answer is tried again), and on a store
-        without atomic conditions several racing callers may get True: read back what stands there.
+        False may also mean that an earlier attempt of this call wrote it (the client retries when a response is lost).
+        On a store without atomic conditions, several concurrent callers may get True. So read back what was stored.
         """
         if not self._conditional:
             return self._head_then_put(key, data)
@@ -120,7 +120,9 @@ class Store:
             else:
                 return True
         self._conditional = False
-        telemetry.event("store.no_conditions", bucket=self.bucket, note="falls back to looking before it writes")
+        telemetry.event(
+            "store.no_conditions", bucket=self.bucket, note="checks for the object before each write instead"
+        )
         return self._head_then_put(key, data)
 
     def _head_then_put(self, key: str, data: bytes) -> bool:
@@ -130,7 +132,7 @@ class Store:
         return True
 
     def get_bytes(self, key: str, sha256: str | None = None) -> bytes:
-        """Read a small object whole, checked against `sha256` or else against the digest that it was written with."""
+        """Read a small object, checked against `sha256` or, without it, the digest stored with the object."""
         with self._errors("read", key):
             answer = self.client.get_object(**self._at(key))
             data: bytes = answer["Body"].read()
@@ -141,22 +143,22 @@ class Store:
         try:
             return json.loads(self.get_bytes(key))
         except ValueError as error:
-            raise IntegrityError(f"Expected JSON in {self.uri(key)}, found something else: {error}") from error
+            raise IntegrityError(f"Expected JSON in {self.uri(key)}, found other content: {error}") from error
 
     def get_record(self, key: str, kind: type[R]) -> R:
-        """Raises IntegrityError for what is no such record: damaged bytes, no JSON, a record of another schema."""
+        """Read a record. Raises IntegrityError for corrupt bytes, other content than JSON, or another schema."""
         try:
             return kind.from_json(self.get_json(key))
         except RecordError as error:
             raise IntegrityError(
-                f"{self.uri(key)}: {error} If the object is damaged, restore it from your backup."
+                f"{self.uri(key)}: {error} If the object is corrupt, restore it from your backup."
             ) from error
 
     def get_file(self, key: str, path: Path, sha256: str | None = None) -> None:
-        """Download to `path`, which appears only once its digest is `sha256`, or else the one it was written with."""
+        """Download to `path`, which appears only once its digest matches `sha256` or the one stored with the object."""
         from boto3.s3.transfer import TransferConfig
 
-        # Each of these tries is as many of the client's: a silent store would be waited for 25 times.
+        # Each of these attempts includes the client's own: by default that makes 25 waits for a silent store.
         config = TransferConfig(num_download_attempts=2)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
@@ -169,7 +171,7 @@ class Store:
             part.unlink(missing_ok=True)
 
     def chunks(self, key: str, size: int) -> Iterator[bytes]:
-        """An object's bytes as the store gives them, not checked; opened by this call, read by the iterator."""
+        """An object's bytes, unchecked. This call opens the object; the iterator reads it."""
         with self._errors("read", key):
             body = self.client.get_object(**self._at(key))["Body"]
         return self._chunks_of(body, key, size)
@@ -179,14 +181,14 @@ class Store:
             yield from body.iter_chunks(size)
 
     def digest(self, key: str) -> str:
-        """sha256 of an object's bytes as the store gives them now, in constant memory."""
+        """The sha256 of an object's current bytes, computed in constant memory."""
         found = hashlib.sha256()
         for chunk in self.chunks(key, CHUNK):
             found.update(chunk)
         return found.hexdigest()
 
     def head(self, key: str) -> Stored:
-        with self._errors("look at", key):
+        with self._errors("stat", key):
             answer = self.client.head_object(**self._at(key))
         return Stored(key, answer["ContentLength"], answer["LastModified"], _digest_in(answer))
 
@@ -198,7 +200,7 @@ class Store:
         return True
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
-        """Every object whose key starts with `prefix`, in the order of the keys."""
+        """Every object whose key starts with `prefix`, in key order."""
         with self._errors("list", prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
@@ -208,12 +210,12 @@ class Store:
                     yield Stored(entry["Key"].removeprefix(self.prefix), entry["Size"], entry["LastModified"])
 
     def copy(self, source: str, target: str) -> None:
-        """Copy an object (5 GiB at most) inside the store, its digest with it."""
+        """Copy an object (5 GiB at most) within the store, including its digest."""
         with self._errors("copy", source):
             self.client.copy_object(**self._at(target), CopySource={"Bucket": self.bucket, "Key": self.prefix + source})
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is not there is no error."""
+        """Delete objects; a missing one is no error."""
         for key in keys:
             with self._errors("delete", key):
                 self.client.delete_object(**self._at(key))
@@ -224,7 +226,7 @@ class Store:
     def _check(self, key: str, expected: str | None, found: str) -> None:
         if expected and expected != found:
             raise IntegrityError(
-                f"{self.uri(key)}: expected sha256 {expected}, found {found}; its bytes have changed, do not use it."
+                f"{self.uri(key)}: expected sha256 {expected}, found {found}; its bytes have changed: do not use it."
             )
 
     def _errors(self, operation: str, key: str) -> AbstractContextManager[None]:
@@ -232,10 +234,10 @@ class Store:
 
 
 def _digest_in(answer: Any) -> str | None:
-    """The digest in an answer's metadata. Stores and proxies may change the case of metadata's names."""
+    """The digest in a response's metadata. Stores and proxies may change the case of metadata names."""
     return {name.lower(): value for name, value in answer["Metadata"].items()}.get("sha256")
 
 
 def encode(value: Any) -> bytes:
-    """JSON as it lies in the bucket: readable, keys in the order of the record."""
+    """JSON as stored in the bucket: indented, keys in the record's order."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,7 +1,7 @@
-"""What a model server must never see, told from an adapter's files alone.
+"""Check an adapter's files before a model server loads them (preflight).
 
-MAX Serve crashes on truncated files, wrong shapes and values that are not finite, silently serves rsLoRA and patterns
-with the wrong scale, and takes an adapter of another base model; so each of these is refused before it is loaded.
+MAX Serve crashes on truncated files, wrong shapes and non-finite values. It silently serves rsLoRA and rank or alpha
+patterns with the wrong scale, and accepts adapters of another base model. This check refuses all of these.
 """
 
 import re
@@ -19,19 +19,19 @@ MAX_CONFIG_BYTES = 1 << 20
 SERVABLE = {"q_proj", "k_proj", "v_proj", "o_proj"}
 TENSOR = re.compile(r"base_model\.model\.model\.layers\.(0|[1-9]\d{0,3})\.self_attn\.(\w+)\.lora_([AB])\.weight")
 
-# Keys that say nothing about how the weights are applied, or that are checked by name below.
-FREE = {
+# Keys that do not affect how the weights are applied, or that are checked separately below.
+ALLOWED_KEYS = {
     *("auto_mapping", "inference_mode", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size"),
     *("base_model_name_or_path", "bias", "init_lora_weights", "lora_alpha", "peft_type", "r", "revision"),
     *("target_modules", "task_type"),
 }
-# Other ways of initialising change the base model's weights, which the server does not know.
+# Other initialisations change the base model's weights, which the server does not know about.
 INITIALISATIONS = (True, False, None, "gaussian")
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Of the base model's attention: the layers, and the widths of hidden state, queries, and keys or values."""
+    """The base model's attention: number of layers, and widths of hidden state, queries, and keys or values."""
 
     layers: int
     hidden: int
@@ -40,7 +40,7 @@ class Dimensions:
 
     @classmethod
     def of(cls, base_config: Path) -> Self:
-        """From the `config.json` of a Llama."""
+        """Read them from a Llama's `config.json`."""
         config = parse_json(base_config.read_bytes(), base_config)
         try:
             heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
@@ -49,12 +49,13 @@ class Dimensions:
             return cls(int(config["num_hidden_layers"]), hidden, heads * head, keys * head)
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             raise PreflightError(
-                f"{base_config}: expected the sizes of a Llama's attention, found a config.json without them."
+                f"{base_config}: expected the sizes of a Llama's attention, found a config.json without them: "
+                "check model.base."
             ) from None
 
     @classmethod
-    def seen(cls, shapes: dict[tuple[int, str, str], tuple[int, ...]]) -> Self:
-        """From the adapter's own first layer, where the base model's config.json is not at hand."""
+    def inferred(cls, shapes: dict[tuple[int, str, str], tuple[int, ...]]) -> Self:
+        """Infer them from the adapter's first layer, if the base model's config.json is not available."""
 
         def width(*places: tuple[str, str, int]) -> int:
             return next(
@@ -84,10 +85,10 @@ def check(
     max_lora_rank: int,
     base_config: Path | None = None,
 ) -> None:
-    """Pass an adapter that the server may load; raises PreflightError, naming what was expected and found.
+    """Raise PreflightError, naming what was expected and found, unless the server may load the adapter.
 
-    `lora`, `base_model` and `base_revision` are the version's; `base_config` is the base model's config.json, without
-    which the shapes are held against each other only.
+    `lora`, `base_model` and `base_revision` are the version's. `base_config` is the base model's config.json; without
+    it, the shapes are only compared with each other.
     """
     _check_files(directory)
     config_path = directory / CONFIG
@@ -103,7 +104,7 @@ def check(
 
 def _expect(passed: bool, what: str, expected: Any, found: Any) -> None:
     if not passed:
-        raise PreflightError(f"{what}: expected {expected}, found {found}. This adapter must not be loaded.")
+        raise PreflightError(f"{what}: expected {expected}, found {found}. Do not load this adapter.")
 
 
 def _check_files(directory: Path) -> None:
@@ -124,8 +125,8 @@ def _check_config(config: dict[str, Any], base_model: str, base_revision: str) -
     initialisation = config.get("init_lora_weights")
     known = initialisation in INITIALISATIONS
     _expect(known, f"{CONFIG}, init_lora_weights", f"one of {INITIALISATIONS}", repr(initialisation)[:80])
-    for key in sorted(config.keys() - FREE):
-        _expect(not config[key], f"{CONFIG}, {key}", "it unset, for the server ignores it", repr(config[key])[:80])
+    for key in sorted(config.keys() - ALLOWED_KEYS):
+        _expect(not config[key], f"{CONFIG}, {key}", "no value, since the server ignores it", repr(config[key])[:80])
 
 
 def _check_shape(config: dict[str, Any], lora: LoraShape, max_lora_rank: int) -> None:
@@ -152,7 +153,7 @@ def _check_tensors(tensors: list[Tensor], lora: LoraShape, base_config: Path | N
         if match:
             shapes[int(match[1]), match[2], match[3]] = tensor.shape
     _expect(bool(shapes), WEIGHTS, "tensors", "none")
-    dimensions = Dimensions.of(base_config) if base_config else Dimensions.seen(shapes)
+    dimensions = Dimensions.of(base_config) if base_config else Dimensions.inferred(shapes)
     wanted = {
         (layer, target, factor): dimensions.shape(target, factor, lora.rank)
         for layer in range(dimensions.layers)

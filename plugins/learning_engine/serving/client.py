@@ -1,8 +1,8 @@
-"""One replica of a model server over HTTP: MAX Serve's LoRA dialect, and vLLM's, which differs in its answers only.
+"""HTTP client for one replica of a model server, MAX Serve or vLLM. Their LoRA endpoints differ only in the responses.
 
-MAX answers a load with JSON and error codes as strings, vLLM with plain text and integers: only the status and the
-message are read here, so that both fit. Each call has a connection of its own, because a kept one that the server
-drops between two calls would look like a failed load.
+MAX responds to a load with JSON and error codes as strings, vLLM with plain text and integers. This client reads only
+status and message, which suits both. Each call opens a new connection, because a kept-alive one that the server drops
+between two calls would look like a failed load.
 """
 
 from dataclasses import dataclass
@@ -15,34 +15,34 @@ from learning_engine.config import sections
 from learning_engine.errors import ServingError
 
 MESSAGE_LENGTH = 300
-# What MAX answers when its worker is late; it pairs the late reply with the next call.
-WORKER_LATE = "Timeout waiting for LoRA response"
+# MAX's message when its worker times out. It will return the worker's late reply to the next call.
+WORKER_TIMEOUT = "Timeout waiting for LoRA response"
 
 
 class NoAnswer(ServingError):
-    """The call broke off or timed out: whether the server has done it is unknown."""
+    """The call was interrupted or timed out. Whether the server executed it is unknown."""
 
 
 class ServerOutOfStep(ServingError):
-    """MAX Serve will answer the next call with the reply of an earlier one: only a restart helps."""
+    """MAX Serve will answer the next call with the reply to an earlier one. Only a restart helps."""
 
     retryable = False
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A server at `url`, such as http://max-1:8000. Every method raises ServingError where the server does not obey."""
+    """A server at `url`, such as http://max-1:8000. Every method raises ServingError if the server does not comply."""
 
     url: str
     serving: sections.Serving
 
     def __str__(self) -> str:
-        """The address without the credentials that it may hold."""
+        """The address without any credentials."""
         address = urlsplit(self.url)
         return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
 
     def models(self) -> list[str]:
-        """What the server lists, the base model first; a name stands twice where it was loaded twice."""
+        """The names that the server lists, the base model first. A name loaded twice appears twice."""
         response = self._call("GET", "/v1/models")
         try:
             return [str(model["id"]) for model in response.json()["data"]]
@@ -53,9 +53,9 @@ class Replica:
             ) from None
 
     def load(self, name: str, path: str) -> None:
-        """Load the adapter that lies at `path` on the server's disk, once: a name that is listed is not loaded again.
+        """Load the adapter at `path` on the server's disk, unless `name` is already listed.
 
-        After a call that broke off, GET /v1/models decides whether it was done.
+        After an interrupted call, GET /v1/models decides whether the load succeeded.
         """
         if name in self.models():
             return
@@ -67,11 +67,11 @@ class Replica:
                 raise
 
     def unload(self, name: str) -> None:
-        """Unload `name`; where it is not loaded there is nothing to do."""
+        """Unload `name`, if it is loaded."""
         self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, accept=404)
 
     def complete(self, name: str, messages: list[dict[str, str]], *, max_tokens: int) -> str:
-        """The greedy answer of at most `max_tokens` tokens. Neither it nor the prompt stands in an error."""
+        """The greedy answer of at most `max_tokens` tokens. No error contains the answer or the prompt."""
         body = {"model": name, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
         response = self._call("POST", "/v1/chat/completions", body, private=True)
         try:
@@ -108,18 +108,18 @@ class Replica:
             ) from None
         if response.status_code in (200, accept):
             return response
-        # A server may quote the request in its message.
+        # The server's message may quote the request.
         found = "" if private else f": {_message(response)}"
-        if WORKER_LATE in found:
+        if WORKER_TIMEOUT in found:
             raise ServerOutOfStep(
-                f"{self}: {method} {path} was answered {response.status_code}{found}. The late reply will be taken "
-                "for that of the next call: restart this replica, then try again."
+                f"{self}: expected 200 from {method} {path}, found {response.status_code}{found}. The server will "
+                "return the late reply to the next call: restart this replica, then try again."
             )
         raise ServingError(f"{self}: expected 200 from {method} {path}, found {response.status_code}{found}")
 
 
 def _message(response: requests.Response) -> str:
-    """The server's reason: of MAX's {"error": {"message"}}, vLLM's the same or {"message"}, else the plain text."""
+    """The server's reason: {"error": {"message"}} of MAX and vLLM, {"message"} of vLLM, otherwise the plain text."""
     try:
         body = response.json()
         body = body.get("error", body)

@@ -1,9 +1,9 @@
-"""The safe swap of one adapter into every replica of a model server.
+"""Swap one adapter safely into every replica of a model server.
 
-A server's name of a version always means the same weights (`<prefix><version>-<first 8 of sha256>`), so that no name
-is ever loaded with other weights: MAX Serve would go on with the old ones. The road: `place` the files in a new
-directory, `swap` (load once, prove with probes) on all replicas or on none, then the caller moves the pointer, and
-`retire` unloads what is older once its requests have ended.
+An adapter's name on the server always stands for the same weights (`<prefix><version>-<first 8 of sha256>`), because
+MAX Serve keeps serving the old weights if a name is loaded with new ones. The steps: `place` the files in a new
+directory; `swap` (load once, prove with probes) on all replicas or none; the caller moves the pointer; `retire` unloads
+older adapters once their requests have ended.
 """
 
 import filecmp
@@ -24,21 +24,21 @@ from learning_engine.serving.client import NoAnswer, Replica
 from learning_engine.telemetry import event, warning
 
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Between a directory's name and a random part while it is written or removed; no name of a server holds it.
+# Separates the name from a random part while a directory is written or removed. Server names never contain it.
 UNFINISHED = "~"
-# A load that was held up on its way came after its retry: unloaded once, the name would answer as the base model.
-LISTED_TWICE = "loaded twice, so left as it is: restart this replica to be rid of it"
-# An unfinished directory of this age, in seconds, belongs to a worker that died.
-ABANDONED = 24 * 3600
+# A delayed load request arrived after its retry. After one unload, the name would answer with the base model.
+LISTED_TWICE = "loaded twice, so not unloaded: restart this replica to remove it"
+# An unfinished directory older than this belongs to a dead worker.
+ABANDONED_SECONDS = 24 * 3600
 
 
 def place(
     archive: Path, sha256: str, *, name: str, adapter_dir: Path, check: Callable[[Path], None], max_bytes: int
 ) -> Path:
-    """Unpack `archive` to `adapter_dir/name`, which appears whole, checked and on the disk, or not at all.
+    """Unpack `archive` to `adapter_dir/name`, which appears complete, checked and flushed to disk, or not at all.
 
-    A directory that stands there already is compared, never written to. Raises IntegrityError for an archive of
-    another digest or a directory of other content, and what `check` raises.
+    An existing directory is compared, never written to. Raises IntegrityError if the archive has another digest or the
+    directory other content, and whatever `check` raises.
     """
     if not SERVER_NAME.fullmatch(name):
         raise IntegrityError(f"Expected a server name of letters, digits, '.', '_' and '-', found {name!r}.")
@@ -56,7 +56,7 @@ def place(
             _sync(adapter_dir)
         elif not _same_content(part, final):
             raise IntegrityError(
-                f"{final}: expected the files of the archive {sha256}, found others. A server may have them loaded: "
+                f"{final}: expected the files of the archive {sha256}, found others, which a server may have loaded: "
                 "publish the adapter as a new version, or unload this one everywhere and remove the directory."
             )
     finally:
@@ -65,7 +65,7 @@ def place(
 
 
 def prove(replica: Replica, name: str, probes: Sequence[Probe]) -> int:
-    """How many probes `replica` answered with the version's own text: all, else ProofError. 0 where there are none."""
+    """Check that `replica` answers every probe with the version's text, or raise ProofError; return their number."""
     for index, probe in enumerate(probes):
         answer = replica.complete(name, probe.messages, max_tokens=len(probe.tokens))
         if answer.strip() != probe.text.strip():
@@ -77,11 +77,11 @@ def prove(replica: Replica, name: str, probes: Sequence[Probe]) -> int:
 
 
 def swap(replicas: Sequence[Replica], name: str, server_path: str, probes: Sequence[Probe]) -> list[ReplicaProof]:
-    """Load `name` once on every replica and prove it there.
+    """Load `name` once on every replica and prove it there. Safe to repeat.
 
-    Where one replica fails, those that did not have the adapter before this call lose it again and the error is
-    raised; only a replica whose call broke off keeps it, under a name that no client knows. Safe to repeat. Raises
-    ServingError or ProofError, and ConfigError without a replica.
+    If one replica fails, the adapter is unloaded from the replicas that did not have it before, and the error is
+    raised. Only a replica whose call was interrupted keeps it, under a name that no client uses. Raises ServingError
+    or ProofError; ConfigError without a replica.
     """
     if not replicas:
         raise ConfigError("Expected at least one replica to serve the adapter, found none: list it in the connection.")
@@ -98,10 +98,10 @@ def swap(replicas: Sequence[Replica], name: str, server_path: str, probes: Seque
             proofs.append(ReplicaProof(str(replica), name, prove(replica, name, probes), seconds))
             event("serving.proved", replica=str(replica), adapter=name, probes=len(probes), load_seconds=seconds)
     except BaseException as error:
-        # A call that broke off may still run, and MAX Serve can die where its adapter is unloaded under it.
-        ended = isinstance(error, ServingError) and not isinstance(error, NoAnswer)
+        # An interrupted call may still be running, and unloading its adapter can crash MAX Serve.
+        call_ended = isinstance(error, ServingError) and not isinstance(error, NoAnswer)
         for other in touched:
-            if ended or other is not replica:
+            if call_ended or other is not replica:
                 _unload(other, name)
         raise
     return proofs
@@ -110,61 +110,61 @@ def swap(replicas: Sequence[Replica], name: str, server_path: str, probes: Seque
 def retire(
     replicas: Sequence[Replica], keep: Collection[str], owned: Callable[[str], bool], *, drain_seconds: float
 ) -> list[tuple[str, str]]:
-    """Unload the adapters that this configuration made, `owned`, and no longer needs; gives (replica, name) pairs.
+    """Unload the adapters of this configuration (`owned`) that are not in `keep`; return (replica, name) pairs.
 
-    Waits `drain_seconds` before the first one, since MAX Serve goes on with the base model where an adapter is
-    unloaded under a running request. The base model, which servers list first, and names of others stay, and so does
-    what is listed twice. A replica that does not obey keeps its adapters until the next time.
+    Waits `drain_seconds` first, because MAX Serve finishes a running request with the base model if its adapter is
+    unloaded. Never unloads the base model, which servers list first, other owners' names, or names listed twice. A
+    replica that fails keeps its adapters until the next call.
     """
-    surplus = [(replica, name) for replica in replicas for name in _surplus(replica, keep, owned)]
-    if surplus:
+    unneeded = [(replica, name) for replica in replicas for name in _unneeded(replica, keep, owned)]
+    if unneeded:
         time.sleep(drain_seconds)
-    return [(str(replica), name) for replica, name in surplus if _unload(replica, name)]
+    return [(str(replica), name) for replica, name in unneeded if _unload(replica, name)]
 
 
 def forget(adapter_dir: Path, keep: Collection[str], owned: Callable[[str], bool]) -> list[str]:
-    """Remove the placed directories that no replica needs any longer, and what a worker that died left behind."""
+    """Remove placed directories that no replica needs any more, and unfinished ones of dead workers."""
     removed = []
     for path in sorted(adapter_dir.iterdir()) if adapter_dir.is_dir() else []:
         try:
-            if path.is_dir() and not path.is_symlink() and _superfluous(path, keep, owned):
+            if path.is_dir() and not path.is_symlink() and _is_obsolete(path, keep, owned):
                 _remove(path)
                 removed.append(path.name)
         except OSError as error:
-            # What is left on the disk harms nobody, and the next deployment tries again.
+            # A leftover directory does no harm, and the next deployment tries again.
             warning("serving.not_removed", directory=str(path), message=str(error))
     return removed
 
 
 def _remove(path: Path) -> None:
-    """Under its own name a directory is always whole, so it first loses that for one that no other has."""
+    """Rename the directory before deleting it, because under its own name a directory is always complete."""
     if UNFINISHED not in path.name:
         path = path.rename(path.with_name(f".{path.name}{UNFINISHED}{secrets.token_hex(4)}"))
     shutil.rmtree(path)
 
 
-def _superfluous(path: Path, keep: Collection[str], owned: Callable[[str], bool]) -> bool:
+def _is_obsolete(path: Path, keep: Collection[str], owned: Callable[[str], bool]) -> bool:
     name, unfinished, _ = path.name.partition(UNFINISHED)
     if unfinished:
-        return owned(name.removeprefix(".")) and time.time() - path.stat().st_mtime > ABANDONED
+        return owned(name.removeprefix(".")) and time.time() - path.stat().st_mtime > ABANDONED_SECONDS
     return owned(name) and name not in keep
 
 
-def _surplus(replica: Replica, keep: Collection[str], owned: Callable[[str], bool]) -> list[str]:
+def _unneeded(replica: Replica, keep: Collection[str], owned: Callable[[str], bool]) -> list[str]:
     try:
         names = replica.models()
     except ServingError as error:
         event("serving.unreachable", replica=str(replica), message=str(error))
         return []
-    surplus = [name for name in dict.fromkeys(names[1:]) if name != names[0] and owned(name) and name not in keep]
-    for name in surplus:
+    unneeded = [name for name in dict.fromkeys(names[1:]) if name != names[0] and owned(name) and name not in keep]
+    for name in unneeded:
         if names.count(name) > 1:
             event("serving.phantom", replica=str(replica), adapter=name, message=LISTED_TWICE)
-    return [name for name in surplus if names.count(name) == 1]
+    return [name for name in unneeded if names.count(name) == 1]
 
 
 def _unload(replica: Replica, name: str) -> bool:
-    """Whether `name` is gone from the replica; a failure is logged, since what is left loaded harms nobody."""
+    """Unload `name`; return whether it is gone. A failure is only logged, since a leftover adapter does no harm."""
     try:
         replica.unload(name)
         gone = name not in replica.models()
@@ -172,12 +172,17 @@ def _unload(replica: Replica, name: str) -> bool:
         event("serving.unload_failed", replica=str(replica), adapter=name, message=str(error))
         return False
     if not gone:
-        event("serving.phantom", replica=str(replica), adapter=name, message="listed without weights: restart it")
+        event(
+            "serving.phantom",
+            replica=str(replica),
+            adapter=name,
+            message="still listed without weights: restart the replica",
+        )
     return gone
 
 
 def _make_durable(directory: Path) -> None:
-    """Open to the server's user, and on the disk whatever happens to this machine."""
+    """Make the files readable for the server's user and flush them to disk."""
     for path in directory.iterdir():
         path.chmod(0o644)
         _sync(path)

@@ -1,7 +1,7 @@
-"""What a safetensors file declares, read without mapping it: a truncated file kills the server that maps it.
+"""Read the header of a safetensors file without mapping it, and check it: mapping a truncated file crashes the server.
 
-The format (github.com/huggingface/safetensors): 8 bytes little-endian length n, n bytes of JSON, then the data.
-Each tensor's `data_offsets` count from the start of the data; together they must cover it without gap or overlap.
+Format (github.com/huggingface/safetensors): 8 bytes little-endian length n, n bytes of JSON, then the data. Each
+tensor's `data_offsets` count from the start of the data. Together they must cover it without gap or overlap.
 """
 
 import json
@@ -16,7 +16,7 @@ from learning_engine.errors import PreflightError
 
 # MAX Serve refuses bfloat16 adapters.
 ITEM_BYTES = {"F32": 4, "F16": 2}
-# The bits of the exponent; all of them set means infinity or NaN.
+# The exponent bits; if all are set, the value is infinite or NaN.
 EXPONENT = {"F32": 0x7F80_0000, "F16": 0x7C00}
 MAX_HEADER_BYTES = 100_000_000
 CHUNK_ITEMS = 1 << 22
@@ -24,7 +24,7 @@ CHUNK_ITEMS = 1 << 22
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a file: `start` and `size` in bytes from the beginning of the file."""
+    """One tensor of a file; `start` (from the beginning of the file) and `size` are in bytes."""
 
     name: str
     dtype: str
@@ -34,7 +34,7 @@ class Tensor:
 
 
 def read_header(path: Path) -> list[Tensor]:
-    """The tensors of a safetensors file in the order of their data. Raises PreflightError where it is not whole."""
+    """The tensors of a safetensors file in the order of their data. Raises PreflightError if the file is malformed."""
     length = path.stat().st_size
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
@@ -47,7 +47,7 @@ def read_header(path: Path) -> list[Tensor]:
     end = data
     for tensor in tensors:
         if tensor.start != end:
-            raise _broken(path, f"{tensor.name} at byte {tensor.start} where the data go on at {end}")
+            raise _broken(path, f"{tensor.name} at byte {tensor.start} instead of {end}")
         end += tensor.size
     if end != length:
         raise _broken(path, f"data that end at byte {end} in a file of {length} bytes")
@@ -67,18 +67,18 @@ def all_finite(path: Path, tensor: Tensor) -> bool:
 
 
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object in which no key stands twice, for parsers differ in which of the two they take."""
+    """Parse a JSON object and refuse duplicate keys, since parsers differ in which value they use."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         body = dict(pairs)
         if len(body) != len(pairs):
-            raise ValueError("a key stands twice")
+            raise ValueError("a duplicate key")
         return body
 
     try:
         body = json.loads(data, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise _broken(path, f"no readable JSON ({error})") from None
+        raise _broken(path, f"unreadable JSON ({error})") from None
     if not isinstance(body, dict):
         raise _broken(path, f"JSON of type {type(body).__name__} instead of an object")
     return body
@@ -101,4 +101,4 @@ def _tensor(path: Path, name: str, entry: Any, data: int) -> Tensor:
 
 
 def _broken(path: Path, found: str) -> PreflightError:
-    return PreflightError(f"{path.name}: expected a whole, well-formed file, found {found}; build the archive again.")
+    return PreflightError(f"{path.name}: expected a complete, well-formed file, found {found}: rebuild the archive.")

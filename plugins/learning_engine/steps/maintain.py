@@ -6,14 +6,15 @@ from typing import Any
 
 from learning_engine import telemetry
 from learning_engine.errors import IntegrityError
-from learning_engine.registry import upkeep
+from learning_engine.registry import audit as audits
+from learning_engine.registry import retention
 from learning_engine.steps.resources import Resources
 
 
 def sweep(resources: Resources, *, dry_run: bool) -> dict[str, Any]:
     """Delete what retention allows; returns the deleted objects by kind."""
     with telemetry.step("sweep", dry_run=dry_run) as result:
-        swept = upkeep.sweep(
+        swept = retention.sweep(
             resources.store,
             resources.registry,
             resources.ledger,
@@ -28,7 +29,7 @@ def sweep(resources: Resources, *, dry_run: bool) -> dict[str, Any]:
 def audit(resources: Resources) -> dict[str, Any]:
     """Read the ledger and every object. Raises IntegrityError naming each one that is missing or corrupt."""
     with telemetry.step("audit") as result:
-        findings = upkeep.audit(resources.store, resources.registry)
+        findings = audits.audit(resources.store, resources.registry)
         result.update(findings=[str(finding) for finding in findings])
         if findings:
             raise IntegrityError(

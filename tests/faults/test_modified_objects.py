@@ -1,4 +1,4 @@
-"""Objects that were changed in the bucket behind our back: found and named before anything is made of them."""
+"""Objects modified in the bucket by others are detected and named before they are used."""
 
 import json
 from collections.abc import Callable
@@ -32,8 +32,8 @@ def another_schema(data: bytes) -> bytes:
 HARMS = [one_bit, pytest.param(cut_short, marks=pytest.mark.stack)]
 
 
-def alter(weeks: Weeks, key: str, harm: Harm, *, forget: bool = False) -> None:
-    """Rewrite an object; its metadata stay, or are lost as by a program that knows nothing of them."""
+def modify(weeks: Weeks, key: str, harm: Harm, *, forget: bool = False) -> None:
+    """Rewrite an object; keep its metadata, or drop them as a program that ignores them would."""
     at = {"Bucket": weeks.store.bucket, "Key": weeks.store.prefix + key}
     answer = weeks.client.get_object(**at)
     data = answer["Body"].read()
@@ -43,12 +43,12 @@ def alter(weeks: Weeks, key: str, harm: Harm, *, forget: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """What is altered, and the step that reads it."""
+    """The modified object, and the step that reads it."""
 
     name: str
     step: str
     key: Callable[[Weeks], str]
-    # Its digest stands in a record elsewhere, and not in its own metadata alone.
+    # Whether another record also holds its digest, besides its own metadata.
     recorded: bool = True
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ CASES = [
 
 
 def refused(weeks: Weeks, step: str, *named: str) -> LearningEngineError:
-    """The step fails for good, says where, and neither publishes nor deploys anything."""
+    """The step fails with a non-retryable error that names the object, and neither publishes nor deploys."""
     resources = weeks.loop().resources
     with pytest.raises(IntegrityError) as caught:
         STEPS[step](weeks, resources)
@@ -102,15 +102,15 @@ def refused(weeks: Weeks, step: str, *named: str) -> LearningEngineError:
 
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_altered_bytes_are_found_before_they_are_used(weeks: Weeks, case: Case, harm: Harm) -> None:
+def test_modified_bytes_are_detected_before_use(weeks: Weeks, case: Case, harm: Harm) -> None:
     weeks.back_to(weeks.before[case.step])
     key = case.key(weeks)
-    alter(weeks, key, harm)
+    modify(weeks, key, harm)
     error = refused(weeks, case.step, "expected sha256", key.rpartition("/")[2])
     assert isinstance(error, IntegrityError)
     if case.recorded:
         weeks.back_to(weeks.before[case.step])
-        alter(weeks, key, harm, forget=True)
+        modify(weeks, key, harm, forget=True)
         refused(weeks, case.step, "expected sha256", key.rpartition("/")[2])
 
 
@@ -125,8 +125,8 @@ RECORDS = [
 
 
 @pytest.mark.parametrize(("key", "step"), RECORDS)
-def test_a_record_that_is_not_what_was_written_stops_the_step(weeks: Weeks, key: str, step: str) -> None:
-    """By its digest, and where that is lost, by what it says."""
+def test_a_modified_record_stops_the_step(weeks: Weeks, key: str, step: str) -> None:
+    """It is detected by its digest or, if that is lost, by its content."""
     weeks.back_to(weeks.before[step])
     if key == NEWEST:
         key = max(stored.key for stored in weeks.store.list(manifest.LEDGER))
@@ -137,7 +137,7 @@ def test_a_record_that_is_not_what_was_written_stops_the_step(weeks: Weeks, key:
         (cut_short, True, ("Expected JSON", key)),
         (another_schema, True, ("of schema 99", key)),
     ):
-        alter(weeks, key, harm, forget=forget)
+        modify(weeks, key, harm, forget=forget)
         refused(weeks, step, *named)
         weeks.store.put_bytes(key, original)
     assert STEPS[step](weeks, weeks.loop().resources)
@@ -145,18 +145,17 @@ def test_a_record_that_is_not_what_was_written_stops_the_step(weeks: Weeks, key:
 
 @pytest.mark.parametrize("harm", [one_bit, cut_short, another_schema])
 @pytest.mark.parametrize("forget", [False, True])
-def test_a_pointer_that_cannot_be_read_is_written_anew(weeks: Weeks, harm: Harm, forget: bool) -> None:
-    """The ledger is the truth."""
+def test_an_unreadable_pointer_is_rewritten_from_the_ledger(weeks: Weeks, harm: Harm, forget: bool) -> None:
     weeks.back_to(weeks.before["deploy"])
-    whole = weeks.store.get_bytes(manifest.CURRENT)
-    alter(weeks, manifest.CURRENT, cut_short if (harm, forget) == (one_bit, True) else harm, forget=forget)
+    intact = weeks.store.get_bytes(manifest.CURRENT)
+    modify(weeks, manifest.CURRENT, cut_short if (harm, forget) == (one_bit, True) else harm, forget=forget)
     made = STEPS["deploy"](weeks, weeks.loop().resources)
     assert made.version == "v1.2"
-    assert weeks.store.get_bytes(manifest.CURRENT) == whole
+    assert weeks.store.get_bytes(manifest.CURRENT) == intact
 
 
 @pytest.mark.parametrize("step", ["train", "evaluate", "publish"])
-def test_staging_that_is_gone_is_said_with_the_step_to_clear(weeks: Weeks, step: str) -> None:
+def test_the_error_for_missing_staging_names_the_step_to_clear(weeks: Weeks, step: str) -> None:
     weeks.back_to(weeks.before[step])
     weeks.store.delete([stored.key for stored in weeks.store.list(manifest.RUNS)])
     with pytest.raises(NotFound, match=r"runs/.*there is no such object.*clear the run from `extract`") as caught:
@@ -164,42 +163,42 @@ def test_staging_that_is_gone_is_said_with_the_step_to_clear(weeks: Weeks, step:
     assert not caught.value.retryable
 
 
-def test_an_altered_checkpoint_costs_the_steps_and_not_the_run(weeks: Weeks) -> None:
+def test_with_a_modified_checkpoint_the_training_starts_over(weeks: Weeks) -> None:
     weeks.back_to(weeks.before["evaluate"])
     key = max(stored.key for stored in weeks.store.list(manifest.run_key(weeks.dataset.run_key, "checkpoints/")))
     weeks.store.delete([manifest.run_key(weeks.dataset.run_key, "candidate.json")])
-    alter(weeks, key, one_bit)
+    modify(weeks, key, one_bit)
     made = STEPS["train"](weeks, weeks.loop().resources)
     assert (made.training.resumed_at_step, made.sha256) == (0, weeks.candidate.sha256)
 
 
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("key", [always("fisher/v1.1/fisher.json"), fisher_file], ids=["record", "file"])
-def test_altered_fisher_information_is_measured_anew(weeks: Weeks, key: Callable[[Weeks], str], harm: Harm) -> None:
+def test_modified_fisher_information_is_measured_again(weeks: Weeks, key: Callable[[Weeks], str], harm: Harm) -> None:
     weeks.back_to(weeks.before["train"])
-    alter(weeks, key(weeks), harm)
+    modify(weeks, key(weeks), harm)
     assert STEPS["fisher"](weeks, weeks.loop().resources) == weeks.fisher
     assert weeks.store.digest(fisher_file(weeks)) == weeks.fisher.sha256
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_an_earlier_windows_held_out_rows_that_were_altered_are_not_judged_by(weeks: Weeks, harm: Harm) -> None:
+def test_modified_held_out_rows_of_an_earlier_window_are_not_used_to_judge(weeks: Weeks, harm: Harm) -> None:
     weeks.back_to(weeks.before["evaluate"])
-    alter(weeks, "heldout/v1.0/heldout.parquet", harm)
+    modify(weeks, "heldout/v1.0/heldout.parquet", harm)
     report = STEPS["evaluate"](weeks, weeks.loop().resources)
     assert "v1.0" in weeks.report.scores
     assert report.scores.keys() == weeks.report.scores.keys() - {"v1.0"}
 
 
-def test_an_altered_claim_costs_its_number_alone(weeks: Weeks) -> None:
+def test_a_modified_claim_costs_only_its_number(weeks: Weeks) -> None:
     weeks.back_to(weeks.before["publish"])
     claim = manifest.adapter_key("v1.2", manifest.claim_name("stopped"))
     weeks.store.put_json(claim, {"record": "Claim"})
-    alter(weeks, claim, one_bit)
+    modify(weeks, claim, one_bit)
     assert STEPS["publish"](weeks, weeks.loop().resources).version == "v1.3"
 
 
-def test_the_audit_names_all_that_is_altered(weeks: Weeks) -> None:
+def test_the_audit_names_all_modified_objects(weeks: Weeks) -> None:
     weeks.back_to(weeks.before["verify"])
     keys = [
         "adapters/v1.0/adapter.tar.gz",
@@ -209,15 +208,15 @@ def test_the_audit_names_all_that_is_altered(weeks: Weeks) -> None:
         fisher_file(weeks),
     ]
     for key in keys:
-        alter(weeks, key, one_bit)
+        modify(weeks, key, one_bit)
     with pytest.raises(IntegrityError, match="found 5 that are not") as caught:
         maintain_step.audit(weeks.loop().resources)
     assert all(key in str(caught.value) for key in keys)
 
 
-def test_a_rollback_target_that_is_altered_leaves_the_live_version(weeks: Weeks) -> None:
+def test_a_modified_rollback_target_leaves_the_live_version(weeks: Weeks) -> None:
     weeks.back_to(weeks.before["extract"])
-    alter(weeks, "adapters/v1.0/adapter.tar.gz", one_bit)
+    modify(weeks, "adapters/v1.0/adapter.tar.gz", one_bit)
     resources = weeks.loop().resources
     before = resources.ledger.current()
     with pytest.raises(IntegrityError, match=r"adapters/v1\.0/adapter\.tar\.gz: expected sha256"):

@@ -1,4 +1,4 @@
-"""A step's record that was damaged in whatever way counts as none: what it stands for is made anew."""
+"""A step's corrupt record counts as missing: its result is computed again."""
 
 import json
 from pathlib import Path
@@ -13,17 +13,17 @@ from learning_engine.steps import spool, staging
 from learning_engine.steps.resources import Resources
 from tests.faults.stores import new_bucket
 
-# Without a digest, as by a program that knows nothing of it.
-DAMAGED = {
+# Stored without a digest, as by another program.
+CORRUPT = {
     "cut short": b'{"record": ',
     "another kind of JSON": b"[]",
     "another schema": json.dumps({"record": "Candidate", "schema": 99}).encode(),
-    "no text": b"\xff\xfe\x00",
+    "not text": b"\xff\xfe\x00",
 }
 
 
 def nothing() -> None:
-    raise AssertionError("not asked for")
+    raise AssertionError("must not be opened")
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def put(resources: Resources, key: str, data: bytes) -> None:
     store.client.put_object(Bucket=store.bucket, Key=store.prefix + key, Body=data)
 
 
-@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
-def test_a_candidate_is_trained_anew(resources: Resources, data: bytes) -> None:
+@pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
+def test_a_candidate_is_trained_again(resources: Resources, data: bytes) -> None:
     put(resources, manifest.run_key("run", manifest.CANDIDATE), data)
     assert staging.staged(resources, "run") is None
 
 
-@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
-def test_a_candidate_on_the_workers_disk_is_trained_anew(resources: Resources, data: bytes) -> None:
+@pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
+def test_a_candidate_on_the_worker_s_disk_is_trained_again(resources: Resources, data: bytes) -> None:
     directory = spool.place(resources.settings.store, "run")
     directory.mkdir(parents=True)
     (directory / manifest.CANDIDATE).write_bytes(data)
@@ -54,14 +54,14 @@ def test_a_candidate_on_the_workers_disk_is_trained_anew(resources: Resources, d
     assert staging.spooled(resources, "run") is None
 
 
-def test_a_candidate_on_the_workers_disk_whose_archive_is_gone_is_trained_anew(resources: Resources) -> None:
+def test_a_candidate_on_the_worker_s_disk_without_its_archive_is_trained_again(resources: Resources) -> None:
     directory = spool.place(resources.settings.store, "run")
     directory.mkdir(parents=True)
     (directory / manifest.CANDIDATE).write_bytes(b"{}")
     assert staging.spooled(resources, "run") is None
 
 
-@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
-def test_fisher_information_is_measured_anew(resources: Resources, data: bytes) -> None:
+@pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
+def test_fisher_information_is_measured_again(resources: Resources, data: bytes) -> None:
     put(resources, manifest.fisher_key("v1.0", manifest.FISHER_RECORD), data)
     assert fisher_step._stored(resources, "v1.0") is None
