@@ -8,7 +8,7 @@ from pathlib import Path
 from celery import Celery
 from celery.app.control import Inspect
 
-from demo import kin
+from demo import process_tree
 from demo.airflow import Airflow
 from demo.ports import free_port
 from demo.processes import Running, Stack
@@ -42,16 +42,16 @@ class Worker:
     def freeze(self) -> None:
         """Stop all its processes where they are, those too that they start meanwhile."""
         seen = set[int]()
-        while new := [process for process in self.running.family() if process.pid not in seen]:
-            kin.signal_all(new, signal.SIGSTOP)
+        while new := [process for process in self.running.tree() if process.pid not in seen]:
+            process_tree.signal_all(new, signal.SIGSTOP)
             seen |= {process.pid for process in new}
 
     def kill(self) -> None:
         """The power of its machine is cut: no process of it does anything any more."""
         self.freeze()
-        family = self.running.family()
-        kin.signal_all(family, signal.SIGKILL)
-        until(f"{self.name} to be gone", lambda: not any(kin.alive(process) for process in family), 30)
+        processes = self.running.tree()
+        process_tree.signal_all(processes, signal.SIGKILL)
+        until(f"{self.name} to be gone", lambda: not any(process_tree.alive(process) for process in processes), 30)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from demo import kin
+from demo import process_tree
 from tests.integration.celery.conftest import FirstWeek, Plant
 from tests.integration.conftest import until
 
@@ -42,11 +42,11 @@ def test_a_worker_that_is_stopped_ends_its_task_first_and_takes_no_other(plant: 
 
 
 def test_a_task_that_went_down_with_a_worker_before_it_began_is_sent_again(plant: Plant, first_week: FirstWeek):
-    broker, family = plant.crew.broker, plant.gpu.running.family()
+    broker, processes = plant.crew.broker, plant.gpu.running.tree()
     before = broker.unacknowledged()
     run = measure(plant)
     until("the worker to take the task", lambda: broker.unacknowledged() - before, 60, pause=0.001)
-    kin.signal_all(family, signal.SIGSTOP)
+    process_tree.signal_all(processes, signal.SIGSTOP)
     plant.gpu.freeze()
     assert plant.live.states(run, FISHER) == {TASK: "queued"}
     plant.gpu.kill()

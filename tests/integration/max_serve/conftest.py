@@ -15,7 +15,7 @@ from subprocess import Popen
 
 import pytest
 
-from demo import kin, max_server
+from demo import max_server, process_tree
 from demo.ports import free_port
 from demo.processes import Running, Stack
 from include.setup import counterparts
@@ -101,11 +101,11 @@ class WholeServer:
 
     def kill(self) -> None:
         """SIGKILL to each of its processes, as when the machine's memory has run out."""
-        family = self._running.family() if self._running else []
-        for process in family:
+        processes = self._running.tree() if self._running else []
+        for process in processes:
             process.kill()
         deadline = time.monotonic() + 30
-        while any(kin.alive(process) for process in family):
+        while any(process_tree.alive(process) for process in processes):
             assert time.monotonic() < deadline, "MAX Serve survives SIGKILL"
             time.sleep(0.05)
 
