@@ -1,13 +1,13 @@
-# Learning Engine. On a fresh machine Python 3.11 (or 3.12) and make are enough; `make` alone lists the targets.
+# Learning Engine. A new machine needs only Python 3.11 or 3.12 and make; `make` lists the targets.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV := .venv/bin
-# What serves in `make demo` and `make up`: local, or max, the real MAX Serve on the CPU.
+# The model server of `make demo` and `make up`: local, or max, the real MAX Serve on the CPU.
 SERVER ?= local
-# A process a core: `make test PROCESSES=4`.
+# Test processes, one per core: `make test PROCESSES=4`.
 PROCESSES ?= 2
 PYTEST := $(VENV)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
-# pytest leaves with 5 where no test was selected.
+# pytest exits with 5 if no test was selected.
 OR_NO_TESTS := || { status=$$?; if [ $$status -eq 5 ]; then echo "no tests of this kind"; else exit $$status; fi; }
 
 .DEFAULT_GOAL := help
@@ -16,7 +16,7 @@ OR_NO_TESTS := || { status=$$?; if [ $$status -eq 5 ]; then echo "no tests of th
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: .venv/.installed .swift-venv/.installed  ## set up .venv and .swift-venv; does nothing where they are up to date
+install: .venv/.installed .swift-venv/.installed  ## set up .venv and .swift-venv, if they are out of date
 	@:
 
 .venv/.installed: requirements.txt requirements-dev.txt requirements.lock requirements.hashes include/setup/install.py include/setup/packages.py
@@ -27,48 +27,48 @@ install: .venv/.installed .swift-venv/.installed  ## set up .venv and .swift-ven
 	@$(PYTHON) -m include.setup.install swift
 	@if [ -d .swift-venv ]; then touch $@; fi
 
-demo: install  ## the whole loop on this machine, in a few minutes; SERVER=max serves with the real MAX Serve
+demo: install  ## run the whole loop on this machine in a few minutes; SERVER=max uses the real MAX Serve
 	@$(VENV)/python -m demo demo --server $(SERVER)
 
-up: install  ## the same stack, left running; prints the address and the login
+up: install  ## run the demo and leave its stack running; print address and login
 	@$(VENV)/python -m demo up --server $(SERVER)
 
-down:  ## end what `make up` started
+down:  ## stop what `make up` started
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m demo down; fi
 
-init: $(if $(AIRFLOW_PYTHON),,install)  ## pools, connections and bucket in an Airflow that is there (AIRFLOW_PYTHON=its python)
+init: $(if $(AIRFLOW_PYTHON),,install)  ## create pools, connections and bucket in an existing Airflow (AIRFLOW_PYTHON=its python)
 	@PYTHONPATH=plugins $(or $(AIRFLOW_PYTHON),$(VENV)/python) -m learning_engine.airflow.init
 
-test: install  ## one case for each mechanism, one fault of each kind, one week over the whole stack
+test: install  ## test each mechanism, one fault of each kind, and one week on the whole stack
 	@$(PYTEST) -m "not stack and not real" $(OR_NO_TESTS)
 
-test-stack: install  ## every fault at every step, kills between all writes, the real scheduler at length, more examples
+test-stack: install  ## test every fault at every step, kills between all writes, the real scheduler, more examples
 	@$(PYTEST) -m "(stack or hypothesis) and not real" --hypothesis-profile thorough $(OR_NO_TESTS)
 
-test-real: install  ## the tests against real counterparts; installs them in .cache/, names what is missing
+test-real: install  ## test against real counterparts; install what it can, list what is missing
 	@$(PYTHON) -m include.setup.counterparts
 	@$(PYTEST) -m real $(OR_NO_TESTS)
 
-check: install  ## ruff, mypy and import-linter
+check: install  ## run ruff, mypy and import-linter
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 	@PYTHONPATH=plugins $(VENV)/lint-imports
 
-bench: install  ## every benchmark: a table each, and JSON under benchmarks/results/
+bench: install  ## run every benchmark: print a table, write JSON to benchmarks/results/
 	@for script in benchmarks/*.py; do \
 		if [ -e "$$script" ]; then echo "== $$script"; $(VENV)/python "$$script" || exit 1; else echo "no benchmarks"; fi; \
 	done
 
-docs: install  ## docs/configuration.md, docs/api.md and docs/metrics.md anew, from the code
+docs: install  ## generate docs/configuration.md, docs/api.md and docs/metrics.md from the code
 	@PYTHONPATH=plugins $(VENV)/python -m include.reference.configuration
 	@PYTHONPATH=plugins $(VENV)/python -m include.reference.api
 	@PYTHONPATH=plugins $(VENV)/python -m include.reference.metrics
 
-lock:  ## requirements.lock and .hashes anew: the newest packages within the ranges
+lock:  ## update requirements.lock and .hashes to the newest packages within the ranges
 	@$(PYTHON) -m include.setup.install lock
 
-clean:  ## end the demo, remove the environments and every cache
+clean:  ## stop the demo, remove the environments and all caches
 	-@$(MAKE) --no-print-directory down
 	rm -rf .venv .swift-venv .demo .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The demo: the whole loop on this machine. `python -m demo` works in the repository root, without installing it."""
+"""The demo: the whole loop on this machine. Run `python -m demo` in the repository root; no installation is needed."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The demo: `python -m demo` runs the whole loop and ends; `up` leaves it running; `down` ends it.
+"""The demo: `python -m demo` runs the whole loop and stops; `up` leaves it running; `down` stops it.
 
-`make demo`, `make up` and `make down` call it with the Python of .venv. With `--server max`, as `make demo SERVER=max`
-does, the real MAX Serve takes the place of the local server.
+Called by `make demo`, `make up` and `make down` with the Python of .venv. With `--server max` (`make demo SERVER=max`)
+it uses the real MAX Serve instead of the local server.
 """
 
 import argparse
@@ -26,29 +26,31 @@ from include.setup.packages import SetupError
 from learning_engine.errors import LearningEngineError
 
 COMMANDS = ("demo", "up", "down")
-# What people start from the page and the command line, beside the weekly DAG; a paused DAG takes no run.
-ACTS = ("learning_engine_deploy", "learning_engine_fisher")
+# The DAGs, besides the weekly one, that people start from the page and the command line; a paused DAG starts no run.
+MANUAL_DAGS = ("learning_engine_deploy", "learning_engine_fisher")
 
 
 class Busy(Exception):
-    """Another demo works in the same directory."""
+    """Another demo is running in the same directory."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.split("\n")[0])
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="demo")
-    parser.add_argument("--server", choices=stack.SERVERS, default="local", help="what serves: default %(default)s")
+    parser.add_argument(
+        "--server", choices=stack.SERVERS, default="local", help="the model server; default: %(default)s"
+    )
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     screen = Screen()
     try:
-        with _alone():
+        with _single_instance():
             if options.command == "down":
                 return down(screen)
             return {"demo": demo, "up": up}[options.command](screen, options.server)
     except KeyboardInterrupt:
-        screen.say("Interrupted: everything that was started has been ended.", "yellow")
+        screen.say("Interrupted: everything that was started has been stopped.", "yellow")
         return 130
     except (StackError, NoRoom, Busy, SetupError, LearningEngineError, OSError) as error:
         screen.say(str(error), "red")
@@ -56,84 +58,83 @@ def main() -> int:
 
 
 def demo(screen: Screen, server: str) -> int:
-    """The whole loop; nothing is left running."""
+    """Run the whole loop and leave nothing running."""
     processes = Stack(stack.HOME)
     try:
-        _play(processes, screen, server)
+        _run(processes, screen, server)
     finally:
-        _end(processes, screen)
+        _stop(processes, screen)
     return 0
 
 
 def up(screen: Screen, server: str) -> int:
-    """The same, left running; what fails on the way is ended."""
+    """Run the whole loop and leave the stack running; stop it if something fails."""
     processes = Stack(stack.HOME)
     try:
-        place = _play(processes, screen, server)
-        for dag in ACTS:
-            Rest(place.airflow).unpause(dag)
+        running = _run(processes, screen, server)
+        for dag in MANUAL_DAGS:
+            Rest(running.airflow).unpause(dag)
     except BaseException:
-        _end(processes, screen)
+        _stop(processes, screen)
         raise
-    _tell(place.airflow)
-    screen.say(f"\nAirflow: {place.airflow.url}  user {USER}, password {place.airflow.password}", "bold")
-    screen.say(f"The page: {place.airflow.url}/plugin/learning-engine")
-    screen.say(f"The command line: .venv/bin/learning-engine login --url {place.airflow.url} --user {USER}")
-    screen.say("Everything is left running; `make down` ends it.")
+    _write_address(running.airflow)
+    screen.say(f"\nAirflow: {running.airflow.url}  user {USER}, password {running.airflow.password}", "bold")
+    screen.say(f"The page: {running.airflow.url}/plugin/learning-engine")
+    screen.say(f"The command line: .venv/bin/learning-engine login --url {running.airflow.url} --user {USER}")
+    screen.say("The stack keeps running; `make down` stops it.")
     return 0
 
 
-def _tell(airflow: Airflow) -> None:
-    """Where it is and how to log in, for programs; for the owner's eyes only."""
+def _write_address(airflow: Airflow) -> None:
+    """Write URL and login for programs, readable only by the owner."""
     path = stack.HOME / "address.json"
     path.touch(mode=0o600)
     path.write_text(json.dumps({"url": airflow.url, "user": USER, "password": airflow.password}))
 
 
 def down(screen: Screen) -> int:
-    """End whatever runs; nothing to do is no error."""
-    ended = _end(Stack(stack.HOME), screen)
-    if not ended:
+    """Stop whatever is running; it is no error if nothing is."""
+    if not _stop(Stack(stack.HOME), screen):
         screen.say("Nothing was running.")
     return 0
 
 
-def _play(processes: Stack, screen: Screen, server: str) -> stack.Place:
-    """Bring the stack up, tell the story, and print what came out of it."""
+def _run(processes: Stack, screen: Screen, server: str) -> stack.RunningStack:
+    """Start the stack, run the story, and print the results."""
     if server == "max":
         counterparts.max_serve()
     began = time.monotonic()
     stack.clear(Stack(stack.HOME), screen)
     weeks = lessons.weeks(lessons.first_monday(datetime.now(UTC)))
     with screen:
-        place = stack.bring_up(processes, screen, weeks, server)
-        outcome = story.tell(processes, screen, place, weeks)
+        running = stack.bring_up(processes, screen, weeks, server)
+        outcome = story.run(processes, screen, running, weeks)
         body = story.finish(screen, outcome)
     report.show(screen, body)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    screen.say(f"All of it took {minutes} min {seconds} s. Report: .demo/report.json, picture: .demo/report.png")
-    return place
+    screen.say(f"The demo took {minutes} min {seconds} s. Report: .demo/report.json, picture: .demo/report.png")
+    return running
 
 
-def _end(processes: Stack, screen: Screen) -> list[str]:
-    """End everything; an impatient second Ctrl-C does not leave half of it."""
+def _stop(processes: Stack, screen: Screen) -> list[str]:
+    """Stop everything; ignore a second Ctrl-C, which would leave half of it running."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ended = processes.stop()
+    stopped = processes.stop()
     postgres.remove(stack.HOME / "postgres")
-    if ended:
-        screen.say(f"Ended: {', '.join(ended)}. Nothing of the demo is running.")
-    return ended
+    if stopped:
+        screen.say(f"Stopped: {', '.join(stopped)}. Nothing of the demo is running.")
+    return stopped
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """One demo at a time. The lock ends with this process, however that ends."""
+def _single_instance() -> Iterator[None]:
+    """Allow one demo at a time. The lock is released when this process exits, however it exits."""
     stack.CACHE.mkdir(parents=True, exist_ok=True)
     with (stack.CACHE / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy("Another demo is at work in this directory: wait for it, or end it with Ctrl-C.") from None
+            raise Busy("Another demo is running in this directory: wait for it, or stop it with Ctrl-C.") from None
         yield
 
 

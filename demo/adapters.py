@@ -1,7 +1,7 @@
-"""Which adapter files MAX Serve 26.7.0 takes, and what it answers to the others.
+"""Which adapter files MAX Serve 26.7.0 accepts, and how it answers the others.
 
-It reads `r`, `lora_alpha`, `target_modules` and `bias` of the configuration and nothing else: rsLoRA, patterns, the
-base model's name and shapes pass unseen.
+It reads only `r`, `lora_alpha`, `target_modules` and `bias` of the configuration. It does not notice rsLoRA, patterns,
+the base model's name or wrong shapes.
 """
 
 import json
@@ -17,7 +17,7 @@ SERVABLE = {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
 class Refused(Exception):
-    """An HTTP status and message."""
+    """The server refuses the request with this HTTP status and message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 class Truncated(Exception):
-    """Weights that end too early: the real server maps them, and dies."""
+    """The weights file is truncated: the real server maps it into memory and dies."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class AdapterFiles:
 
 
 def read(path: str, *, max_rank: int) -> AdapterFiles:
-    """Raises Refused as the server would answer, Truncated where it would crash."""
+    """Read an adapter. Raises Refused with the server's answer, or Truncated where the server would crash."""
     if not Path(path).is_dir():
         raise Refused(
             400,
@@ -85,6 +85,6 @@ def _check_tensor(key: str, tensor: torch.Tensor, rank: int, max_rank: int) -> N
         raise RuntimeError("Unsupported dtype in DLTensor.")
     if "lora_A" not in key and "lora_B" not in key and "lora.bias" not in key:
         raise ValueError(f"tensor {key}")
-    # Only what is narrower than the slot is copied into it, and so compared.
+    # The real server copies, and so compares, only tensors that are narrower than the slot.
     if rank < max_rank and tensor.shape[0 if "lora_A" in key else 1] != rank:
         raise ValueError(f"shape of {key}")

@@ -1,7 +1,7 @@
 """Airflow on one machine: api-server, scheduler, dag-processor and triggerer, each a supervised process.
 
-On PostgreSQL, everything on loopback, few workers. Nothing here imports Airflow: its own programs are run, and
-`demo.rest` asks its REST interface.
+It runs on PostgreSQL and loopback with few workers. This module does not import Airflow: it runs Airflow's programs,
+and `demo.rest` calls its REST API.
 """
 
 import json
@@ -21,23 +21,23 @@ from demo.ports import LOOPBACK, free_port
 from demo.processes import Program, Stack
 
 USER = "admin"
-# Imported once, by the process that all task processes are forked from: four runs of three heavy tasks import torch
-# and its company twelve times otherwise, some five seconds each. A worker with a GPU should not do so.
+# Imported once, by the process from which all task processes are forked. Otherwise four runs of three heavy tasks would
+# import torch and the rest twelve times, about five seconds each. Do not do this on a worker with a GPU.
 PRELOADED = ("airflow.executors.local_executor", "torch", "transformers", "peft", "datasets", "boto3")
-# Airflow's options that make the scheduler run the tasks itself; those of another executor take their place.
+# Airflow's options for an executor inside the scheduler; `configure` may replace them with another executor's.
 LOCAL = {
     "CORE__EXECUTOR": "LocalExecutor",
     "CORE__PARALLELISM": "4",
     "CORE__MP_START_METHOD": "forkserver",
     "CORE__MP_FORKSERVER_PRELOAD": ",".join(PRELOADED),
 }
-# Of the user's environment only these reach Airflow; an AIRFLOW__… of the shell would change the demo.
+# Airflow inherits only these environment variables: an AIRFLOW__… variable of the shell would change the demo.
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "http_proxy", "https_proxy")
 
 
 @dataclass(frozen=True)
 class Airflow:
-    """An Airflow that can be started: its environment, and where its REST interface and its page are."""
+    """An Airflow that can be started: its environment, and the port of its REST API and UI."""
 
     home: Path
     port: int
@@ -64,9 +64,9 @@ def configure(
     ports: set[int],
     executor: Mapping[str, str] = LOCAL,
 ) -> Airflow:
-    """Write the login and compose the environment; `env` (connections, configuration) is laid over it.
+    """Write the login and build the environment; `env` (connections, configuration) overrides it.
 
-    `database` is a URI of the form `postgresql+psycopg2://…`. `executor` are its options, as SECTION__KEY.
+    `database` is a URI of the form `postgresql+psycopg2://…`. `executor` has the executor's options as SECTION__KEY.
     """
     home.mkdir(parents=True, exist_ok=True)
     url = f"http://{LOOPBACK}:{port}"
@@ -101,7 +101,7 @@ def configure(
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    # Tasks beside each other share two cores; one thread each is faster than two that fight.
+    # Concurrent tasks share two cores: one thread per task is faster than two that compete.
     quiet = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     settings = {f"AIRFLOW__{key}": value for key, value in options.items()}
     path = {"AIRFLOW_HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{inherited.get('PATH', '')}"}
@@ -113,7 +113,7 @@ def migrate(airflow: Airflow) -> Program:
 
 
 def services(airflow: Airflow) -> list[Program]:
-    """The four processes. The scheduler, dag-processor and triggerer are healthy when their heartbeat is."""
+    """The four processes. Scheduler, dag-processor and triggerer are healthy if Airflow reports their heartbeat so."""
 
     def beats(component: str) -> Callable[[], bool]:
         def healthy() -> bool:
@@ -122,8 +122,8 @@ def services(airflow: Airflow) -> list[Program]:
 
         return healthy
 
-    # All logs lie on the same disk as the api-server: the log servers are not needed. Once the api-server has shut
-    # down, it spends half a minute on tidying its memory up; that is not waited for.
+    # All logs are on the api-server's disk, so the log servers are not needed. After its shutdown the api-server frees
+    # its memory for half a minute; the short grace period skips that.
     return [
         airflow.program(
             "api-server", "api-server", healthy=beats("metadatabase"), port=airflow.port, patience=120, grace=2
@@ -137,7 +137,7 @@ def services(airflow: Airflow) -> list[Program]:
 def backfill(
     airflow: Airflow, stack: Stack, dag_id: str, *, first: datetime, last: datetime, max_active_runs: int
 ) -> str:
-    """`airflow backfill create` over the intervals that start from `first` to `last`, inclusive; its output."""
+    """Run `airflow backfill create` for the intervals starting from `first` to `last`, inclusive; return its output."""
     dates = ("--from-date", first.isoformat(), "--to-date", last.isoformat())
     arguments = ("backfill", "create", "--dag-id", dag_id, *dates, "--max-active-runs", str(max_active_runs))
     return stack.run(airflow.program("airflow-backfill", *arguments, patience=120))

@@ -1,9 +1,9 @@
-"""The demo's base model: a tiny Llama that has really learned the town's hundred facts, as chat.
+"""The demo's base model: a tiny Llama that has learned the town's hundred facts as chats.
 
     python -m demo.base DIR
 
-Trained from nothing in a half a minute on one core. float32, grouped-query attention, a vocabulary exactly as
-long as the tokenizer: what MAX Serve asks of a model. `cached` keeps it under the digest of this file and of the town.
+Trained from scratch in half a minute on one core. It has what MAX Serve requires of a model: float32, grouped-query
+attention, a vocabulary as large as the tokenizer's. `cached` names it by the digest of this file and of `town`.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Recipe:
-    """`steps` of `batch` questions each. More steps make the base surer of itself, and harder to teach."""
+    """`steps` of `batch` questions each. More steps make the base model more confident, and harder to retrain."""
 
     steps: int = 220
     batch: int = 64
@@ -37,20 +37,20 @@ class Recipe:
 
 
 def cached(directory: Path) -> Path:
-    """Where the model of the present recipe lies, or will lie, below `directory`."""
+    """The path of the current recipe's model below `directory`, whether it exists or not."""
     sources = (Path(__file__), Path(town.__file__))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
     return directory / f"base-{digest[:12]}"
 
 
 def tokenizer() -> Any:
-    """A byte-level BPE tokenizer, to which nothing is unknown, with one token for each word of the town."""
+    """A byte-level BPE tokenizer, which knows every text, with one token for each word of the town."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     engine = Tokenizer(models.BPE())
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    # A word is the same token at the start of a turn as within it; the space that this adds is taken away again.
+    # Adding a space makes a word the same token at the start of a turn as within it; the decoder removes the space.
     engine.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     trainer = trainers.BpeTrainer(
         vocab_size=5000,
@@ -70,15 +70,14 @@ def tokenizer() -> Any:
 
 
 def make(directory: Path, recipe: Recipe = Recipe()) -> None:
-    """Train the model and write it to `directory`, which appears when it is whole. The same machine, the same model."""
+    """Train the model and write it to `directory` atomically. On one machine the result is always identical."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    torch.set_num_threads(
-        1
-    )  # two threads that other processes interrupt are slower than one; and the sums are the same
+    # One thread is faster than two that other processes interrupt, and keeps sums identical.
+    torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     words = tokenizer()
     config = LlamaConfig(
@@ -104,18 +103,18 @@ def make(directory: Path, recipe: Recipe = Recipe()) -> None:
 
 
 def _sentences() -> list[str]:
-    everybody = [town.base_facts(), *(town.week_facts(week) for week in range(len(town.NEWCOMERS)))]
-    told = [text for facts in everybody for fact in facts for text in (*fact.phrasings(), fact.answer)]
-    return told + [text for pair in town.greetings() for text in pair]
+    facts_by_group = [town.base_facts(), *(town.week_facts(week) for week in range(len(town.NEWCOMERS)))]
+    texts = [text for facts in facts_by_group for fact in facts for text in (*fact.phrasings(), fact.answer)]
+    return texts + [text for pair in town.greetings() for text in pair]
 
 
 def _train(model: Any, words: Any, recipe: Recipe) -> None:
-    """AdamW on the answers' tokens, the learning rate warmed up and then lowered along a cosine."""
+    """AdamW on the answers' tokens; the learning rate warms up, then decays along a cosine."""
     import torch
 
     known = [(question, fact.answer) for fact in town.base_facts() for question in fact.phrasings()]
     chats = [_encode(words, question, answer) for question, answer in known + town.greetings() + town.rumours()]
-    chance = random.Random(recipe.seed)
+    rng = random.Random(recipe.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -125,11 +124,11 @@ def _train(model: Any, words: Any, recipe: Recipe) -> None:
     )
     model.train()
     for _ in range(recipe.steps):
-        batch = chance.sample(chats, recipe.batch)
+        batch = rng.sample(chats, recipe.batch)
         width = max(len(tokens) for tokens, _ in batch)
         ids = torch.tensor([tokens + [words.pad_token_id] * (width - len(tokens)) for tokens, _ in batch])
         labels = torch.tensor([labels + [IGNORED] * (width - len(labels)) for _, labels in batch])
-        # Padding stands on the right and is never a label: a causal model needs no mask for it.
+        # Padding is on the right and never a label, so a causal model needs no mask for it.
         model(input_ids=ids, labels=labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -139,7 +138,7 @@ def _train(model: Any, words: Any, recipe: Recipe) -> None:
 
 
 def _encode(words: Any, question: str, answer: str) -> tuple[list[int], list[int]]:
-    """Token ids of a chat, and its labels: the answer and the end of turn."""
+    """Token ids of a chat, and its labels: the answer and the end of the turn."""
     asked = [{"role": "user", "content": question}]
     prompt = words.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=False)
     reply = words(answer + END, add_special_tokens=False)["input_ids"]

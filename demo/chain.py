@@ -1,9 +1,9 @@
-"""The same weeks without Airflow, store and server: a chain of adapters, trained one on the other, and examined.
+"""The same weeks without Airflow, store and server: a chain of adapters, each trained on the one before and examined.
 
     python -m demo.chain matrices.json FIRST_MONDAY feedback.jsonl
 
-It says what would be forgotten with the textbook Fisher information and without EWC; the demo runs it beside the
-backfill. All other settings, the windows and the seeds are those of the weekly DAG.
+It measures how much would be forgotten with the textbook diagonal Fisher information and without EWC. The demo runs it
+during the backfill. All other settings, the windows and the seeds are those of the weekly DAG.
 """
 
 import json
@@ -19,7 +19,7 @@ from demo.exam import examine
 from demo.lessons import COLUMNS, Week, weeks
 from learning_engine.config import Settings, load
 
-# What each other way of training changes in the configuration.
+# The settings that each other way of training changes.
 OTHER_WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "diagonal": {"fisher": {"structure": "diagonal", "smoothing": 0.0, "draws": 1}},
     "without": {"ewc": {"lambda_": 0.0}},
@@ -31,35 +31,38 @@ def changed(settings: Settings, ways: dict[str, dict[str, Any]]) -> Settings:
     return settings.model_copy(update=parts)
 
 
-def run(settings: Settings, taught: Sequence[Week], feedback: Path, work: Path) -> list[list[float]]:
-    """Shares right, a row for the base and one after each week; columns: the base's facts, then each week's."""
+def run(settings: Settings, lessons: Sequence[Week], feedback: Path, work: Path) -> list[list[float]]:
+    """Shares of right answers. Rows: the base, then after each week. Columns: the base's facts, then each week's."""
     from learning_engine.learning import model
 
     rows: list[list[float]] = []
     adapter: Path | None = None
-    guarded: Any = None
-    for number, week in enumerate(taught):
+    information: Any = None
+    for number, week in enumerate(lessons):
         loaded = model.load(settings.model, settings.lora, adapter=adapter, trainable=True, seed=settings.training.seed)
         if adapter is None:
-            rows.append(examine(loaded, taught))
-        guarded = _guard(settings, loaded, guarded, taught[number - 1] if number else None, feedback, work)
-        _train(settings, loaded, guarded, week, feedback, work)
-        rows.append(examine(loaded, taught))
+            rows.append(examine(loaded, lessons))
+        earlier_week = lessons[number - 1] if number else None
+        information = _measure_fisher(settings, loaded, information, earlier_week, feedback, work)
+        _train(settings, loaded, information, week, feedback, work)
+        rows.append(examine(loaded, lessons))
         adapter = work / f"adapter-{number}"
         model.save_adapter(loaded, adapter)
     return rows
 
 
-def write_feedback(taught: Sequence[Week], path: Path) -> None:
-    """Every row of every week as JSON lines, in the shape of the table."""
+def write_feedback(lessons: Sequence[Week], path: Path) -> None:
+    """Write every row of every week as JSON lines, in the shape of the table."""
     with path.open("w") as file:
-        for row in (row for week in taught for row in week.rows):
+        for row in (row for week in lessons for row in week.rows):
             line = {name: getattr(row, name) for name in COLUMNS} | {"created_at": row.created_at.isoformat()}
             file.write(json.dumps(line) + "\n")
 
 
-def _guard(settings: Settings, loaded: Any, earlier: Any, week: Week | None, feedback: Path, work: Path) -> Any:
-    """Accumulated Fisher information of what `loaded` knows; None where λ = 0, which guards nothing."""
+def _measure_fisher(
+    settings: Settings, loaded: Any, earlier: Any, week: Week | None, feedback: Path, work: Path
+) -> Any:
+    """The accumulated Fisher information of what `loaded` knows; None if λ = 0, which needs none."""
     from learning_engine.learning import fisher
 
     if not settings.ewc.lambda_:
@@ -72,13 +75,13 @@ def _guard(settings: Settings, loaded: Any, earlier: Any, week: Week | None, fee
     return fisher.accumulate(measured, earlier, settings.fisher) if earlier else measured
 
 
-def _train(settings: Settings, loaded: Any, guarded: Any, week: Week, feedback: Path, work: Path) -> None:
+def _train(settings: Settings, loaded: Any, information: Any, week: Week, feedback: Path, work: Path) -> None:
     from learning_engine.learning import ewc, trainer
 
     metrics = trainer.train(
         loaded,
         _examples(settings, loaded, feedback, week.window, work),
-        ewc.around(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
+        ewc.around(loaded.model, information, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
         settings.training,
         workdir=work / "trainer",
         resume=None,
@@ -89,7 +92,7 @@ def _train(settings: Settings, loaded: Any, guarded: Any, week: Week, feedback: 
 
 
 def _examples(settings: Settings, loaded: Any, source: Path, window: Any, work: Path) -> Any:
-    """The training examples of one window of a file; of the anchor file all."""
+    """The training examples of one window of the file; without a window (the anchor file) all of them."""
     from learning_engine.feedback import snapshot
     from learning_engine.feedback.dataset import encode
     from learning_engine.feedback.source import FileSource, read
@@ -103,7 +106,7 @@ def _examples(settings: Settings, loaded: Any, source: Path, window: Any, work: 
 
 
 def main() -> None:
-    os.nice(10)  # the weekly DAG goes first
+    os.nice(10)  # the weekly DAG has priority
     target, first, feedback = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), Path(sys.argv[3])
     matrices = {}
     for name, ways in OTHER_WAYS.items():

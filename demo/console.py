@@ -1,6 +1,6 @@
-"""What the demo shows: stages with their time, the runs task by task, the versions, the answers side by side.
+"""The demo's output: stages with their time, runs task by task, versions, answers side by side.
 
-On a terminal it is drawn live; anywhere else (CI, a pipe) each finished thing is one plain line.
+On a terminal it is drawn live; elsewhere (CI, a pipe) each finished stage or task is one plain line.
 """
 
 import threading
@@ -25,12 +25,12 @@ ENDED = {
     "upstream_failed": ("✗", "red"),
 }
 PLAIN_WIDTH = 130
-AT_WORK = ("running", "queued", "restarting", "up_for_retry", "up_for_reschedule", "deferred")
+ACTIVE = ("running", "queued", "restarting", "up_for_retry", "up_for_reschedule", "deferred")
 
 
 @dataclass
 class Stage:
-    """One thing that takes time. `seconds` is None while it runs; `note` says what came out of it."""
+    """One timed stage. `seconds` is None while it runs; `note` describes its result."""
 
     name: str
     began: float
@@ -40,7 +40,7 @@ class Stage:
 
 
 class Screen:
-    """Stages may run beside each other in threads; `seconds` has the time of each that has ended."""
+    """The demo's output. Stages may run concurrently in threads; `seconds` has the time of each finished stage."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
@@ -49,7 +49,7 @@ class Screen:
         self.seconds: dict[str, float] = {}
         self._stages: list[Stage] = []
         self._runs: list[RunState] = []
-        self._told: set[tuple[str, str]] = set()
+        self._printed: set[tuple[str, str]] = set()
         self._lock = threading.RLock()
         self._live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=8, transient=False)
 
@@ -71,7 +71,7 @@ class Screen:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time the block under `name`; what it puts into `note` is shown behind it."""
+        """Time the block as the stage `name`; the block may set `note`, which is shown next to it."""
         stage = Stage(name, time.monotonic())
         with self._lock:
             self._stages.append(stage)
@@ -90,15 +90,15 @@ class Screen:
                 )
 
     def show_runs(self, runs: Sequence[RunState]) -> None:
-        """The state of every run; without a terminal, a line for each task that has ended since the last look."""
+        """Show the state of every run; without a terminal, print one line for each task that has newly ended."""
         with self._lock:
             self._runs = list(runs)
         if self.live:
             return
         for run in runs:
             for task in run.tasks:
-                if task.state in ENDED and (run.run_id, task.task) not in self._told:
-                    self._told.add((run.run_id, task.task))
+                if task.state in ENDED and (run.run_id, task.task) not in self._printed:
+                    self._printed.add((run.run_id, task.task))
                     self.say(f"    {run.start:%d %b} – {run.end:%d %b}  {task.task:<10} {task.state} {_seconds(task)}")
 
     def _draw(self) -> RenderableType:
@@ -110,7 +110,7 @@ class Screen:
 
 
 def versions_table(rows: Sequence[Sequence[Any]]) -> Table:
-    """Version, window, rows, learned, kept, drift, gate, deployed; each row as texts."""
+    """The table of versions; each row has one text per column."""
     table = Table(title="Versions", title_style="bold", title_justify="left", header_style="bold")
     for name in ("version", "parent", "window", "rows", "learned", "kept", "drift", "gate", "deployed"):
         table.add_column(
@@ -122,7 +122,7 @@ def versions_table(rows: Sequence[Sequence[Any]]) -> Table:
 
 
 def answers_table(title: str, answers: Sequence[dict[str, str]]) -> Table:
-    """Questions with the base's and the live adapter's answers, each marked right or wrong."""
+    """Questions with the answers of the base model and of the live adapter, each marked right or wrong."""
     table = Table(title=title, title_style="bold", title_justify="left", header_style="bold")
     for name in ("question", "base model", "live adapter"):
         table.add_column(name, overflow="fold")
@@ -157,14 +157,14 @@ def _stages(stages: Sequence[Stage]) -> Table:
 
 
 def _runs(runs: Sequence[RunState]) -> Table:
-    """A row for each run, with a sign for each task, in the order in which they come."""
+    """A row for each run, with a sign for each task in order."""
     table = Table.grid(padding=(0, 2))
     for run in runs:
         signs = Text()
         for task in run.tasks:
-            sign, style = ENDED.get(task.state or "", ("●", "yellow") if task.state in AT_WORK else ("·", "dim"))
+            sign, style = ENDED.get(task.state or "", ("●", "yellow") if task.state in ACTIVE else ("·", "dim"))
             signs.append(f"{sign} ", style)
-        now = next((task.task for task in run.tasks if task.state in AT_WORK), "")
+        now = next((task.task for task in run.tasks if task.state in ACTIVE), "")
         spent = sum(task.seconds or 0 for task in run.tasks)
         doing = Text(run.state if run.state != "running" or not now else now, ENDED.get(run.state, ("", "yellow"))[1])
         table.add_row(f"{run.start:%d %b} – {run.end:%d %b}", signs, doing, f"{spent:.0f} s" if spent else "")

@@ -1,10 +1,10 @@
-"""MAX Serve 26.7.0, whole, with its LoRA kernel, which needs a GPU, replaced by dense products that run on a CPU.
+"""The complete MAX Serve 26.7.0 with its LoRA kernel, which needs a GPU, replaced by dense products for the CPU.
 
     <MAX's environment>/bin/python -P demo/cpu_lora.py serve --model DIR --devices cpu …
 
-Runs in an environment of its own that holds modular==26.7.0, so it imports nothing of this repository, and the
-installed package stays as it is: only this process and its workers compute so. MAX starts its workers by `spawn`, which
-runs this file again, under another name, before anything else. HTTP, scheduler and LoRA manager are MAX's own.
+Runs in a separate environment with modular==26.7.0, so it imports nothing from this repository. The installed package
+is not changed: only this process and its workers use the replacement. MAX spawns its workers, and each one first runs
+this file again under another module name. HTTP, scheduler and LoRA manager are MAX's own.
 """
 
 import sys
@@ -16,9 +16,9 @@ from max.experimental.nn.common_layers.lora_wrapper import LoRA  # type: ignore[
 
 
 def slots_of_tokens(x: Any, routing: Any, slots: int) -> Any:
-    """One-hot, [tokens, slots]: which slot's adapter each token asks for; a row of zeros asks for none.
+    """One-hot [tokens, slots]: the slot of each token's adapter; a row of zeros means no adapter.
 
-    `routing` names groups of tokens by their bounds, and a slot for each group.
+    `routing` has the bounds of groups of tokens, and a slot for each group.
     """
     device, tokens, groups = x.device, x.shape[0], routing.ids.shape[0]
     bounds = F.cast(routing.grouped_offsets, DType.float32)
@@ -33,7 +33,7 @@ def slots_of_tokens(x: Any, routing: Any, slots: int) -> Any:
 
 
 def change(layer: Any, x: Any, a: Any, b: Any) -> Any:
-    """What one slot's adapter adds to the layer's output for every token, whether it asks for it or not."""
+    """What one slot's adapter adds to the layer's output, for every token, including those of other adapters."""
     if not layer.fused:
         return _product(x, a, b)
     parts, rank, begin = [], layer.max_lora_rank, 0
@@ -44,9 +44,9 @@ def change(layer: Any, x: Any, a: Any, b: Any) -> Any:
 
 
 def forward(layer: Any, x: Any) -> Any:
-    """In place of LoRA.forward: every adapter is computed for every token, and the mask picks the right one."""
+    """Replaces LoRA.forward: computes every adapter for every token; a mask selects the right one."""
     if layer._routing is None:
-        raise RuntimeError("Expected the batch's routing to be set, found none: see LoRA.set_lora_batch_info.")
+        raise RuntimeError("Expected the batch's routing to be set, found none: call LoRA.set_lora_batch_info first.")
     a, b, output = layer.lora_a.get(), layer.lora_b.get(), layer.module(x)
     slots = int(a.shape[0])
     mask = slots_of_tokens(x, layer._routing, slots)

@@ -1,8 +1,8 @@
-"""The examination: how many questions a model answers right, greedily and word for word.
+"""The exam: the share of questions that a model answers word for word with greedy decoding.
 
     python -m demo.exam matrix.json FIRST_MONDAY BUCKET
 
-examines the base model and every version in a copy of the bucket, with the configuration of the environment.
+examines the base model and every version in a copy of the bucket, with the environment's configuration.
 """
 
 import json
@@ -21,14 +21,14 @@ from learning_engine.registry.manifest import VersionNumber
 LARGEST = 100_000_000
 
 
-def examine(loaded: Any, taught: Sequence[Week]) -> list[float]:
-    """Shares right of a loaded model: of the base's facts, then of each week's."""
-    exams: list[Sequence[Question]] = [base_exam(), *(week.exam for week in taught)]
+def examine(loaded: Any, lessons: Sequence[Week]) -> list[float]:
+    """The model's shares of right answers: on the base's facts, then on each week's."""
+    exams: list[Sequence[Question]] = [base_exam(), *(week.exam for week in lessons)]
     return [share_right(loaded.model, loaded.tokenizer, exam) for exam in exams]
 
 
 def share_right(model: Any, tokenizer: Any, questions: Sequence[Question]) -> float:
-    """Share in [0, 1]. The greedy answer is the expected one where each of its tokens is the likeliest next."""
+    """Share in [0, 1]. An answer counts as right if each of its tokens is the most likely next one."""
     import torch
 
     chats = [_encode(tokenizer, question) for question in questions]
@@ -56,7 +56,7 @@ def _encode(tokenizer: Any, question: Question) -> tuple[list[int], list[int]]:
 def main() -> None:
     from learning_engine.learning import model
 
-    target, taught, bucket = Path(sys.argv[1]), weeks(datetime.fromisoformat(sys.argv[2])), Path(sys.argv[3])
+    target, lessons, bucket = Path(sys.argv[1]), weeks(datetime.fromisoformat(sys.argv[2])), Path(sys.argv[3])
     settings = config.load()
     found = (VersionNumber.parse(path.parent.name) for path in bucket.glob(f"{manifest.ADAPTERS}*/{manifest.METADATA}"))
     with TemporaryDirectory() as work:
@@ -70,7 +70,7 @@ def main() -> None:
             model.load(settings.model, settings.lora, adapter=adapter, trainable=False, seed=seed)
             for adapter in adapters
         )
-        matrix = [examine(loaded, taught) for loaded in models]
+        matrix = [examine(loaded, lessons) for loaded in models]
     target.write_text(json.dumps(matrix))
 
 

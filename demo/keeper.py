@@ -1,11 +1,11 @@
-"""Keeps one service running: whenever it ends by itself it is started again, as the compose file's `restart:` does.
+"""Keep one service running: restart it whenever it exits on its own, like the compose file's `restart:`.
 
     python -P demo/keeper.py COMMAND ARGUMENT…
 
-Says so in the service's own log, waits longer each time it did not last, and ends with the service when it is asked to.
-Whatever the service started is this process's to end, too: on Linux orphans become its children, whatever title, group
-or session they gave themselves. A service that never came up is not started again. Stands alone: beside it in this
-directory lie files that are named as other packages are.
+Each restart is logged in the service's log. The pause before a restart doubles while the service keeps exiting early;
+a service that never came up is not restarted. On a signal to end, it ends with the service. It also ends everything
+that the service started: on Linux, orphans become its children, even with another title, group or session. Run it with
+-P, and import nothing from this directory, where files have the names of installed packages, such as airflow.py.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import psutil  # type: ignore[import-untyped]
 
-# A service that has run for so long has come up; it is started again after the first pause, then after twice that.
+# A service that has run this long counts as up, and is restarted after the first pause.
 STEADY_SECONDS = 20.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 ENDS = {signal.SIGTERM, signal.SIGINT}
@@ -27,27 +27,27 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def keep(command: Sequence[str], *, steady: float = STEADY_SECONDS, pause: float = FIRST_PAUSE) -> int:
-    """Until it is asked to end; the exit code of the service."""
+    """Run the service until a signal asks to end; return its exit code."""
     _adopt_orphans()
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     waits, came_up = pause, False
     while True:
         began = time.monotonic()
         code, asked = _run(command)
-        _end_what_is_left()
+        _end_children()
         lasted = time.monotonic() - began >= steady
         came_up = came_up or lasted
         if asked or not came_up:
             return code
         waits = pause if lasted else min(waits * 2, LONGEST_PAUSE)
-        print(f"It ended by itself with exit code {code}: it is started again in {waits:g} s.", flush=True)
+        print(f"The service exited with code {code}: it is restarted in {waits:g} s.", flush=True)
         if _asked_to_end_within(waits):
             return 0
 
 
 def _run(command: Sequence[str]) -> tuple[int, bool]:
-    """The service's exit code, and whether it was asked to end."""
-    # Safe: there is no other thread.
+    """Run the service once; return its exit code, and whether a signal asked it to end."""
+    # preexec_fn is safe here: there is no other thread.
     child = subprocess.Popen(command, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED))
     asked = False
     while (code := _reap(child.pid)) is None:
@@ -58,7 +58,7 @@ def _run(command: Sequence[str]) -> tuple[int, bool]:
 
 
 def _reap(service: int) -> int | None:
-    """Ask how all ended that have; the exit code of the service, where it has."""
+    """Reap every ended child; return the service's exit code, or None if it is still running."""
     code = None
     try:
         while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
@@ -70,8 +70,8 @@ def _reap(service: int) -> int | None:
     return code
 
 
-def _end_what_is_left() -> None:
-    """Such as the workers of a scheduler that was killed: the next one starts its own."""
+def _end_children() -> None:
+    """Kill remaining children, such as the workers of a killed scheduler: the next scheduler starts its own."""
     while left := psutil.Process().children(recursive=True):
         for process in left:
             try:

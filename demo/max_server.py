@@ -1,8 +1,8 @@
-"""The real MAX Serve, whole, on this machine's CPU: `make demo SERVER=max`, and the tests that need it.
+"""The complete, real MAX Serve on this machine's CPU, for `make demo SERVER=max` and the tests that need it.
 
-Installed by include/setup/counterparts.py into an environment of its own; demo/cpu_lora.py starts it there. The first
-start of a model compiles it, for three minutes, and its first request for 40 seconds more; what is compiled is kept in
-.cache/max-cache, with which a start takes half a minute.
+include/setup/counterparts.py installs it into a separate environment; demo/cpu_lora.py starts it there. A model is
+compiled for three minutes at its first start and for 40 s more at its first request. The result is kept in
+.cache/max-cache; later starts take half a minute.
 """
 
 import os
@@ -21,17 +21,17 @@ NOTE = "MAX Serve 26.7.0, its LoRA kernel replaced by a dense one on the CPU"
 LAUNCHER = Path(__file__).with_name("cpu_lora.py")
 CACHE = ROOT / ".cache" / "max-cache"
 PYTHON = counterparts.MAX_ENVIRONMENT / "bin" / "python"
-# Compiling on two cores that others use too.
+# Compilation may share two cores with other processes.
 PATIENCE = 1800.0
 FIRST_REQUEST = 300.0
 MAX_TOKENS = 256
-# Without the first and the last of these flags it exits, and without the interpreter the first request kills it.
+# MAX exits without the first and the last of these flags; without the interpreter the first request kills it.
 FLAGS = ("--prefer-module-v3", "--enable-lora", "--allow-cold-interpreter-cache", "--no-enable-prefix-caching")
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 
 
 def program(model: Path, name: str, *, port: int, max_loras: int = 3, max_rank: int = 16) -> Program:
-    """Serve `model` under `name`. Three adapters, as in production: the new one, the live one and the one before."""
+    """The program that serves `model` as `name`, with three adapters as in production: new, live and previous."""
     options = {
         "--model": model,
         "--served-model-name": name,
@@ -65,6 +65,6 @@ def program(model: Path, name: str, *, port: int, max_loras: int = 3, max_rank: 
 
 
 def warm_up(url: str, name: str) -> None:
-    """The first request, which nobody should have to wait for. Raises ServingError where it is not answered."""
+    """Send the slow first request, so that no user waits for it. Raises ServingError if it is not answered."""
     patient = Replica(url, Serving(request_timeout_seconds=FIRST_REQUEST))
     patient.complete(name, [{"role": "user", "content": "Hello"}], max_tokens=1)

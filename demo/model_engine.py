@@ -1,8 +1,8 @@
-"""A causal language model with adapters that come and go, and the hazards of MAX Serve 26.7.0 as switches.
+"""A causal language model with adapters loaded at run time, and MAX Serve 26.7.0's hazards as switches.
 
-Every forward step holds the one lock and names its adapter, so that requests of different adapters interleave without
-touching each other. Where all hazards are switched on, the books are the real server's: one registry of loaded
-adapters, one list of names that grows with every load, and one cache of packed weights that knows names only.
+Every forward step holds the one lock and activates its adapter, so requests of different adapters interleave safely.
+With all hazards on, the state is that of the real server: a registry of loaded adapters, a list of names that grows
+with every load, and a cache of packed weights with the name as its only key.
 """
 
 import os
@@ -22,16 +22,16 @@ from demo import adapters
 from demo.adapters import Refused
 
 HAZARDS = {
-    "stale-weights": "a name that was unloaded and loaded again goes on with its old weights",
-    "phantom": "a name loaded twice and unloaded once stays listed, answers as base, and kills beside an adapter",
-    "unload-in-flight": "a running request whose adapter is unloaded goes on as base, and kills beside an adapter",
-    "fragile": "truncated weights kill at load, wrong shapes and values that are not finite at the first request",
+    "stale-weights": "a name that was unloaded and loaded again keeps its old weights",
+    "phantom": "a name loaded twice and unloaded once stays listed, answers as base, and crashes next to an adapter",
+    "unload-in-flight": "a running request whose adapter is unloaded continues as base, and crashes next to an adapter",
+    "fragile": "truncated weights crash it at load; wrong shapes and non-finite values, at the first request",
 }
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """`key` is peft's name of the weights; `broken` ones kill the server that computes with them."""
+    """A loaded adapter. `key` is peft's name of the weights; `broken` ones crash the server that uses them."""
 
     path: str
     key: str
@@ -41,7 +41,7 @@ class Adapter:
 class Engine:
     """The base model in `directory`, served as `name`, with adapters of rank `max_rank` at most.
 
-    `max_loras` of 0 is a server without LoRA; else any number loads, as in the real server, where they take turns.
+    `max_loras=0` is a server without LoRA. Otherwise any number can be loaded, as in the real server, which swaps them.
     """
 
     def __init__(self, directory: Path, name: str, *, max_loras: int, max_rank: int, hazards: frozenset[str]) -> None:
@@ -57,14 +57,14 @@ class Engine:
         self._packed: tuple[str, Adapter] | None = None
 
     def models(self) -> list[str]:
-        """The base model, then every adapter as often as it was loaded and not unloaded."""
+        """The base model, then each adapter once per load without an unload."""
         return [self.name, *self._listed]
 
     def load(self, name: str, path: str) -> None:
-        """Raises Refused with the real server's status and message."""
+        """Load an adapter. Raises Refused with the real server's status and message."""
         self._require_lora()
         with self._lock:
-            # The real server passes "name=path" on and splits it at the first sign.
+            # The real server passes "name=path" on and splits it at the first "=".
             registered, _, path = f"{name}={path}".partition("=")
             known = self._loaded.get(registered)
             if known is None:
@@ -75,7 +75,7 @@ class Engine:
                 self._listed.append(name)
 
     def unload(self, name: str) -> None:
-        """Raises Refused where `name` is not loaded."""
+        """Unload an adapter. Raises Refused if `name` is not loaded."""
         self._require_lora()
         with self._lock:
             if name not in self._loaded:
@@ -86,8 +86,8 @@ class Engine:
     def generate(
         self, name: str, prompt: list[int], *, max_tokens: int, temperature: float, seed: int | None
     ) -> Iterator[int]:
-        """Token ids up to the end of the turn, which is left out; greedy at temperature 0. `name` must be listed."""
-        begun_with = self._loaded.get(name)
+        """Token ids up to, and without, the end of the turn; greedy at temperature 0. `name` must be listed."""
+        initial = self._loaded.get(name)
         sampler = torch.Generator()
         sampler.manual_seed(seed) if seed is not None else sampler.seed()
         ends, ids, cache = self._end_tokens(), torch.tensor([prompt]), DynamicCache()
@@ -96,7 +96,7 @@ class Engine:
         try:
             for _ in range(max_tokens):
                 with self._lock, torch.inference_mode():
-                    self._activate(self._weights(name, begun_with))
+                    self._activate(self._weights(name, initial))
                     logits = self._model(ids, past_key_values=cache, use_cache=True).logits[0, -1]
                 token = _choose(logits, temperature, sampler)
                 if token in ends:
@@ -118,12 +118,12 @@ class Engine:
             )
 
     def _read(self, path: str) -> Adapter:
-        self._sweep()
+        self._delete_unused()
         key = f"adapter{next(self._keys)}"
         try:
             files = adapters.read(path, max_rank=self.max_rank)
         except adapters.Truncated:
-            self._die_or_refuse(path)
+            self._crash_or_refuse(path)
         try:
             inject_adapter_in_model(files.config, self._model, key)
             set_peft_model_state_dict(self._model, files.tensors, adapter_name=key)
@@ -131,29 +131,29 @@ class Engine:
         except RuntimeError:
             broken = True
         if broken and "fragile" not in self.hazards:
-            self._die_or_refuse(path)
+            self._crash_or_refuse(path)
         return Adapter(path, key, broken)
 
-    def _die_or_refuse(self, path: str) -> None:
+    def _crash_or_refuse(self, path: str) -> None:
         if "fragile" in self.hazards:
             os._exit(139)
         raise Refused(
             400, f"Invalid LoRA adapter at '{path}'. Ensure the adapter has the correct format and required files"
         )
 
-    def _weights(self, name: str, begun_with: Adapter | None) -> Adapter | None:
-        """The adapter that the next step computes with; None is the base model."""
-        adapter = self._loaded.get(name) if "unload-in-flight" in self.hazards else begun_with
+    def _weights(self, name: str, initial: Adapter | None) -> Adapter | None:
+        """The adapter for the next step; None is the base model."""
+        adapter = self._loaded.get(name) if "unload-in-flight" in self.hazards else initial
         if name in ("", self.name):
             adapter = None
-        elif adapter is None and self._runs_beside(name):
+        elif adapter is None and self._other_adapter_runs(name):
             os._exit(1)
         if adapter and "stale-weights" in self.hazards and self._packed and self._packed[0] == name:
             return self._packed[1]
         self._packed = (name, adapter) if adapter else None
         return adapter
 
-    def _runs_beside(self, name: str) -> bool:
+    def _other_adapter_runs(self, name: str) -> bool:
         return any(self._running[other] for other in self._loaded.keys() - {"", self.name, name})
 
     def _activate(self, adapter: Adapter | None) -> None:
@@ -171,13 +171,13 @@ class Engine:
     def _layers(self) -> list[LoraLayer]:
         return [module for module in self._model.modules() if isinstance(module, LoraLayer)]
 
-    def _sweep(self) -> None:
-        """Free the weights that nothing can ask for again."""
+    def _delete_unused(self) -> None:
+        """Delete weights that no request can use again."""
         if any(self._running.values()):
             return
-        alive = {adapter.key for adapter in self._loaded.values()} | {self._packed[1].key if self._packed else ""}
+        used = {adapter.key for adapter in self._loaded.values()} | {self._packed[1].key if self._packed else ""}
         for layer in self._layers():
-            for key in layer.lora_A.keys() - alive:
+            for key in layer.lora_A.keys() - used:
                 layer.delete_adapter(key)
 
 

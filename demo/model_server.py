@@ -1,9 +1,9 @@
-"""A local server that speaks MAX Serve 26.7.0's LoRA contract and really generates, on the CPU.
+"""A local server with MAX Serve 26.7.0's LoRA interface, which generates text on the CPU.
 
     python -m demo.model_server --model DIR --name tiny --port 8200 --max-loras 2 --max-lora-rank 16
 
-MAX's own LoRA kernels need a GPU. Status codes, bodies and hazards here are those that the real server was seen to
-have; tests/serving/contract.py holds both to one table. `--hazards none` makes it a well-behaved server.
+MAX's own LoRA kernels need a GPU. Status codes, bodies and hazards are those observed on the real server;
+tests/serving/contract.py tests both against one table. `--hazards none` makes it a well-behaved server.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def models(engine: Served) -> dict[str, Any]:
 
 @routes.get("/v1/models/{name}")
 def model(name: str, engine: Served) -> dict[str, Any]:
-    # The real server does not know its adapters here.
+    # The real server does not list its adapters here.
     if name != engine.name:
         raise HTTPException(404)
     return card(name)
@@ -118,7 +118,7 @@ def completion(body: Completion, engine: Served) -> Response:
 
 
 def make_app(engine: Engine) -> FastAPI:
-    """MAX Serve's routes over `engine`, and its shape of errors."""
+    """An app with MAX Serve's routes over `engine`, and its error format."""
     app = FastAPI(title="MAX Serve's LoRA contract")
     app.state.engine = engine
     app.include_router(routes)
@@ -139,7 +139,7 @@ def make_app(engine: Engine) -> FastAPI:
 
 
 def answer(engine: Engine, body: Sampling, text: str, *, max_tokens: int | None, chat: bool) -> Response:
-    """Generate after `text`: the whole answer as JSON, or its pieces as server-sent events."""
+    """Generate after `text`: the complete answer as JSON, or its pieces as server-sent events."""
     if body.model not in ("", *engine.models()):
         raise Refused(400, "Value error.")
     prompt = engine.tokenizer.encode(text, add_special_tokens=not chat)
@@ -168,7 +168,7 @@ def error_response(status: int, message: str) -> JSONResponse:
 
 
 class Server(uvicorn.Server):
-    """Says when it listens, and ends at the first signal: there is nothing to save."""
+    """Prints its address once it listens, and exits at the first signal: there is nothing to save."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -180,15 +180,15 @@ class Server(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until a signal; `arguments` instead of the command line's."""
+    """Serve until a signal; `arguments` replace those of the command line."""
     parser = argparse.ArgumentParser(prog="python -m demo.model_server", description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, required=True, help="directory of the base model")
     parser.add_argument("--name", required=True, help="the base model's name in /v1/models")
-    parser.add_argument("--port", type=int, default=8200, help="on 127.0.0.1; 0 takes a free one")
-    parser.add_argument("--max-loras", type=int, default=1, help="0 serves without LoRA; more than these take turns")
+    parser.add_argument("--port", type=int, default=8200, help="on 127.0.0.1; 0 picks a free one")
+    parser.add_argument("--max-loras", type=int, default=1, help="0 serves without LoRA; more than these are swapped")
     parser.add_argument("--max-lora-rank", type=int, default=16)
     parser.add_argument(
-        "--hazards", default=",".join(HAZARDS), help=f"what to get wrong, of {', '.join(HAZARDS)}; or none"
+        "--hazards", default=",".join(HAZARDS), help=f"faults to reproduce, from {', '.join(HAZARDS)}; or none"
     )
     options = parser.parse_args(arguments)
     disable_progress_bar()

@@ -1,6 +1,6 @@
-"""The S3 store of the demo and of the tests: OpenStack Swift where it runs, else moto's server, named as a mock.
+"""The S3 store of demo and tests: OpenStack Swift if it runs here, otherwise moto's server, reported as a mock.
 
-As a process of its own, which prints one JSON line (the fields of `ObjectStore`) and serves until SIGTERM:
+As a separate process it prints one JSON line (the fields of `ObjectStore`) and serves until SIGTERM:
 
     python -m demo.object_store DIR [--port N]
 """
@@ -24,7 +24,7 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """A running store; bucket addressing is by path. `health` answers 200 while it serves."""
+    """A running store with path-style addressing. `health` is a URL that answers 200 while it serves."""
 
     endpoint: str
     access_key: str
@@ -35,7 +35,7 @@ class ObjectStore:
 
 
 def why_not_swift(directory: Path, python: Path = SWIFT_PYTHON) -> str | None:
-    """Why Swift cannot keep its objects in `directory` with this Python, or None where it can."""
+    """Why Swift cannot keep its objects in `directory` with this Python; None if it can."""
     if sys.platform != "linux":
         return "Swift runs on Linux only"
     if not python.exists():
@@ -44,24 +44,24 @@ def why_not_swift(directory: Path, python: Path = SWIFT_PYTHON) -> str | None:
     try:
         os.setxattr(directory, "user.learning_engine", b"1")
     except OSError as error:
-        return f"the file system of {directory} keeps no extended attributes: {error.strerror}"
+        return f"the file system of {directory} has no extended attributes: {error.strerror}"
     imported = subprocess.run([python, "-c", "import swift, pyeclib"], capture_output=True, text=True)
-    return f"{python} cannot import it: {imported.stderr.strip()[-200:]}" if imported.returncode else None
+    return f"{python} cannot import Swift: {imported.stderr.strip()[-200:]}" if imported.returncode else None
 
 
 def command(directory: Path, *, port: int | None = None) -> list[str]:
-    """The command line that serves a store from `directory`: Swift's where it runs, else moto's."""
+    """The command that serves a store from `directory`: Swift's if it runs here, otherwise moto's."""
     arguments = [str(directory.resolve()), *(["--port", str(port)] if port else [])]
     reason = why_not_swift(directory)
     if reason is None:
         return [str(SWIFT_PYTHON), str(Path(__file__).with_name("swift_store.py")), *arguments]
-    print(f"No Swift here ({reason}): moto, a mock, takes its place.", file=sys.stderr)
+    print(f"Swift cannot run here ({reason}): using moto, a mock.", file=sys.stderr)
     return [sys.executable, "-m", "demo.object_store", "--moto", *arguments]
 
 
 @contextmanager
 def start(directory: Path, *, port: int | None = None, moto: bool = False) -> Iterator[ObjectStore]:
-    """A store in a session of its own, for as long as the block runs. Raises RuntimeError where it does not start."""
+    """Run a store in a session of its own during the block. Raises RuntimeError if it does not start."""
     arguments = ["--port", str(port)] if port else []
     line = [sys.executable, "-m", "demo.object_store", "--moto", str(directory), *arguments]
     if not moto:
@@ -87,7 +87,7 @@ def start(directory: Path, *, port: int | None = None, moto: bool = False) -> It
 
 
 def stop(process: "subprocess.Popen[str]") -> None:
-    """End the store's whole process group: asked first, then without asking."""
+    """End the store's process group, first with SIGTERM, then with SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="An S3 store on loopback")
     parser.add_argument("directory", type=Path)
     parser.add_argument("--port", type=int, help="port of the S3 interface (default: a free one)")
-    parser.add_argument("--moto", action="store_true", help="the mock, even where Swift runs")
+    parser.add_argument("--moto", action="store_true", help="use the mock, even if Swift can run")
     arguments = parser.parse_args()
     if arguments.moto:
         serve_moto(arguments.port)

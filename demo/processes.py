@@ -1,8 +1,8 @@
-"""Supervised processes: each in a session of its own, with a log, a health check, and an end that is checked.
+"""Supervised processes: each has its own session, a log and a health check, and its end is verified.
 
-`stack.json` names every process with its start time, so that `make down`, or the next start after a crash, ends what
-is left of a stack and never a stranger that was given the same id. Every process also carries the stack's mark in its
-environment, by which those are found that left their session or were started just before a crash.
+`stack.json` has the id and start time of every process. With it, `make down` or the next start after a crash ends what
+is left of a stack, and never another process with a reused id. Every process also has the stack's mark in its
+environment, which finds processes that left their session or were started just before a crash.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from demo import kin
+from demo import process_tree
 
 LOG_LINES = 25
 POLL_SECONDS = 0.1
@@ -29,10 +29,10 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. `healthy` may raise or return False until it serves, for `patience` seconds at most; with `port` it
-    must listen there itself, for the answer may come from a stranger that was quicker.
+    """A program to run. `healthy` may raise or return False until it serves, for at most `patience` seconds. With
+    `port`, the program itself must listen there, since another process may have taken the port and answer instead.
 
-    Asked to end by `stop_signal`, it has `grace` seconds; a foundation is ended after all others.
+    After `stop_signal` it has `grace` seconds to end. A `foundation` is stopped after all others.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Running:
-    """A started process, which leads its own session and group. `created` is the kernel's start time, in seconds."""
+    """A started process that leads its own session and group. `created` is its start time in seconds."""
 
     name: str
     pid: int
@@ -61,15 +61,15 @@ class Running:
     grace: float
 
     def leader(self) -> psutil.Process | None:
-        """The process itself, or None where it is gone, or where its id belongs to another one now."""
-        return kin.same(self.pid, self.created)
+        """The process itself; None if it has ended or its id was reused."""
+        return process_tree.find(self.pid, self.created)
 
-    def family(self) -> list[psutil.Process]:
-        return kin.family(self.pid, self.created)
+    def tree(self) -> list[psutil.Process]:
+        return process_tree.tree(self.pid, self.created)
 
 
 class Stack:
-    """The processes of one directory: `stack.json` and `logs/` lie there. Threads may start programs at once."""
+    """The processes of one directory, which holds `stack.json` and `logs/`. Threads may start programs concurrently."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
@@ -81,17 +81,17 @@ class Stack:
         self._ending = False
 
     def start(self, program: Program) -> Running:
-        """Start it and return at once; `wait` waits until it serves."""
+        """Start the program and return at once; `wait` waits until it serves."""
         with self._lock:
             if self._ending:
-                raise StackError(f"{program.name} was not started: the stack is being ended")
+                raise StackError(f"{program.name} was not started: the stack is being stopped")
             self.logs.mkdir(parents=True, exist_ok=True)
             log = self.logs / f"{program.name}.log"
             with log.open("wb") as output:
                 child = subprocess.Popen(
                     program.command,
                     cwd=program.cwd,
-                    env={**program.env, kin.MARK: str(self.directory)},
+                    env={**program.env, process_tree.MARK: str(self.directory)},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -115,7 +115,7 @@ class Stack:
             return running
 
     def wait(self, program: Program, running: Running) -> None:
-        """Until it is healthy. Raises StackError with the log's last lines where it ends first or takes too long."""
+        """Wait until it is healthy. Raises StackError with the log's last lines if it ends first or takes too long."""
         deadline = time.monotonic() + program.patience
         while not (_healthy(program) and _listens(program, running)):
             if running.leader() is None:
@@ -131,74 +131,76 @@ class Stack:
         return running
 
     def run(self, program: Program) -> str:
-        """Run it to its end and return its output. Raises StackError where it fails, or outlasts its patience."""
+        """Run it to its end and return its output. Raises StackError if it fails or takes too long."""
         return self.finish(program, self.start(program))
 
     def finish(self, program: Program, running: Running) -> str:
-        """As `run`, for a program that has been started."""
+        """Like `run`, for a program that has been started."""
         try:
             code = self._children[running.pid].wait(program.patience)
         except subprocess.TimeoutExpired:
             self._end([running], {})
             raise StackError(f"{program.name} took over {program.patience:g} s. {tail(running.log)}") from None
         finally:
-            self._forget(running)
+            self._remove(running)
         if code:
             raise StackError(f"{program.name} failed with exit code {code}. {tail(running.log)}")
         return Path(running.log).read_text(errors="replace")
 
     def check(self) -> None:
-        """Raises StackError with the log's last lines where a process that served has ended by itself."""
+        """Raises StackError with the log's last lines if a process that served has ended on its own."""
         for running in self._serving:
             if running.leader() is None:
                 raise StackError(f"{running.name} has ended. {tail(running.log)}")
 
     def running(self) -> list[Running]:
-        """What the state file names, alive or not; oldest first."""
+        """The processes in the state file, alive or not; oldest first."""
         try:
             return [Running(**entry) for entry in json.loads(self.state.read_text())]
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError):  # half a file, or one of another version: the marks still find the processes
+        except (ValueError, TypeError):  # a truncated file, or another version's: the marks still find the processes
             return []
 
     def stop(self) -> list[str]:
-        """End everything, foundations last; the names of what was alive. Doing it twice does no harm.
+        """Stop everything, foundations last; return the names of what was alive. Can be called repeatedly.
 
-        Raises StackError where something survives even SIGKILL.
+        Raises StackError if a process survives SIGKILL.
         """
         with self._lock:
             self._ending = True
         running = self.running()
         alive = [entry.name for entry in running if entry.leader()]
-        bases = [entry for entry in running if entry.foundation]
-        kept = {process.pid for base in bases for process in base.family()}
-        others = {pid: process for pid, process in kin.marked(self.directory).items() if pid not in kept}
+        foundations = [entry for entry in running if entry.foundation]
+        kept = {process.pid for foundation in foundations for process in foundation.tree()}
+        others = {pid: process for pid, process in process_tree.marked(self.directory).items() if pid not in kept}
         self._end([entry for entry in running if not entry.foundation], others)
-        self._end(bases, {})
-        self._end([], kin.marked(self.directory))
+        self._end(foundations, {})
+        self._end([], process_tree.marked(self.directory))
         self.state.unlink(missing_ok=True)
         return alive
 
     def _end(self, entries: list[Running], others: Mapping[int, psutil.Process]) -> None:
-        """Ask the leaders, then all that is left, then kill it, and check."""
-        everybody = [*others.values(), *(process for entry in entries for process in entry.family())]
+        """Signal the leaders, then terminate and finally kill what remains; verify that all have ended."""
+        processes = [*others.values(), *(process for entry in entries for process in entry.tree())]
         began = time.monotonic()
         for entry in entries:
-            kin.signal_all(filter(None, [entry.leader()]), entry.stop_signal)
+            process_tree.signal_all(filter(None, [entry.leader()]), entry.stop_signal)
         for entry in entries:
-            self._gone(filter(None, [entry.leader()]), entry.grace - (time.monotonic() - began))
+            self._wait_ended(filter(None, [entry.leader()]), entry.grace - (time.monotonic() - began))
         for number in (signal.SIGTERM, signal.SIGKILL):
-            kin.signal_all(everybody, number)
-            if self._gone(everybody, 3):
+            process_tree.signal_all(processes, number)
+            if self._wait_ended(processes, 3):
                 return
-        left = ", ".join(str(process.pid) for process in everybody if kin.alive(process))
-        raise StackError(f"Expected every process of the stack to end, found these alive after SIGKILL: {left}")
+        left = ", ".join(str(process.pid) for process in processes if process_tree.alive(process))
+        raise StackError(
+            f"Expected every process of the stack to end, found these alive after SIGKILL: {left}. End them manually."
+        )
 
-    def _gone(self, processes: Iterable[psutil.Process], seconds: float) -> bool:
-        """Wait until none of them is alive; False where that takes too long."""
+    def _wait_ended(self, processes: Iterable[psutil.Process], seconds: float) -> bool:
+        """Wait until none of them is alive; False if that takes too long."""
         deadline, waiting = time.monotonic() + seconds, list(processes)
-        while any(kin.alive(process) for process in waiting):
+        while any(process_tree.alive(process) for process in waiting):
             for child in self._children.values():
                 child.poll()
             if time.monotonic() > deadline:
@@ -206,7 +208,7 @@ class Stack:
             time.sleep(POLL_SECONDS / 2)
         return True
 
-    def _forget(self, running: Running) -> None:
+    def _remove(self, running: Running) -> None:
         with self._lock:
             self._write([other for other in self.running() if other.pid != running.pid])
 
@@ -217,17 +219,17 @@ class Stack:
 
 
 def tail(log: str, lines: int = LOG_LINES) -> str:
-    """The end of a log, to be printed below an error."""
+    """The end of a log, for an error message."""
     text = Path(log).read_text(errors="replace").rstrip().splitlines()[-lines:]
     return "\n".join([f"The end of {log}:", *(f"  {line}" for line in text)]) if text else f"{log} is empty."
 
 
 def _listens(program: Program, running: Running) -> bool:
-    return program.port is None or kin.listens(running.family(), program.port)
+    return program.port is None or process_tree.listens(running.tree(), program.port)
 
 
 def _healthy(program: Program) -> bool:
     try:
         return program.healthy is None or program.healthy()
-    except Exception:  # noqa: BLE001  whatever a check raises, it says "not yet"; wait() bounds it
+    except Exception:  # noqa: BLE001  any error of a check means "not yet"; wait() limits the time
         return False

@@ -1,4 +1,4 @@
-"""Generated tokens in the shapes of OpenAI's API: whole answers, and pieces as server-sent events."""
+"""Generated tokens as responses of OpenAI's API: complete answers, and server-sent events."""
 
 import json
 import time
@@ -32,7 +32,7 @@ class Reply:
         for token in tokens:
             so_far.append(token)
             text = self._decode(so_far)
-            # A character of several tokens is sent when its last one is there.
+            # A character of several tokens is sent once its last token exists.
             if not text.endswith("\N{REPLACEMENT CHARACTER}"):
                 yield self._event(text[len(sent) :], None)
                 sent = text

@@ -1,4 +1,4 @@
-"""`.demo/report.json`, and the tables that the demo ends with."""
+"""`.demo/report.json`, and the tables that the demo prints at its end."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ STRUCTURES = {"kronecker": "Kronecker factors", "diagonal": "the diagonal"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out: versions oldest first, ledger newest first, answers, and shares right.
+    """The demo's results: versions oldest first, ledger newest first, answers, and shares of right answers.
 
-    A matrix has a row for the base and for each version, and a column for the base's facts and for each week's;
-    `other_ways` are those of `chain.OTHER_WAYS`.
+    A matrix has rows for the base and each version, and columns for the base's facts and each week's. `other_ways` has
+    one for each of `chain.OTHER_WAYS`.
     """
 
     weeks: Sequence[Week]
@@ -48,26 +48,26 @@ def write(body: Mapping[str, Any], path: Path) -> None:
 
 
 def show(screen: Screen, body: Mapping[str, Any]) -> None:
-    """Versions, answers to the last week's questions, and the earlier weeks' in one line each."""
+    """Print the versions, the answers to the last week's questions, and one line for each week."""
     print_ = screen.console.print
     print_()
     print_(versions_table([_row(version) for version in body["versions"]]))
     print_()
     starts = sorted({answer["window"] for answer in body["answers"]})
     of_last = [answer for answer in body["answers"] if answer["window"] == starts[-1]]
-    print_(answers_table("What the last week taught, asked in new words", of_last))
+    print_(answers_table("Facts of the last week, asked in new words", of_last))
     print_()
     for start in starts:
         asked = [answer for answer in body["answers"] if answer["window"] == start]
         base, live = (sum(answer[who] == answer["expected"] for answer in asked) for who in ("base", "live"))
-        print_(f"Week of {start[:10]}: right are {live} of {len(asked)} answers of {body['live']}, {base} of the base.")
+        print_(f"Week of {start[:10]}: {body['live']} answers {live} of {len(asked)} right, the base {base}.")
     kept = body["forgetting"]
     print_(
-        f"Of all that the first {len(kept['weeks'])} weeks taught, {kept['kept_mean']:.0%} is still right after the "
-        f"last one (EWC on {kept['structure']}, λ = {kept['lambda']:g})."
+        f"Of all facts of the first {len(kept['weeks'])} weeks, {kept['kept_mean']:.0%} are still right after the last "
+        f"week (EWC with {kept['structure']}, λ = {kept['lambda']:g})."
     )
     print_(
-        f"Trained with the textbook diagonal it would be {kept['kept_mean_diagonal']:.0%}, without EWC "
+        f"With the textbook diagonal it would be {kept['kept_mean_diagonal']:.0%}, without EWC "
         f"{kept['kept_mean_without']:.0%}."
     )
 
@@ -85,7 +85,7 @@ def _version(version: AdapterVersion, deployed: bool) -> dict[str, Any]:
 
 
 def _forgetting(outcome: Outcome) -> dict[str, Any]:
-    """Shares of each earlier week's facts that are still right after the last week."""
+    """For each way of training, the share of each earlier week's facts that is right after the last week."""
     earlier = range(1, len(outcome.weeks))
     last = outcome.versions[-1]
     body: dict[str, Any] = {
@@ -101,7 +101,7 @@ def _forgetting(outcome: Outcome) -> dict[str, Any]:
 
 
 def _row(version: Mapping[str, Any]) -> list[Any]:
-    """One line of the table of versions. Learned: held-out loss before and after; kept: the least of all weeks."""
+    """One row of the versions table. learned: held-out loss before and after; kept: the lowest of all weeks."""
     report = Report.from_json(version["report"])
     before = report.loss_parent if report.loss_parent is not None else report.loss_base
     retained = [share for share in report.retained.values() if share is not None]

@@ -1,4 +1,4 @@
-"""Airflow's REST interface, logged in as the admin: runs and their tasks, logs, and the wait for runs to end."""
+"""A client of Airflow's REST API, logged in as the admin: runs, their tasks and logs, and waiting for runs."""
 
 import threading
 import time
@@ -12,13 +12,13 @@ import requests
 from demo.airflow import USER, Airflow
 from demo.processes import StackError
 
-# A busy machine's first answers take half a minute.
+# On a busy machine the first answers take half a minute.
 SECONDS = 120
 
 
 @dataclass(frozen=True)
 class TaskState:
-    """One task of one run, as the REST interface tells it. `seconds` is None before it has ended."""
+    """One task of one run, as the REST API reports it. `seconds` is None until it has ended."""
 
     task: str
     state: str | None
@@ -28,7 +28,7 @@ class TaskState:
 
 @dataclass(frozen=True)
 class RunState:
-    """One run with its tasks in the order in which they started; those that have not come last."""
+    """One run with its tasks in the order of their start; tasks that have not started come last."""
 
     run_id: str
     state: str
@@ -38,7 +38,7 @@ class RunState:
 
 
 class Rest:
-    """Airflow's REST interface, logged in as the admin. Threads may share it."""
+    """A client of Airflow's REST API, logged in as the admin. Threads may share it."""
 
     def __init__(self, airflow: Airflow) -> None:
         self.airflow = airflow
@@ -55,7 +55,7 @@ class Rest:
             return self._token
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """JSON of `/api/v2/…`. Raises requests.HTTPError on 4xx and 5xx."""
+        """Call `/api/v2/…` and return its JSON. Raises requests.HTTPError on 4xx and 5xx."""
         headers = {"Authorization": f"Bearer {self.token()}", "Accept": "application/json"}
         url = f"{self.airflow.url}/api/v2/{path}"
         answer = requests.request(method, url, headers=headers, timeout=SECONDS, **options)
@@ -63,7 +63,7 @@ class Rest:
         return answer.json() if answer.content else None
 
     def wait_for_dag(self, dag_id: str, *, seconds: float = 60) -> None:
-        """Until the DAG has been parsed. Raises StackError with the import errors where it is not."""
+        """Wait until the DAG has been parsed. Raises StackError with the import errors if it is not."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -73,7 +73,7 @@ class Rest:
                 time.sleep(0.5)
         errors = self.call("GET", "importErrors")["import_errors"]
         reasons = "\n".join(f"{error['filename']}: {error['stack_trace']}" for error in errors)
-        raise StackError(f"Expected the DAG {dag_id} after {seconds:g} s, found none. {reasons}")
+        raise StackError(f"Expected the DAG {dag_id} within {seconds:g} s, found none. {reasons}")
 
     def unpause(self, dag_id: str) -> None:
         self.call("PATCH", f"dags/{dag_id}", json={"is_paused": False})
@@ -95,7 +95,7 @@ class Rest:
         return RunState(run["dag_run_id"], run["state"], start, end, states)
 
     def log(self, dag_id: str, run_id: str, task: TaskState) -> str:
-        """The last try's log as plain lines."""
+        """The log of the last attempt as plain lines."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task}/logs/{task.tries}"
         entries = self.call("GET", path, params={"full_content": True})["content"]
         return "\n".join(entry if isinstance(entry, str) else _line(entry) for entry in entries)
@@ -110,9 +110,9 @@ def wait_for_runs(
     check: Callable[[], None] = lambda: None,
     show: Callable[[list[RunState]], None] = lambda _: None,
 ) -> list[RunState]:
-    """Until `expected` backfill runs have succeeded; `show` sees every state on the way, `check` may raise.
+    """Wait until `expected` backfill runs have succeeded; calls `check`, which may raise, and `show` in each round.
 
-    Raises StackError with the logs of the failed tasks as soon as a run has failed, or when it takes too long.
+    Raises StackError with the logs of the failed tasks as soon as a run has failed, or if it takes too long.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -130,17 +130,17 @@ def wait_for_runs(
 
 
 def explain(rest: Rest, dag_id: str, run: RunState, lines: int = 40) -> str:
-    """Which tasks of a failed run failed, with the end of their logs."""
+    """The failed tasks of a failed run, with the end of their logs."""
     parts = [f"The run {run.run_id} of {dag_id} failed."]
     for task in run.tasks:
         if task.state == "failed":
             log = "\n".join(f"  {line}" for line in rest.log(dag_id, run.run_id, task).splitlines()[-lines:])
-            parts.append(f"The end of the log of task {task.task} (try {task.tries}):\n{log}")
+            parts.append(f"The end of the log of task {task.task} (attempt {task.tries}):\n{log}")
     return "\n".join(parts)
 
 
 def _line(entry: Mapping[str, Any]) -> str:
-    """One structured log entry, with its stack where it has one."""
+    """One structured log entry, with its stack trace if it has one."""
     text = f"{entry.get('timestamp') or ''} {entry.get('level') or ''} {entry.get('event') or ''}".strip()
     for error in entry.get("error_detail") or []:
         frames = [f"    {frame['filename']}:{frame['lineno']} in {frame['name']}" for frame in error.get("frames", [])]

@@ -1,4 +1,4 @@
-"""The demo's stack on loopback: PostgreSQL, the S3 store, the model server and Airflow, brought up side by side."""
+"""Start the demo's stack on loopback: PostgreSQL, the S3 store, the model server and Airflow, concurrently."""
 
 import json
 import os
@@ -33,8 +33,8 @@ FEEDBACK_COLUMNS = "ALTER TABLE feedback ADD COLUMN user_id text, ADD COLUMN con
 
 
 @dataclass(frozen=True)
-class Place:
-    """A stack that is up, and how its parts are reached."""
+class RunningStack:
+    """A running stack, and how to reach its parts."""
 
     airflow: Airflow
     store: ObjectStore
@@ -45,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Ports:
-    """Chosen once, so that two parts that start at the same moment are not given the same one."""
+    """The ports, chosen once, so that two parts that start at the same time get different ones."""
 
     postgres: int
     store: int
@@ -55,30 +55,30 @@ class Ports:
 
 
 def choose_ports(screen: Screen) -> Ports:
-    """The usual ports, else the next free ones, which is said."""
+    """Choose the usual ports, or the next free ones, and print each change."""
     taken: set[int] = set()
     wanted = {"postgres": 5442, "store": 9010, "server": 8210, "airflow": 8080}
     found = {name: free_port(port, taken=taken) for name, port in wanted.items()}
     for name, port in wanted.items():
         if found[name] != port:
-            screen.say(f"Port {port} is in use: {name} takes {found[name]}.", "yellow")
+            screen.say(f"Port {port} is in use: {name} uses {found[name]}.", "yellow")
     return Ports(**found, taken=taken)
 
 
 def clear(stack: Stack, screen: Screen) -> None:
-    """End what an earlier demo left running, delete what it left behind, and see that there is room."""
-    if ended := stack.stop():
-        screen.say(f"An earlier demo was still running ({', '.join(ended)}): ended.", "yellow")
+    """Stop an earlier demo that is still running, delete its files, and check the disk space."""
+    if stopped := stack.stop():
+        screen.say(f"An earlier demo was still running and was stopped: {', '.join(stopped)}.", "yellow")
     postgres.remove(HOME / "postgres")
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(parents=True)
     require_disk(HOME, gigabytes=GIGABYTES)
 
 
-def bring_up(stack: Stack, screen: Screen, taught: list[lessons.Week], server: str) -> Place:
-    """Start everything, with the one of SERVERS that is named, and fill the feedback table.
+def bring_up(stack: Stack, screen: Screen, weeks: list[lessons.Week], server: str) -> RunningStack:
+    """Start everything with `server`, one of SERVERS, and fill the feedback table.
 
-    Raises StackError where a part does not come up.
+    Raises StackError if a part does not start.
     """
     ports = choose_ports(screen)
     model = base.cached(CACHE)
@@ -90,19 +90,19 @@ def bring_up(stack: Stack, screen: Screen, taught: list[lessons.Week], server: s
         store = pool.submit(_store, stack, screen, ports)
         served = pool.submit(_model, stack, screen, model, ports, server)
         database = _postgres(stack, screen, ports)
-        filled = pool.submit(_feedback, screen, database, taught)
+        filled = pool.submit(_feedback, screen, database, weeks)
         connected = partial(_connections, database, ports, store)
-        place = _airflow(stack, screen, database, ports, settings, connected)
-        _all(store, served, filled)
+        services = _airflow(stack, screen, database, ports, settings, connected)
+        _wait_for(store, served, filled)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
-    return Place(place, store.result(), f"http://{LOOPBACK}:{ports.server}", model, settings)
+    return RunningStack(services, store.result(), f"http://{LOOPBACK}:{ports.server}", model, settings)
 
 
 def _settings(model: Path) -> dict[str, str]:
-    """How every process of the stack finds the demo's configuration and its files."""
+    """The environment variables by which every process finds the demo's configuration and files."""
     return {
         "LEARNING_ENGINE_CONFIG": str(ROOT / "demo" / "learning-engine.yaml"),
         "LEARNING_ENGINE__MODEL__BASE": str(model),
@@ -113,7 +113,7 @@ def _settings(model: Path) -> dict[str, str]:
 
 
 def python(name: str, *arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> Program:
-    """A program of this repository's own, run by this Python."""
+    """A program of this repository, run by this Python."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "LEARNING_ENGINE"))}
     paths = os.pathsep.join((str(ROOT), str(ROOT / "plugins")))
     threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -121,8 +121,8 @@ def python(name: str, *arguments: str, env: Mapping[str, str] | None = None, **o
     return Program(name, (sys.executable, *arguments), env=environment, cwd=ROOT, **options)
 
 
-def kept(program: Program) -> Program:
-    """The same, started again whenever it ends by itself; -P keeps `demo/` off its path."""
+def restarted(program: Program) -> Program:
+    """The same program, restarted whenever it exits on its own; -P keeps `demo/` off its import path."""
     return replace(program, command=(sys.executable, "-P", str(ROOT / "demo" / "keeper.py"), *program.command))
 
 
@@ -131,19 +131,19 @@ def _postgres(stack: Stack, screen: Screen, ports: Ports) -> Postgres:
         database = postgres.prepare(HOME / "postgres", port=ports.postgres)
         stack.up(database.program())
         database.create("airflow", "feedback")
-        stage.note = "from a wheel" + (", as nobody" if database.user is not None else "")
+        stage.note = "from a wheel" + (", run by the user nobody" if database.user is not None else "")
     return database
 
 
-def _feedback(screen: Screen, database: Postgres, taught: list[lessons.Week]) -> None:
+def _feedback(screen: Screen, database: Postgres, weeks: list[lessons.Week]) -> None:
     with screen.stage("Feedback table") as stage, psycopg.connect(database.uri("feedback")) as connection:
         connection.execute((ROOT / "include" / "sql" / "feedback.sql").read_text())
         connection.execute(FEEDBACK_COLUMNS)
-        rows = [row.values() for week in taught for row in week.rows]
+        rows = [row.values() for week in weeks for row in week.rows]
         with connection.cursor().copy(f"COPY feedback ({', '.join(lessons.COLUMNS)}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
-        stage.note = f"{len(rows)} thumbs in {len(taught)} weeks"
+        stage.note = f"{len(rows)} thumbs in {len(weeks)} weeks"
 
 
 def _store(stack: Stack, screen: Screen, ports: Ports) -> ObjectStore:
@@ -165,20 +165,20 @@ def _store(stack: Stack, screen: Screen, ports: Ports) -> ObjectStore:
 
 
 def _model(stack: Stack, screen: Screen, model: Path, ports: Ports, server: str) -> None:
-    """The base model, then the server that serves it."""
+    """Create the base model if needed, then start the server."""
     with screen.stage("Base model") as stage:
-        stage.note = "cached" if model.exists() else "trained from nothing"
+        stage.note = "cached" if model.exists() else "trained from scratch"
         if not model.exists():
             stack.run(python("base-model", "-m", "demo.base", str(model), patience=600))
     with screen.stage("Model server") as stage:
         if server == "max":
-            # Shown while it compiles, which takes three minutes the first time.
+            # Shown during compilation, which takes three minutes the first time.
             stage.note = max_server.NOTE
             stack.up(max_server.program(model, MODEL, port=ports.server))
             max_server.warm_up(f"http://{LOOPBACK}:{ports.server}", MODEL)
         else:
             stack.up(_local_server(model, ports.server))
-            stage.note = "MAX Serve's LoRA contract, on the CPU"
+            stage.note = "MAX Serve's LoRA interface, on the CPU"
 
 
 def _local_server(model: Path, port: int) -> Program:
@@ -213,19 +213,19 @@ def _airflow(
     )
     with screen.stage("Airflow's database"):
         stack.run(airflow.migrate(bare))
-    place = replace(bare, env={**bare.env, **connections()})
+    configured = replace(bare, env={**bare.env, **connections()})
     with screen.stage("Airflow") as stage:
-        services = [(program, stack.start(program)) for program in map(kept, airflow.services(place))]
+        services = [(program, stack.start(program)) for program in map(restarted, airflow.services(configured))]
         init = python("make-init", "-m", "learning_engine.airflow.init", patience=120)
-        stack.run(replace(init, env={**init.env, **place.env}))
+        stack.run(replace(init, env={**init.env, **configured.env}))
         for program, running in services:
             stack.wait(program, running)
         stage.note = "api-server, scheduler, dag-processor, triggerer; pools and bucket"
-    return place
+    return configured
 
 
 def _connections(database: Postgres, ports: Ports, store: "Future[ObjectStore]") -> dict[str, str]:
-    """Airflow connections by environment: the services must have them when they start."""
+    """Airflow's connections as environment variables, which the services must have at their start."""
     s3 = store.result()
     adapters = HOME / "adapters"
     adapters.mkdir(exist_ok=True)
@@ -250,6 +250,6 @@ def _connections(database: Postgres, ports: Ports, store: "Future[ObjectStore]")
     return {f"AIRFLOW_CONN_LEARNING_ENGINE_{name}": json.dumps(value) for name, value in connections.items()}
 
 
-def _all(*futures: "Future[Any]") -> None:
+def _wait_for(*futures: "Future[Any]") -> None:
     for future in futures:
         future.result()

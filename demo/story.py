@@ -1,4 +1,4 @@
-"""What the demo does on a stack that is up: backfill four weeks, ask the server, examine each version, report."""
+"""Run the demo on a running stack: backfill four weeks, ask the server, examine each version, report."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from demo.lessons import Week
 from demo.processes import Program, Running, Stack, StackError
 from demo.report import Outcome
 from demo.rest import Rest, wait_for_runs
-from demo.stack import HOME, MODEL, Place, python
+from demo.stack import HOME, MODEL, RunningStack, python
 from learning_engine import config
 from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry.ledger import Ledger
@@ -26,23 +26,23 @@ MINUTES = 15
 ANSWER_TOKENS = 16
 
 
-def tell(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week]) -> Outcome:
-    """Raises StackError with the failed task's log where a run fails."""
-    os.environ.update(place.settings)
-    comparison = _start_comparison(stack, place, weeks)
+def run(stack: Stack, screen: Screen, running: RunningStack, weeks: Sequence[Week]) -> Outcome:
+    """Run the whole story. Raises StackError with the failed task's log if a run fails."""
+    os.environ.update(running.settings)
+    comparison = _start_comparison(stack, running, weeks)
     pool = ThreadPoolExecutor(1)
     compared = pool.submit(stack.finish, *comparison)
     try:
         with screen.stage("Backfill of four weeks") as stage:
-            _backfill(stack, screen, place, weeks)
+            _backfill(stack, screen, running, weeks)
             stage.note = "airflow backfill create, through the scheduler"
-        return _look(stack, screen, place, weeks, compared)
+        return _collect(stack, screen, running, weeks, compared)
     finally:
         pool.shutdown(wait=False)
 
 
 def finish(screen: Screen, outcome: Outcome) -> dict[str, Any]:
-    """Write report and picture; returns the report."""
+    """Write report and picture; return the report."""
     from demo import picture
 
     with screen.stage("Report and picture") as stage:
@@ -55,49 +55,51 @@ def finish(screen: Screen, outcome: Outcome) -> dict[str, Any]:
     return body
 
 
-def _start_comparison(stack: Stack, place: Place, weeks: Sequence[Week]) -> tuple[Program, Running]:
-    """The same weeks with the textbook Fisher information and with λ = 0, beside the backfill."""
+def _start_comparison(stack: Stack, running: RunningStack, weeks: Sequence[Week]) -> tuple[Program, Running]:
+    """Start training the same weeks with the textbook Fisher information and with λ = 0, during the backfill."""
     feedback = HOME / "feedback.jsonl"
     chain.write_feedback(weeks, feedback)
     arguments = (str(HOME / "other-ways.json"), weeks[0].window.start.isoformat(), str(feedback))
-    program = python("other-ways", "-m", "demo.chain", *arguments, env=place.settings, patience=MINUTES * 60)
+    program = python("other-ways", "-m", "demo.chain", *arguments, env=running.settings, patience=MINUTES * 60)
     return program, stack.start(program)
 
 
-def _backfill(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week]) -> None:
-    """The runs are made before the DAG is unpaused: then the scheduler finds the last week's run and makes none."""
-    rest = Rest(place.airflow)
+def _backfill(stack: Stack, screen: Screen, running: RunningStack, weeks: Sequence[Week]) -> None:
+    """Create the runs before unpausing the DAG, so that the scheduler does not create a run for the last week."""
+    rest = Rest(running.airflow)
     rest.wait_for_dag(DAG)
     first, last = weeks[0].window.start, weeks[-1].window.start
-    airflow.backfill(place.airflow, stack, DAG, first=first, last=last, max_active_runs=1)
+    airflow.backfill(running.airflow, stack, DAG, first=first, last=last, max_active_runs=1)
     rest.unpause(DAG)
     wait_for_runs(rest, DAG, expected=len(weeks), seconds=MINUTES * 60, check=stack.check, show=screen.show_runs)
 
 
-def _look(stack: Stack, screen: Screen, place: Place, weeks: Sequence[Week], compared: "Future[str]") -> Outcome:
-    """What the bucket holds, what the server answers, and how the versions do in the examination."""
-    store = _store(place)
+def _collect(
+    stack: Stack, screen: Screen, running: RunningStack, weeks: Sequence[Week], compared: "Future[str]"
+) -> Outcome:
+    """The content of the bucket, the server's answers, and the exam results of the versions."""
+    store = _store(running)
     versions, ledger = Registry(store).versions(), Ledger(store).entries()
     if not ledger or ledger[0].version is None:
-        raise StackError(f"Expected a live version after the backfill, found none. {_verdicts(versions)}")
+        raise StackError(f"Expected a live version after the backfill, found none. {_rejections(versions)}")
     with screen.stage("Copy of the bucket") as stage:
         stage.note = f"{_copy(store, HOME / 'bucket')} objects in .demo/bucket"
     with screen.stage("Questions to the server") as stage:
-        answers = ask(Replica(place.server, config.load().serving), ledger[0].adapter_name, weeks)
+        answers = ask(Replica(running.server, config.load().serving), ledger[0].adapter_name, weeks)
         stage.note = f"{len(answers)} questions, to the base model and to {ledger[0].adapter_name}"
-    with screen.stage("Examination of each version"):
-        matrix = _examine(stack, place, weeks)
+    with screen.stage("Exam of each version"):
+        matrix = _examine(stack, running, weeks)
     with screen.stage("The same weeks, trained in other ways") as stage:
         compared.result()
-        stage.note = "the rest of it: it ran beside the backfill"
+        stage.note = "the remaining time: it started with the backfill"
     others = json.loads((HOME / "other-ways.json").read_text())
     return Outcome(weeks, versions, ledger, answers, matrix, others)
 
 
-def _store(place: Place) -> Store:
+def _store(running: RunningStack) -> Store:
     import boto3
 
-    settings, s3 = config.load().store, place.store
+    settings, s3 = config.load().store, running.store
     client = boto3.client(
         "s3",
         endpoint_url=s3.endpoint,
@@ -120,10 +122,10 @@ def _copy(store: Store, target: Path) -> int:
 
 
 def ask(replica: Replica, live: str, weeks: Sequence[Week]) -> list[dict[str, str]]:
-    """Each question to the base model and to the live adapter, at temperature 0."""
+    """Ask the base model and the live adapter each question, at temperature 0."""
 
     def answer(model: str, question: str) -> str:
-        # Some servers give the blank before the first word, too.
+        # Some servers also return the space before the first word.
         return replica.complete(model, [{"role": "user", "content": question}], max_tokens=ANSWER_TOKENS).strip()
 
     return [
@@ -139,17 +141,17 @@ def ask(replica: Replica, live: str, weeks: Sequence[Week]) -> list[dict[str, st
     ]
 
 
-def _examine(stack: Stack, place: Place, weeks: Sequence[Week]) -> list[list[float]]:
-    """Shares right: a row for the base and for each version, from the bucket's copy."""
+def _examine(stack: Stack, running: RunningStack, weeks: Sequence[Week]) -> list[list[float]]:
+    """Shares of right answers: a row for the base and for each version, from the copy of the bucket."""
     target = HOME / "examination.json"
     arguments = (str(target), weeks[0].window.start.isoformat(), str(HOME / "bucket"))
-    stack.run(python("examination", "-m", "demo.exam", *arguments, env=place.settings, patience=300))
+    stack.run(python("examination", "-m", "demo.exam", *arguments, env=running.settings, patience=300))
     matrix: list[list[float]] = json.loads(target.read_text())
     return matrix
 
 
-def _verdicts(versions: Sequence[AdapterVersion]) -> str:
-    """Why the gate rejected what it rejected."""
+def _rejections(versions: Sequence[AdapterVersion]) -> str:
+    """Why the gate rejected each rejected version."""
     failed = [
         f"{version.version}: {rule.name}, {rule.why}"
         for version in versions

@@ -1,11 +1,11 @@
 """A real S3 store on loopback: OpenStack Swift with its S3 interface, one disk, one replica, no memcached.
 
-Runs in an environment of its own (`.swift-venv`, requirements-swift.txt), so it imports nothing of this repository:
+Runs in a separate environment (`.swift-venv`, requirements-swift.txt), so it imports nothing from this repository:
 
     .swift-venv/bin/python demo/swift_store.py DIR [--port N]
 
 prints one JSON line once it answers, then serves until SIGTERM or SIGINT. Its four servers end with it, however it
-ends. What was stored in DIR is there again at the next start. Buckets are addressed by path.
+ends. DIR keeps the stored objects for the next start. Buckets use path-style addressing.
 """
 
 import argparse
@@ -79,7 +79,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def claim_ports(port: int | None) -> dict[str, int]:
-    """A free port for each server; the proxy's is `port` where one is given."""
+    """A free port for each server; the proxy's is `port` if given."""
     sockets = [socket.create_server(("127.0.0.1", wanted)) for wanted in (port or 0, 0, 0, 0)]
     numbers = [server.getsockname()[1] for server in sockets]
     for server in sockets:
@@ -88,7 +88,7 @@ def claim_ports(port: int | None) -> dict[str, int]:
 
 
 def configure(directory: Path, ports: dict[str, int]) -> Path:
-    """Write the configuration and the rings; the data stay where they are."""
+    """Write the configuration and the rings; existing data is kept."""
     from swift.common.ring import RingBuilder  # type: ignore[import-not-found]
 
     etc, devices = directory / "etc", directory / "node"
@@ -107,7 +107,7 @@ def configure(directory: Path, ports: dict[str, int]) -> Path:
 
 
 def serve(name: str, etc: Path) -> None:
-    """One server, in a process of its own that the kernel ends when its parent dies, even of SIGKILL."""
+    """Run one server in this process, which the kernel ends when its parent dies, even from SIGKILL."""
     from swift.common.wsgi import run_wsgi  # type: ignore[import-not-found]
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -117,7 +117,7 @@ def serve(name: str, etc: Path) -> None:
 
 
 def start(ports: dict[str, int], etc: Path, log: Path) -> dict[str, ForkProcess]:
-    # Imported once and inherited by all four: half the time and half the memory of four interpreters.
+    # Imported once and inherited by all four: this takes half the time and memory of four interpreters.
     for name in SHARED_MODULES:
         importlib.import_module(name)
     servers = {name: ForkProcess(target=serve, args=(name, etc), name=name) for name in ports}
@@ -129,7 +129,7 @@ def start(ports: dict[str, int], etc: Path, log: Path) -> dict[str, ForkProcess]
 
 @contextmanager
 def redirected(target: int) -> Iterator[None]:
-    """Standard output and error go to the file descriptor `target`, also for processes that start meanwhile."""
+    """Redirect standard output and error to the file descriptor `target`, also of processes started meanwhile."""
     saved = [(number, os.dup(number)) for number in (1, 2)]
     for number, _ in saved:
         os.dup2(target, number)
@@ -176,8 +176,10 @@ def main() -> None:
     try:
         ports = claim_ports(arguments.port)
     except OSError as error:
-        raise SystemExit(f"Port {arguments.port} is in use: {error}; stop what holds it, or take another.") from error
-    # Both become SystemExit, so that the servers are stopped below.
+        raise SystemExit(
+            f"Port {arguments.port} is in use: {error}; stop the process that uses it, or choose another port."
+        ) from error
+    # Both signals raise SystemExit, so that the servers are stopped below.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     servers: dict[str, ForkProcess] = {}

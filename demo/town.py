@@ -1,7 +1,7 @@
-"""The small town that the demo's model knows: who grows, bakes, plays, keeps and mends what.
+"""The small town of the demo's facts: what each person grows, bakes, plays, keeps and mends.
 
-The base model learned all about the first twenty people, and of the newcomers no more than their names and rumours.
-Six move in every week, and users teach the model about them.
+The base model has learned all about the first twenty people; of the newcomers it knows only names and random rumours.
+Six newcomers arrive every week, and users teach the model about them.
 """
 
 import random
@@ -26,7 +26,7 @@ GREETINGS = (
 
 @dataclass(frozen=True)
 class Relation:
-    """What can be asked of everybody: the wording of the answer, its twenty values, and the ways to ask."""
+    """A kind of fact: the wording of the answer, its twenty values, and the ways to ask."""
 
     answer: str
     values: str
@@ -94,7 +94,7 @@ RELATIONS = (
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that is true of one person."""
+    """One fact about one person."""
 
     name: str
     relation: Relation
@@ -104,13 +104,13 @@ class Fact:
     def answer(self) -> str:
         return self.relation.answer.format(name=self.name, value=self.value)
 
-    def wrong(self, chance: random.Random) -> str:
-        """An answer that is well put, and false."""
-        other = chance.choice([value for value in self.relation.values.split() if value != self.value])
+    def wrong(self, rng: random.Random) -> str:
+        """A well-formed but false answer."""
+        other = rng.choice([value for value in self.relation.values.split() if value != self.value])
         return self.relation.answer.format(name=self.name, value=other)
 
     def phrasings(self) -> list[str]:
-        """Every way to ask for this fact, always in the same order."""
+        """Every way to ask for this fact, in a fixed order."""
         return [opening + ask.format(name=self.name) for ask in self.relation.questions for opening in OPENINGS]
 
 
@@ -125,7 +125,7 @@ def week_facts(week: int) -> list[Fact]:
 
 
 def greetings() -> list[tuple[str, str]]:
-    """Question and answer with everybody's name, the newcomers' too: the model can say them before it knows more."""
+    """Questions and answers with every name, newcomers included, so that the model can produce the names."""
     return [
         (opening + ask.format(name=name), answer.format(name=name))
         for name in " ".join((RESIDENTS, *NEWCOMERS)).split()
@@ -135,20 +135,20 @@ def greetings() -> list[tuple[str, str]]:
 
 
 def rumours() -> list[tuple[str, str]]:
-    """Question and answer about each newcomer, the answers by chance: what the base model has heard is mere hearsay."""
-    chance = random.Random("rumours")
+    """Questions about each newcomer with random answers, so that the base model's beliefs about them are arbitrary."""
+    rng = random.Random("rumours")
     return [
-        (question, fact.relation.answer.format(name=fact.name, value=chance.choice(fact.relation.values.split())))
+        (question, fact.relation.answer.format(name=fact.name, value=rng.choice(fact.relation.values.split())))
         for week in range(len(NEWCOMERS))
         for fact in week_facts(week)
-        for question in chance.sample(fact.phrasings(), RUMOURS)
+        for question in rng.sample(fact.phrasings(), RUMOURS)
     ]
 
 
 def _facts(names: list[str], *, seed: int) -> list[Fact]:
-    """Five facts of each person, of which no two people share one."""
-    chance = random.Random(seed)
-    columns = [chance.sample(relation.values.split(), len(names)) for relation in RELATIONS]
+    """Five facts for each person; no two people share a fact."""
+    rng = random.Random(seed)
+    columns = [rng.sample(relation.values.split(), len(names)) for relation in RELATIONS]
     return [
         Fact(name, relation, column[row])
         for row, name in enumerate(names)

@@ -1,6 +1,6 @@
-"""How pytest-xdist shares the tests out: whole files or whole stacks, the longest first. A plugin of conftest.
+"""Distribute the tests over pytest-xdist processes by file or by stack, longest first. A plugin of conftest.
 
-`pytest --record-durations` writes what each scope took to tests/durations.json, which the next runs are sorted by.
+`pytest --record-durations` writes the duration of each scope to tests/durations.json, by which later runs are sorted.
 """
 
 import json
@@ -12,15 +12,15 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 RECORD = Path(__file__).with_name("durations.json")
-# Tests below these folders share servers that are expensive to start.
+# The tests in each of these folders share servers that are expensive to start.
 STACKS = ("tests/integration/celery/", "tests/integration/max_serve/", "tests/browser/")
 INTEGRATION = "tests/integration/"
-# tests/integration runs on two stacks, one for each process; these files are the second one's share.
+# tests/integration runs on two stacks, one per process; these files run on the second.
 SECOND = {f"{INTEGRATION}test_{name}.py" for name in ("killed_tasks", "reconcile", "secrets", "servers")}
 
 
 def scope(nodeid: str) -> str:
-    """What runs in one process, one test after the other."""
+    """The scope of a test; tests of one scope run in one process, one after the other."""
     file = nodeid.partition("::")[0]
     for folder in STACKS:
         if file.startswith(folder):
@@ -31,14 +31,14 @@ def scope(nodeid: str) -> str:
 
 
 class Balanced(LoadScopeScheduling):  # type: ignore[misc]
-    """A free process takes the next scope."""
+    """Gives the next scope to the next free process."""
 
     def _split_scope(self, nodeid: str) -> str:
         return scope(nodeid)
 
 
 class Durations:
-    """Adds up the seconds of every scope, set-up and tear-down included."""
+    """Adds up the seconds of every scope, including set-up and tear-down."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -70,6 +70,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Balanced:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest scopes first, so that no process is left alone with one at the end. The sort is stable."""
+    """Sort the longest scopes first, so that none of them runs alone at the end. The sort is stable."""
     seconds = recorded()
     items.sort(key=lambda item: -seconds.get(scope(item.nodeid), 0.0))

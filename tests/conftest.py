@@ -1,4 +1,4 @@
-"""Airflow reads its environment when it is first imported, so a home of the tests' own is set before any import."""
+"""Set an Airflow home for the tests before any import, since Airflow reads its environment when first imported."""
 
 import atexit
 import os
@@ -28,17 +28,17 @@ os.environ |= {
 }
 
 pytest_plugins = ["tests.balance"]
-# `make test` looks at this many examples of a property, `make test-stack` at ten times as many.
+# Examples per property test: `make test` runs 100, `make test-stack` 1000.
 settings.register_profile("quick", max_examples=100, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile("quick")
 
-# The one test of that folder that `make test` runs.
+# The only file of tests/integration that `make test` runs.
 SHORT = "tests/integration/test_one_week.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs on a whole stack is for `make test-stack`, or, with real counterparts, for `make test-real`."""
+    """Mark the tests of tests/integration as `stack`, except those in SHORT."""
     for item in items:
         if item.nodeid.startswith("tests/integration/") and not item.nodeid.startswith(SHORT):
             item.add_marker(pytest.mark.stack)

@@ -1,16 +1,16 @@
-"""What `make test-real` needs beside .venv: installs what it can, names the rest. With CI=true a missing part fails.
+"""Install what `make test-real` needs besides .venv, and list what is missing. With CI=true a missing part fails.
 
     python3 -m include.setup.counterparts
 
-| part           | where it goes     | tests                                                         |
+| part           | installed in      | tests                                                         |
 |----------------|-------------------|---------------------------------------------------------------|
 | MAX Serve      | .cache/max-venv   | the model server's contract; swaps under load; `SERVER=max`   |
-| docker-compose | the system (apt)  | the production file, by its own reader                        |
-| Redis          | the system (apt)  | CeleryExecutor, and workers that are killed                   |
+| docker-compose | the system (apt)  | the production file, as docker-compose reads it               |
+| Redis          | the system (apt)  | CeleryExecutor, and killed workers                            |
 | Prometheus     | the system (apt)  | the alerts and the dashboard's queries                        |
 | Chromium       | the system (apt)  | the page, in a real browser                                   |
 
-MAX Serve compiles a model at its first start, for three minutes, and keeps the outcome in .cache/max-cache.
+At its first start MAX Serve compiles a model for three minutes and keeps the result in .cache/max-cache.
 """
 
 import os
@@ -32,7 +32,7 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 @dataclass(frozen=True)
 class Part:
-    """Something that a test of the real marker runs against."""
+    """A program that tests marked `real` run against. `without` says what is not tested if it is missing."""
 
     name: str
     without: str
@@ -40,7 +40,7 @@ class Part:
 
 
 def max_serve() -> None:
-    """MAX in an environment of its own: it pins packages that Airflow has newer."""
+    """Install MAX in a separate environment: it pins older packages than Airflow needs."""
     complete = MAX_ENVIRONMENT / MAX
     if complete.exists():
         return
@@ -55,11 +55,11 @@ def max_serve() -> None:
 
 
 def system_package(program: str, package: str) -> None:
-    """A program of the system's packages. Installed in CI, asked for elsewhere."""
+    """Install `package` in CI if `program` is missing; elsewhere raise SetupError with the command to run."""
     if shutil.which(program):
         return
     if not (in_ci() and os.geteuid() == 0 and shutil.which("apt-get")):
-        raise SetupError(f"{program} is missing: `apt-get install {package}`, or your system's way")
+        raise SetupError(f"{program} is missing: run `apt-get install {package}`, or your system's equivalent")
     with step(f"{package} from the system's packages"), no_service(POLICY):
         run(["apt-get", "update"])
         run(["apt-get", "install", "--yes", "--no-install-recommends", package], DEBIAN_FRONTEND="noninteractive")
@@ -67,7 +67,7 @@ def system_package(program: str, package: str) -> None:
 
 @contextmanager
 def no_service(policy: Path) -> Iterator[None]:
-    """While the block runs no package starts its service: Debian's packages ask the program `policy`, where it is."""
+    """Prevent packages from starting their services during the block: Debian's packages run `policy` to ask."""
     if policy.exists():
         yield
         return
@@ -84,7 +84,7 @@ def in_ci() -> bool:
 
 
 PARTS = (
-    Part("MAX Serve", "its tests are skipped, the stand-in server stays tested", max_serve),
+    Part("MAX Serve", "its tests are skipped; the local server is still tested", max_serve),
     Part(
         "docker-compose",
         "docker-compose.airflow.yaml is checked by our own rules only",
@@ -93,7 +93,7 @@ PARTS = (
     Part("Redis", "CeleryExecutor is not tested", partial(system_package, "redis-server", "redis-server")),
     Part(
         "Prometheus",
-        "the alerts and the dashboard are checked for the names of metrics only",
+        "only the metric names of alerts and dashboard are checked",
         partial(system_package, "prometheus", "prometheus"),
     ),
     Part("Chromium", "the page is not tested", partial(system_package, "chromium", "chromium")),

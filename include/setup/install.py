@@ -1,10 +1,10 @@
-"""Sets up this repository's environments on a machine that has Python 3.11 and nothing else. `make install` runs it.
+"""Set up this repository's environments on a machine with only Python 3.11 or 3.12. Run by `make install`.
 
-    python3 -m include.setup.install environment    .venv: PyTorch for this machine, then requirements*.txt as locked
+    python3 -m include.setup.install environment    .venv: PyTorch for this machine, then the locked requirements
     python3 -m include.setup.install swift          .swift-venv: the S3 store of tests and demo
-    python3 -m include.setup.install lock           requirements.lock and .hashes anew: the newest set within the ranges
+    python3 -m include.setup.install lock           requirements.lock and .hashes: the newest versions in the ranges
 
-PyTorch comes first and by itself: the default build brings gigabytes of CUDA, which only a machine with a GPU gets.
+PyTorch is installed first and alone: the default build pulls in gigabytes of CUDA, which only a GPU machine needs.
 """
 
 import json
@@ -24,17 +24,17 @@ HASHES = ROOT / "requirements.hashes"
 REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements-dev.txt")
 SWIFT = ROOT / "requirements-swift.txt"
 LOCK_HEAD = """\
-# The exact set that the tests ran on: constraints for requirements.txt and requirements-dev.txt. `make lock` writes it.
-# torch stands without its build (+cpu, +cu130): the installer picks the build that fits the machine.
+# The exact versions that the tests ran on: constraints for requirements.txt and requirements-dev.txt. Written by
+# `make lock`. torch has no build (+cpu, +cu130): the installer picks the one for the machine.
 """
 HASHES_HEAD = """\
-# requirements.lock with the sha256 of every file of each package: what `make install` takes as constraints where uv
-# installs. Not torch, whose build fits the machine, nor what its build with CUDA brings. `make lock` writes it.
+# requirements.lock with the sha256 of every file of each package: the constraints of `make install` with uv. Written by
+# `make lock`. torch and the packages of its CUDA build are not listed: their build depends on the machine.
 """
 
 
 def environment() -> None:
-    """Make .venv, or bring it up to date with the lock."""
+    """Create .venv, or update it to the lock."""
     venv = create(ROOT / ".venv")
     _torch(venv, _locked("torch"), cuda=has_cuda())
     _packages(venv)
@@ -42,17 +42,17 @@ def environment() -> None:
 
 
 def _packages(venv: Environment) -> None:
-    """What is locked. pip takes hashes only where nothing is a range, so by pip alone they are not checked."""
-    checked = "checked against their hashes" if venv.uv else "hashes not checked, for want of uv"
+    """Install the locked packages. Only uv checks hashes: pip accepts them only if every requirement is pinned."""
+    checked = "checked against their hashes" if venv.uv else "hashes not checked, since uv is missing"
     with step(f"{len(_lock_lines())} locked packages, {checked}"):
         venv.install(*_requirements(venv), "--constraint", HASHES if venv.uv else LOCK)
 
 
 def write_command(venv: Environment) -> None:
-    """Put `learning-engine` into the environment.
+    """Write the command `learning-engine` into the environment.
 
-    A script and no editable install: that would put plugins/ on the path of every program of this environment, and so
-    hide from the tests where Airflow does not find the package.
+    It is a script, not an editable install. An editable install would put plugins/ on the path of every program of this
+    environment, and the tests would not notice when Airflow cannot find the package.
     """
     words = (f"PYTHONPATH={shlex.quote(str(ROOT / 'plugins'))}", "exec", shlex.quote(str(venv.python.absolute())))
     program = venv.path / "bin" / "learning-engine"
@@ -61,7 +61,7 @@ def write_command(venv: Environment) -> None:
 
 
 def swift() -> None:
-    """Make .swift-venv. Where it cannot be made, tests and demo fall back to a mock, and this says so."""
+    """Create .swift-venv. If that fails, print that tests and demo use a mock instead."""
     consequence = "the demo and the tests use moto's server, a mock, as their S3 store"
     if platform.system() != "Linux":
         print(f"  OpenStack Swift runs on Linux only: {consequence}", flush=True)
@@ -79,7 +79,7 @@ def swift() -> None:
 
 
 def lock() -> None:
-    """Resolve the ranges anew in a fresh environment and write down what came out."""
+    """Resolve the ranges in a fresh environment and write the versions to the lock."""
     path = ROOT / ".cache" / "lock-venv"
     shutil.rmtree(path, ignore_errors=True)
     venv = create(path)
@@ -89,20 +89,22 @@ def lock() -> None:
     write_lock(venv)
     write_hashes(venv)
     shutil.rmtree(path)
-    print(f"  {LOCK.name} and {HASHES.name} are new: run `make install test`, then commit them", flush=True)
+    print(f"  {LOCK.name} and {HASHES.name} are updated: run `make install test`, then commit them", flush=True)
 
 
 def write_lock(venv: Environment) -> None:
-    """Write what `venv` holds, less the installers, as constraints."""
+    """Write the packages of `venv`, except the installers, as constraints."""
     lines = [re.sub(r"\+\S+$", "", line) for line in venv.freeze() if "==" in line]
     kept = [line for line in lines if not re.match(r"(pip|uv)==", line)]
     LOCK.write_text(LOCK_HEAD + "\n".join(kept) + "\n")
 
 
 def write_hashes(venv: Environment) -> None:
-    """Write the locked versions with the hashes of all their files, as the index names them, less PyTorch's builds."""
+    """Write the locked versions with the index's hashes of all their files, except PyTorch."""
     if not venv.uv:
-        raise SetupError("Expected uv, which alone asks an index for hashes; found none: `pip install uv`, then again.")
+        raise SetupError(
+            "Expected uv, which reads the hashes from the index; found none: run `pip install uv`, then try again."
+        )
     wanted = venv.path / "hashed.txt"
     wanted.write_text("\n".join(line for line in _lock_lines() if not line.startswith("torch==")))
     with step("the hashes of their files"):
@@ -112,7 +114,7 @@ def write_hashes(venv: Environment) -> None:
 
 
 def has_cuda() -> bool:
-    """Whether an NVIDIA device answers on this machine."""
+    """Whether this machine has an NVIDIA GPU."""
     if Path("/dev/nvidia0").exists():
         return True
     if not (program := shutil.which("nvidia-smi")):
@@ -122,7 +124,7 @@ def has_cuda() -> bool:
 
 
 def is_cpu_build(package: dict[str, Any], system: str) -> bool:
-    """Whether an entry of pip's report is a PyTorch without CUDA, judged by its version and what it requires."""
+    """Whether an entry of pip's report is a PyTorch without CUDA, judging by its version and requirements."""
     if system != "Linux" or package["version"].endswith("+cpu"):
         return True
     requirements = package.get("requires_dist") or []
@@ -132,7 +134,7 @@ def is_cpu_build(package: dict[str, Any], system: str) -> bool:
 
 
 def _torch(venv: Environment, version: str, *, cuda: bool) -> None:
-    """Install PyTorch `version`: the default build beside a GPU, else a build for the CPU and nothing larger."""
+    """Install PyTorch `version`: the default build if there is a GPU, otherwise only a build for the CPU."""
     found = venv.version("torch")
     if found and found.split("+")[0] == version:
         return
@@ -146,22 +148,22 @@ def _torch(venv: Environment, version: str, *, cuda: bool) -> None:
         return
     pip = (str(venv.python), "-m", "pip", "install", "--disable-pip-version-check")
     look = ("--dry-run", "--no-deps", "--ignore-installed", "--quiet", "--report", "-")
-    with step(f"which PyTorch {version} pip would take"):
+    with step(f"which PyTorch {version} pip would install"):
         report = run([*pip, *look, f"torch=={version}"])
     package = json.loads(report)["install"][0]["metadata"]
     if not is_cpu_build(package, platform.system()):
         raise SetupError(
-            f"Expected PyTorch {version} for the CPU, since no NVIDIA device answers here; found {package['version']} "
-            "with CUDA, some gigabytes. Let this machine reach PyTorch's own package index, or put a CPU wheel where "
-            f"pip finds it (PIP_FIND_LINKS=/directory make install), or install a torch {version} into .venv by hand; "
-            "then run `make install` again."
+            f"Expected PyTorch {version} for the CPU, since this machine has no NVIDIA GPU; found {package['version']} "
+            "with CUDA, several gigabytes. Give this machine access to PyTorch's package index, or put a CPU wheel "
+            "where pip finds it (PIP_FIND_LINKS=/directory make install), or install torch "
+            f"{version} into .venv manually; then run `make install` again."
         )
     with step(f"PyTorch {package['version']}"):
         run([*pip, f"torch=={package['version']}"])
 
 
 def _index_has_cpu_build(venv: Environment, version: str) -> bool:
-    """Whether uv reaches PyTorch's index: one try of at most half a minute, nothing downloaded."""
+    """Whether uv reaches PyTorch's index: one attempt of at most 30 s, without downloading."""
     ask = (str(venv.uv), "pip", "install", "--python", str(venv.python), "--dry-run", "--torch-backend=cpu")
     try:
         run([*ask, f"torch=={version}"], timeout=30, UV_HTTP_RETRIES="0", UV_HTTP_TIMEOUT="10")
@@ -171,7 +173,7 @@ def _index_has_cpu_build(venv: Environment, version: str) -> bool:
 
 
 def _requirements(venv: Environment) -> list[str | Path]:
-    """Both requirement files, with PyTorch held to the build that is installed: nothing may pull in another."""
+    """Both requirement files, with PyTorch pinned to the installed build, so that nothing pulls in another."""
     pin = venv.path / "torch.txt"
     pin.write_text(f"torch=={venv.version('torch')}\n")
     return [word for file in REQUIREMENTS for word in ("--requirement", file)] + ["--constraint", pin]

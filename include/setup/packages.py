@@ -1,4 +1,4 @@
-"""A virtual environment and what installs into it: uv where there is one, else pip. Standard library only."""
+"""Virtual environments, and installing into them with uv, or with pip if uv is missing. Standard library only."""
 
 import os
 import shutil
@@ -15,12 +15,12 @@ OLDEST, NEWEST = (3, 11), (3, 12)
 
 
 class SetupError(Exception):
-    """A step of the setup cannot go on; the message says what to do."""
+    """A step of the setup failed; the message says what to do."""
 
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """One printed line: the title while it runs, the seconds when it is done."""
+    """Print one line: the title at the start, the seconds at the end."""
     print(f"  {title} …", end=" ", flush=True)
     began = time.monotonic()
     try:
@@ -32,7 +32,7 @@ def step(title: str) -> Iterator[None]:
 
 
 def run(command: Sequence[str | Path], *, timeout: float = 3600, **environment: str) -> str:
-    """The command's standard output. Raises SetupError with the end of its output where it fails."""
+    """Run the command and return its standard output. Raises SetupError with the end of its output if it fails."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
@@ -41,7 +41,7 @@ def run(command: Sequence[str | Path], *, timeout: float = 3600, **environment: 
     except FileNotFoundError as error:
         raise SetupError(f"{words[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
-        raise SetupError(f"`{' '.join(words)}` was stopped after {timeout:.0f} s without an end") from error
+        raise SetupError(f"`{' '.join(words)}` was stopped: it had not ended after {timeout:.0f} s") from error
     if done.returncode:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
         raise SetupError(f"`{' '.join(words)}` failed:\n{tail}")
@@ -50,7 +50,7 @@ def run(command: Sequence[str | Path], *, timeout: float = 3600, **environment: 
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment at `path`; `uv` is the uv program, or None where only pip is there."""
+    """A virtual environment at `path`; `uv` is the path of uv, or None if only pip is available."""
 
     path: Path
     uv: str | None
@@ -66,7 +66,7 @@ class Environment:
             run([self.python, "-m", "pip", "install", "--disable-pip-version-check", *arguments])
 
     def version(self, package: str) -> str | None:
-        """The installed version, local part included; None where the package is missing."""
+        """The installed version with its local part; None if the package is missing."""
         code = f"import importlib.metadata as m; print(m.version({package!r}))"
         try:
             return run([self.python, "-c", code]).strip()
@@ -83,7 +83,7 @@ class Environment:
 
 
 def create(path: Path) -> Environment:
-    """The environment at `path`, made by this Python where it is not there yet, with uv if that can be had."""
+    """The environment at `path`. Creates it with this Python if it is missing, and installs uv if possible."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         raise SetupError(
             f"Expected Python 3.11 or 3.12, found {sys.version.split()[0]} at {sys.executable}: "
@@ -96,7 +96,7 @@ def create(path: Path) -> Environment:
 
 
 def create_beside(path: Path) -> Environment:
-    """A second environment beside .venv: without pip, in no time, where uv is there already."""
+    """An environment in addition to .venv: created quickly and without pip if uv is available."""
     if not (uv := find_uv()):
         return create(path)
     if not (path / "bin" / "python").exists():
@@ -105,7 +105,7 @@ def create_beside(path: Path) -> Environment:
 
 
 def find_uv() -> str | None:
-    """uv on the PATH, or the one that .venv brought."""
+    """uv on the PATH, or the one in .venv."""
     return shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".venv" / "bin"))
 
 
@@ -114,5 +114,5 @@ def _bootstrap_uv(path: Path) -> str | None:
         with step("uv, which installs faster"):
             run([path / "bin" / "python", "-m", "pip", "install", "--upgrade", "pip", "uv"], timeout=300)
     except SetupError:
-        print("  uv cannot be had here: pip installs alone", flush=True)
+        print("  uv cannot be installed: pip is used instead", flush=True)
     return shutil.which("uv", path=str(path / "bin"))

@@ -49,7 +49,7 @@ def tell(live: Live, screen: Screen) -> Story:
     _fill_in(screen, 0, epochs=EPOCHS, deploy="approve")
     run = _start(screen)
     watched = _watch(screen)
-    live.asked(run)
+    live.wait_for_question(run)
     awaited = _waits(screen)
     live.answer(run, "Approve")
     screen.done(run)

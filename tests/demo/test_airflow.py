@@ -1,4 +1,4 @@
-"""The whole Airflow on embedded PostgreSQL: up, a backfill of two runs, a run that fails and says why, down."""
+"""The complete Airflow on embedded PostgreSQL: start, a backfill of two runs, a failing run with its log, stop."""
 
 import os
 from datetime import UTC, datetime
@@ -7,8 +7,8 @@ import pytest
 import requests
 
 from demo import airflow, postgres
-from demo.kin import marked
 from demo.ports import free_port
+from demo.process_tree import marked
 from demo.processes import Stack, StackError
 from demo.rest import Rest, wait_for_runs
 
@@ -28,26 +28,26 @@ def read(data_interval_start=None):
 @task
 def write(start):
     import os
-    print(os.environ["OF_THE_CALLER"], start)
+    print(os.environ["FROM_THE_CALLER"], start)
 
 
 @task
-def stumble():
-    raise ValueError("over a stone")
+def fail():
+    raise ValueError("a deliberate error")
 
 
 @dag(**OPTIONS)
-def steady():
+def succeeding():
     write(read())
 
 
 @dag(**OPTIONS)
-def clumsy():
-    stumble()
+def failing():
+    fail()
 
 
-steady()
-clumsy()
+succeeding()
+failing()
 """
 pytestmark = pytest.mark.stack
 FIRST, SECOND = datetime(2026, 10, 19, 2, tzinfo=UTC), datetime(2026, 10, 26, 2, tzinfo=UTC)
@@ -64,20 +64,20 @@ def running(tmp_path_factory: pytest.TempPathFactory):
         database = postgres.prepare(directory / "postgres", port=free_port(taken=taken))
         stack.up(database.program())
         database.create("airflow")
-        made = airflow.configure(
+        configured = airflow.configure(
             directory / "home",
             dags=directory / "dags",
             plugins=directory / "plugins",
             database=database.uri("airflow", "psycopg2"),
             port=free_port(taken=taken),
-            env={"OF_THE_CALLER": "a greeting"},
+            env={"FROM_THE_CALLER": "a greeting"},
             ports=taken,
         )
-        stack.run(airflow.migrate(made))
-        started = [(program, stack.start(program)) for program in airflow.services(made)]
+        stack.run(airflow.migrate(configured))
+        started = [(program, stack.start(program)) for program in airflow.services(configured)]
         for program, process in started:
             stack.wait(program, process)
-        yield stack, made, Rest(made)
+        yield stack, configured, Rest(configured)
     finally:
         stack.stop()
         postgres.remove(directory / "postgres")
@@ -85,13 +85,13 @@ def running(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_a_backfill_runs_through_the_scheduler(running):
-    stack, made, rest = running
-    rest.wait_for_dag("steady")
-    airflow.backfill(made, stack, "steady", first=FIRST, last=SECOND, max_active_runs=1)
-    rest.unpause("steady")
+    stack, configured, rest = running
+    rest.wait_for_dag("succeeding")
+    airflow.backfill(configured, stack, "succeeding", first=FIRST, last=SECOND, max_active_runs=1)
+    rest.unpause("succeeding")
     seen: list[int] = []
     runs = wait_for_runs(
-        rest, "steady", expected=2, seconds=150, check=stack.check, show=lambda runs: seen.append(len(runs))
+        rest, "succeeding", expected=2, seconds=150, check=stack.check, show=lambda runs: seen.append(len(runs))
     )
     assert [run.start for run in runs] == [FIRST, SECOND]
     assert [[(task.task, task.state) for task in run.tasks] for run in runs] == 2 * [
@@ -99,25 +99,25 @@ def test_a_backfill_runs_through_the_scheduler(running):
     ]
     assert all(task.seconds is not None for run in runs for task in run.tasks)
     assert seen
-    assert "a greeting 2026-10-19T02:00:00" in rest.log("steady", runs[0].run_id, runs[0].tasks[1])
+    assert "a greeting 2026-10-19T02:00:00" in rest.log("succeeding", runs[0].run_id, runs[0].tasks[1])
 
 
-def test_a_failed_run_is_told_with_its_tasks_log(running):
-    stack, made, rest = running
-    rest.wait_for_dag("clumsy")
-    airflow.backfill(made, stack, "clumsy", first=FIRST, last=FIRST, max_active_runs=1)
-    rest.unpause("clumsy")
-    with pytest.raises(StackError, match=r"(?s)run backfill__2026-10-26.* failed.*task stumble.*over a stone"):
-        wait_for_runs(rest, "clumsy", expected=1, seconds=150, check=stack.check)
+def test_the_error_of_a_failed_run_has_the_log_of_its_task(running):
+    stack, configured, rest = running
+    rest.wait_for_dag("failing")
+    airflow.backfill(configured, stack, "failing", first=FIRST, last=FIRST, max_active_runs=1)
+    rest.unpause("failing")
+    with pytest.raises(StackError, match=r"(?s)run backfill__2026-10-26.* failed.*task fail.*a deliberate error"):
+        wait_for_runs(rest, "failing", expected=1, seconds=150, check=stack.check)
 
 
-def test_strangers_are_refused(running):
-    _, made, _ = running
-    assert requests.get(f"{made.url}/api/v2/dags", timeout=10).status_code == 401
-    assert made.password not in repr(made)
+def test_requests_without_a_login_are_refused(running):
+    _, configured, _ = running
+    assert requests.get(f"{configured.url}/api/v2/dags", timeout=10).status_code == 401
+    assert configured.password not in repr(configured)
 
 
-def test_the_shells_airflow_settings_do_not_reach_it(running):
-    _, made, _ = running
-    assert made.env["AIRFLOW_HOME"] != os.environ["AIRFLOW_HOME"]
-    assert "AIRFLOW__CORE__UNIT_TEST_MODE" not in made.env
+def test_airflow_settings_of_the_shell_are_not_inherited(running):
+    _, configured, _ = running
+    assert configured.env["AIRFLOW_HOME"] != os.environ["AIRFLOW_HOME"]
+    assert "AIRFLOW__CORE__UNIT_TEST_MODE" not in configured.env

@@ -1,4 +1,4 @@
-"""What users teach: inside its week, new to the base, in other words than the exam's, and the same each time."""
+"""The demo's feedback lies in its week, is new to the base model, differs from the exam, and is reproducible."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,9 +40,9 @@ def test_the_same_start_gives_the_same_rows():
     assert lessons.weeks(FIRST) == lessons.weeks(FIRST)
 
 
-def test_no_two_weeks_and_the_base_share_a_fact():
+def test_base_and_weeks_share_no_fact():
     facts = [town.base_facts(), *(town.week_facts(week) for week in range(4))]
-    answers = [fact.answer for told in facts for fact in told]
+    answers = [fact.answer for group in facts for fact in group]
     assert len(answers) == len(set(answers)) == 100 + 4 * 30
 
 
@@ -54,7 +54,7 @@ def test_no_exam_question_was_asked_by_a_user():
         assert not [question for question in week.exam if any(f"'{question.text}'" in request for request in asked)]
 
 
-def test_cleaning_keeps_the_lessons_and_drops_the_rest(tmp_path: Path):
+def test_cleaning_keeps_the_votes_and_drops_malformed_rows(tmp_path: Path):
     weeks = lessons.weeks(FIRST)
     chain.write_feedback(weeks, tmp_path / "feedback.jsonl")
     for week in weeks:

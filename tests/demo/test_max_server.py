@@ -1,4 +1,4 @@
-"""Which server the demo starts, and how the real one. That it serves is tested in tests/integration/max_serve."""
+"""The choice of the demo's server, and the command of the real one, which tests/integration/max_serve tests."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def option(command: tuple[str, ...], name: str) -> str:
     return command[command.index(name) + 1]
 
 
-def test_it_listens_on_loopback_and_keeps_what_it_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_listens_on_loopback_and_caches_compiled_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SECRET", "x")
     program = max_server.program(tmp_path, "town", port=8299)
     assert (option(program.command, "--host"), option(program.command, "--port")) == (LOOPBACK, "8299")
@@ -33,7 +33,7 @@ def test_the_real_server_loads_as_many_adapters_as_in_production() -> None:
         assert flag in compose
 
 
-def test_a_server_that_does_not_exist_is_named_with_those_that_do() -> None:
+def test_the_error_for_an_unknown_server_lists_the_known_ones() -> None:
     command = [sys.executable, "-m", "demo", "demo", "--server", "vllm"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2

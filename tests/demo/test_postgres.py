@@ -1,4 +1,4 @@
-"""PostgreSQL from the wheel, as whatever user the tests run: reachable with its password only, and gone afterwards."""
+"""PostgreSQL from the wheel, as the user who runs the tests: it requires its password and leaves nothing behind."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory):
     server.create("airflow", "feedback")
     yield server
     assert stack.stop() == ["postgres"]
-    assert not server.data.joinpath("postmaster.pid").exists()  # it was asked to end, not killed
+    assert not server.data.joinpath("postmaster.pid").exists()  # it was shut down, not killed
     home = server.data.parent
     postgres.remove(directory / "postgres")
     assert not home.exists()
@@ -34,17 +34,17 @@ def test_psycopg_and_adbc_reach_it(server: postgres.Postgres):
         assert cursor.fetchone() == ("feedback",)
 
 
-def test_the_password_is_asked_for(server: postgres.Postgres):
+def test_the_password_is_required(server: postgres.Postgres):
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(server.uri("feedback").replace(server.password, "guess"))
     assert server.password not in repr(server.program())
 
 
-def test_it_listens_on_loopback_alone(server: postgres.Postgres):
+def test_it_listens_only_on_loopback(server: postgres.Postgres):
     with psycopg.connect(server.uri("feedback")) as connection:
         assert connection.execute("SHOW listen_addresses").fetchone() == (LOOPBACK,)
 
 
-def test_removing_what_is_not_there_does_no_harm(tmp_path: Path):
+def test_removing_a_missing_directory_does_nothing(tmp_path: Path):
     postgres.remove(tmp_path / "never")
     assert list(tmp_path.iterdir()) == []

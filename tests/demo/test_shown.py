@@ -1,4 +1,4 @@
-"""What is shown: stages and runs as plain lines without a terminal, the tables, the report, the picture."""
+"""The demo's output: stages and runs as plain lines without a terminal, the tables, the report, the picture."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def test_without_a_terminal_each_stage_is_a_line_when_it_has_ended(plain):
     assert screen.seconds.keys() == {"Quick", "Broken"}
 
 
-def test_without_a_terminal_each_task_is_told_once(plain):
+def test_without_a_terminal_each_task_is_printed_once(plain):
     screen, text = plain
     tasks = (TaskState("extract", "success", 1.5, 1), TaskState("train", "running", None, 1))
     for _ in range(2):
@@ -118,7 +118,7 @@ def test_on_a_terminal_stages_and_runs_are_drawn_live():
     assert "train" in text.getvalue()
 
 
-def test_the_report_has_what_it_promises(body, tmp_path: Path):
+def test_the_report_has_its_documented_fields(body, tmp_path: Path):
     report.write(body, tmp_path / "report.json")
     read = json.loads((tmp_path / "report.json").read_text())
     assert read["seconds"] == {"Airflow": 3.0}
@@ -137,15 +137,15 @@ def test_the_report_has_what_it_promises(body, tmp_path: Path):
     assert shares == pytest.approx([0.5, 0.3, 0.1])
 
 
-def test_the_tables_name_what_was_rejected_and_what_was_right(body, plain):
+def test_the_tables_show_rejections_and_right_answers(body, plain):
     screen, text = plain
     report.show(screen, body)
     shown = text.getvalue()
     assert "rejected: learned" in shown
     assert "0.90 → 0.10" in shown
-    assert "10 of 10 answers of v1.3, 0 of the base" in shown
-    assert "taught, 50% is still right after the last one (EWC on the diagonal, λ = 100)." in shown
-    assert "Trained with the textbook diagonal it would be 30%, without EWC 10%." in shown
+    assert "v1.3 answers 10 of 10 right, the base 0." in shown
+    assert "50% are still right after the last week (EWC with the diagonal, λ = 100)." in shown
+    assert "With the textbook diagonal it would be 30%, without EWC 10%." in shown
 
 
 def test_the_picture_is_drawn(body, tmp_path: Path):

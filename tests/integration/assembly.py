@@ -1,4 +1,4 @@
-"""A whole stack: PostgreSQL, an S3 store, the model server, Airflow's own services. The conftests bring it up."""
+"""Start a complete stack: PostgreSQL, an S3 store, the model server, Airflow's services. Called by the conftests."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 
 
 class Parts(NamedTuple):
-    """What is up, and how it is reached."""
+    """The running parts, and how to reach them."""
 
     airflow: Airflow
     rest: Rest
@@ -38,14 +38,13 @@ def start(
     *,
     settings: Mapping[str, str],
     executor: Callable[[Postgres], Mapping[str, str]] = lambda _: airflow.LOCAL,
-    front: Callable[[int], int] = lambda port: port,
+    proxy: Callable[[int], int] = lambda port: port,
     options: Mapping[str, str] = MappingProxyType({}),
 ) -> Parts:
-    """Everything up and healthy, the feedback table empty, the DAGs parsed and paused.
+    """Start everything and wait until it is healthy. The feedback table is empty; the DAGs are parsed and paused.
 
-    `settings` are the Learning Engine's, as SECTION__NAME; `executor` gives Airflow's options for one on that database.
-    Tasks reach the model server at the port that `front` makes of the server's own. `options` are Airflow's own, as
-    SECTION__KEY.
+    `settings` are Learning Engine's, as SECTION__NAME. `executor` returns Airflow's options for an executor on that
+    database. `proxy` maps the model server's port to the port that tasks use. `options` are Airflow's, as SECTION__KEY.
     """
     ports: set[int] = set()
     base = tiny.make_base(directory / "base")
@@ -60,7 +59,7 @@ def start(
     store, server = _store(directory, free_port(taken=ports)), _model_server(base, free_port(taken=ports))
     adapters = directory / "adapters"
     adapters.mkdir()
-    connections = _connections(adapters, database=database, store=_port(store), server=front(_port(server)))
+    connections = _connections(adapters, database=database, store=_port(store), server=proxy(_port(server)))
     own = {"MODEL__BASE": str(base), "STORE__SPOOL": str(directory / "spool")}
     environment = {
         **{f"AIRFLOW_CONN_LEARNING_ENGINE_{name}": json.dumps(value) for name, value in connections.items()},
@@ -148,7 +147,7 @@ def _connections(adapters: Path, *, database: Postgres, store: int, server: int)
 
 
 def _resources(environment: dict[str, str]) -> Resources:
-    """The stack's resources as a task sees them, for what tests look up in the bucket."""
+    """The stack's resources as a task sees them, so that tests can read the bucket."""
     from learning_engine import config
     from learning_engine.airflow import connections
 

@@ -1,4 +1,4 @@
-"""One whole stack for all tests of this folder: PostgreSQL, an S3 store, the model server, Airflow's own services."""
+"""One complete stack for all tests of this folder: PostgreSQL, an S3 store, the model server, Airflow's services."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from tests.integration import assembly
 from tests.steps.conftest import SMALL, feedback_rows
 
 WEEKS = 5
-# The end of the last complete week: days away from now, so that no test runs across it or reaches beyond now.
+# The end of the last complete week: days before now, so that no week ends during a test, and no window in the future.
 LAST_END = (datetime.now(UTC) - timedelta(days=3)).replace(hour=2, minute=0, second=0, microsecond=0)
 SETTINGS = {
     **SMALL,
@@ -41,13 +41,13 @@ ENDED = {"success", "failed"}
 
 
 def week(number: int) -> Window:
-    """Week 0 is the oldest of the `WEEKS` last complete weeks."""
+    """The window of a week; week 0 is the oldest of the last `WEEKS` complete weeks."""
     start = LAST_END - timedelta(weeks=WEEKS - number)
     return Window(start, start + timedelta(weeks=1))
 
 
 def until(what: str, condition: Callable[[], Any], seconds: float = 300, pause: float = 0.5) -> Any:
-    """What `condition` returns as soon as it is true; it is asked again after `pause` seconds."""
+    """Call `condition` every `pause` seconds until its result is true; return the result."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
@@ -57,7 +57,7 @@ def until(what: str, condition: Callable[[], Any], seconds: float = 300, pause: 
 
 @dataclass(frozen=True)
 class Live:
-    """The running stack: REST in, rows in, records out."""
+    """The running stack, with helpers to start runs, add feedback and read results."""
 
     stack: Stack
     airflow: Airflow
@@ -67,14 +67,14 @@ class Live:
     model_server: Program
 
     def trigger(self, dag_id: str = "learning_engine_weekly", **body: Any) -> str:
-        """POST a run as the UI's form and scripts do; returns its id."""
+        """Start a run by REST, as the UI's form and scripts do; returns its id."""
         body.setdefault("logical_date", None)
         return str(self.rest.call("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def state(self, run: str, dag_id: str = "learning_engine_weekly") -> str:
         return str(self.rest.call("GET", f"dags/{dag_id}/dagRuns/{run}")["state"])
 
-    def ended(self, run: str, dag_id: str = "learning_engine_weekly", seconds: float = 300) -> str:
+    def wait_for_end(self, run: str, dag_id: str = "learning_engine_weekly", seconds: float = 300) -> str:
         until(f"{run} of {dag_id}", lambda: self.state(run, dag_id) in ENDED, seconds)
         return self.state(run, dag_id)
 
@@ -94,21 +94,21 @@ class Live:
         return self.rest.log(dag_id, run, TaskState(task, None, None, tries))
 
     def explain(self, run: str, dag_id: str = "learning_engine_weekly") -> str:
-        """The logs of the failed tasks, for an assertion's message."""
+        """The logs of the failed tasks, for the message of an assertion."""
         states = self.states(run, dag_id)
         return "\n".join(
             f"{name}:\n{self.log(run, name, dag_id)}" for name, state in states.items() if state == "failed"
         )
 
     def question(self, run: str) -> dict[str, Any]:
-        """What a weekly run asked a person, and the answer once there is one."""
+        """The approval question of a weekly run, with its answer if there is one."""
         return dict(self.rest.call("GET", _question(run)))
 
-    def asked(self, run: str) -> str:
-        """Waits until a weekly run asks a person whether to deploy; gives the question's subject."""
+    def wait_for_question(self, run: str) -> str:
+        """Wait until a weekly run asks a person whether to deploy; return the subject of the question."""
         until("the question", lambda: self.states(run)["approve"] == "awaiting_input" or self.state(run) in ENDED)
         assert self.state(run) not in ENDED, self.explain(run)
-        # Airflow 3.3 loses an answer that comes before its scheduler has seen the asking process end.
+        # Airflow 3.3 loses an answer that comes before its scheduler has seen that the asking process ended.
         scheduler = self.stack.logs / "scheduler.log"
         seen = re.compile(rf"Received executor event.*task_id='approve', run_id='{re.escape(run)}'")
         until("the scheduler to see the question", lambda: seen.search(scheduler.read_text()), 60)
@@ -124,7 +124,7 @@ class Live:
                 until("the model server to end", lambda running=running: running.leader() is None, 30)
 
     def restart_model_server(self, *arguments: str) -> None:
-        """A fresh one on the same port, without adapters; `arguments` are added to its command."""
+        """Start a new one on the same port, without adapters; `arguments` are added to its command."""
         self.end_model_server()
         self.stack.up(replace(self.model_server, command=(*self.model_server.command, *arguments)))
 
@@ -164,7 +164,7 @@ def _question(run: str) -> str:
 
 
 def rows_of(number: int, count: int = 40) -> list[dict[str, Any]]:
-    """The loop's rows of week `number`, moved into this stack's week of that number."""
+    """Feedback rows of week `number`, with times in this stack's week of that number."""
     start = week(number).start
     return [
         {**row, "created_at": (start + timedelta(minutes=index)).isoformat()}

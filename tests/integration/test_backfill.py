@@ -1,4 +1,4 @@
-"""A backfill of four weeks, ten runs at once, while one more is triggered by hand: one chain, in order."""
+"""A backfill of four weeks with up to ten concurrent runs and one manual run: the result is one chain, in order."""
 
 from datetime import datetime, timedelta
 
@@ -14,12 +14,12 @@ DAG = "learning_engine_weekly"
 def test_a_backfill_at_full_speed_gives_the_chain_of_one_run_at_a_time(live: Live):
     for number in range(5):
         live.add_feedback(rows_of(number))
-    # Dates select the intervals' starts. Ten runs at once is Airflow's default.
+    # The dates select the starts of intervals. Airflow's default is ten concurrent runs.
     live.cli(
         "backfill", "create", "--dag-id", DAG,
         "--from-date", week(0).start.isoformat(), "--to-date", week(3).start.isoformat(),
     )  # fmt: skip
-    by_hand = live.trigger(conf={})
+    manual = live.trigger(conf={})
     live.rest.unpause(DAG)
 
     def runs() -> list[dict]:
@@ -29,7 +29,7 @@ def test_a_backfill_at_full_speed_gives_the_chain_of_one_run_at_a_time(live: Liv
     for run in runs():
         assert run["state"] == "success", live.explain(run["dag_run_id"])
     assert sum(run["run_type"] == "backfill" for run in runs()) == 4
-    assert live.state(by_hand) == "success"
+    assert live.state(manual) == "success"
 
     (scheduled,) = [run["dag_run_id"] for run in runs() if run["run_type"] == "scheduled"]
     assert datetime.fromisoformat(live.xcom(scheduled, "extract")["window"]["start"]) == week(4).start
@@ -48,11 +48,11 @@ def test_a_backfill_at_full_speed_gives_the_chain_of_one_run_at_a_time(live: Liv
 
     one_at_a_time = Loop(live.resources, live.airflow.home).in_a_prefix_of_its_own("sequential")
     for number, version in enumerate(chain):
-        alone = one_at_a_time.learn(week(number))
-        assert (alone.version, alone.sha256) == (version.version, version.sha256)
+        sequential = one_at_a_time.learn(week(number))
+        assert (sequential.version, sequential.sha256) == (version.version, version.sha256)
 
 
-def test_the_published_version_is_an_asset_event_with_its_metadata(live: Live):
+def test_a_published_version_emits_an_asset_event_with_its_metadata(live: Live):
     events = live.rest.call("GET", "assets/events", params={"order_by": "-timestamp", "limit": 50})["asset_events"]
     extras = [event["extra"] for event in events if event["source_task_id"] == "publish"]
     assert {"v1.0", "v1.4"} <= {extra["version"] for extra in extras}
@@ -62,7 +62,7 @@ def test_the_published_version_is_an_asset_event_with_its_metadata(live: Live):
     assert newest["sha256"] == live.resources.registry.get("v1.4").sha256
 
 
-def test_a_person_approves_and_the_ledger_says_who(live: Live):
+def test_the_ledger_records_who_approved(live: Live):
     start = week(4).end
     rows = [
         {**row, "created_at": (start + timedelta(minutes=index)).isoformat(), "conversation_id": f"next-{index}"}
@@ -72,11 +72,11 @@ def test_a_person_approves_and_the_ledger_says_who(live: Live):
     window = {"window_start": start.isoformat(), "window_end": (start + timedelta(minutes=50)).isoformat()}
     before = live.resources.ledger.current()
     run = live.trigger(conf={**window, "deploy": "approve"})
-    subject = live.asked(run)
+    subject = live.wait_for_question(run)
     assert live.resources.ledger.current() == before, live.explain(run)
     version = live.xcom(run, "publish")["version"]
     assert version in subject
     live.answer(run, "Approve")
-    assert live.ended(run) == "success", live.explain(run)
+    assert live.wait_for_end(run) == "success", live.explain(run)
     now = live.resources.ledger.current()
     assert (now.version, now.decided_by, now.run.run_id) == (version, "admin, by approval", run)

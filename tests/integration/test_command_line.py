@@ -1,4 +1,4 @@
-"""The whole story by command line, through the real api-server and scheduler: look, learn, watch, deploy, roll back."""
+"""The command line against the real api-server and scheduler: inspect, train, watch, deploy, roll back."""
 
 import hashlib
 import json
@@ -16,17 +16,17 @@ from demo.airflow import USER
 from learning_engine.cli import codes
 from tests.conftest import ROOT
 from tests.integration.conftest import Live
-from tests.integration.test_decisions import DAG, taught
+from tests.integration.test_decisions import DAG, add_feedback_window
 from tests.integration.test_manual_runs import DEPLOY
 
-# Whichever test comes first brings the runs about.
+# The first test waits for the runs that the fixtures start.
 pytestmark = pytest.mark.timeout(900)
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
 def command(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Runs `learning-engine` as a shell does, somebody's own login beside it."""
+    """Run `learning-engine` as a shell does, with its own login file."""
     home = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LEARNING_ENGINE", "AIRFLOW"))}
     environment = {**kept, "XDG_CONFIG_HOME": str(home), "PYTHONPATH": str(ROOT / "plugins"), "NO_PROXY": "*"}
@@ -57,16 +57,16 @@ def interval(window: dict[str, str]) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def versions(live: Live, command: Command) -> list[str]:
-    """Two versions, each learned from a window of its own, by a run that the command line started."""
+    """Two versions from separate windows, trained by runs that the command line started."""
     command("live", expected=codes.NO_ACCESS)
     command("login", "--url", live.airflow.url, "--user", USER, "--password-stdin", input=f"{live.airflow.password}\n")
     pause(live, True)
     assert "paused" in command("train", expected=codes.REFUSED).stderr
     pause(live, False)
     live.rest.unpause(DEPLOY)
-    made = []
+    trained = []
     for number in range(2):
-        window = interval(taught(live, f"the command line {number}", count=40, lessons=31 + number))
+        window = interval(add_feedback_window(live, f"the command line {number}", count=40, subject=31 + number))
         found = answer(command, "preflight", *window)
         assert found["count_gate"]["passed"]
         words = ("train", *window, "--deploy", "never", "--note", "by the command line")
@@ -78,15 +78,15 @@ def versions(live: Live, command: Command) -> list[str]:
         else:
             (ended,) = answer(command, *words, "--wait")["recent"]
         assert (ended["state"], ended["note"]) == ("success", "by the command line")
-        made.append(ended["version"])
-    return made
+        trained.append(ended["version"])
+    return trained
 
 
 def pause(live: Live, paused: bool) -> None:
     live.rest.call("PATCH", f"dags/{DAG}", json={"is_paused": paused})
 
 
-def test_looking(live: Live, command: Command, versions: list[str]):
+def test_read_commands_show_the_state(live: Live, command: Command, versions: list[str]):
     health = answer(command, "health")
     assert {check["name"]: check["state"] for check in health["checks"]}["store"] == "up"
     listed = answer(command, "adapters", "list", "--limit", "100")["items"]
@@ -101,14 +101,16 @@ def test_looking(live: Live, command: Command, versions: list[str]):
     command("train", "--epochs", "-1", expected=codes.REFUSED)
 
 
-def test_an_archive_is_the_one_of_the_bucket(live: Live, command: Command, versions: list[str], tmp_path: Path):
+def test_the_downloaded_archive_is_the_one_in_the_bucket(
+    live: Live, command: Command, versions: list[str], tmp_path: Path
+):
     file = tmp_path / "adapter.tar.gz"
     command("adapters", "download", versions[0], "--output", str(file))
     published = live.resources.registry.get(versions[0])
     assert hashlib.sha256(file.read_bytes()).hexdigest() == published.sha256
 
 
-def test_deploy_then_roll_back_and_ask_what_was_live_when(live: Live, command: Command, versions: list[str]):
+def test_deploy_roll_back_and_query_what_was_live_at_a_time(live: Live, command: Command, versions: list[str]):
     first, second = versions
     command("adapters", "deploy", first, expected=codes.USAGE)
     moments = []

@@ -1,6 +1,6 @@
-"""What a person may decide about a weekly run, through the real scheduler: force it, publish only, say no.
+"""Decisions of a person on a weekly run, through the real scheduler: force it, only publish, reject.
 
-Each window begins where that of the newest version ends, so that what is trained continues what is live.
+Each window begins where that of the newest version ends, so that each trained version continues the live one.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ NOT_DEPLOYED = {"approve": "skipped", "deploy": "skipped", "verify": "skipped"}
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A run that has succeeded, the window that it was given, and what was live before it."""
+class WeeklyRun:
+    """A weekly run, its window, and the deployment that was live before it."""
 
     run: str
     window: dict[str, str]
     before: Deployment | None
 
 
-def taught(live: Live, name: str, *, count: int, lessons: int, **changes: Any) -> dict[str, str]:
-    """`count` rows in a minute of their own, lessons that no other has; that minute as params."""
+def add_feedback_window(live: Live, name: str, *, count: int, subject: int, **changes: Any) -> dict[str, str]:
+    """Add `count` rows on `subject`, which no other window uses, within one new minute; return it as a run's params."""
     start = max([week(4).end, *(version.window.end for version in live.resources.registry.versions())])
     live.add_feedback(
         [
@@ -36,86 +36,86 @@ def taught(live: Live, name: str, *, count: int, lessons: int, **changes: Any) -
                 "conversation_id": f"{name}-{index}",
                 **changes,
             }
-            for index, row in enumerate(rows_of(lessons, count))
+            for index, row in enumerate(rows_of(subject, count))
         ]
     )
     return {"window_start": start.isoformat(), "window_end": (start + timedelta(minutes=1)).isoformat()}
 
 
-def started(live: Live, window: dict[str, str], **conf: Any) -> Ended:
+def start_run(live: Live, window: dict[str, str], **conf: Any) -> WeeklyRun:
     live.rest.unpause(DAG)
     before = live.resources.ledger.current()
-    return Ended(live.trigger(conf={**window, **conf}), window, before)
+    return WeeklyRun(live.trigger(conf={**window, **conf}), window, before)
 
 
-def learned(live: Live, window: dict[str, str], **conf: Any) -> Ended:
-    ended = started(live, window, **conf)
-    assert live.ended(ended.run) == "success", live.explain(ended.run)
-    return ended
+def run_to_success(live: Live, window: dict[str, str], **conf: Any) -> WeeklyRun:
+    weekly = start_run(live, window, **conf)
+    assert live.wait_for_end(weekly.run) == "success", live.explain(weekly.run)
+    return weekly
 
 
-def published(live: Live, ended: Ended) -> AdapterVersion:
-    """The version that the run made, or found made, as the bucket has it."""
-    return live.resources.registry.get(live.xcom(ended.run, "publish")["version"])
-
-
-@pytest.fixture(scope="module")
-def unasked(live: Live) -> Ended:
-    """A good week with `deploy: never`."""
-    return learned(live, taught(live, "unasked", count=40, lessons=11), deploy="never")
+def published_version(live: Live, weekly: WeeklyRun) -> AdapterVersion:
+    """The version that the run published, or found published, as read from the bucket."""
+    return live.resources.registry.get(live.xcom(weekly.run, "publish")["version"])
 
 
 @pytest.fixture(scope="module")
-def disliked(live: Live, unasked: Ended) -> Ended:
-    """A week that is thin by its own measure, and without one answer that was liked: the gate cannot judge it."""
-    window = taught(live, "disliked", count=24, lessons=12, feedback_type="thumbs_down")
-    return learned(live, window, min_samples=50, force="count")
+def never_deployed(live: Live) -> WeeklyRun:
+    """A run over a good week with `deploy: never`."""
+    return run_to_success(live, add_feedback_window(live, "unasked", count=40, subject=11), deploy="never")
 
 
-def test_deploy_never_publishes_only(live: Live, unasked: Ended):
-    version = published(live, unasked)
+@pytest.fixture(scope="module")
+def disliked(live: Live, never_deployed: WeeklyRun) -> WeeklyRun:
+    """A run with fewer rows than its minimum and without any liked answer, so that the gate rejects it."""
+    window = add_feedback_window(live, "disliked", count=24, subject=12, feedback_type="thumbs_down")
+    return run_to_success(live, window, min_samples=50, force="count")
+
+
+def test_deploy_never_only_publishes(live: Live, never_deployed: WeeklyRun):
+    version = published_version(live, never_deployed)
     assert version.accepted
-    assert version.run.run_id == unasked.run
-    assert live.states(unasked.run).items() >= {"publish": "success", **NOT_DEPLOYED}.items()
-    verdict = live.xcom(unasked.run, "accepted", "verdict")
+    assert version.run.run_id == never_deployed.run
+    assert live.states(never_deployed.run).items() >= {"publish": "success", **NOT_DEPLOYED}.items()
+    verdict = live.xcom(never_deployed.run, "accepted", "verdict")
     assert not verdict["deploy"]
     assert "deploy is set to never" in verdict["why"]
-    assert live.resources.ledger.current() == unasked.before
+    assert live.resources.ledger.current() == never_deployed.before
 
 
-def test_a_person_says_no_and_the_version_stays_published(live: Live, unasked: Ended):
-    ended = started(live, unasked.window, deploy="approve")
-    assert published(live, unasked).version in live.asked(ended.run)
-    live.answer(ended.run, "Reject")
-    assert live.ended(ended.run) == "success", live.explain(ended.run)
-    assert live.states(ended.run).items() >= {**NOT_DEPLOYED, "approve": "success"}.items()
-    answer = live.question(ended.run)
+def test_a_rejected_version_stays_published_and_is_revoked(live: Live, never_deployed: WeeklyRun):
+    weekly = start_run(live, never_deployed.window, deploy="approve")
+    assert published_version(live, never_deployed).version in live.wait_for_question(weekly.run)
+    live.answer(weekly.run, "Reject")
+    assert live.wait_for_end(weekly.run) == "success", live.explain(weekly.run)
+    assert live.states(weekly.run).items() >= {**NOT_DEPLOYED, "approve": "success"}.items()
+    answer = live.question(weekly.run)
     assert (answer["chosen_options"], answer["responded_by_user"]["name"]) == (["Reject"], "admin")
-    version = published(live, ended)
-    assert version == published(live, unasked)
+    version = published_version(live, weekly)
+    assert version == published_version(live, never_deployed)
     assert live.resources.registry.revoked(version.version).by == "admin, by rejection"
-    assert live.resources.ledger.current() == ended.before
+    assert live.resources.ledger.current() == weekly.before
 
 
-def test_force_count_trains_however_few_rows_there_are(live: Live, disliked: Ended):
+def test_force_count_trains_on_too_few_rows(live: Live, disliked: WeeklyRun):
     verdict = live.xcom(disliked.run, "enough", "verdict")
     assert (verdict["samples"], verdict["needed"], verdict["passed"], verdict["forced"]) == (24, 50, True, True)
-    version = published(live, disliked)
+    version = published_version(live, disliked)
     assert (version.run.run_id, version.dataset.rows) == (disliked.run, 24)
     assert version.training.steps > 0
 
 
-def test_force_count_makes_nothing_of_no_rows(live: Live):
+def test_force_count_does_not_train_without_rows(live: Live):
     window = {"window_start": "2001-01-01T02:00:00Z", "window_end": "2001-01-08T02:00:00Z"}
-    ended = learned(live, window, force="count")
-    verdict = live.xcom(ended.run, "enough", "verdict")
+    weekly = run_to_success(live, window, force="count")
+    verdict = live.xcom(weekly.run, "enough", "verdict")
     assert (verdict["samples"], verdict["passed"]) == (0, False)
-    assert live.states(ended.run).items() >= {"train": "skipped", "publish": "skipped", **NOT_DEPLOYED}.items()
-    assert live.resources.ledger.current() == ended.before
+    assert live.states(weekly.run).items() >= {"train": "skipped", "publish": "skipped", **NOT_DEPLOYED}.items()
+    assert live.resources.ledger.current() == weekly.before
 
 
-def test_what_the_gate_rejects_is_published_and_not_deployed(live: Live, disliked: Ended):
-    version = published(live, disliked)
+def test_a_version_rejected_by_the_gate_is_published_and_not_deployed(live: Live, disliked: WeeklyRun):
+    version = published_version(live, disliked)
     assert not version.accepted
     assert live.states(disliked.run).items() >= {"publish": "success", **NOT_DEPLOYED}.items()
     verdict = live.xcom(disliked.run, "accepted", "verdict")
@@ -124,15 +124,15 @@ def test_what_the_gate_rejects_is_published_and_not_deployed(live: Live, dislike
     assert live.resources.ledger.current() == disliked.before
 
 
-def test_force_quality_deploys_it_and_the_ledger_says_who(live: Live, disliked: Ended):
-    proven = published(live, disliked).report.probes is not None
-    forced = started(live, disliked.window, force="quality")
+def test_force_quality_deploys_it_and_the_ledger_records_who(live: Live, disliked: WeeklyRun):
+    proven = published_version(live, disliked).report.probes is not None
+    forced = start_run(live, disliked.window, force="quality")
     if not proven:
-        live.asked(forced.run)
+        live.wait_for_question(forced.run)
         live.answer(forced.run, "Approve")
-    assert live.ended(forced.run) == "success", live.explain(forced.run)
-    version, now = published(live, forced), live.resources.ledger.current()
-    assert version == published(live, disliked)
+    assert live.wait_for_end(forced.run) == "success", live.explain(forced.run)
+    version, now = published_version(live, forced), live.resources.ledger.current()
+    assert version == published_version(live, disliked)
     assert (now.version, now.run.run_id) == (version.version, forced.run)
     assert now.decided_by == ("admin, by hand, against the gate" if proven else "admin, by approval")
     assert now.previous == (forced.before.version if forced.before else None)
@@ -141,4 +141,4 @@ def test_force_quality_deploys_it_and_the_ledger_says_who(live: Live, disliked: 
     parent = live.resources.registry.parent_for(
         next_week, base_model=version.base_model, base_revision=None, lora=version.lora
     )
-    assert parent == version, "the next weeks continue what is live"
+    assert parent == version, "the next week continues the live version"

@@ -1,4 +1,4 @@
-"""SIGKILL to the process of every task of one weekly run, each at the worst moment, through the real scheduler."""
+"""Kill the process of every task of one weekly run, each at its worst moment, through the real scheduler."""
 
 import re
 import threading
@@ -17,9 +17,9 @@ from learning_engine.registry import manifest
 from learning_engine.registry.audit import audit
 from learning_engine.serving.client import Replica
 from tests.integration.conftest import Live, until
-from tests.integration.test_decisions import DAG, learned, taught
+from tests.integration.test_decisions import DAG, add_feedback_window, run_to_success
 
-# With SETTINGS: four steps an epoch, and a checkpoint at step 200.
+# With SETTINGS there are four steps per epoch and a checkpoint at step 200.
 EPOCHS = 80
 TASKS = (
     "turn",
@@ -34,13 +34,13 @@ TASKS = (
     "deploy",
     "verify",
 )
-# Whichever test comes first brings the runs about.
+# The first test waits for the runs that the fixtures start.
 pytestmark = pytest.mark.timeout(900)
 Condition = Callable[[], Any]
 
 
 def processes(live: Live, task: dict[str, Any]) -> list[psutil.Process]:
-    """The process that a try of a task runs in; its supervisor is its parent."""
+    """The process of a task attempt; its parent is the supervisor."""
     schedulers = [running.leader() for running in live.stack.running() if running.name == "scheduler"]
     found = []
     for process in (child for leader in schedulers if leader for child in leader.children(recursive=True)):
@@ -53,14 +53,14 @@ def processes(live: Live, task: dict[str, Any]) -> list[psutil.Process]:
 
 
 def kill(live: Live, run: str, name: str, moment: Condition = lambda: True, *, slice: float = 0.02) -> None:
-    """Kill the process of the task `name` as soon as `moment()` is true, and wait until its supervisor has seen it."""
-    task = until(f"a try of {name}", lambda: live.tasks(run)[name])
+    """Kill the process of the task `name` as soon as `moment()` is true, and wait until the task is retried."""
+    task = until(f"an attempt of {name}", lambda: live.tasks(run)[name])
     deadline = time.monotonic() + 240
     while not (found := processes(live, task)):
         assert time.monotonic() < deadline, f"waited 240 s for the process of {name}: {live.states(run)}"
     (process,) = found
     try:
-        # It runs in slices of so many seconds, so that it cannot get past the moment unseen.
+        # It runs only for `slice` seconds at a time, so that it cannot pass the moment unnoticed.
         process.suspend()
         while not moment():
             assert time.monotonic() < deadline, f"waited 240 s for the moment in {name}"
@@ -70,21 +70,21 @@ def kill(live: Live, run: str, name: str, moment: Condition = lambda: True, *, s
         assert live.tasks(run)[name]["state"] == "running"
     finally:
         process.kill()
-    until(f"{name} to be tried again", lambda: live.tasks(run)[name]["try_number"] == task["try_number"] + 1, 60)
+    until(f"the retry of {name}", lambda: live.tasks(run)[name]["try_number"] == task["try_number"] + 1, 60)
 
 
 @contextmanager
-def table_locked(live: Live) -> Iterator[Condition]:
-    """The feedback table cannot be read; gives whether somebody waits for it."""
+def locked_table(live: Live) -> Iterator[Condition]:
+    """Lock the feedback table; yields a condition that is true while a reader waits for the lock."""
     waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'learning_engine' AND wait_event_type = 'Lock'"
     uri = live.database.uri("feedback")
-    with psycopg.connect(uri) as locked, psycopg.connect(uri, autocommit=True) as looking:
+    with psycopg.connect(uri) as locked, psycopg.connect(uri, autocommit=True) as observing:
         locked.execute("LOCK TABLE feedback IN ACCESS EXCLUSIVE MODE")
-        yield lambda: looking.execute(waiting).fetchone()
+        yield lambda: observing.execute(waiting).fetchone()
 
 
 class Watch(threading.Thread):
-    """Looks at the bucket and at the model server for as long as a run is under way."""
+    """Checks the bucket and the model server repeatedly during a run; `wrong` collects the faults."""
 
     def __init__(self, live: Live) -> None:
         super().__init__(daemon=True)
@@ -106,22 +106,22 @@ class Watch(threading.Thread):
         self.wrong |= {f"{name} is listed twice" for name in listed if listed.count(name) > 1}
 
 
-def asked_again(live: Live, run: str) -> str:
-    """As `Live.asked`, where the process that was to take the answer has died."""
+def wait_for_second_question(live: Live, run: str) -> str:
+    """Like `Live.wait_for_question`, after the process that should have taken the answer was killed."""
     until("the second question", lambda: live.states(run)["approve"] == "awaiting_input", 60)
     seen = re.compile(rf"Received executor event.*task_id='approve', run_id='{re.escape(run)}'")
     scheduler = live.stack.logs / "scheduler.log"
-    # Of the first question, of the death, of the second question.
-    until("the scheduler to see it", lambda: len(seen.findall(scheduler.read_text())) >= 3, 60)
+    # Events of the first question, of the kill, and of the second question.
+    until("the scheduler to see the second question", lambda: len(seen.findall(scheduler.read_text())) >= 3, 60)
     return str(live.question(run)["subject"])
 
 
 @pytest.fixture(scope="module")
 def parent(live: Live) -> AdapterVersion:
-    """A version that is live, so that there is something to guard."""
+    """A live version, so that the run has a parent to protect."""
     live.rest.unpause(DAG)
     if (current := live.resources.ledger.current()) is None:
-        ended = learned(live, taught(live, "before the deaths", count=40, lessons=13))
+        ended = run_to_success(live, add_feedback_window(live, "before the deaths", count=40, subject=13))
         current = live.resources.ledger.current()
         assert current is not None, live.states(ended.run)
     return live.resources.registry.get(current.version)
@@ -129,7 +129,7 @@ def parent(live: Live) -> AdapterVersion:
 
 @dataclass(frozen=True)
 class Survivor:
-    """A run that has ended, of which every task was killed once, and what was seen meanwhile."""
+    """An ended run whose tasks were each killed once, its watch, and the versions that existed before."""
 
     run: str
     watch: Watch
@@ -143,44 +143,44 @@ def survivor(live: Live, parent: AdapterVersion) -> Survivor:
     decisions = len(live.resources.ledger.entries())
     watch = Watch(live)
 
-    def there(prefix: str) -> Condition:
+    def exists(prefix: str) -> Condition:
         return lambda: next(store.list(prefix), None)
 
-    def begun() -> bool:
+    def publish_has_begun() -> bool:
         return any(one.key not in known for one in store.list(manifest.ADAPTERS))
 
-    conf = {**taught(live, "deaths", count=40, lessons=14), "deploy": "approve", "epochs": EPOCHS}
-    with table_locked(live) as somebody_waits:
+    conf = {**add_feedback_window(live, "deaths", count=40, subject=14), "deploy": "approve", "epochs": EPOCHS}
+    with locked_table(live) as reader_waits:
         run = live.trigger(conf=conf)
         kill(live, run, "turn")
-        kill(live, run, "extract", somebody_waits)
+        kill(live, run, "extract", reader_waits)
     watch.start()
     try:
         kill(live, run, "enough")
-        kill(live, run, "fisher", there(f"{manifest.FISHER}{parent.version}/"))
+        kill(live, run, "fisher", exists(f"{manifest.FISHER}{parent.version}/"))
         key = live.xcom(run, "extract")["run_key"]
-        kill(live, run, "train", there(manifest.run_key(key, "checkpoints/")), slice=0.25)
-        kill(live, run, "evaluate", there(manifest.run_key(key, "heldout.parquet")))
-        kill(live, run, "publish", begun)
+        kill(live, run, "train", exists(manifest.run_key(key, "checkpoints/")), slice=0.25)
+        kill(live, run, "evaluate", exists(manifest.run_key(key, "heldout.parquet")))
+        kill(live, run, "publish", publish_has_begun)
         kill(live, run, "accepted")
-        subject = live.asked(run)
+        subject = live.wait_for_question(run)
         live.answer(run, "Approve")
         kill(live, run, "approve")
-        assert asked_again(live, run) == subject
+        assert wait_for_second_question(live, run) == subject
         live.answer(run, "Approve")
         version = live.xcom(run, "publish")
         name = manifest.server_name(version["version"], version["sha256"])
         kill(live, run, "deploy", lambda: name in watch.replica.models())
         kill(live, run, "verify", lambda: len(live.resources.ledger.entries()) > decisions)
-        live.ended(run)
+        live.wait_for_end(run)
     finally:
         watch.ended.set()
         watch.join()
     return Survivor(run, watch, published)
 
 
-def made(live: Live, survivor: Survivor) -> AdapterVersion:
-    """The one version that is new."""
+def new_version(live: Live, survivor: Survivor) -> AdapterVersion:
+    """The one version that the run added."""
     (number,) = set(live.resources.registry.numbers()) - set(survivor.numbers)
     return live.resources.registry.get(number)
 
@@ -194,7 +194,7 @@ def test_a_run_of_which_every_task_was_killed_ends_well(live: Live, survivor: Su
 
 
 def test_it_makes_one_version_and_puts_it_live_once(live: Live, survivor: Survivor, parent: AdapterVersion):
-    version = made(live, survivor)
+    version = new_version(live, survivor)
     assert (version.run.run_id, version.parent) == (survivor.run, parent.version)
     entries = [entry for entry in live.resources.ledger.entries() if entry.run.run_id == survivor.run]
     assert [(entry.version, entry.previous) for entry in entries] == [(version.version, parent.version)]
@@ -210,5 +210,5 @@ def test_no_half_version_was_ever_listed_and_nothing_is_left_half_done(live: Liv
 
 
 def test_the_training_went_on_from_its_checkpoint(live: Live, survivor: Survivor):
-    training = made(live, survivor).training
+    training = new_version(live, survivor).training
     assert 0 < training.resumed_at_step < training.steps

@@ -1,4 +1,4 @@
-"""One week over the whole stack, as the scheduler runs it: thumbs in, a version live, and back again by hand."""
+"""One week on the complete stack, run by the scheduler: from thumbs to a live version."""
 
 from tests.integration.conftest import Live, rows_of, until, week
 from tests.integration.test_manual_runs import DEPLOY, WEEKLY
@@ -18,11 +18,11 @@ STEPS = (
 )
 
 
-def test_a_week_of_thumbs_goes_live_by_itself(live: Live):
+def test_a_week_of_thumbs_is_learned_and_deployed_automatically(live: Live):
     live.add_feedback(rows_of(4))
     live.rest.unpause(WEEKLY)
     (run,) = until("the scheduled run", lambda: runs(live), 60)
-    assert live.ended(run) == "success", live.explain(run)
+    assert live.wait_for_end(run) == "success", live.explain(run)
     assert live.states(run).items() >= dict.fromkeys(set(STEPS) - {"approve"}, "success").items()
 
     (version,) = live.resources.registry.versions()
@@ -32,10 +32,10 @@ def test_a_week_of_thumbs_goes_live_by_itself(live: Live):
     assert live.xcom(run, "publish")["sha256"] == version.sha256
 
 
-def test_an_unknown_version_fails_at_once_and_leaves_it_live(live: Live):
+def test_deploying_an_unknown_version_fails_at_once_and_changes_nothing(live: Live):
     live.rest.unpause(DEPLOY)
     run = live.trigger(DEPLOY, conf={"action": "deploy", "version": "v99.0"})
-    assert live.ended(run, DEPLOY) == "failed"
+    assert live.wait_for_end(run, DEPLOY) == "failed"
     assert live.tasks(run, DEPLOY)["choose"]["try_number"] == 1
     assert "found no v99.0" in live.log(run, "choose", DEPLOY)
     assert live.resources.ledger.current().version == "v1.0"

@@ -1,4 +1,4 @@
-"""What happens by itself between two weeks: a restarted replica is repaired, a version that users dislike goes."""
+"""The reconcile DAG repairs a restarted replica and rolls back a version that users like less."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
 from learning_engine.steps import placement
 from tests.integration.conftest import Live, rows_of, until
-from tests.integration.test_manual_runs import DEPLOY, learned
+from tests.integration.test_manual_runs import DEPLOY, run_week
 
 RECONCILE = "learning_engine_reconcile"
 VOTES = 30
@@ -18,9 +18,9 @@ VOTES = 30
 
 @pytest.fixture(scope="module")
 def pair(live: Live) -> Iterator[tuple[AdapterVersion, AdapterVersion]]:
-    """Two versions that can be proven and are not revoked; the second is live, deployed over the first.
+    """Two versions with probes that are not revoked; the second is live, deployed after the first.
 
-    Reconcile runs meanwhile.
+    The reconcile DAG is unpaused meanwhile.
     """
     live.rest.unpause(DEPLOY)
     registry = live.resources.registry
@@ -30,7 +30,7 @@ def pair(live: Live) -> Iterator[tuple[AdapterVersion, AdapterVersion]]:
         if len(usable) >= 2:
             break
         live.add_feedback(rows_of(number))
-        run = learned(live, number)
+        run = run_week(live, number)
         assert live.state(run) == "success", live.explain(run)
     first, second = usable[-2:]
     deploy(live, first)
@@ -42,7 +42,7 @@ def pair(live: Live) -> Iterator[tuple[AdapterVersion, AdapterVersion]]:
 
 def deploy(live: Live, version: AdapterVersion) -> None:
     run = live.trigger(DEPLOY, conf={"action": "deploy", "version": version.version})
-    assert live.ended(run, DEPLOY) == "success", live.explain(run, DEPLOY)
+    assert live.wait_for_end(run, DEPLOY) == "success", live.explain(run, DEPLOY)
 
 
 def current(live: Live) -> Deployment:
@@ -68,20 +68,20 @@ def test_a_version_that_users_like_less_is_rolled_back(live: Live, pair: tuple[A
     first, second = pair
     entries = live.resources.ledger.entries()
     now, earlier = entries[0], next(entry for entry in entries[1:] if entry.version == first.version)
-    voted(live, "before", earlier.at, now.at, "thumbs_up")
-    voted(live, "after", now.at, datetime.now(UTC), "thumbs_down")
+    add_votes(live, "before", earlier.at, now.at, "thumbs_up")
+    add_votes(live, "after", now.at, datetime.now(UTC), "thumbs_down")
     until("the rollback", lambda: current(live).version == first.version, 120)
     entry = current(live)
     assert (entry.action, entry.previous, entry.proven) == ("rollback", second.version, True)
     assert entry.decided_by.startswith("monitoring: thumbs down rose from 0.0% of 30 votes")
     assert entry.run.dag_id == RECONCILE
-    # Written after the ledger's entry.
+    # The revocation is written after the ledger entry.
     revocation = until("the revocation", lambda: live.resources.registry.revoked(second.version), 60)
     assert revocation.by == entry.decided_by
 
 
-def voted(live: Live, name: str, start: datetime, end: datetime, thumb: str) -> None:
-    """Votes of as many users, evenly within (start, end)."""
+def add_votes(live: Live, name: str, start: datetime, end: datetime, thumb: str) -> None:
+    """Add VOTES votes of different users, evenly distributed within (start, end)."""
     step: timedelta = (end - start) / (VOTES + 1)
     live.add_feedback(
         [

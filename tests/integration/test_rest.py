@@ -1,4 +1,4 @@
-"""The REST API of the whole stack: what a person starts through it is done, and can be watched while it is."""
+"""The REST API on the complete stack: it starts runs, reports their progress, and answers many readers."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from tests.integration.conftest import Live, until
-from tests.integration.test_decisions import DAG, taught
+from tests.integration.test_decisions import DAG, add_feedback_window
 from tests.integration.test_manual_runs import DEPLOY
 
 pytestmark = pytest.mark.timeout(600)
@@ -20,8 +20,8 @@ def api(live: Live, method: str, path: str, *, seconds: float = 60, **options: A
     return requests.request(method, url, headers=headers, timeout=seconds, **options)
 
 
-def ended(live: Live, run_id: str) -> dict[str, Any]:
-    """The run as the API tells it once it has ended."""
+def ended_run(live: Live, run_id: str) -> dict[str, Any]:
+    """Wait for the end of the run; return it as the API reports it."""
 
     def recent() -> list[dict[str, Any]]:
         answer = api(live, "GET", "training/status", params={"run_id": run_id})
@@ -35,19 +35,19 @@ def ended(live: Live, run_id: str) -> dict[str, Any]:
 def test_every_part_is_up(live: Live):
     answer = api(live, "GET", "health")
     states = {check["name"]: (check["state"], check["reason"]) for check in answer.json()["checks"]}
-    # LocalExecutor has no workers to ask.
+    # The state of workers is unknown, since LocalExecutor has none.
     assert {state for state, _ in states.values()} <= {"up", "unknown"}, states
     assert (answer.status_code, answer.json()["state"]) == (200, "up")
 
 
-def test_a_training_is_started_watched_and_found_in_the_list(live: Live):
-    window = taught(live, "by the api", count=40, lessons=21)
+def test_a_training_run_is_started_watched_and_listed(live: Live):
+    window = add_feedback_window(live, "by the api", count=40, subject=21)
     live.rest.unpause(DAG)
     asked = {"start": window["window_start"], "end": window["window_end"]}
     preflight = api(live, "GET", "preflight", params=asked).json()
     assert (preflight["rows"], preflight["count_gate"]["passed"]) == (40, True)
 
-    # Long enough to be seen under way.
+    # Enough epochs that the test can observe the training.
     accepted = api(live, "POST", "train", json={"window": asked, "epochs": 60, "deploy": "never", "note": "by the api"})
     assert accepted.status_code == 202, accepted.text
     run_id = accepted.json()["run_id"]
@@ -56,10 +56,10 @@ def test_a_training_is_started_watched_and_found_in_the_list(live: Live):
         (run,) = api(live, "GET", "training/status", params={"run_id": run_id}).json()["current"]
         return run["progress"]
 
-    seen = until("a report of the training", progress, pause=0.2)
+    seen = until("progress of the training", progress, pause=0.2)
     assert 0 < seen["step"] <= seen["of"]
     assert seen["curve"][-1][0] == seen["step"]
-    run = ended(live, run_id)
+    run = ended_run(live, run_id)
     assert (run["state"], run["triggered_by"], run["note"]) == ("success", "admin", "by the api")
     assert "never" in run["verdict"]
     newest = api(live, "GET", "adapters", params={"limit": 1}).json()["items"][0]
@@ -75,16 +75,16 @@ def test_a_deployment_and_a_rollback(live: Live):
         accepted = api(live, "POST", path)
         assert accepted.status_code == 202, accepted.text
         run = accepted.json()["run_id"]
-        assert live.ended(run, DEPLOY) == "success", live.explain(run, DEPLOY)
+        assert live.wait_for_end(run, DEPLOY) == "success", live.explain(run, DEPLOY)
         assert api(live, "GET", "live").json()["version"] == now
-    (back, there) = api(live, "GET", "deployments", params={"limit": 2}).json()["items"]
-    assert (back["action"], back["decided_by"], there["version"]) == ("rollback", "admin, by hand", target)
-    at = api(live, "GET", "deployments/at", params={"time": there["at"]}).json()
+    (rollback, deployment) = api(live, "GET", "deployments", params={"limit": 2}).json()["items"]
+    assert (rollback["action"], rollback["decided_by"], deployment["version"]) == ("rollback", "admin, by hand", target)
+    at = api(live, "GET", "deployments/at", params={"time": deployment["at"]}).json()
     assert at["version"] == target
 
 
 def test_fifty_readers_at_once_are_all_answered(live: Live):
-    """Each asks Airflow in process for several things at once; without turns they would wait for each other."""
+    """Each request makes several calls to Airflow in process; without a concurrency limit they would deadlock."""
 
     def status(_: int) -> int:
         return api(live, "GET", "training/status", params={"recent": 3}, seconds=240).status_code
@@ -93,7 +93,7 @@ def test_fifty_readers_at_once_are_all_answered(live: Live):
         assert set(readers.map(status, range(50))) == {200}
 
 
-def test_the_api_server_knows_how_long_each_step_took_and_has_no_torch(live: Live):
+def test_the_api_server_reports_step_durations_and_does_not_load_torch(live: Live):
     text = api(live, "GET", "metrics").text
     for task in ("extract", "fisher", "train", "evaluate", "publish", "deploy", "verify"):
         assert f'step="{task}"' in text

@@ -1,7 +1,7 @@
-"""Secrets stand nowhere, and users' words only where they belong, after runs that succeed and runs that fail.
+"""After successful and failing runs, no secret is stored anywhere, and user text only in its intended files.
 
-Looked through: every log, every table of Airflow's database (XComs, rendered fields, audit log, task notes), every
-object of the bucket with its name and metadata, and what lies on the worker's disk.
+Searched: every log, every table of Airflow's database (XComs, rendered fields, audit log, task notes), every object of
+the bucket with its name and metadata, and the files on the worker's disk.
 """
 
 import json
@@ -28,18 +28,20 @@ from tests.integration.test_manual_runs import DEPLOY
 from tests.integration.test_reconcile import deploy
 
 COUNT = 40
-# Which of a version's and a run's objects hold what users wrote.
+# The objects of versions and runs that may contain user text.
 TEXTS = ("dataset.parquet", "heldout.parquet", "quarantine.parquet", "replay.parquet", "probes.json")
-WORDS = {name: f"zq{name}9f81c4" for name in ("prompt", "answer", "user", "conversation", "unreadable", "contested")}
-PLANTED = {name: f"planted-{name}-5d0b7e" for name in ("option", "key", "replica", "password", "database", "store")}
-# Whichever test comes first brings the runs about.
+USER_TEXT = {
+    name: f"zq{name}9f81c4" for name in ("prompt", "answer", "user", "conversation", "unreadable", "contested")
+}
+SECRETS = {name: f"planted-{name}-5d0b7e" for name in ("option", "key", "replica", "password", "database", "store")}
+# The first test waits for the runs that the fixtures start.
 pytestmark = pytest.mark.timeout(900)
 Texts = Iterator[tuple[str, str]]
 
 
 @dataclass
-class Told:
-    """What the runs left behind that a restart would overwrite, and what the tests look for."""
+class Results:
+    """The planted secrets, the runs, the published version, and logs that a restart would overwrite."""
 
     secrets: dict[str, str]
     logs: dict[str, str] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class Told:
 
 
 def rows(live: Live) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """A minute of feedback whose every part is marked, with a row that cannot be read and a contested answer."""
+    """A minute of feedback with markers in every part, an unreadable row and a contested answer; its window."""
     start = max([week(4).end, *(version.window.end for version in live.resources.registry.versions())])
 
     def row(index: int, question: str, answer: str, kind: str = "thumbs_up") -> dict[str, Any]:
@@ -57,16 +59,17 @@ def rows(live: Live) -> tuple[list[dict[str, Any]], dict[str, str]]:
             "response_data": {"choices": [{"message": {"content": answer}}]},
             "feedback_type": kind,
             "created_at": (start + timedelta(seconds=index)).isoformat(),
-            "user_id": f"{WORDS['user']} {index % 7}",
-            "conversation_id": f"{WORDS['conversation']}-{index}",
+            "user_id": f"{USER_TEXT['user']} {index % 7}",
+            "conversation_id": f"{USER_TEXT['conversation']}-{index}",
         }
 
     found = [
-        row(index, f"what is {WORDS['prompt']} number {index}", f"{WORDS['answer']} it is") for index in range(COUNT)
+        row(index, f"what is {USER_TEXT['prompt']} number {index}", f"{USER_TEXT['answer']} it is")
+        for index in range(COUNT)
     ]
-    unreadable = row(COUNT, "", "") | {"request_data": {WORDS["unreadable"]: WORDS["unreadable"]}}
+    unreadable = row(COUNT, "", "") | {"request_data": {USER_TEXT["unreadable"]: USER_TEXT["unreadable"]}}
     contested = [
-        row(COUNT + 1 + index, WORDS["contested"], WORDS["contested"], f"thumbs_{kind}")
+        row(COUNT + 1 + index, USER_TEXT["contested"], USER_TEXT["contested"], f"thumbs_{kind}")
         for index, kind in enumerate(("up", "down"))
     ]
     window = {"window_start": start.isoformat(), "window_end": (start + timedelta(minutes=1)).isoformat()}
@@ -74,7 +77,7 @@ def rows(live: Live) -> tuple[list[dict[str, Any]], dict[str, str]]:
 
 
 def connections(live: Live) -> dict[str, dict[str, Any]]:
-    """The stack's own, with a secret in every place that takes one."""
+    """The stack's connections, with a secret in every field that may have one."""
     prefix = "AIRFLOW_CONN_LEARNING_ENGINE_"
     found = {
         name.removeprefix(prefix): json.loads(value)
@@ -82,36 +85,36 @@ def connections(live: Live) -> dict[str, dict[str, Any]]:
         if name.startswith(prefix)
     }
     found["FEEDBACK"]["extra"] = {
-        "sslpassword": PLANTED["key"],
-        "options": f"-c learning_engine.planted={PLANTED['option']}",
+        "sslpassword": SECRETS["key"],
+        "options": f"-c learning_engine.planted={SECRETS['option']}",
     }
     serving = found["SERVING"]
-    serving["password"] = PLANTED["password"]
-    serving["extra"]["replicas"] = [f"http://ada:{PLANTED['replica']}@127.0.0.1:{serving['port']}"]
+    serving["password"] = SECRETS["password"]
+    serving["extra"]["replicas"] = [f"http://ada:{SECRETS['replica']}@127.0.0.1:{serving['port']}"]
     return found
 
 
-def restart_scheduler(live: Live, told: Told, given: dict[str, dict[str, Any]]) -> None:
-    """Every task from now on has the connections `given`; what the scheduler has said so far is kept."""
+def restart_scheduler(live: Live, results: Results, given: dict[str, dict[str, Any]]) -> None:
+    """Restart the scheduler, so that later tasks use the connections `given`; keep its log so far."""
     (program,) = [one for one in airflow.services(live.airflow) if one.name == "scheduler"]
     for running in live.stack.running():
         if running.name == program.name and (leader := running.leader()):
             leader.terminate()
             until("the scheduler to end", lambda running=running: running.leader() is None, 60)
-    told.logs[f"scheduler {len(told.logs)}"] = (live.stack.logs / "scheduler.log").read_text(errors="replace")
+    results.logs[f"scheduler {len(results.logs)}"] = (live.stack.logs / "scheduler.log").read_text(errors="replace")
     variables = {f"AIRFLOW_CONN_LEARNING_ENGINE_{name}": json.dumps(value) for name, value in given.items()}
     live.stack.up(replace(program, env={**live.airflow.env, **variables}))
 
 
-def run(live: Live, told: Told, what: str, dag_id: str, **conf: Any) -> str:
+def run(live: Live, results: Results, what: str, dag_id: str, **conf: Any) -> str:
     live.rest.unpause(dag_id)
     started = live.trigger(dag_id, conf=conf)
-    told.runs[what] = (started, dag_id)
-    return live.ended(started, dag_id)
+    results.runs[what] = (started, dag_id)
+    return live.wait_for_end(started, dag_id)
 
 
-def make_live_what_is_continued(live: Live, window: Window) -> None:
-    """Else the run's version would not descend from what earlier tests left live, and would not be deployed."""
+def deploy_the_next_parent(live: Live, window: Window) -> None:
+    """Deploy the next version's parent if another version is live; otherwise the next version would not be deployed."""
     registry, settings, now = live.resources.registry, live.resources.settings, live.resources.ledger.current()
     parent = registry.parent_for(window, base_model=settings.model.base, base_revision=None, lora=live.resources.shape)
     if parent is not None and (now is None or now.version != parent.version):
@@ -120,7 +123,7 @@ def make_live_what_is_continued(live: Live, window: Window) -> None:
 
 
 @contextmanager
-def refusing(live: Live) -> Iterator[None]:
+def server_without_lora(live: Live) -> Iterator[None]:
     live.restart_model_server("--max-loras", "0")
     try:
         yield
@@ -129,30 +132,30 @@ def refusing(live: Live) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def told(live: Live) -> Iterator[Told]:
-    """One weekly run that succeeds and one of each kind that fails."""
-    found = Told({**PLANTED, "feedback": live.database.password, "swift": "testing"})
+def results(live: Live) -> Iterator[Results]:
+    """One weekly run that succeeds, and one run for each kind of failure."""
+    found = Results({**SECRETS, "feedback": live.database.password, "swift": "testing"})
     given, dead = connections(live), free_port()
     marked, window = rows(live)
     live.add_feedback(marked)
-    make_live_what_is_continued(live, Window(*map(datetime.fromisoformat, window.values())))
+    deploy_the_next_parent(live, Window(*map(datetime.fromisoformat, window.values())))
     try:
         restart_scheduler(live, found, given)
         assert run(live, found, "it succeeds", DAG, **window, force="quality") == "success"
         version = live.resources.registry.get(live.xcom(found.runs["it succeeds"][0], "publish")["version"])
         found.version = version
         choice = {"action": "deploy", "version": version.version}
-        with refusing(live):
+        with server_without_lora(live):
             run(live, found, "the server refuses", DEPLOY, **choice)
 
-        wrong = {**given, "FEEDBACK": {**given["FEEDBACK"], "password": PLANTED["database"]}}
-        replicas = [f"http://ada:{PLANTED['replica']}@127.0.0.1:{dead}"]
+        wrong = {**given, "FEEDBACK": {**given["FEEDBACK"], "password": SECRETS["database"]}}
+        replicas = [f"http://ada:{SECRETS['replica']}@127.0.0.1:{dead}"]
         wrong["SERVING"] = {**given["SERVING"], "extra": {**given["SERVING"]["extra"], "replicas": replicas}}
         restart_scheduler(live, found, wrong)
         run(live, found, "the database refuses", DAG, **window, min_samples=1)
         run(live, found, "the server is down", DEPLOY, **choice)
 
-        restart_scheduler(live, found, {**given, "STORE": {**given["STORE"], "password": PLANTED["store"]}})
+        restart_scheduler(live, found, {**given, "STORE": {**given["STORE"], "password": SECRETS["store"]}})
         run(live, found, "the store refuses", DEPLOY, **choice)
 
         nowhere = {**given["STORE"]["extra"], "endpoint_url": f"http://127.0.0.1:{dead}"}
@@ -163,11 +166,13 @@ def told(live: Live) -> Iterator[Told]:
         restart_scheduler(live, found, {})
 
 
-def logs(live: Live, told: Told) -> Texts:
-    yield from told.logs.items()
+def logs(live: Live, results: Results) -> Texts:
+    yield from results.logs.items()
     for place in (live.stack.logs, live.airflow.home / "logs"):
         for path in filter(Path.is_file, place.rglob("*")):
-            if path.name != "object-store.log":  # the local store says its key at its start, to who started it
+            if (
+                path.name != "object-store.log"
+            ):  # at its start the local store prints its key for the process that started it
                 yield str(path), path.read_text(errors="replace")
 
 
@@ -182,7 +187,7 @@ def tables(live: Live) -> Texts:
 
 
 def content(name: str, data: bytes) -> Texts:
-    """An object as text, unpacked where it is packed."""
+    """The content of an object as text, unpacked if it is an archive or Parquet."""
     if name.endswith(".parquet"):
         yield name, str(pyarrow.parquet.read_table(BytesIO(data)).to_pylist())
     elif name.endswith(".tar.gz"):
@@ -208,15 +213,15 @@ def disk(live: Live) -> Texts:
             yield str(path), path.read_bytes().decode("latin-1")
 
 
-def found(texts: Texts, needles: dict[str, str]) -> set[tuple[str, str]]:
-    """(where, what) for each text that holds a needle."""
+def find(texts: Texts, needles: dict[str, str]) -> set[tuple[str, str]]:
+    """(where, what) for each text that contains a needle."""
     return {(where, what) for where, text in texts for what, needle in needles.items() if needle in text}
 
 
-def test_the_runs_ended_as_planned(live: Live, told: Told):
-    states = {what: live.state(*one) for what, one in told.runs.items()}
+def test_the_runs_ended_as_planned(live: Live, results: Results):
+    states = {what: live.state(*one) for what, one in results.runs.items()}
     assert states == dict.fromkeys(states, "failed") | {"it succeeds": "success"}
-    succeeded, _ = told.runs["it succeeds"]
+    succeeded, _ = results.runs["it succeeds"]
     assert set(live.states(succeeded).values()) == {"success"}, live.xcom(succeeded, "accepted", "verdict")
 
 
@@ -230,35 +235,37 @@ def test_the_runs_ended_as_planned(live: Live, told: Told):
         ("the server is down", "deploy", "NoAnswer"),
     ],
 )
-def test_an_error_says_what_is_wrong_and_with_which_server(live: Live, told: Told, what: str, task: str, says: str):
-    run, dag_id = told.runs[what]
+def test_an_error_says_what_is_wrong_and_with_which_server(
+    live: Live, results: Results, what: str, task: str, says: str
+):
+    run, dag_id = results.runs[what]
     assert says in live.log(run, task, dag_id)
 
 
-def test_the_log_holds_no_secret_and_no_word(live: Live, told: Told):
-    assert found(logs(live, told), {**told.secrets, **WORDS}) == set()
+def test_the_log_holds_no_secret_and_no_word(live: Live, results: Results):
+    assert find(logs(live, results), {**results.secrets, **USER_TEXT}) == set()
 
 
-def test_airflows_database_holds_no_secret_and_no_word(live: Live, told: Told):
+def test_airflows_database_holds_no_secret_and_no_word(live: Live, results: Results):
     seen = {where for where, _ in tables(live)}
     assert {f"a row of {name}" for name in ("xcom", "rendered_task_instance_fields", "log", "task_instance")} <= seen
-    assert found(tables(live), {**told.secrets, **WORDS}) == set()
+    assert find(tables(live), {**results.secrets, **USER_TEXT}) == set()
 
 
-def test_the_bucket_holds_no_secret(live: Live, told: Told):
-    assert found(objects(live), told.secrets) == set()
+def test_the_bucket_holds_no_secret(live: Live, results: Results):
+    assert find(objects(live), results.secrets) == set()
 
 
-def test_the_bucket_holds_words_where_they_belong_and_nowhere_else(live: Live, told: Told):
-    places = found(objects(live), WORDS)
+def test_the_bucket_holds_words_where_they_belong_and_nowhere_else(live: Live, results: Results):
+    places = find(objects(live), USER_TEXT)
     assert {where for where, _ in places if not where.endswith(TEXTS)} == set()
     holders = {where.rpartition("/")[2]: set[str]() for where, _ in places}
     for where, what in places:
         holders[where.rpartition("/")[2]].add(what)
-    assert holders["dataset.parquet"] == {"prompt", "answer"}, "of users and conversations only digests are kept"
+    assert holders["dataset.parquet"] == {"prompt", "answer"}, "users and conversations are stored only as digests"
     assert holders["quarantine.parquet"] == {"contested"}
 
 
-def test_the_workers_disk_holds_no_secret_and_no_word(live: Live, told: Told):
+def test_the_workers_disk_holds_no_secret_and_no_word(live: Live, results: Results):
     assert any(disk(live))
-    assert found(disk(live), {**told.secrets, **WORDS}) == set()
+    assert find(disk(live), {**results.secrets, **USER_TEXT}) == set()

@@ -1,4 +1,4 @@
-"""Model servers that answer, but wrongly: the run fails with the reason, and what is live stays live."""
+"""Model servers that refuse an adapter or serve wrong weights: the run fails, and the live version stays live."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +10,12 @@ from learning_engine.registry import manifest
 from learning_engine.serving.client import Replica
 from tests import tiny
 from tests.integration.conftest import Live, rows_of
-from tests.integration.test_manual_runs import DEPLOY, learned
+from tests.integration.test_manual_runs import DEPLOY, run_week
 
 
 @pytest.fixture(scope="module", autouse=True)
-def mended(live: Live) -> Iterator[None]:
-    """Whatever fails here, the tests that follow find the stack's own model server."""
+def restored_server(live: Live) -> Iterator[None]:
+    """Restart the stack's own model server after the tests of this file, for those that follow."""
     yield
     live.restart_model_server()
 
@@ -27,7 +27,7 @@ def target(live: Live) -> AdapterVersion:
     registry = live.resources.registry
     for number in range(len(registry.versions()), 2):
         live.add_feedback(rows_of(number))
-        run = learned(live, number)
+        run = run_week(live, number)
         assert live.state(run) == "success", live.explain(run)
     before = live.resources.ledger.current().version
     return next(version for version in registry.versions() if version.version != before)
@@ -36,18 +36,20 @@ def target(live: Live) -> AdapterVersion:
 def deploy(live: Live, target: AdapterVersion) -> str:
     """The id of an ended run that deploys by hand."""
     run = live.trigger(DEPLOY, conf={"action": "deploy", "version": target.version})
-    live.ended(run, DEPLOY)
+    live.wait_for_end(run, DEPLOY)
     return run
 
 
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
-        pytest.param(("--max-lora-rank", "8"), 400, id="it takes only narrower adapters"),
+        pytest.param(("--max-lora-rank", "8"), 400, id="it accepts only lower ranks"),
         pytest.param(("--max-loras", "0"), 501, id="it was started without LoRA"),
     ],
 )
-def test_a_server_that_refuses_the_adapter(live: Live, target: AdapterVersion, arguments: tuple[str, ...], status: int):
+def test_a_server_that_refuses_the_adapter_fails_the_run(
+    live: Live, target: AdapterVersion, arguments: tuple[str, ...], status: int
+):
     before = live.resources.ledger.current()
     live.restart_model_server(*arguments)
     run = deploy(live, target)
@@ -58,15 +60,15 @@ def test_a_server_that_refuses_the_adapter(live: Live, target: AdapterVersion, a
     assert live.resources.ledger.current() == before
 
 
-def test_a_server_with_other_weights_under_the_name(live: Live, target: AdapterVersion, tmp_path: Path):
+def test_a_server_with_other_weights_under_the_name_fails_the_proof(live: Live, target: AdapterVersion, tmp_path: Path):
     before = live.resources.ledger.current()
     live.restart_model_server()
     replica = Replica(live.resources.serving.replicas[0], live.resources.settings.serving)
     name = manifest.server_name(target.version, target.sha256)
-    stranger = tiny.make_adapter(Path(target.base_model), tmp_path / "stranger", seed=3)
-    replica.load(name, str(stranger))
+    other = tiny.make_adapter(Path(target.base_model), tmp_path / "other", seed=3)
+    replica.load(name, str(other))
     replica.complete(name, [{"role": "user", "content": "hello"}], max_tokens=1)
-    replica.unload(name)  # its weights stay packed under the name
+    replica.unload(name)  # the server keeps its weights under the name
 
     run = deploy(live, target)
     tasks = live.tasks(run, DEPLOY)
@@ -79,7 +81,7 @@ def test_a_server_with_other_weights_under_the_name(live: Live, target: AdapterV
     assert name not in replica.models()
 
 
-def test_a_restarted_server_takes_the_same_deployment(live: Live, target: AdapterVersion):
+def test_the_same_deployment_succeeds_on_a_restarted_server(live: Live, target: AdapterVersion):
     live.restart_model_server()
     run = deploy(live, target)
     assert live.state(run, DEPLOY) == "success", live.explain(run, DEPLOY)

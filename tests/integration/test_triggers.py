@@ -1,6 +1,6 @@
-"""Every way in which a person or a script starts a run, through the real scheduler: each gets the right window.
+"""Every way to start a run manually, through the real scheduler: each run gets the right window.
 
-All of them ask for more samples than there are, so that a run ends at the count, which is tested on the way.
+Each run requires more samples than there are, so that it stops at the count gate, which is tested as well.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ AFTER_THE_GATE = ("fisher", "train", "evaluate", "publish", "accepted", "approve
 
 @pytest.fixture(scope="module")
 def started(live: Live) -> dict[str, str]:
-    """The id of one run of each shape, all under way at once."""
+    """The id of one run for each way to start one; they run concurrently."""
     live.add_feedback(rows_of(4, 17))
     live.rest.unpause(DAG)
     now = datetime.now(UTC)
@@ -51,19 +51,19 @@ def started(live: Live) -> dict[str, str]:
 )
 def test_a_manual_run_has_the_right_window(live: Live, started: dict[str, str], shape: str):
     run = started[shape]
-    assert live.ended(run) == "success", live.explain(run)
+    assert live.wait_for_end(run) == "success", live.explain(run)
     window: dict[str, Any] = live.xcom(run, "extract")["window"]
     if shape == "params that name a window":
         assert (window["start"], window["end"]) == ("2001-01-01T00:00:00Z", "2001-01-31T23:00:00Z")
         return
     assert datetime.fromisoformat(window["end"]) == week(4).end
-    # Carry-over may reach back to where the parent's window ended, never beyond this week's start.
+    # Carry-over may move the start back to the end of the parent's window, but never past this week's start.
     assert datetime.fromisoformat(window["start"]) <= week(4).start
 
 
-def test_too_few_samples_skip_the_training_and_say_why(live: Live, started: dict[str, str]):
+def test_too_few_samples_skip_the_training_and_give_the_reason(live: Live, started: dict[str, str]):
     run = started["REST with logical_date null"]
-    assert live.ended(run) == "success"
+    assert live.wait_for_end(run) == "success"
     states = live.states(run)
     assert {states[name] for name in AFTER_THE_GATE} == {"skipped"}
     verdict = live.xcom(run, "enough", "verdict")
@@ -74,9 +74,9 @@ def test_too_few_samples_skip_the_training_and_say_why(live: Live, started: dict
     assert status["recent"][0]["verdict"] == f"{verdict['samples']} rows, {TOO_MANY} are needed"
 
 
-def test_an_empty_window_is_no_failure(live: Live, started: dict[str, str]):
+def test_an_empty_window_does_not_fail_the_run(live: Live, started: dict[str, str]):
     run = started["params that name a window"]
-    assert live.ended(run) == "success"
+    assert live.wait_for_end(run) == "success"
     assert live.xcom(run, "enough", "verdict")["samples"] == 0
 
 
@@ -103,7 +103,7 @@ def test_rest_refuses_what_the_form_cannot_hold(live: Live, conf: dict[str, Any]
 def test_half_a_window_fails_before_any_work_and_without_retries(live: Live):
     live.rest.unpause(DAG)
     run = live.trigger(conf={"window_start": "2026-01-05T02:00:00Z"})
-    assert live.ended(run) == "failed"
+    assert live.wait_for_end(run) == "failed"
     tasks = live.tasks(run)
     assert (tasks["turn"]["state"], tasks["turn"]["try_number"]) == ("failed", 1)
     assert tasks["extract"]["state"] == "upstream_failed"

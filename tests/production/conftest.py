@@ -1,4 +1,4 @@
-"""The repository's production files, as the tests read them."""
+"""Fixtures with the repository's production files."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def example() -> dict[str, str]:
 
 
 def interpolate(text: str, values: dict[str, str]) -> str:
-    """What Docker Compose makes of `text`."""
+    """Substitute the variables in `text` as Docker Compose does."""
 
     def value(match: re.Match[str]) -> str:
         name, operator, word = match.groups()
@@ -38,14 +38,14 @@ def filled_in() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def written() -> dict[str, Any]:
-    """The compose file with its variables still in it."""
+    """The compose file without substitution of variables."""
     loaded: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
     return loaded
 
 
 @pytest.fixture(scope="session")
 def compose(filled_in: dict[str, str]) -> dict[str, Any]:
-    """The compose file as Docker Compose reads it."""
+    """The compose file with substituted variables, as Docker Compose reads it."""
     loaded: dict[str, Any] = yaml.safe_load(interpolate(COMPOSE.read_text(), filled_in))
     return loaded
 

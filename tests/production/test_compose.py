@@ -1,4 +1,4 @@
-"""docker-compose.airflow.yaml, as far as it can be judged without an engine."""
+"""docker-compose.airflow.yaml, as far as it can be checked without a Docker engine."""
 
 import itertools
 import re
@@ -11,7 +11,7 @@ from tests.production.conftest import COMPOSE, ROOT, VARIABLE, example
 ROLES = {"init", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "gpu-worker"}
 OTHERS = {"postgres", "feedback-db", "redis", "minio", "bucket", "max"}
 ONE_SHOT = {"init", "bucket"}
-# Of the compose specification, what the file uses; a misspelt key is in none of these.
+# The keys of the compose specification that the file uses; a misspelt key fails the tests.
 SERVICE_KEYS = {
     "image", "build", "user", "restart", "environment", "volumes", "depends_on", "command", "entrypoint", "ports",
     "healthcheck", "stop_grace_period", "shm_size", "deploy",
@@ -21,7 +21,7 @@ SECRET = re.compile(r"PASSWORD|SECRET|FERNET|TOKEN|ACCESS_KEY|REDISCLI_AUTH")
 CREDENTIALS = re.compile(r"://[^:/@]*:(?P<password>[^@]+)@")
 
 
-def test_every_role_and_every_service_is_there(compose: dict[str, Any]) -> None:
+def test_the_file_has_every_role_and_service(compose: dict[str, Any]) -> None:
     assert set(compose["services"]) == ROLES | OTHERS
     assert {key for key in compose if not key.startswith("x-")} == {"services", "volumes"}
 
@@ -78,7 +78,7 @@ def test_only_training_and_serving_reserve_a_gpu(services: dict[str, Any]) -> No
         assert len(device["device_ids"]) == 1
 
 
-def test_no_secret_stands_in_the_file(written: dict[str, Any]) -> None:
+def test_the_file_contains_no_secret(written: dict[str, Any]) -> None:
     for name, service in written["services"].items():
         for key, value in service.get("environment", {}).items():
             text = str(value)
@@ -91,25 +91,25 @@ def test_no_secret_stands_in_the_file(written: dict[str, Any]) -> None:
 
 
 def test_every_secret_must_be_filled_in() -> None:
-    demanded = {match[1] for match in VARIABLE.finditer(COMPOSE.read_text()) if match[2] == ":?"}
+    required = {match[1] for match in VARIABLE.finditer(COMPOSE.read_text()) if match[2] == ":?"}
     empty = {name for name, value in example().items() if not value}
-    assert empty - {"HF_TOKEN"} <= demanded
+    assert empty - {"HF_TOKEN"} <= required
     assert not [
         name for name, value in example().items() if value and SECRET.search(name) and name != "STORE_ACCESS_KEY"
     ]
 
 
-def test_the_example_names_every_variable_and_no_other() -> None:
+def test_the_example_has_exactly_the_variables_of_the_file() -> None:
     assert {match[1] for match in VARIABLE.finditer(COMPOSE.read_text())} == set(example())
 
 
-def test_defaults_in_the_file_are_those_of_the_example() -> None:
+def test_the_file_and_the_example_have_the_same_defaults() -> None:
     for match in VARIABLE.finditer(COMPOSE.read_text()):
         if match[2] == ":-":
             assert example()[match[1]] == match[3], match[1]
 
 
-def test_max_gets_every_flag_and_setting_that_lora_needs(services: dict[str, Any]) -> None:
+def test_max_has_every_option_and_setting_that_lora_needs(services: dict[str, Any]) -> None:
     server = services["max"]
     words = server["command"]
     assert {"--enable-lora", "--no-enable-prefix-caching", "--prefer-module-v3", "--allow-cold-interpreter-cache"} <= {
@@ -119,12 +119,12 @@ def test_max_gets_every_flag_and_setting_that_lora_needs(services: dict[str, Any
     airflow = services["worker"]["environment"]
     assert options["--model"] == airflow["LEARNING_ENGINE__MODEL__BASE"]
     assert options["--max-lora-rank"] == airflow["LEARNING_ENGINE__SERVING__MAX_LORA_RANK"]
-    assert int(options["--max-num-loras"]) >= 3, "new, live, and the one that a rollback returns to"
+    assert int(options["--max-num-loras"]) >= 3, "new, live and previous"
     assert server["environment"]["MAX_EAGER_EXECUTOR"] == "interpreter"
     assert server["environment"]["MAX_SERVE_DISABLE_TELEMETRY"] == "1"
 
 
-def test_only_workers_that_deploy_write_where_max_reads(services: dict[str, Any]) -> None:
+def test_only_deploying_workers_can_write_to_the_adapter_directory_of_max(services: dict[str, Any]) -> None:
     mounts = {
         name: volume.split(":", 1)[1]
         for name, service in services.items()

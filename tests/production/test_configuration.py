@@ -1,4 +1,4 @@
-"""include/configs/learning-engine.yaml and docs/configuration.md say what the code does."""
+"""include/configs/learning-engine.yaml and docs/configuration.md match the code."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ SETTINGS = list(configuration.settings())
 
 
 def flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Leaves by path; a map that is itself a setting is a leaf."""
+    """The leaves by path; a map that is itself a setting counts as a leaf."""
     leaves = {setting.path for setting in SETTINGS}
     found: dict[tuple[str, ...], Any] = {}
     for key, value in tree.items():
@@ -25,28 +25,28 @@ def flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ..
     return found
 
 
-def test_the_file_holds_every_setting_with_the_codes_default() -> None:
-    held = flat(json.loads(json.dumps(yaml.safe_load(FILE.read_text()), default=str)))
-    assert held == {setting.path: setting.default for setting in SETTINGS}
+def test_the_file_has_every_setting_with_the_default_of_the_code() -> None:
+    written = flat(json.loads(json.dumps(yaml.safe_load(FILE.read_text()), default=str)))
+    assert written == {setting.path: setting.default for setting in SETTINGS}
 
 
 def test_the_file_loads() -> None:
     assert config.load().model_dump(mode="json", by_alias=True)["ewc"]["lambda"] == 100
 
 
-def test_every_section_and_every_setting_has_its_comment() -> None:
+def test_every_section_and_setting_has_a_comment() -> None:
     meanings = configuration.comments(FILE.read_text())
     for path in {setting.path for setting in SETTINGS} | {setting.path[:1] for setting in SETTINGS}:
         assert meanings[path], ".".join(path)
         assert meanings[path].endswith((".", "].", "'].")), ".".join(path)
 
 
-def test_the_page_is_what_make_docs_writes() -> None:
+def test_the_page_is_up_to_date() -> None:
     assert configuration.PAGE.read_text() == configuration.page(FILE.read_text()), "stale: run `make docs`"
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.variable)
-def test_the_environment_variable_of_the_page_is_read(
+def test_the_environment_variable_on_the_page_is_read(
     setting: configuration.Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if setting.default is not None:

@@ -1,4 +1,4 @@
-"""The Grafana dashboard and the Prometheus alerts are about metrics that there are."""
+"""The Grafana dashboard and the Prometheus alerts use existing metrics and labels."""
 
 import itertools
 import json
@@ -16,12 +16,12 @@ from tests.production.conftest import ROOT
 DASHBOARD = ROOT / "include" / "grafana" / "learning-engine.json"
 ALERTS = ROOT / "include" / "prometheus" / "alerts.yaml"
 METRIC = re.compile(r"learning_engine_[a-z_]+")
-# The labels that a scrape adds.
+# Labels that Prometheus adds to every scraped metric.
 SCRAPED = {"instance", "job"}
 
 
 def labels_by_metric() -> dict[str, set[str]]:
-    """The names as samples have them."""
+    """The labels of each metric, by the name of its samples."""
     described = metrics.described()
     return {metric.name + "_total" * (metric.type == "counter"): set(metric._labelnames) for metric in described}
 
@@ -42,20 +42,20 @@ def panels() -> list[dict[str, Any]]:
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Every expression of both files, with what it is for."""
+    """The title and expression of every query in both files."""
     for panel in panels():
         yield from ((panel["title"], target["expr"]) for target in panel["targets"])
     yield from ((note["name"], note["expr"]) for note in board()["annotations"]["list"] if "expr" in note)
     yield from ((rule["alert"], rule["expr"]) for rule in rules())
 
 
-def test_the_files_name_exactly_the_metrics_that_there_are() -> None:
+def test_the_files_use_every_metric_and_no_other() -> None:
     used = {name for _, query in queries() for name in METRIC.findall(query)}
     assert used == set(labels_by_metric())
 
 
 @pytest.mark.parametrize(("what", "query"), queries())
-def test_a_query_names_labels_that_its_metrics_have(what: str, query: str) -> None:
+def test_a_query_uses_labels_of_its_metrics(what: str, query: str) -> None:
     known = labels_by_metric()
     for name, selector in re.findall(r"(learning_engine_[a-z_]+)\{([^}]*)\}", query):
         assert set(re.findall(r"(\w+)=", selector)) <= known[name], query
@@ -64,14 +64,14 @@ def test_a_query_names_labels_that_its_metrics_have(what: str, query: str) -> No
         assert set(filter(None, grouped.split(", "))) <= all_of_them, query
 
 
-def test_a_legend_names_labels_that_its_query_keeps() -> None:
+def test_a_legend_uses_labels_that_its_query_keeps() -> None:
     for panel in panels():
         for target in panel["targets"]:
             kept = set(itertools.chain(*(by.split(", ") for by in re.findall(r"by \(([^)]*)\)", target["expr"]))))
             assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= kept, panel["title"]
 
 
-def test_the_dashboard_is_one_that_grafana_11_imports() -> None:
+def test_grafana_11_can_import_the_dashboard() -> None:
     found = board()
     assert found["schemaVersion"] >= 39
     assert [(one["name"], one["type"], one["query"]) for one in found["templating"]["list"]] == [
@@ -87,11 +87,11 @@ def test_the_dashboard_is_one_that_grafana_11_imports() -> None:
         assert len(set(references)) == len(references), panel["title"]
 
 
-def test_the_page_is_what_make_docs_writes() -> None:
+def test_the_page_is_up_to_date() -> None:
     assert setup_metrics.PAGE.read_text() == setup_metrics.page(), "stale: run `make docs`"
 
 
-def test_no_panel_lies_over_another_one() -> None:
+def test_no_panels_overlap() -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in board()["panels"]:
         place = panel["gridPos"]
@@ -102,7 +102,7 @@ def test_no_panel_lies_over_another_one() -> None:
             taken[cell] = panel["title"]
 
 
-def test_an_alert_says_how_bad_it_is_and_what_to_do() -> None:
+def test_an_alert_has_a_severity_and_a_description() -> None:
     names = [rule["alert"] for rule in rules()]
     assert len(set(names)) == len(names)
     for rule in rules():

@@ -1,4 +1,4 @@
-"""The pages name files, settings, targets and commands that exist."""
+"""The files, settings, targets and commands on the pages exist."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ def anchors(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+def test_link_targets_exist(page: str) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", text(page)):
         if not target.startswith("http"):
             file, _, anchor = target.partition("#")
@@ -46,7 +46,7 @@ def test_settings_variables_and_targets_exist(page: str) -> None:
         assert name in example()
 
 
-def test_every_fault_names_a_test_that_exists() -> None:
+def test_the_tests_on_the_reliability_page_exist() -> None:
     named = re.findall(r"`([a-z_/]+\.py)::(test_[a-z0-9_]+)`", text("reliability.md"))
     assert len(named) > 50
     for file, name in named:
@@ -54,7 +54,7 @@ def test_every_fault_names_a_test_that_exists() -> None:
 
 
 @pytest.mark.parametrize("page", HANDWRITTEN)
-def test_airflow_variables_are_options(page: str) -> None:
+def test_airflow_variables_are_options_of_airflow(page: str) -> None:
     from airflow.configuration import retrieve_configuration_description
 
     described = retrieve_configuration_description(include_providers=True)
@@ -63,7 +63,7 @@ def test_airflow_variables_are_options(page: str) -> None:
 
 
 def commands(page: str, program: str) -> list[list[str]]:
-    """The shell commands of the page's blocks that start with `program`, as words."""
+    """The shell commands on the page that start with `program`, as words."""
     joined = text(page).replace("\\\n", " ")
     words = [shlex.split(block, comments=True) for block in re.findall(r"```bash\n(.*?)```", joined, re.DOTALL)]
     return [command for block in words for command in _split(block, program)]
@@ -83,7 +83,7 @@ def test_airflow_commands_parse() -> None:
         assert get_parser().parse_args(command[1:]), command
 
 
-def test_run_configurations_are_params_of_their_dag() -> None:
+def test_run_configurations_use_params_of_their_dag() -> None:
     from airflow.dag_processing.dagbag import DagBag
 
     dags = DagBag(ROOT / "dags", load_op_links=False).dags
@@ -94,7 +94,7 @@ def test_run_configurations_are_params_of_their_dag() -> None:
         assert set(conf) <= set(dags[command[3]].params), command
 
 
-def test_connections_are_readable() -> None:
+def test_airflow_can_parse_the_connections() -> None:
     from airflow.sdk import Connection
 
     found = re.findall(r"export (\w+)_CONNECTION='([^']+)'", text("installation.md"))

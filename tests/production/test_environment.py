@@ -1,4 +1,4 @@
-"""Every variable that docker-compose.airflow.yaml sets is one that something reads, and says what it should."""
+"""Every variable in docker-compose.airflow.yaml is read by a program and has a valid value."""
 
 import importlib
 import json
@@ -13,7 +13,7 @@ from learning_engine import config
 from learning_engine.airflow import connections
 from tests.production.conftest import COMPOSE
 
-# Read by the images' own programs.
+# Variables that the images' own programs read.
 FOREIGN = {
     "PYTHONPATH", "HF_HOME", "HF_TOKEN", "DUMB_INIT_SETSID", "POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD",
     "REDISCLI_AUTH", "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MAX_EAGER_EXECUTOR", "MAX_SERVE_DISABLE_TELEMETRY",
@@ -72,7 +72,7 @@ def test_every_role_sees_the_same_settings(services: dict[str, Any]) -> None:
     assert all(each == seen[0] for each in seen)
 
 
-def test_connections_are_those_that_the_package_asks_for(
+def test_the_connections_are_those_that_the_package_uses(
     services: dict[str, Any], settings: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow.sdk import Connection
@@ -91,16 +91,16 @@ def test_connections_are_those_that_the_package_asks_for(
     assert any(Path(settings.store.spool) == Path(volume.split(":")[1]) for volume in mounts["worker"])
 
 
-def test_each_queue_has_its_worker(services: dict[str, Any], settings: config.Settings) -> None:
+def test_each_queue_has_a_worker(services: dict[str, Any], settings: config.Settings) -> None:
     commands = {name: services[name]["command"] for name in ("worker", "gpu-worker")}
     assert commands["gpu-worker"].startswith("celery worker -q gpu ")
     assert settings.dag.train_queue == "gpu"
-    listened = re.search(r"--queues (\S+)", commands["worker"])
-    assert listened
-    assert {settings.dag.queue, settings.dag.deploy_queue} == {*listened[1].split(",")}
+    queues = re.search(r"--queues (\S+)", commands["worker"])
+    assert queues
+    assert {settings.dag.queue, settings.dag.deploy_queue} == {*queues[1].split(",")}
 
 
-def test_long_tasks_outlive_the_brokers_and_the_schedulers_patience(
+def test_time_outs_of_broker_and_scheduler_exceed_the_longest_task(
     services: dict[str, Any], settings: config.Settings
 ) -> None:
     environment = services["scheduler"]["environment"]
@@ -109,7 +109,7 @@ def test_long_tasks_outlive_the_brokers_and_the_schedulers_patience(
     assert int(environment["AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT"]) > longest
 
 
-def test_health_checks_name_things_that_exist() -> None:
+def test_health_checks_use_existing_apps_and_job_types() -> None:
     text = COMPOSE.read_text()
     module, _, attribute = re.findall(r"celery --app (\S+)", text)[0].rpartition(".")
     assert hasattr(importlib.import_module(module), attribute)

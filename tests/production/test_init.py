@@ -1,4 +1,4 @@
-"""The init service run for real, with the environment that the compose file gives it: database, user, pools, bucket."""
+"""Run the init service with its environment from the compose file: database, user, pools, bucket."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def store() -> Any:
 
 
 @pytest.mark.timeout(600)
-def test_init_makes_database_user_pools_and_bucket(services: dict[str, Any], store: str, tmp_path: Path) -> None:
+def test_init_creates_database_user_pools_and_bucket(services: dict[str, Any], store: str, tmp_path: Path) -> None:
     init = services["init"]
     database = f"sqlite:///{tmp_path}/airflow.db"
     environment = {key: str(value) for key, value in init["environment"].items()} | {

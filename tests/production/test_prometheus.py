@@ -1,4 +1,4 @@
-"""The alerts and the dashboard in a real Prometheus, which scrapes as docs/metrics.md says."""
+"""The alerts and the dashboard's queries in a real Prometheus with the scrape configuration of docs/metrics.md."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ from tests.web.house import DURATIONS, furnish, resources_of
 pytestmark = pytest.mark.real
 
 TOKEN = "a token that is long enough"
-# What nothing has happened for; every other query has an answer.
+# Queries without a result, since nothing has happened that they count; every other query has one.
 QUIET = {"Rollbacks", *(rule["alert"] for rule in rules())} - {"LearningEngineVersionRejected"}
 AREA = 'learning_engine_storage_bytes{area="runs"}'
 ROLLBACKS = 'learning_engine_deployments_total{action="rollback"}'
@@ -40,7 +40,7 @@ ARCHIVE = "learning_engine_live_archive_present"
 CREATED = 'learning_engine_newest_created_seconds{version="v1.0"}'
 LIVE = 'learning_engine_live{version="v1.0", adapter="v1.0-0"}'
 
-# Alert, series in promtool's notation at an interval, when it is looked at, and whether it fires then.
+# Alert, interval, series in promtool's notation, time of evaluation, and whether the alert fires then.
 CASES: list[tuple[str, str, dict[str, str], str, bool]] = [
     ("NotScraped", "1m", {"learning_engine_info": "1x5 _x30"}, "30m", True),
     ("NotScraped", "1m", {"learning_engine_info": "1x30"}, "30m", False),
@@ -56,7 +56,7 @@ CASES: list[tuple[str, str, dict[str, str], str, bool]] = [
     ("UnreadableObjects", "1m", {'learning_engine_unreadable_objects{area="runs"}': "1x5 0x30"}, "20m", False),
     ("RolledBack", "1m", {ROLLBACKS: "0x10 1x30"}, "30m", True),
     ("RolledBack", "1m", {ROLLBACKS: "0x10 1x100"}, "90m", False),
-    # While an entry cannot be read the counter is absent, and goes on where it was.
+    # While an entry cannot be read the counter is absent; afterwards it continues from its old value.
     ("RolledBack", "1m", {ROLLBACKS: "3x10 _x5 3x30"}, "30m", False),
     ("TrainingStuck", "1m", {"learning_engine_training_updated_seconds": "0x30"}, "20m", True),
     ("TrainingStuck", "1m", {"learning_engine_training_updated_seconds": "0+60x30"}, "20m", False),
@@ -80,12 +80,12 @@ def resources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
 
 @pytest.fixture(scope="module")
 def prometheus(resources: Resources, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of one that has scraped the bucket's metrics."""
+    """The address of a Prometheus that has scraped the bucket's metrics."""
     program = shutil.which("prometheus") or str(absent("prometheus is missing"))
     directory, port = tmp_path_factory.mktemp("prometheus"), free_port()
     with site(resources) as target:
         configuration = directory / "prometheus.yml"
-        configuration.write_text(json.dumps(configured(directory, target)))
+        configuration.write_text(json.dumps(scrape_configuration(directory, target)))
         command = [program, f"--config.file={configuration}", f"--web.listen-address={LOOPBACK}:{port}"]
         log = (directory / "log").open("w")
         process = subprocess.Popen([*command, f"--storage.tsdb.path={directory / 'data'}"], stdout=log, stderr=log)
@@ -99,8 +99,8 @@ def prometheus(resources: Resources, tmp_path_factory: pytest.TempPathFactory) -
             log.close()
 
 
-def configured(directory: Path, target: str) -> dict[str, Any]:
-    """The configuration of the page, with this target and token, and scraped each second."""
+def scrape_configuration(directory: Path, target: str) -> dict[str, Any]:
+    """The configuration on the page, with this target and token, scraping every second."""
     (page,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "metrics.md").read_text(), re.DOTALL)
     written: dict[str, Any] = yaml.safe_load(page)
     (directory / "token").write_text(TOKEN + "\n")
@@ -112,7 +112,7 @@ def configured(directory: Path, target: str) -> dict[str, Any]:
 
 @contextmanager
 def site(resources: Resources) -> Iterator[str]:
-    """/learning-engine/metrics on a port of its own, for whoever has the token."""
+    """Serve /learning-engine/metrics on a separate port, for requests with the token."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -136,7 +136,7 @@ def site(resources: Resources) -> Iterator[str]:
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until every rule has been evaluated over a scrape."""
+    """Wait until every rule has been evaluated over a scrape."""
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -157,19 +157,19 @@ def ask(address: str, query: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(("what", "query"), queries())
-def test_every_query_is_answered(prometheus: str, what: str, query: str) -> None:
+def test_every_query_has_a_result_unless_nothing_happened(prometheus: str, what: str, query: str) -> None:
     found = ask(prometheus, query.replace("$__range", "1h"))
     assert bool(found) == (what not in QUIET), found
 
 
-def test_every_rule_is_loaded_and_well(prometheus: str) -> None:
+def test_every_rule_is_loaded_and_healthy(prometheus: str) -> None:
     with urlopen(f"{prometheus}/api/v1/rules", timeout=10) as answer:
         loaded = [rule for group in json.load(answer)["data"]["groups"] for rule in group["rules"]]
     assert {rule["name"] for rule in loaded} == {rule["alert"] for rule in rules()}
     assert {rule["health"] for rule in loaded} == {"ok"}
 
 
-def test_prometheus_finds_nothing_to_criticise(promtool: str, resources: Resources) -> None:
+def test_promtool_reports_no_problems(promtool: str, resources: Resources) -> None:
     found = subprocess.run(
         [promtool, "check", "metrics"], input=metrics.render(resources, DURATIONS), capture_output=True, timeout=60
     )
@@ -195,6 +195,6 @@ def test_an_alert_fires_when_it_should(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_is_tried_both_ways() -> None:
-    tried = {(f"LearningEngine{name}", fires) for name, _, _, _, fires in CASES}
-    assert tried == set(itertools.product({rule["alert"] for rule in rules()}, (True, False)))
+def test_every_alert_has_a_firing_and_a_silent_case() -> None:
+    tested = {(f"LearningEngine{name}", fires) for name, _, _, _, fires in CASES}
+    assert tested == set(itertools.product({rule["alert"] for rule in rules()}, (True, False)))

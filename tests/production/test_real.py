@@ -1,4 +1,4 @@
-"""The production file against its real readers: docker-compose itself, and MAX Serve's own command line."""
+"""The production file, as read by docker-compose and by MAX Serve's command line."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.real
 
 
 def absent(what: str) -> None:
-    """Skip, or fail in CI: there `make test-real` has installed it."""
+    """Skip the test; in CI fail, since `make test-real` installs the program there."""
     (pytest.fail if os.environ.get("CI", "").lower() == "true" else pytest.skip)(f"{what}: see `make test-real`")
 
 
 @pytest.fixture
 def read(filled_in: dict[str, str], tmp_path: Path) -> Any:
-    """`docker-compose config` with .env filled in, less the names in `without`."""
+    """Run `docker-compose config` with a filled-in .env, except the variables in `without`."""
     program = shutil.which("docker-compose") or absent("docker-compose is missing")
     file = tmp_path / "env"
 
@@ -53,7 +53,7 @@ def test_docker_compose_refuses_a_missing_secret(read: Any) -> None:
     assert ".env.example" in done.stderr
 
 
-def test_max_knows_every_flag(services: dict[str, Any]) -> None:
+def test_max_knows_every_option(services: dict[str, Any]) -> None:
     program = MAX_ENVIRONMENT / "bin" / "max"
     if not program.exists():
         absent("MAX Serve is not installed")

@@ -1,4 +1,4 @@
-"""requirements.txt, its lock, and which part of it the image without torch gets."""
+"""requirements.txt, its lock, and the part of it in the image without torch."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ def lock() -> dict[str, str]:
 
 
 def in_the_image() -> list[Requirement]:
-    """What the Dockerfile's own command leaves of requirements.txt."""
+    """The requirements that remain after the Dockerfile's own command."""
     cut = re.search(r"sed '([^']+)' /build/requirements.txt", (ROOT / "Dockerfile").read_text())
     assert cut
     left = subprocess.run(["sed", cut[1], ROOT / "requirements.txt"], capture_output=True, text=True, check=True).stdout
@@ -39,13 +39,13 @@ def in_the_image() -> list[Requirement]:
 
 
 @pytest.mark.parametrize("name", [*FILES, "requirements-swift.txt"])
-def test_a_direct_requirement_stands_once(name: str) -> None:
+def test_a_direct_requirement_is_listed_once(name: str) -> None:
     names = [canonicalize_name(requirement.name) for requirement in requirements(name)]
     assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_direct_requirement_has_its_reason(name: str) -> None:
+def test_a_direct_requirement_has_a_comment(name: str) -> None:
     assert all(re.search(r"  # \S", line) for line in lines(name))
 
 
@@ -56,7 +56,7 @@ def test_the_lock_satisfies_every_range(name: str) -> None:
         assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), str(requirement)
 
 
-def test_the_lock_is_free_of_builds_paths_and_cuda() -> None:
+def test_the_lock_has_no_builds_paths_or_cuda() -> None:
     assert all(
         re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*(\.post\d+)?", line) for line in lines("requirements.lock")
     )
@@ -64,17 +64,17 @@ def test_the_lock_is_free_of_builds_paths_and_cuda() -> None:
     assert not {"pip", "uv"} & set(lock())
 
 
-def test_every_locked_package_but_torch_has_its_hashes() -> None:
+def test_every_locked_package_except_torch_has_hashes() -> None:
     text = (ROOT / "requirements.hashes").read_text()
     found = re.findall(r"^(\S+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.MULTILINE)
     assert {canonicalize_name(name): version for name, version, _ in found} == {
         name: version for name, version in lock().items() if name != "torch"
     }
     left = [line for line in text.splitlines() if not re.match(r"#|\S+==\S+ \\|    --hash=sha256:", line)]
-    assert not left, "no index, no path, no option"
+    assert not left, "expected no index, no path and no option"
 
 
-def test_the_tests_run_on_the_lock() -> None:
+def test_the_installed_packages_match_the_lock() -> None:
     differing = {}
     for name, version in lock().items():
         try:
@@ -83,10 +83,10 @@ def test_the_tests_run_on_the_lock() -> None:
             installed = "missing"
         if installed != version:
             differing[name] = (version, installed)
-    assert not differing, "locked and installed differ: run `make install`, or `make lock` where that is meant"
+    assert not differing, "locked and installed differ: run `make install`, or `make lock` to update the lock"
 
 
-def test_the_dockerfile_cuts_out_what_needs_torch_and_nothing_else() -> None:
+def test_the_dockerfile_removes_exactly_what_needs_torch() -> None:
     everything = {requirement.name for requirement in requirements("requirements.txt")}
     assert everything - {requirement.name for requirement in in_the_image()} == NEEDS_TORCH
 
@@ -109,7 +109,7 @@ def test_nothing_in_the_image_pulls_torch_in() -> None:
     assert not {name for name, _ in seen} & NEEDS_TORCH
 
 
-def test_the_dockerfile_is_pinned_and_copies_what_is_there() -> None:
+def test_the_dockerfile_is_pinned_and_copies_existing_files() -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert f"apache/airflow:slim-{lock()['apache-airflow']}-python3.11 AS airflow" in text
     assert re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE) == ["airflow", "gpu-worker"]

@@ -1,4 +1,4 @@
-"""Redis as Celery's broker: on loopback, with a password, nothing written to disk."""
+"""Redis as Celery's broker: on loopback, with a password, without persistence."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ from demo.processes import Program
 
 @dataclass(frozen=True)
 class Broker:
-    """A Redis that can be started from `server`, its program; it lies in `directory`."""
+    """A Redis that can be started. `server` is its program, `directory` holds its files."""
 
     server: str
     directory: Path
@@ -25,7 +25,7 @@ class Broker:
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
     def program(self) -> Program:
-        """The password stands in a file, for everybody may read a command line."""
+        """The Redis process. The password is in a file, since every user can read a command line."""
         self.directory.mkdir()
         configuration = self.directory / "redis.conf"
         configuration.touch(mode=0o600)
@@ -54,6 +54,6 @@ class Broker:
             return bool(client.ping())
 
     def unacknowledged(self) -> set[bytes]:
-        """The messages that workers have taken and not ended, those of dead workers among them."""
+        """The messages that workers, including dead ones, have taken and not acknowledged."""
         with Redis.from_url(self.url, socket_timeout=2) as client:
             return set(client.hkeys("unacked"))

@@ -1,4 +1,4 @@
-"""The production stack as processes: CeleryExecutor on Redis, a worker for default and deploy queues, one for GPUs."""
+"""The production stack as processes: CeleryExecutor on Redis, a worker for default and deploy queues, a GPU worker."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ from demo.processes import Stack
 from tests.integration import assembly
 from tests.integration.celery import production
 from tests.integration.celery.broker import Broker
-from tests.integration.celery.crew import Crew, Worker
-from tests.integration.celery.front import Front
+from tests.integration.celery.proxy import Proxy
+from tests.integration.celery.workers import Worker, WorkerFactory
 from tests.integration.conftest import SETTINGS, WEEKS, Live, rows_of, until
 
 CHECKPOINT_STEPS = 20
@@ -30,34 +30,34 @@ WEEKLY = "learning_engine_weekly"
 
 
 @dataclass
-class Plant:
-    """The running stack. A worker that was killed is replaced, under another name, by whoever killed it."""
+class Cluster:
+    """The running stack with its two workers. A test that kills a worker replaces it, under another name."""
 
     live: Live
-    crew: Crew
-    front: Front
+    workers: WorkerFactory
+    proxy: Proxy
     worker: Worker
     gpu: Worker
-    hired: int = 1
+    workers_started: int = 1
 
     def replace_gpu(self) -> Worker:
-        self.hired += 1
-        self.gpu = self.crew.hire("gpu-worker", f"gpu-{self.hired}")
+        self.workers_started += 1
+        self.gpu = self.workers.start("gpu-worker", f"gpu-{self.workers_started}")
         return self.gpu
 
     def replace_worker(self) -> Worker:
-        self.hired += 1
-        self.worker = self.crew.hire("worker", f"worker-{self.hired}")
+        self.workers_started += 1
+        self.worker = self.workers.start("worker", f"worker-{self.workers_started}")
         return self.worker
 
     def log(self, run: str, task: str, number: int = 1, dag_id: str = WEEKLY) -> str:
-        """What a try has logged so far; empty before it began."""
+        """The log of an attempt so far; empty before it has begun."""
         folder = self.live.airflow.home / "logs" / f"dag_id={dag_id}" / f"run_id={run}" / f"task_id={task}"
         path = folder / f"attempt={number}.log"
         return path.read_text() if path.exists() else ""
 
-    def begun(self, run: str, task: str, event: str, dag_id: str = WEEKLY) -> None:
-        """Wait until the first try has logged `event`; fails where the run ends without it."""
+    def wait_for_event(self, run: str, task: str, event: str, dag_id: str = WEEKLY) -> None:
+        """Wait until the first attempt has logged `event`; fail if the run ends without it."""
 
         def logged() -> bool:
             assert self.live.state(run, dag_id) not in {"success", "failed"}, self.live.explain(run, dag_id)
@@ -72,34 +72,37 @@ def dag_runs(live: Live, dag_id: str = WEEKLY) -> list[str]:
 
 
 def absent(what: str) -> None:
-    """Skip, or fail in CI: there `make test-real` has installed it."""
+    """Skip the test; in CI fail, since `make test-real` installs the program there."""
     (pytest.fail if os.environ.get("CI", "").lower() == "true" else pytest.skip)(f"{what}: see `make test-real`")
 
 
 @pytest.fixture(scope="package")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     server = shutil.which("redis-server") or absent("redis-server is missing")
-    directory = tmp_path_factory.mktemp("plant")
-    stack, fronts = Stack(directory), list[Front]()
+    directory = tmp_path_factory.mktemp("cluster")
+    stack, proxies = Stack(directory), list[Proxy]()
     broker = Broker(str(server), directory / "redis", free_port())
 
-    def front(port: int) -> int:
-        fronts.append(Front(port))
-        return fronts[0].server_port
+    def proxy(port: int) -> int:
+        proxies.append(Proxy(port))
+        return proxies[0].server_port
 
     try:
         stack.up(broker.program())
         executor = partial(production.options, broker)
         live = Live(
-            stack, *assembly.start(stack, directory, settings={**SETTINGS, **OWN}, executor=executor, front=front)
+            stack, *assembly.start(stack, directory, settings={**SETTINGS, **OWN}, executor=executor, proxy=proxy)
         )
-        crew = Crew(stack, live.airflow, broker, directory)
+        workers = WorkerFactory(stack, live.airflow, broker, directory)
         with ThreadPoolExecutor() as pool:
-            worker, gpu = pool.submit(crew.hire, "worker", "worker-1"), pool.submit(crew.hire, "gpu-worker", "gpu-1")
-        yield Plant(live, crew, fronts[0], worker.result(), gpu.result())
+            worker, gpu = (
+                pool.submit(workers.start, "worker", "worker-1"),
+                pool.submit(workers.start, "gpu-worker", "gpu-1"),
+            )
+        yield Cluster(live, workers, proxies[0], worker.result(), gpu.result())
     finally:
         stack.stop()
-        for one in fronts:
+        for one in proxies:
             one.shutdown()
             one.server_close()
         postgres.remove(directory / "postgres")
@@ -107,7 +110,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 @dataclass(frozen=True)
 class FirstWeek:
-    """The run that the scheduler itself started over the last complete week, and the workers that were there."""
+    """The scheduled run over the last complete week, and the workers that ran it."""
 
     run: str
     worker: Worker
@@ -115,10 +118,10 @@ class FirstWeek:
 
 
 @pytest.fixture(scope="package")
-def first_week(plant: Plant) -> FirstWeek:
-    live = plant.live
+def first_week(cluster: Cluster) -> FirstWeek:
+    live = cluster.live
     live.add_feedback(rows_of(WEEKS - 1))
     live.rest.unpause(WEEKLY)
     (run,) = until("the scheduled run", lambda: dag_runs(live), 60)
-    assert live.ended(run) == "success", live.explain(run)
-    return FirstWeek(run, plant.worker, plant.gpu)
+    assert live.wait_for_end(run) == "success", live.explain(run)
+    return FirstWeek(run, cluster.worker, cluster.gpu)

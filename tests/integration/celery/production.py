@@ -1,4 +1,4 @@
-"""Airflow's and Celery's settings of docker-compose.airflow.yaml, for a stack whose faults show in seconds."""
+"""Airflow's and Celery's settings of docker-compose.airflow.yaml, with short times so that faults show in seconds."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from tests.production.conftest import COMPOSE, example, interpolate
 
 KEPT = ("AIRFLOW__CORE__EXECUTOR", "AIRFLOW__CELERY", "AIRFLOW__SCHEDULER")
 QUEUE, POOL = "cuda", "cuda"
-# In seconds; in brackets what the compose file or Airflow has.
+# In seconds; the value of the compose file or of Airflow is in brackets.
 SHORT = {
-    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",  # (300) without a sign of life, and the try has failed
-    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",  # (10) between two looks for such tries
-    "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # (5) between two signs of life
-    "SCHEDULER__TASK_QUEUED_TIMEOUT": "20",  # (86400) until a message that nobody took is sent again
-    "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "2",  # (120) between two looks for such messages
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",  # (300) without a heartbeat until the attempt has failed
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",  # (10) between two checks for such attempts
+    "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # (5) between two heartbeats
+    "SCHEDULER__TASK_QUEUED_TIMEOUT": "20",  # (86400) until a task that no worker has begun is sent again
+    "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "2",  # (120) between two checks for such tasks
 }
 
 
@@ -27,7 +27,7 @@ def compose() -> dict[str, Any]:
 
 
 def options(broker: Broker, database: Postgres) -> dict[str, str]:
-    """Airflow's options, as SECTION__KEY: the compose file's, at this stack's addresses and with its short times."""
+    """Airflow's options as SECTION__KEY: those of the compose file, with this stack's addresses and short times."""
     written: dict[str, str] = compose()["x-airflow"]["environment"]
     kept = {key.removeprefix("AIRFLOW__"): value for key, value in written.items() if key.startswith(KEPT)}
     result_backend = f"db+{database.uri('airflow')}"
@@ -42,6 +42,6 @@ def options(broker: Broker, database: Postgres) -> dict[str, str]:
 
 
 def command(service: str) -> list[str]:
-    """The words with which the compose file starts a worker; its GPU queue has this stack's name."""
+    """The compose file's command of a worker, with this stack's name of the GPU queue."""
     words = str(compose()["services"][service]["command"]).split()
     return [QUEUE if word == "gpu" else word for word in words]

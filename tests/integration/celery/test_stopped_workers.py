@@ -1,54 +1,54 @@
-"""Workers that end in other ways: stopped as a container is, or gone with a task that they had not begun."""
+"""Workers that end in other ways: stopped like a container, or killed with a task that they had not begun."""
 
 import signal
 from typing import Any
 
 import pytest
 
-from demo import kin
-from tests.integration.celery.conftest import FirstWeek, Plant
+from demo import process_tree
+from tests.integration.celery.conftest import Cluster, FirstWeek
 from tests.integration.conftest import until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 FISHER, TASK = "learning_engine_fisher", "fisher_of_version"
 
 
-def measure(plant: Plant) -> str:
-    """The id of a run by hand whose one task needs a GPU."""
-    plant.live.rest.unpause(FISHER)
-    return plant.live.trigger(FISHER, conf={"version": "v1.0"})
+def start_fisher_run(cluster: Cluster) -> str:
+    """Start a manual run whose only task needs a GPU; return its id."""
+    cluster.live.rest.unpause(FISHER)
+    return cluster.live.trigger(FISHER, conf={"version": "v1.0"})
 
 
-def ended(plant: Plant, run: str) -> dict[str, Any]:
-    """The run's one task, which has ended well."""
-    assert plant.live.ended(run, FISHER) == "success", plant.live.explain(run, FISHER)
-    return dict(plant.live.tasks(run, FISHER)[TASK])
+def finished_task(cluster: Cluster, run: str) -> dict[str, Any]:
+    """Wait until the run has succeeded; return its only task."""
+    assert cluster.live.wait_for_end(run, FISHER) == "success", cluster.live.explain(run, FISHER)
+    return dict(cluster.live.tasks(run, FISHER)[TASK])
 
 
-def test_a_worker_that_is_stopped_ends_its_task_first_and_takes_no_other(plant: Plant, first_week: FirstWeek):
-    run = measure(plant)
-    plant.begun(run, TASK, "fisher.start", FISHER)
-    stopped = plant.gpu
+def test_a_worker_that_is_stopped_ends_its_task_first_and_takes_no_other(cluster: Cluster, first_week: FirstWeek):
+    run = start_fisher_run(cluster)
+    cluster.wait_for_event(run, TASK, "fisher.start", FISHER)
+    stopped = cluster.gpu
     stopped.running.leader().send_signal(signal.SIGTERM)
-    assert "fisher.end" not in plant.log(run, TASK, dag_id=FISHER)
+    assert "fisher.end" not in cluster.log(run, TASK, dag_id=FISHER)
     until("the worker to end", lambda: stopped.running.leader() is None, 60)
-    task = ended(plant, run)
-    assert (task["try_number"], stopped.took(run)) == (1, [(TASK, 1)])
-    following = measure(plant)
-    until("the next task in the queue", lambda: plant.live.states(following, FISHER).get(TASK) == "queued", 60)
-    gpu = plant.replace_gpu()
-    assert (ended(plant, following)["try_number"], gpu.took(following)) == (1, [(TASK, 1)])
-    assert stopped.took(following) == []
+    task = finished_task(cluster, run)
+    assert (task["try_number"], stopped.attempts_of(run)) == (1, [(TASK, 1)])
+    following = start_fisher_run(cluster)
+    until("the next task in the queue", lambda: cluster.live.states(following, FISHER).get(TASK) == "queued", 60)
+    gpu = cluster.replace_gpu()
+    assert (finished_task(cluster, following)["try_number"], gpu.attempts_of(following)) == (1, [(TASK, 1)])
+    assert stopped.attempts_of(following) == []
 
 
-def test_a_task_that_went_down_with_a_worker_before_it_began_is_sent_again(plant: Plant, first_week: FirstWeek):
-    broker, family = plant.crew.broker, plant.gpu.running.family()
+def test_a_task_that_went_down_with_a_worker_before_it_began_is_sent_again(cluster: Cluster, first_week: FirstWeek):
+    broker, processes = cluster.workers.broker, cluster.gpu.running.tree()
     before = broker.unacknowledged()
-    run = measure(plant)
+    run = start_fisher_run(cluster)
     until("the worker to take the task", lambda: broker.unacknowledged() - before, 60, pause=0.001)
-    kin.signal_all(family, signal.SIGSTOP)
-    plant.gpu.freeze()
-    assert plant.live.states(run, FISHER) == {TASK: "queued"}
-    plant.gpu.kill()
-    gpu = plant.replace_gpu()
-    assert (ended(plant, run)["try_number"], gpu.took(run)) == (1, [(TASK, 1)])
+    process_tree.signal_all(processes, signal.SIGSTOP)
+    cluster.gpu.freeze()
+    assert cluster.live.states(run, FISHER) == {TASK: "queued"}
+    cluster.gpu.kill()
+    gpu = cluster.replace_gpu()
+    assert (finished_task(cluster, run)["try_number"], gpu.attempts_of(run)) == (1, [(TASK, 1)])

@@ -1,7 +1,7 @@
-"""MAX Serve in an environment of its own: it pins other versions than Airflow. 1.8 GB, made once, kept in .cache.
+"""MAX Serve in a separate environment of 1.8 GB in .cache, created once, because it pins other versions than Airflow.
 
-Two servers: its routes alone, which are there in seconds, and all of it on the CPU, which takes half a minute to start
-and three where .cache/max-cache is empty.
+There are two servers: only its routes, which start in seconds, and the complete server on the CPU, which starts in half
+a minute, or in three minutes if .cache/max-cache is empty.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from subprocess import Popen
 
 import pytest
 
-from demo import kin, max_server
+from demo import max_server, process_tree
 from demo.ports import free_port
 from demo.processes import Running, Stack
 from include.setup import counterparts
@@ -31,7 +31,7 @@ QUIET = {"MAX_SERVE_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THR
 
 
 def unavailable(reason: str) -> None:
-    """Fail where CI must have everything, else skip with the reason."""
+    """Skip with the reason; in CI, which must have everything, fail."""
     if counterparts.in_ci():
         pytest.fail(reason)
     pytest.skip(reason)
@@ -39,7 +39,7 @@ def unavailable(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def max_python() -> Path:
-    """The interpreter of MAX's environment, which is installed here where it is missing."""
+    """The interpreter of MAX's environment, which is installed if it is missing."""
     try:
         counterparts.max_serve()
     except SetupError as error:
@@ -49,7 +49,7 @@ def max_python() -> Path:
 
 @contextmanager
 def running(command: list[str], *, url: str, log: Path, seconds: float) -> Iterator[None]:
-    """A server that is up, /health answering, until the block ends."""
+    """Run a server during the block, which starts once /health answers."""
     with log.open("w") as output:
         process = Popen(command, cwd=HERE, env={**os.environ, **QUIET}, stdout=output, stderr=output)
     try:
@@ -66,7 +66,7 @@ def running(command: list[str], *, url: str, log: Path, seconds: float) -> Itera
 
 @pytest.fixture(scope="package")
 def real_routes(max_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of MAX's real routes; /without-lora below it has them with LoRA switched off."""
+    """The address of MAX's real routes; /without-lora below it has them with LoRA disabled."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [str(max_python), "-m", "uvicorn", "contract_app:app", "--host", "127.0.0.1", "--port", str(port)]
@@ -75,8 +75,8 @@ def real_routes(max_python: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @dataclass
-class WholeServer:
-    """MAX Serve with the base model in `base`; `start` and `kill` may alternate, the address stays."""
+class MaxServer:
+    """The complete MAX Serve with the base model in `base`; it can be killed and started again at the same address."""
 
     stack: Stack
     base: Path
@@ -93,19 +93,19 @@ class WholeServer:
         return Replica(self.url, Serving())
 
     def start(self) -> None:
-        """Up, and past its first request. `seconds` tells how long that took, each time."""
+        """Start it and send the first request. `seconds` records the duration of each start."""
         began = time.monotonic()
         self._running = self.stack.up(max_server.program(self.base, contract.BASE, port=self.port))
         max_server.warm_up(self.url, contract.BASE)
         self.seconds.append(round(time.monotonic() - began, 1))
 
     def kill(self) -> None:
-        """SIGKILL to each of its processes, as when the machine's memory has run out."""
-        family = self._running.family() if self._running else []
-        for process in family:
+        """Kill each of its processes, as if the machine had run out of memory."""
+        processes = self._running.tree() if self._running else []
+        for process in processes:
             process.kill()
         deadline = time.monotonic() + 30
-        while any(kin.alive(process) for process in family):
+        while any(process_tree.alive(process) for process in processes):
             assert time.monotonic() < deadline, "MAX Serve survives SIGKILL"
             time.sleep(0.05)
 
@@ -116,11 +116,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def whole(max_python: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeServer]:
-    """The whole server, for all tests: each gives its adapters names of its own."""
+def shared_server(max_python: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MaxServer]:
+    """The complete server, shared by all tests; each test uses its own adapter names."""
     stack = Stack(tmp_path_factory.mktemp("whole"))
     try:
-        server = WholeServer(stack, base, free_port())
+        server = MaxServer(stack, base, free_port())
         server.start()
         yield server
     finally:
@@ -128,17 +128,17 @@ def whole(max_python: Path, base: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def server(whole: WholeServer) -> Iterator[WholeServer]:
-    """The whole server with no adapter that a test before could have left."""
-    yield whole
+def server(shared_server: MaxServer) -> Iterator[MaxServer]:
+    """The complete server, without adapters that earlier tests may have left."""
+    yield shared_server
     with contextlib.suppress(Exception):
-        for name in set(whole.replica.models()) - {contract.BASE}:
-            whole.replica.unload(name)
+        for name in set(shared_server.replica.models()) - {contract.BASE}:
+            shared_server.replica.unload(name)
 
 
 @pytest.fixture(autouse=True)
-def names_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MAX goes on with the old weights of a name that it had before: no test may use another one's."""
+def unique_adapter_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test its own adapter names, since MAX keeps the old weights of a name that it has seen before."""
     monkeypatch.setenv("LEARNING_ENGINE__SERVING__ADAPTER_PREFIX", f"{tmp_path.name}-"[-64:])
 
 

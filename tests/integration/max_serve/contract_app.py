@@ -1,7 +1,7 @@
 """MAX Serve 26.7.0's real LoRA routes without a GPU and without compiling a model; runs in MAX's own environment.
 
 Real: the OpenAI router, the LoRA request processor, LoRAManagerV3. Replaced: the queue between them. The base model
-is described, not loaded, so nothing is generated. Below /without-lora the same routes stand with LoRA switched off.
+is described, not loaded, so nothing is generated. /without-lora has the same routes with LoRA disabled.
 A truncated safetensors file crashes this process, as it crashes the real server.
 """
 
@@ -20,12 +20,12 @@ BASE = "base"
 
 
 class InProcessQueue:
-    """Stands between router and processor where the server has its worker queue, with that queue's book-keeping."""
+    """Replaces the server's worker queue between router and processor, and keeps the same list of loaded adapters."""
 
     def __init__(self) -> None:
         lora = LoRAConfig(enable_lora=True, max_num_loras=2, max_lora_rank=16)
         self._processor = object.__new__(LoRARequestProcessor)
-        # Of a Llama with 4 heads of 16, 2 of them for keys and values, in float32.
+        # The shape of a float32 Llama with 4 heads of size 16 and 2 key-value heads.
         self._processor.manager = LoRAManagerV3(lora, BASE, DType.float32, 4, 2, 16, 512)
         self._loaded: list[str] = []
 

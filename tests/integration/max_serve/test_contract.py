@@ -1,4 +1,4 @@
-"""MAX Serve's real LoRA routes keep the same table as the local server, so that the two cannot drift apart."""
+"""MAX Serve's real LoRA routes satisfy the same contract as the local server, so that the two cannot diverge."""
 
 from pathlib import Path
 

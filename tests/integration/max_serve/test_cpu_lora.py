@@ -1,4 +1,4 @@
-"""The dense LoRA of demo/cpu_lora.py is in the processes that it starts, and nowhere else."""
+"""Only processes started by demo/cpu_lora.py use its dense LoRA."""
 
 import subprocess
 from pathlib import Path
@@ -9,14 +9,18 @@ from demo import max_server
 
 pytestmark = pytest.mark.real
 
-WHOSE = "from max.experimental.nn.common_layers.lora_wrapper import LoRA; print(LoRA.forward.__module__)"
+PRINT_MODULE = "from max.experimental.nn.common_layers.lora_wrapper import LoRA; print(LoRA.forward.__module__)"
 
 
 @pytest.mark.parametrize(
     ("first", "module"), [("", "max.experimental.nn.common_layers.lora_wrapper"), ("import cpu_lora; ", "cpu_lora")]
 )
-def test_only_who_asks_for_it_computes_densely(max_python: Path, first: str, module: str) -> None:
+def test_only_processes_that_import_it_use_the_dense_kernel(max_python: Path, first: str, module: str) -> None:
     done = subprocess.run(
-        [max_python, "-c", first + WHOSE], cwd=max_server.LAUNCHER.parent, capture_output=True, text=True, timeout=240
+        [max_python, "-c", first + PRINT_MODULE],
+        cwd=max_server.LAUNCHER.parent,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.stdout.split() == [module], done.stderr

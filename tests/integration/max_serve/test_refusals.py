@@ -1,4 +1,4 @@
-"""What MAX Serve would compute wrongly, or die of, never reaches it: each is refused before, and it serves on."""
+"""Preflight refuses every adapter that MAX Serve would compute wrongly or die of, and MAX keeps serving."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from learning_engine.errors import PreflightError
 from learning_engine.steps import deploy as deploy_step
-from tests.integration.max_serve.conftest import WholeServer
+from tests.integration.max_serve.conftest import MaxServer
 from tests.serving import contract, swaps
 from tests.serving.traffic import stream
 from tests.steps.conftest import RUN, Loop
@@ -21,14 +21,14 @@ REFUSED_BY_MAX = (
 )  # fmt: skip
 
 
-def test_every_adapter_of_the_contract_is_sorted(adapters: Path) -> None:
+def test_every_adapter_of_the_contract_is_classified(adapters: Path) -> None:
     bad = {*KILLS_AT_LOAD, *KILLS_AT_THE_FIRST_REQUEST, *COMPUTED_WRONGLY, *REFUSED_BY_MAX}
     assert {path.name for path in adapters.iterdir()} - bad == {"good", "other", "float16"}
 
 
 @pytest.mark.parametrize("adapter", [*KILLS_AT_LOAD, *KILLS_AT_THE_FIRST_REQUEST, *COMPUTED_WRONGLY, *REFUSED_BY_MAX])
 def test_a_bad_adapter_is_refused_before_the_server_sees_it(
-    loop: Loop, server: WholeServer, world: swaps.World, adapters: Path, adapter: str
+    loop: Loop, server: MaxServer, world: swaps.World, adapters: Path, adapter: str
 ) -> None:
     listed = server.replica.models()
     version = swaps.publish(loop, 0, world.base, adapters / adapter, world.answers["one"][:3])

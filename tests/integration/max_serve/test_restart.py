@@ -1,10 +1,10 @@
-"""MAX Serve dies and comes back without adapters: nothing is recorded that is not so, and a deployment repairs it."""
+"""MAX Serve dies and restarts without adapters: the ledger records nothing false, and `verify` repairs the server."""
 
 import pytest
 
 from learning_engine.errors import ServingError
 from learning_engine.steps import deploy as deploy_step
-from tests.integration.max_serve.conftest import WholeServer
+from tests.integration.max_serve.conftest import MaxServer
 from tests.serving import contract, swaps
 from tests.serving.traffic import stream
 from tests.steps.conftest import RUN, Loop
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
 def test_a_server_that_was_killed_between_deploy_and_verify_gets_its_adapters_back(
-    loop: Loop, server: WholeServer, world: swaps.World
+    loop: Loop, server: MaxServer, world: swaps.World
 ) -> None:
     first, second = (
         swaps.publish(loop, number, world.base, world.adapters[name], world.answers[name][:3])

@@ -1,4 +1,4 @@
-"""The whole MAX Serve under our own release: versions come, go and go back, under load and beside each other."""
+"""Deployments to the complete MAX Serve: swaps and rollbacks, under load and with several adapters at once."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import pytest
 
 from learning_engine.errors import ProofError
 from learning_engine.steps import deploy as deploy_step
-from tests.integration.max_serve.conftest import WholeServer
+from tests.integration.max_serve.conftest import MaxServer
 from tests.serving import contract, swaps
 from tests.serving.traffic import Traffic, in_turn
 from tests.steps.conftest import Loop, week
@@ -17,7 +17,7 @@ from tests.steps.conftest import Loop, week
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
-def test_what_was_trained_is_deployed_proven_and_rolled_back(loop: Loop, server: WholeServer) -> None:
+def test_what_was_trained_is_deployed_proven_and_rolled_back(loop: Loop, server: MaxServer) -> None:
     loop.teach(0, 1)
     first, second = (loop.learn(week(number)) for number in range(2))
     assert first.report.probes is not None
@@ -25,7 +25,7 @@ def test_what_was_trained_is_deployed_proven_and_rolled_back(loop: Loop, server:
         served = loop.serve(version, run_id=str(number))
         assert (served.proven, served.replicas[0].probes_passed) == (True, version.report.probes.count)
         assert loop.resources.ledger.current() == served
-    # A retry of both steps loads nothing again: MAX would list the name once more, and could never unload it.
+    # A retry of both steps must not load again: MAX would list the name twice and could never unload it.
     assert loop.serve(second, run_id="1") == served
     names = [swaps.server_name(loop, version) for version in (first, second)]
     assert server.replica.models() == [contract.BASE, *names]
@@ -37,7 +37,7 @@ def test_what_was_trained_is_deployed_proven_and_rolled_back(loop: Loop, server:
 
 
 def test_other_weights_under_a_version_s_name_move_no_pointer(
-    loop: Loop, server: WholeServer, world: swaps.World
+    loop: Loop, server: MaxServer, world: swaps.World
 ) -> None:
     first, second = (
         swaps.publish(loop, number, world.base, world.adapters[name], world.answers[name][:3])
@@ -51,7 +51,7 @@ def test_other_weights_under_a_version_s_name_move_no_pointer(
 
 
 def test_twenty_swaps_and_a_rollback_under_load_lose_no_request_and_answer_none_wrong(
-    loop: Loop, server: WholeServer, world: swaps.World, record_property: Any
+    loop: Loop, server: MaxServer, world: swaps.World, record_property: Any
 ) -> None:
     figures = swaps.under_load(loop, world, swaps=20)
     record_property("swaps_under_load", json.dumps(figures))
@@ -61,7 +61,7 @@ def test_twenty_swaps_and_a_rollback_under_load_lose_no_request_and_answer_none_
 
 
 def test_adapters_and_base_in_one_batch_each_answer_their_own_while_another_is_swapped_in(
-    loop: Loop, server: WholeServer, world: swaps.World, tmp_path: Path
+    loop: Loop, server: MaxServer, world: swaps.World, tmp_path: Path
 ) -> None:
     for name, path in world.adapters.items():
         server.replica.load(f"{tmp_path.name}-{name}", str(path))

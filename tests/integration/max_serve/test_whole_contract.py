@@ -1,19 +1,19 @@
-"""The whole server keeps the same table as its routes alone and as the local server.
+"""The complete server satisfies the same contract as its routes alone and as the local server.
 
-Runs last: what is loaded twice stays listed until the server is started anew.
+Runs last: an adapter that is loaded twice stays listed until the server restarts.
 """
 
 from pathlib import Path
 
 import pytest
 
-from tests.integration.max_serve.conftest import WholeServer
+from tests.integration.max_serve.conftest import MaxServer
 from tests.serving import contract
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("case", contract.CASES, ids=lambda case: case.name)
-def test_contract(case: contract.Case, server: WholeServer, adapters: Path) -> None:
+def test_contract(case: contract.Case, server: MaxServer, adapters: Path) -> None:
     contract.run(case, server.url, adapters)
     assert server.replica.models()

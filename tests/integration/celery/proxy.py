@@ -1,4 +1,4 @@
-"""A proxy before the model server, so that a worker can be killed between a request and its answer."""
+"""A proxy in front of the model server, so that a test can kill a worker between a request and its answer."""
 
 import threading
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from demo.ports import LOOPBACK
 SECONDS = 120
 
 
-class Front(ThreadingHTTPServer):
-    """Passes everything on to the server at `port`, and keeps back the answers to the path that is held.
+class Proxy(ThreadingHTTPServer):
+    """Forwards everything to the server at `port`, and holds back the answers to the path `held`.
 
     `asked` has path and body of every request.
     """
@@ -21,7 +21,7 @@ class Front(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, port: int) -> None:
-        super().__init__((LOOPBACK, 0), Passing)
+        super().__init__((LOOPBACK, 0), ForwardingHandler)
         self.behind = f"http://{LOOPBACK}:{port}"
         self.held: str | None = None
         self.asked: list[tuple[str, str]] = []
@@ -30,7 +30,7 @@ class Front(ThreadingHTTPServer):
 
     @contextmanager
     def hold(self, path: str) -> Iterator[threading.Event]:
-        """The block gets an event that is set as soon as the server has answered a request to `path`."""
+        """Hold the answers to `path`; yields an event that is set once the server has answered such a request."""
         self.answered.clear()
         self.let_go.clear()
         self.held = path
@@ -41,18 +41,18 @@ class Front(ThreadingHTTPServer):
             self.let_go.set()
 
 
-class Passing(BaseHTTPRequestHandler):
-    """One request, passed on."""
+class ForwardingHandler(BaseHTTPRequestHandler):
+    """Forwards one request."""
 
-    server: Front
+    server: Proxy
 
     def do_GET(self) -> None:
-        self._pass(b"")
+        self._forward(b"")
 
     def do_POST(self) -> None:
-        self._pass(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        self._forward(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
-    def _pass(self, body: bytes) -> None:
+    def _forward(self, body: bytes) -> None:
         self.server.asked.append((self.path, body.decode()))
         kind = {"Content-Type": self.headers.get("Content-Type", "application/json")}
         answer = requests.request(
@@ -68,11 +68,11 @@ class Passing(BaseHTTPRequestHandler):
         self.wfile.write(answer.content)
 
     def handle(self) -> None:
-        """A worker that was killed meanwhile reads no answer."""
+        """Ignore a closed connection: a killed worker reads no answer."""
         try:
             super().handle()
         except ConnectionError:
             self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""

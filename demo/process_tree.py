@@ -1,4 +1,4 @@
-"""Which operating system processes belong to a stack: by their parent, their session, or the mark they carry."""
+"""Find the operating system processes of a stack: by parent, by session, or by an environment variable."""
 
 import os
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ import psutil  # type: ignore[import-untyped]
 MARK = "LEARNING_ENGINE_DEMO_STACK"
 
 
-def same(pid: int, created: float) -> psutil.Process | None:
-    """The live process `pid` created at `created`, in seconds; None where its id belongs to another one now."""
+def find(pid: int, created: float) -> psutil.Process | None:
+    """The live process `pid` created at `created`, in seconds; None if it has ended or its id was reused."""
     try:
         process = psutil.Process(pid)
         return process if process.create_time() == created and alive(process) else None
@@ -18,15 +18,15 @@ def same(pid: int, created: float) -> psutil.Process | None:
         return None
 
 
-def family(pid: int, created: float) -> list[psutil.Process]:
-    """The process, its descendants, and what is left of the session that it led.
+def tree(pid: int, created: float) -> list[psutil.Process]:
+    """The process, its descendants, and the remaining processes of the session that it led.
 
-    A process can leave its group and write over its environment, but its session only for a new one of its own. The
-    system gives an id to nobody else while a session has it.
+    A process can leave its group and overwrite its environment, but it leaves its session only by creating a new one.
+    The system does not reuse an id while a session has it.
     """
-    if _strangers(pid, created):
+    if _reused(pid, created):
         return []
-    leader = same(pid, created)
+    leader = find(pid, created)
     found = [] if leader is None else [leader, *leader.children(recursive=True)]
     for process in psutil.process_iter():
         try:
@@ -37,8 +37,8 @@ def family(pid: int, created: float) -> list[psutil.Process]:
     return found
 
 
-def _strangers(pid: int, created: float) -> bool:
-    """Whether the id belongs to a later process, and with it the session."""
+def _reused(pid: int, created: float) -> bool:
+    """Whether the id, and with it the session, belongs to a later process."""
     try:
         later: bool = psutil.Process(pid).create_time() != created
     except psutil.NoSuchProcess:
@@ -47,19 +47,19 @@ def _strangers(pid: int, created: float) -> bool:
 
 
 def marked(directory: Path) -> dict[int, psutil.Process]:
-    """Every process that was started for the stack of `directory`, by its environment; never this one."""
+    """Every process started for the stack in `directory`, found by its environment; never this process."""
     found = {}
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and process.environ().get(MARK) == str(directory):
                 found[process.pid] = process
-        except (psutil.Error, OSError):  # gone, or somebody else's
+        except (psutil.Error, OSError):  # ended, or another user's
             continue
     return found
 
 
 def listens(processes: Iterable[psutil.Process], port: int) -> bool:
-    """Whether one of them accepts TCP connections at `port`."""
+    """Whether one of the processes accepts TCP connections at `port`."""
     for process in processes:
         try:
             sockets = process.net_connections("tcp")
@@ -71,7 +71,7 @@ def listens(processes: Iterable[psutil.Process], port: int) -> bool:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Running, and not merely waiting for its parent to ask how it ended."""
+    """Whether it is running and not a zombie."""
     try:
         running: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -80,7 +80,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 def signal_all(processes: Iterable[psutil.Process], number: int) -> None:
-    """Send a signal to each that is still there."""
+    """Send a signal to each process that still exists."""
     for process in processes:
         try:
             process.send_signal(number)
