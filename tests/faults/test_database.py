@@ -112,7 +112,9 @@ def test_the_same_feedback_gives_the_same_dataset_from_a_table_and_from_a_file(t
     assert table.extract() == extract_step.extract(resources, week(WEEK), widen=False)
 
 
-@pytest.mark.parametrize("after", [0, 500, 100_000, STREAMING])
+@pytest.mark.parametrize(
+    "after", [500, *(pytest.param(size, marks=pytest.mark.stack) for size in (0, 100_000, STREAMING))]
+)
 def test_a_connection_that_breaks(table: Table, after: int) -> None:
     """At the first byte, during setup, and while rows arrive."""
     undisturbed = table.extract()

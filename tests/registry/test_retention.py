@@ -14,6 +14,8 @@ from tests.registry.test_registry import crash_after
 from tests.registry.test_store import corrupt
 from tests.registry.work import chain, deployment, stage, week, with_reservoir
 
+STACK = pytest.mark.stack
+
 
 def test_nothing_is_deleted_before_its_time(bucket: Store) -> None:
     before = keys(bucket)
@@ -133,8 +135,8 @@ def test_with_unknown_ancestors_texts_are_deleted_and_archives_kept(
     assert caplog.text.count("sweep.skipped") == 3
 
 
-@pytest.mark.parametrize("harm", [b"{", b'{"record": "AdapterVersion", "schema": 99}'])
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("harm", [b"{", pytest.param(b'{"record": "AdapterVersion", "schema": 99}', marks=STACK)])
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=STACK) for number in range(1, 5))])
 def test_corrupt_metadata_do_not_stop_the_deletion_of_texts(bucket: Store, number: int, harm: bytes) -> None:
     bucket.put_bytes(f"adapters/v1.{number}/metadata.json", harm)
     swept = sweep(bucket, 91)
@@ -154,7 +156,10 @@ def test_the_staging_of_a_live_version_without_metadata_is_kept(bucket: Store) -
     assert Registry(bucket).get("v1.3").run_key == "run3"
 
 
-@pytest.mark.parametrize("harm", [b"{", b'{"record": "FisherRecord", "schema": 99}', b"[]"])
+@pytest.mark.parametrize(
+    "harm",
+    [b"{", pytest.param(b'{"record": "FisherRecord", "schema": 99}', marks=STACK), pytest.param(b"[]", marks=STACK)],
+)
 def test_a_corrupt_fisher_record_stops_nothing_else(
     bucket: Store, harm: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -172,7 +177,7 @@ def test_a_corrupt_fisher_record_stops_nothing_else(
     assert bucket.uri("fisher/v1.0/fisher.json") in caplog.text
 
 
-@pytest.mark.parametrize("harm", [b"{", b"[]", b"{}"])
+@pytest.mark.parametrize("harm", [b"{", pytest.param(b"[]", marks=STACK), pytest.param(b"{}", marks=STACK)])
 def test_with_a_corrupt_swept_record_the_version_keeps_its_objects(bucket: Store, harm: bytes) -> None:
     bucket.put_bytes("adapters/v1.0/swept.json", harm)
     swept = sweep(bucket, 91)

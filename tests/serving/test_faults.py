@@ -33,6 +33,10 @@ VERIFY = [("GET", MODELS), ("POST", CHAT), ("POST", CHAT), ("GET", MODELS), ("PO
 CALLS = DEPLOY + VERIFY
 # From this call on, the pointer has moved: what fails is left for the next deployment.
 POINTER_MOVED = len(DEPLOY) + 3
+# `make test` tries the faults at the load of the adapter, `make test-stack` at every call.
+AT = [
+    pytest.param(index, marks=() if call == ("POST", LOAD) else pytest.mark.stack) for index, call in enumerate(CALLS)
+]
 NAMES = [f"{index} {method} {path.rpartition('/')[2]}" for index, (method, path) in enumerate(CALLS)]
 
 
@@ -142,7 +146,7 @@ def test_the_calls_of_a_deployment(serve: Serve, sturdy: ModelServer) -> None:
     assert served.name(0) not in served.replica.models()
 
 
-@pytest.mark.parametrize("at", range(len(CALLS)), ids=NAMES)
+@pytest.mark.parametrize("at", AT, ids=NAMES)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_an_interrupted_call_keeps_the_live_version_and_the_deployment_can_be_repeated(
     serve: Serve, sturdy: ModelServer, fault: Fault, at: int
@@ -157,8 +161,9 @@ def test_an_interrupted_call_keeps_the_live_version_and_the_deployment_can_be_re
 @pytest.mark.parametrize(
     ("at", "done"),
     [
-        *(pytest.param(at, False, id=f"{name}, not done") for at, name in enumerate(NAMES)),
-        *(pytest.param(CALLS.index(("POST", path)), True, id=f"POST {path}, done") for path in (LOAD, UNLOAD)),
+        *(pytest.param(at, False, id=f"{name}, not done", marks=pytest.mark.stack) for at, name in enumerate(NAMES)),
+        pytest.param(CALLS.index(("POST", LOAD)), True, id=f"POST {LOAD}, done"),
+        pytest.param(CALLS.index(("POST", UNLOAD)), True, id=f"POST {UNLOAD}, done", marks=pytest.mark.stack),
     ],
 )
 def test_a_server_that_dies_at_a_call_leaves_the_pointer_and_accepts_the_deployment_after_its_restart(
