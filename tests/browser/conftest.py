@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from demo import postgres
 from demo.processes import Stack
 from tests.browser.screen import Screen, watched
-from tests.browser.telling import Story, tell
+from tests.browser.user_story import Story, run_story
 from tests.integration import assembly
 from tests.integration.conftest import SETTINGS, Live
 
@@ -107,7 +107,7 @@ def _session(browser: Browser, url: str, user: str, password: str) -> Any:
 def story(site: Site) -> Story:
     context = site.context("admin")
     screen = watched(context.new_page(), site.live.airflow.url)
-    told = tell(site.live, screen)
+    told = run_story(site.live, screen)
     context.close()
     assert not screen.errors, screen.errors
     return told

@@ -8,7 +8,7 @@ from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import Opener
 from tests.browser.screen import Screen
-from tests.browser.telling import Story
+from tests.browser.user_story import Story
 
 pytestmark = pytest.mark.real
 REFUSED = ("409",)
@@ -52,8 +52,8 @@ def cancel(screen: Screen) -> None:
 
 
 @pytest.mark.parametrize("leave", [escape, cancel])
-def test_what_is_being_sent_cannot_be_cancelled(opened: Opener, story: Story, leave: Callable[[Screen], None]):
-    screen = opened(told=REFUSED)
+def test_a_sent_request_cannot_be_cancelled(opened: Opener, story: Story, leave: Callable[[Screen], None]):
+    screen = opened(expected_errors=REFUSED)
     held = asked(screen, story)
     leave(screen)
     expect(screen.root.get_by_role("dialog")).to_be_visible()
@@ -63,8 +63,8 @@ def test_what_is_being_sent_cannot_be_cancelled(opened: Opener, story: Story, le
     expect(screen.root.get_by_role("dialog")).to_have_count(0)
 
 
-def test_a_refusal_is_told_in_another_view_as_well(opened: Opener, story: Story):
-    screen = opened(told=REFUSED)
+def test_a_rejection_is_shown_in_another_view(opened: Opener, story: Story):
+    screen = opened(expected_errors=REFUSED)
     held = asked(screen, story)
     screen.root.get_by_role("link", name="Ledger").click()
     screen.settled()
@@ -74,8 +74,8 @@ def test_a_refusal_is_told_in_another_view_as_well(opened: Opener, story: Story)
     expect(screen.runs).to_have_count(0)
 
 
-def test_a_rollback_leaves_the_version_that_was_shown(opened: Opener, story: Story):
-    screen = opened(told=REFUSED)
+def test_a_rollback_names_the_version_shown(opened: Opener, story: Story):
+    screen = opened(expected_errors=REFUSED)
     held = Held(screen, "**/rollback")
     target = {"items": [{"version": story.second}], "rollback_target": story.first}
     screen.page.route("**/deployments?*", lambda route: route.fulfill(json=target))
@@ -89,7 +89,7 @@ def test_a_rollback_leaves_the_version_that_was_shown(opened: Opener, story: Sto
     expect(screen.root.get_by_role("alert")).to_contain_text(f"Expected {story.second} to be live")
 
 
-def test_what_is_asked_stays_while_the_version_is_read_anew(opened: Opener, story: Story):
+def test_the_confirmation_survives_a_reload_of_the_version(opened: Opener, story: Story):
     screen = opened()
     screen.open(f"versions/{story.second}")
     screen.button("Deploy…").click()
@@ -109,7 +109,7 @@ def test_what_is_asked_stays_while_the_version_is_read_anew(opened: Opener, stor
     expect(note).to_be_focused()
 
 
-def test_what_was_changed_is_asked_about_anew(opened: Opener, story: Story):
+def test_changing_a_setting_closes_the_confirmation(opened: Opener, story: Story):
     screen = opened()
     screen.open("train")
     screen.root.get_by_label("Epochs").fill("2")
@@ -119,7 +119,7 @@ def test_what_was_changed_is_asked_about_anew(opened: Opener, story: Story):
     expect(screen.root.get_by_role("dialog")).to_have_count(0)
 
 
-def test_a_year_that_is_being_typed_is_not_read(opened: Opener, story: Story):
+def test_a_partially_typed_year_is_not_requested(opened: Opener, story: Story):
     screen = opened()
     screen.open("train")
     screen.root.get_by_label("From … until").check()
@@ -134,8 +134,8 @@ def test_a_year_that_is_being_typed_is_not_read(opened: Opener, story: Story):
 
 
 @pytest.mark.parametrize("route", ["versions/%", "constructor", "versions?offset=9999", "ledger?offset=9999"])
-def test_an_address_that_leads_nowhere_says_so(opened: Opener, story: Story, route: str):
-    screen = opened(told=("422", "404"))
+def test_invalid_addresses_show_a_message(opened: Opener, story: Story, route: str):
+    screen = opened(expected_errors=("422", "404"))
     screen.open(route)
     expect(screen.root.get_by_text("Signed in as admin")).to_be_visible()
     said = (
@@ -147,8 +147,8 @@ def test_an_address_that_leads_nowhere_says_so(opened: Opener, story: Story, rou
     expect(said.first).to_be_visible()
 
 
-def test_the_focus_is_where_the_answer_stands_after_another_try(opened: Opener, story: Story):
-    screen = opened(told=("500",))
+def test_focus_moves_to_the_content_after_a_retry(opened: Opener, story: Story):
+    screen = opened(expected_errors=("500",))
     failing = {"status": 500, "json": {"title": "Broken", "detail": "it is broken"}}
     screen.page.route("**/learning-engine/adapters?*", lambda route: route.fulfill(**failing))
     screen.open("versions")

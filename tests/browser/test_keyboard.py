@@ -5,7 +5,7 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Opener
 from tests.browser.screen import A_MINUTE, Screen
-from tests.browser.telling import Story
+from tests.browser.user_story import Story
 
 pytestmark = pytest.mark.real
 TABS = 60
@@ -25,7 +25,7 @@ def tab_to(screen: Screen, target: Locator) -> None:
     raise AssertionError(f"{target} could not be reached with {TABS} tabs")
 
 
-def test_from_the_overview_to_a_confirmation_and_back(opened: Opener, story: Story):
+def test_keyboard_from_the_overview_to_a_confirmation_and_back(opened: Opener, story: Story):
     screen = opened()
     screen.open()
     tab_to(screen, screen.root.get_by_role("link", name="Versions"))
@@ -47,7 +47,7 @@ def test_from_the_overview_to_a_confirmation_and_back(opened: Opener, story: Sto
     expect(deploy).to_be_focused()
 
 
-def test_an_act_from_the_first_tab_to_the_end_of_its_run(opened: Opener, story: Story):
+def test_keyboard_through_an_action_to_the_end_of_its_run(opened: Opener, story: Story):
     screen = opened()
     screen.open(f"versions/{story.first}")
     tab_to(screen, screen.button("Measure Fisher…"))
@@ -60,7 +60,7 @@ def test_an_act_from_the_first_tab_to_the_end_of_its_run(opened: Opener, story: 
     expect(screen.root.get_by_role("status").last).to_contain_text("done")
 
 
-def test_the_content_can_be_jumped_to(opened: Opener, story: Story):
+def test_skip_to_content(opened: Opener, story: Story):
     screen = opened()
     screen.open("ledger")
     tab_to(screen, screen.button("Skip to the content"))
@@ -68,7 +68,7 @@ def test_the_content_can_be_jumped_to(opened: Opener, story: Story):
     expect(screen.root.locator("main")).to_be_focused()
 
 
-def test_the_focus_stays_while_the_overview_asks_anew(opened: Opener, story: Story):
+def test_focus_survives_a_refresh_of_the_overview(opened: Opener, story: Story):
     screen = opened()
     screen.page.clock.install()
     screen.open()

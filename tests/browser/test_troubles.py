@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Opener, Site
 from tests.browser.screen import A_MINUTE
-from tests.browser.telling import Story
+from tests.browser.user_story import Story
 
 pytestmark = pytest.mark.real
 # The browser reports each answer that is none.
@@ -29,10 +29,10 @@ def silent_store(site: Site, story: Story) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("route", ["", "versions", "versions/{}", "ledger"])
-def test_a_store_that_does_not_answer_is_told_with_a_way_to_try_again(
+def test_an_unresponsive_store_is_reported_with_a_retry_button(
     opened: Opener, story: Story, silent_store: None, route: str
 ):
-    screen = opened(told=FAILED)
+    screen = opened(expected_errors=FAILED)
     screen.open(route.format(story.first))
     alert = screen.root.get_by_role("alert").first
     expect(alert).to_contain_text("could not be read")
@@ -41,8 +41,8 @@ def test_a_store_that_does_not_answer_is_told_with_a_way_to_try_again(
     assert screen.grave() == []
 
 
-def test_what_was_read_stays_and_is_said_to_be_old(site: Site, opened: Opener, story: Story):
-    screen = opened(told=FAILED)
+def test_old_content_stays_and_is_marked_as_outdated(site: Site, opened: Opener, story: Story):
+    screen = opened(expected_errors=FAILED)
     screen.page.clock.install()
     screen.open()
     screen.page.context.set_offline(True)
@@ -54,7 +54,7 @@ def test_what_was_read_stays_and_is_said_to_be_old(site: Site, opened: Opener, s
     expect(screen.root.get_by_text("What stands here may be old")).to_have_count(0, timeout=60_000)
 
 
-def test_a_hidden_tab_asks_nothing_and_asks_at_once_when_it_is_shown(opened: Opener, story: Story):
+def test_a_hidden_tab_sends_no_requests_until_it_is_shown(opened: Opener, story: Story):
     screen = opened()
     screen.page.clock.install()
     screen.open()

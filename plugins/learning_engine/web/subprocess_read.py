@@ -1,7 +1,7 @@
-"""A window of feedback read in a process of its own. Called by preflight.
+"""Reads a window of feedback in a subprocess. Called by preflight.
 
-What some 100,000 rows take of memory goes back to the system with the process, and while it works through them the
-api-server answers others. Such a process is given its question and gives its answer as pickles, by a pipe each.
+The memory of some 100,000 rows returns to the system when the process ends, and the api-server stays responsive
+meanwhile. Request and result are pickles on the subprocess's stdin and stdout.
 """
 
 import os
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
 
 
 def read_window(resources: Resources, window: Window, path: Path, *, quarantine: Path | None = None) -> "Counts":
-    """As `resources.read_window`, whatever that raises included."""
+    """Like `resources.read_window`, including the package errors that it raises."""
     asked = pickle.dumps((resources.settings, resources.open_feedback(), window, path, quarantine))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", __name__]
     done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env=environment, check=False)
     if done.returncode:
         raise FeedbackUnavailable(
-            f"Expected the process that reads the window to answer, found that it ended with {done.returncode}: "
-            "see the api-server's log, and whether the machine is short of memory."
+            f"Expected the subprocess that reads the window to answer, found that it ended with {done.returncode}: "
+            "see the api-server's log, and check that the machine has enough memory."
         )
-    answer = pickle.loads(done.stdout)  # noqa: S301 - of our own process
+    answer = pickle.loads(done.stdout)  # noqa: S301 - from our own subprocess
     if isinstance(answer, LearningEngineError):
         raise answer
     counts: Counts = answer
     return counts
 
 
-def _answer(asked: bytes) -> "Counts | LearningEngineError":
-    settings, feedback, window, path, quarantine = pickle.loads(asked)  # noqa: S301 - of the process that started us
-    resources = Resources(settings, _nothing, lambda: feedback, _nothing)
+def _read(asked: bytes) -> "Counts | LearningEngineError":
+    settings, feedback, window, path, quarantine = pickle.loads(asked)  # noqa: S301 - from our own parent process
+    resources = Resources(settings, _not_available, lambda: feedback, _not_available)
     try:
         return read_here(resources, window, path, quarantine=quarantine)
     except LearningEngineError as error:
         return error
 
 
-def _nothing() -> Any:
-    raise AssertionError("a window is read from the feedback alone")
+def _not_available() -> Any:
+    raise AssertionError("only the feedback source is available here")
 
 
 def main() -> None:
-    # What a library prints goes to the log.
+    # Redirect what libraries print to stderr, so that stdout carries only the result.
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
-        answers.write(pickle.dumps(_answer(sys.stdin.buffer.read())))
+        answers.write(pickle.dumps(_read(sys.stdin.buffer.read())))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures as people read them: times in UTC, losses in nats per token, bytes in units of 1000."""
+"""Formats values for display: times in UTC, losses in nats per token, bytes in units of 1000."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ def when(moment: str | None) -> str:
 
 
 def days(window: Mapping[str, Any] | None) -> str:
-    """`2026-11-09 – 11-16`, the year once where it is the same."""
+    """`2026-11-09 – 11-16`, with the year once if it is the same."""
     if not window:
         return NOTHING
     start, end = _utc(window["start"]), _utc(window["end"])
@@ -61,7 +61,7 @@ def yes(value: bool | None) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> str | None:
-    """`12 (7 empty, 5 too long)`; None where nothing was counted."""
+    """`12 (7 empty, 5 too long)`; None if nothing was counted."""
     if not counts:
         return None
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(counts.items(), key=lambda one: -one[1]))

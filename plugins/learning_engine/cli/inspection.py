@@ -1,4 +1,4 @@
-"""`health`, `live`, `metrics`, `storage` and `preflight`: how things are, without changing any."""
+"""The read-only commands `health`, `live`, `metrics`, `storage` and `preflight`."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from learning_engine.cli import codes, options, words
+from learning_engine.cli import exit_codes, formatting, options
 from learning_engine.cli.client import Client
 from learning_engine.cli.output import coloured, give, grid, say, table, write
 
@@ -19,52 +19,52 @@ STATES = {
     "unknown": "dim",
 }
 VERDICTS = ("accepted", "rejected", "revoked")
-# The window's feedback is read through, which has its own time limit on the server.
+# The server reads the whole window, with its own time limit.
 PREFLIGHT_SECONDS = 1800.0
 
 
 def health(url: options.Url = None, as_json: options.Json = False) -> None:
-    """Whether the parts are up.
+    """Check the health of each component.
 
-    Database, store, replicas, GPU workers, scheduler. Exits with 1 where one is down that the loop cannot do without.
+    Database, store, replicas, GPU workers, scheduler. Exits with 1 if the overall state is down.
     """
     answer = Client.of(url).get("/health", also=(503,))
     give(answer, as_json, _health)
     if answer.body["state"] == "down":
-        raise typer.Exit(codes.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
 
 
 def live(url: options.Url = None, as_json: options.Json = False) -> None:
-    """What applications ask the model server for."""
+    """Show the live model, as applications request it."""
     give(Client.of(url).get("/live"), as_json, _live)
 
 
 def metrics(url: options.Url = None, as_json: options.Json = False) -> None:
-    """The figures as Prometheus reads them.
+    """Print the metrics in Prometheus' format.
 
-    With --json a list of samples: name, labels and value.
+    With --json, a list of samples: name, labels and value.
     """
     text = Client.of(url).text("/metrics")
     write(json.dumps(list(_samples(text.decode()))).encode() if as_json else text)
 
 
 def storage(url: options.Url = None, as_json: options.Json = False) -> None:
-    """What the bucket holds."""
+    """Show the contents of the bucket."""
     give(Client.of(url).get("/storage"), as_json, _storage)
 
 
 def preflight(
     start: options.Start = None, end: options.End = None, url: options.Url = None, as_json: options.Json = False
 ) -> None:
-    """What a run over a window would find.
+    """Show what a run over a window would find.
 
-    By default over the last complete week. Exits with 1 where there are too few rows to train on.
+    Default: the last complete week. Exits with 1 if there are too few rows to train on.
     """
     answer = Client.of(url).get("/preflight", options.window(start, end), seconds=PREFLIGHT_SECONDS)
     give(answer, as_json, _preflight)
     if not answer.body["count_gate"]["passed"]:
         say("Too few rows: a run over this window would train nothing.", style="yellow")
-        raise typer.Exit(codes.FAILED)
+        raise typer.Exit(exit_codes.FAILED)
 
 
 def _health(body: Any) -> Iterator[Any]:
@@ -73,21 +73,21 @@ def _health(body: Any) -> Iterator[Any]:
         (check["name"], coloured(check["state"], STATES), _milliseconds(check["latency_ms"]), check["reason"])
         for check in body["checks"]
     )
-    yield table(("part", "state", "ms", "reason"), rows, right=("ms",))
+    yield table(("component", "state", "ms", "reason"), rows, right=("ms",))
 
 
 def _milliseconds(value: float | None) -> str:
-    return words.figure(value, ".0f")
+    return formatting.figure(value, ".0f")
 
 
 def _live(body: Any) -> Iterator[Any]:
     yield grid(
         (
             ("model", body["model"]),
-            ("version", body["version"] or "none: the base model answers"),
+            ("version", body["version"] or "none: the base model is live"),
             ("base model", body["base_model"]),
-            ("since", f"{words.when(body['since'])} UTC" if body["since"] else None),
-            ("proven", words.yes(body["proven"]) if body["version"] else None),
+            ("since", f"{formatting.when(body['since'])} UTC" if body["since"] else None),
+            ("proven", formatting.yes(body["proven"]) if body["version"] else None),
         )
     )
 
@@ -98,13 +98,13 @@ def _storage(body: Any) -> Iterator[Any]:
             ("bucket", body["bucket"]),
             ("prefix", body["prefix"] or None),
             ("objects", f"{body['objects']:,}"),
-            ("bytes", words.size(body["bytes"])),
+            ("bytes", formatting.size(body["bytes"])),
             ("versions", f"{body['versions']}: {', '.join(f'{body[kind]} {kind}' for kind in VERDICTS)}"),
         )
     )
     for title, areas in (("By area", body["areas"]), ("Largest versions", body["largest"])):
         if areas:
-            rows = ((area["area"], f"{area['objects']:,}", words.size(area["bytes"])) for area in areas)
+            rows = ((area["area"], f"{area['objects']:,}", formatting.size(area["bytes"])) for area in areas)
             yield ""
             yield table(("name", "objects", "bytes"), rows, right=("objects", "bytes"), title=title)
 
@@ -114,17 +114,17 @@ def _preflight(body: Any) -> Iterator[Any]:
     asked, minutes, earlier = body["asked"], body["gpu_minutes"], body["overlapping"]
     yield grid(
         (
-            ("window", words.interval(body["window"])),
-            ("asked for", words.interval(asked) if asked != body["window"] else None),
+            ("window", formatting.interval(body["window"])),
+            ("requested", formatting.interval(asked) if asked != body["window"] else None),
             ("parent", body["parent"] or "none: the base model"),
-            ("learned before", f"in part or whole by {', '.join(earlier)}" if earlier else None),
+            ("overlaps", ", ".join(earlier) or None),
             ("rows", f"{body['rows']:,} of {body['read']:,} read"),
             ("thumbs", f"{body['thumbs_up']:,} up, {body['thumbs_down']:,} down"),
             ("users", None if body["users"] is None else f"{body['users']:,}"),
             ("conversations", f"{body['conversations']:,}"),
             ("tokens", None if body["tokens"] is None else f"{body['tokens']:,}, estimated"),
-            ("dropped", words.counted(body["dropped"])),
-            ("quarantined", words.counted(body["quarantined"])),
+            ("dropped", formatting.counted(body["dropped"])),
+            ("quarantined", formatting.counted(body["quarantined"])),
             (
                 "count gate",
                 coloured("passed" if gate["passed"] else "not passed", STATES),
@@ -132,7 +132,10 @@ def _preflight(body: Any) -> Iterator[Any]:
             ("", gate["why"]),
             ("memory", {True: "fits", False: "does not fit", None: "unknown"}[memory["fits"]]),
             ("", memory["why"]),
-            ("GPU minutes", None if minutes is None else f"{minutes:.1f}, by {', '.join(body['gpu_minutes_by'])}"),
+            (
+                "GPU minutes",
+                None if minutes is None else f"{minutes:.1f}, based on {', '.join(body['gpu_minutes_by'])}",
+            ),
         )
     )
 

@@ -1,4 +1,4 @@
-"""A bucket with something of everything that /metrics tells of, and what a scrape of it says."""
+"""A bucket with a value for every metric, and helpers to scrape and parse it."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ def resources_of(store: Store) -> Resources:
 
 
 def read(text: bytes) -> Samples:
-    """The samples by name and labels. What is wrong with the text fails here."""
+    """The samples by name and labels. Fails on invalid text."""
     found: Samples = {}
     for family in text_string_to_metric_families(text.decode()):
         assert family.name.startswith("learning_engine_"), family
@@ -53,7 +53,7 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
 
 
 def labelled(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
-    """The values of the labels but for the version, and the sample."""
+    """The values of a metric by its label values, without the label `version`."""
     return {
         tuple(text for label, text in labels if label != "version"): number
         for (found, labels), number in samples.items()
@@ -66,12 +66,12 @@ def progress(step: int = 40, *, minutes_ago: float = 1.0) -> TrainingProgress:
     return TrainingProgress(step, 200, 1.25, 0.5, 1e-4, 900.0, 75.0, 0.875, 2**30, [(step, 1.25, 0.5)], told)
 
 
-def tell(store: Store, run: str, told: TrainingProgress) -> None:
+def put_progress(store: Store, run: str, told: TrainingProgress) -> None:
     store.put_json(manifest.run_key(run, "progress.json"), told.to_json())
 
 
-def furnish(store: Store) -> Store:
-    """v1.0 and v1.1 accepted, v1.2 rejected, v1.1 revoked by a rollback to v1.0 on two replicas; a run trains."""
+def populate(store: Store) -> Store:
+    """v1.0 and v1.1 accepted, v1.2 rejected, v1.1 revoked by a rollback to v1.0 on two replicas; one run trains."""
     registry, ledger = Registry(store, settle_seconds=0), Ledger(store)
     chain(store, registry, 2)
     work = stage(store, "rejected", week(2), "v1.1", accepted=False)
@@ -99,5 +99,5 @@ def furnish(store: Store) -> Store:
         ]
         ledger.record(dataclasses.replace(entry, replicas=proofs))
     registry.revoke("v1.1", by="ada", reason="rolled back to v1.0")
-    tell(store, "now", progress())
+    put_progress(store, "now", progress())
     return store

@@ -1,8 +1,7 @@
-"""The metrics of the bucket, of what is live, and of the scrape: each with its name, its meaning and unit, its labels,
-and where its value comes from. Those of trainings are in `trained`.
+"""Definitions of the metrics of the bucket, the live version and the scrape: name, help text with unit, labels, value.
 
-A figure that is not known is None and does not appear. The values of labels are of fixed sets, or names of replicas and
-of one version at a time.
+The metrics of trainings are in `training_metrics`. A metric whose value is None is omitted. Label values come from
+fixed sets, except replica names, adapter names and one version at a time.
 """
 
 from collections import Counter
@@ -16,7 +15,7 @@ from learning_engine.web.inventory import OTHER, Inventory
 
 S = TypeVar("S")
 Number = float | None
-# By the values of the labels, in their order.
+# A number, or numbers by label values, in the order of the labels.
 Reading = Number | Mapping[str, Number] | Mapping[tuple[str, str], Number]
 
 RULES = frozenset({
@@ -26,8 +25,8 @@ RULES = frozenset({
 
 
 @dataclass(frozen=True)
-class Figure(Generic[S]):
-    """One metric, read from a record of the kind S."""
+class MetricDefinition(Generic[S]):
+    """One metric; `read` computes its value from a record of type S."""
 
     name: str
     meaning: str
@@ -37,8 +36,8 @@ class Figure(Generic[S]):
 
 
 @dataclass(frozen=True)
-class Scrape:
-    """What a scrape knows beside the bucket: `durations` are seconds by task, `seconds` its own."""
+class ScrapeContext:
+    """Values from outside the bucket: `durations` in seconds by task, `seconds` that reading the bucket took."""
 
     base_model: str
     durations: Mapping[str, float]
@@ -54,7 +53,7 @@ def _verdicts(found: Inventory) -> dict[str, Number]:
 
 
 def _rules(found: Inventory) -> Reading:
-    """None where a version is missing: a counter that went back would look as if it had begun anew."""
+    """None if a version is unreadable: Prometheus would take a decreasing counter for a reset."""
     if found.unreadable["adapters"]:
         return None
     judged = (rule for version in found.versions for rule in version.report.rules)
@@ -62,7 +61,7 @@ def _rules(found: Inventory) -> Reading:
 
 
 def _actions(found: Inventory) -> Reading:
-    """None where an entry is missing, as above."""
+    """None if an entry is unreadable, as in `_rules`."""
     if found.unreadable["deployments"]:
         return None
     counts = Counter(entry.action for entry in found.deployments if entry)
@@ -70,55 +69,59 @@ def _actions(found: Inventory) -> Reading:
 
 
 def known(name: str, names: frozenset[str]) -> str:
-    """A label's value: `name`, or "other" where it is none of `names`."""
+    """A label value: `name`, or "other" if it is not in `names`."""
     return name if name in names else OTHER
 
 
-BUCKET: tuple[Figure[Inventory], ...] = (
-    Figure("versions", "Published versions by verdict; a revoked one counts as revoked only.", _verdicts, ("verdict",)),
-    Figure(
+BUCKET: tuple[MetricDefinition[Inventory], ...] = (
+    MetricDefinition(
+        "versions", "Published versions by verdict; a revoked version counts only as revoked.", _verdicts, ("verdict",)
+    ),
+    MetricDefinition(
         "gate_verdicts_total",
-        "Verdicts of the gate on all versions, by rule (passed, failed).",
+        "Gate verdicts (passed, failed) over all versions, by rule.",
         _rules,
         ("rule", "verdict"),
         "counter",
     ),
-    Figure(
-        "deployments_total", "Entries of the ledger, by action (deploy, rollback).", _actions, ("action",), "counter"
+    MetricDefinition(
+        "deployments_total", "Ledger entries, by action (deploy, rollback).", _actions, ("action",), "counter"
     ),
-    Figure("storage_bytes", "Bytes below store.prefix, by area of the bucket.", lambda found: found.bytes, ("area",)),
-    Figure("storage_objects", "Objects below store.prefix, by area.", lambda found: found.objects, ("area",)),
-    Figure(
+    MetricDefinition(
+        "storage_bytes", "Bytes below store.prefix, by area of the bucket.", lambda found: found.bytes, ("area",)
+    ),
+    MetricDefinition("storage_objects", "Objects below store.prefix, by area.", lambda found: found.objects, ("area",)),
+    MetricDefinition(
         "unreadable_objects",
-        "Metadata, ledger entries and progress that are there and cannot be read, by area.",
+        "Metadata, ledger entries and progress records that exist but cannot be read, by area.",
         lambda found: found.unreadable,
         ("area",),
     ),
-    Figure(
+    MetricDefinition(
         "live_archive_present",
-        "1 where the live version's archive lies in the bucket, else 0.",
+        "1 if the live version's archive exists in the bucket, else 0.",
         lambda found: found.live.version in found.with_archive if found.live and found.live.version else None,
     ),
-    Figure(
+    MetricDefinition(
         "training_running",
-        "1 while a training tells how far it is; 0 ten minutes after its last word, or once it is done.",
+        "1 while a training reports progress; 0 once it is done, or 10 minutes after its last report.",
         lambda found: found.running,
     ),
 )
 
-LIVE: tuple[Figure[Deployment], ...] = (
-    Figure(
+LIVE: tuple[MetricDefinition[Deployment], ...] = (
+    MetricDefinition(
         "live",
-        "1 for the version that is live, with the adapter's name on the server.",
+        "1 for the live version, with the adapter's name on the model server.",
         lambda entry: {(entry.version or "base", entry.adapter_name): 1},
         ("version", "adapter"),
     ),
-    Figure(
+    MetricDefinition(
         "live_since_seconds",
-        "Unix time in seconds of the deployment that put it live.",
+        "Unix time in seconds at which the live version was deployed.",
         lambda entry: entry.at.timestamp(),
     ),
-    Figure(
+    MetricDefinition(
         "swap_seconds",
         "Seconds that each replica took to load the live version.",
         lambda entry: {proof.replica: proof.load_seconds for proof in entry.replicas},
@@ -126,17 +129,19 @@ LIVE: tuple[Figure[Deployment], ...] = (
     ),
 )
 
-SCRAPE: tuple[Figure[Scrape], ...] = (
-    Figure(
+SCRAPE: tuple[MetricDefinition[ScrapeContext], ...] = (
+    MetricDefinition(
         "step_duration_seconds",
-        "Seconds of the newest success of each task of the weekly DAG.",
+        "Seconds that each task of the weekly DAG took in its latest success.",
         lambda scrape: scrape.durations,
         ("step",),
     ),
-    Figure("collection_duration_seconds", "Seconds that reading the bucket took.", lambda scrape: scrape.seconds),
-    Figure(
+    MetricDefinition(
+        "collection_duration_seconds", "Seconds that reading the bucket took.", lambda scrape: scrape.seconds
+    ),
+    MetricDefinition(
         "info",
-        "1, with the package's version and the base model that is configured.",
+        "1, with the package version and the configured base model.",
         lambda scrape: {(__version__, scrape.base_model): 1},
         ("version", "base_model"),
     ),

@@ -1,4 +1,4 @@
-"""What people start: who may, what is refused before any work, and which run it becomes."""
+"""Actions: who may start them, what is rejected up front, and which DAG run each becomes."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,18 +30,18 @@ def runs(admin: TestClient) -> int:
 
 
 @pytest.mark.parametrize(("path", "body"), ACTS.items())
-def test_nobody_acts(nobody: TestClient, admin: TestClient, path: str, body: dict[str, Any]):
+def test_anonymous_actions_are_rejected(anonymous: TestClient, admin: TestClient, path: str, body: dict[str, Any]):
     before = runs(admin)
-    assert nobody.post(f"{ROOT}/{path}", json=body).status_code == 401
+    assert anonymous.post(f"{ROOT}/{path}", json=body).status_code == 401
     assert runs(admin) == before
 
 
 @pytest.mark.parametrize(("path", "body"), ACTS.items())
-def test_a_viewer_does_not_act(viewer: TestClient, admin: TestClient, path: str, body: dict[str, Any]):
+def test_a_viewer_may_not_act(viewer: TestClient, admin: TestClient, path: str, body: dict[str, Any]):
     before = runs(admin)
     answer = viewer.post(f"{ROOT}/{path}", json=body)
     assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
-    assert "the right to start runs of learning_engine_" in answer.json()["detail"]
+    assert "permission to start runs of learning_engine_" in answer.json()["detail"]
     assert runs(admin) == before
 
 
@@ -50,7 +50,9 @@ def test_a_viewer_does_not_act(viewer: TestClient, admin: TestClient, path: str,
     [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://elsewhere.test"}],
 )
 @pytest.mark.parametrize(("path", "body"), ACTS.items())
-def test_another_sites_page_does_not_act(admin: TestClient, path: str, body: dict[str, Any], headers: dict[str, str]):
+def test_requests_from_another_site_are_rejected(
+    admin: TestClient, path: str, body: dict[str, Any], headers: dict[str, str]
+):
     before = runs(admin)
     answer = admin.post(f"{ROOT}/{path}", json=body, headers=headers)
     assert answer.status_code == 403
@@ -58,12 +60,12 @@ def test_another_sites_page_does_not_act(admin: TestClient, path: str, body: dic
     assert runs(admin) == before
 
 
-def test_a_form_of_this_site_is_no_json(admin: TestClient):
+def test_a_form_post_is_rejected(admin: TestClient):
     assert admin.post(f"{ROOT}/train", data={"force": "none"}).status_code == 422
 
 
 @pytest.mark.parametrize(("path", "body"), ACTS.items())
-def test_an_act_is_a_run_of_its_dag_in_the_callers_name(admin: TestClient, path: str, body: dict[str, Any]):
+def test_an_action_is_a_dag_run_triggered_by_the_caller(admin: TestClient, path: str, body: dict[str, Any]):
     accepted = admin.post(
         f"{ROOT}/{path}", json={**body, "note": "as agreed"}, headers={"Origin": "http://airflow.test"}
     )
@@ -76,7 +78,7 @@ def test_an_act_is_a_run_of_its_dag_in_the_callers_name(admin: TestClient, path:
     assert [(entry["event"], entry["owner"]) for entry in log[:1]] == [("trigger_dag_run", "admin")]
 
 
-def test_the_conf_of_a_training(admin: TestClient):
+def test_train_conf(admin: TestClient):
     body = {"window": WINDOW, "ewc_lambda": 50, "deploy": "never", "force": "count"}
     found = admin.post(f"{ROOT}/train", json=body).json()
     run = admin.get(f"/api/v2/dags/{found['dag_id']}/dagRuns/{found['run_id']}").json()
@@ -86,7 +88,7 @@ def test_the_conf_of_a_training(admin: TestClient):
     assert [one["run_id"] for one in status["current"]] == [found["run_id"]]
 
 
-def test_the_conf_of_a_rollback_and_of_a_deployment(admin: TestClient):
+def test_rollback_and_deploy_conf(admin: TestClient):
     for path, body, conf in (
         ("rollback", {}, {"action": "rollback", "version": "v1.1"}),
         ("rollback", {"version": "v1.1"}, {"action": "rollback", "version": "v1.1"}),
@@ -115,9 +117,7 @@ def test_the_conf_of_a_rollback_and_of_a_deployment(admin: TestClient):
         ("rollback", {"version": "latest"}, "version"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_any_work(
-    admin: TestClient, path: str, body: dict[str, Any], why: str | None
-):
+def test_invalid_requests_start_no_run(admin: TestClient, path: str, body: dict[str, Any], why: str | None):
     before = runs(admin)
     answer = admin.post(f"{ROOT}/{path}", json=body)
     assert answer.status_code in ((422,) if why else (404, 422))
@@ -125,23 +125,23 @@ def test_what_does_not_fit_is_refused_before_any_work(
     assert runs(admin) == before
 
 
-def test_a_window_that_is_not_over_is_refused(admin: TestClient):
+def test_a_window_that_has_not_ended_is_rejected(admin: TestClient):
     end = datetime.now(UTC) + timedelta(hours=1)
     body = {"window": {"start": WINDOW["start"], "end": end.isoformat()}}
     answer = admin.post(f"{ROOT}/train", json=body)
     assert answer.status_code == 422
-    assert "a window that is over" in answer.json()["detail"]
+    assert "a window that has ended" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["adapters/v7.7/deploy", "fisher/calculate"])
-def test_a_version_that_is_not_there_starts_nothing(admin: TestClient, path: str):
+def test_an_unknown_version_starts_no_run(admin: TestClient, path: str):
     before = runs(admin)
     answer = admin.post(f"{ROOT}/{path}", json={"version": "v7.7"} if path.startswith("fisher") else {})
     assert (answer.status_code, runs(admin)) == (404, before)
     assert "no v7.7" in answer.json()["detail"]
 
 
-def test_a_paused_dag_starts_nothing_and_says_so(admin: TestClient):
+def test_a_paused_dag_is_reported_and_starts_no_run(admin: TestClient):
     admin.patch("/api/v2/dags/learning_engine_weekly", json={"is_paused": True})
     before = runs(admin)
     answer = admin.post(f"{ROOT}/train", json={})
@@ -149,21 +149,21 @@ def test_a_paused_dag_starts_nothing_and_says_so(admin: TestClient):
     assert "unpause it" in answer.json()["detail"]
 
 
-def test_without_an_earlier_deployment_nothing_is_rolled_back(admin: TestClient, site: Site, emptied):
-    emptied("empty")
+def test_rollback_without_an_earlier_deployment_is_rejected(admin: TestClient, site: Site, use_prefix):
+    use_prefix("empty")
     before = runs(admin)
     answer = admin.post(f"{ROOT}/rollback")
     assert (answer.status_code, runs(admin)) == (409, before)
 
 
-def test_a_rollback_leaves_the_version_that_was_meant_or_nothing(admin: TestClient):
+def test_rollback_of_a_version_that_is_not_live_is_rejected(admin: TestClient):
     before = runs(admin)
     answer = admin.post(f"{ROOT}/rollback", json={"version": "v1.0"})
     assert (answer.status_code, runs(admin)) == (409, before)
     assert "Expected v1.0, which the rollback is to leave, to be live, found v1.1" in answer.json()["detail"]
 
 
-def test_who_is_signed_in_and_what_they_may(admin: TestClient, viewer: TestClient):
+def test_me_names_user_and_permissions(admin: TestClient, viewer: TestClient):
     assert admin.get(f"{ROOT}/me").json() == {
         "name": "admin",
         "may": dict.fromkeys(("train", "fisher", "deploy"), True),
@@ -171,7 +171,7 @@ def test_who_is_signed_in_and_what_they_may(admin: TestClient, viewer: TestClien
     assert viewer.get(f"{ROOT}/me").json()["may"] == dict.fromkeys(("train", "fisher", "deploy"), False)
 
 
-def test_behind_a_proxys_path_everything_is_said_to_be_below_it(site: Site, admin: TestClient):
+def test_links_include_the_proxys_path_prefix(site: Site, admin: TestClient):
     behind = TestClient(site.app, base_url="http://airflow.test", root_path="/airflow", headers=admin.headers)
     accepted = behind.post("/airflow/learning-engine/train", json={})
     assert accepted.status_code == 202, accepted.text

@@ -1,4 +1,4 @@
-"""`adapters deploy`, `rollback` and `deployments`: what goes live, and what was live when."""
+"""The commands `adapters deploy`, `rollback` and `deployments`."""
 
 import sys
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from typing import Any
 
 import typer
 
-from learning_engine.cli import codes, options, words
+from learning_engine.cli import exit_codes, formatting, options
 from learning_engine.cli.client import Client
-from learning_engine.cli.codes import CliError
+from learning_engine.cli.exit_codes import CliError
 from learning_engine.cli.output import give, grid, say, table
 from learning_engine.cli.training import started_run
 
@@ -22,16 +22,16 @@ def deploy(
     url: options.Url = None,
     as_json: options.Json = False,
 ) -> None:
-    """Put a version live, whatever the gate said of it."""
+    """Deploy a version, even one that the gate rejected."""
     client = Client.of(url)
     if not yes:
-        _terminal()
+        _require_terminal()
         summary = client.get(f"/adapters/{version}").body["summary"]
         if not summary["accepted"]:
             say(f"The gate rejected {version}: {', '.join(summary['failed_rules'])}.", style="yellow")
         if summary["revoked"]:
             say(f"{version} was revoked.", style="yellow")
-        _confirm(f"Put {version} live in place of {_live(client)}?")
+        _confirm(f"Deploy {version} in place of {_live(client)}?")
     started_run(client, client.post(f"/adapters/{version}/deploy", options.given(note=note)), wait, timeout, as_json)
 
 
@@ -43,20 +43,20 @@ def rollback(
     url: options.Url = None,
     as_json: options.Json = False,
 ) -> None:
-    """Return to the version that was live before.
+    """Return to the previously live version.
 
-    The one that is live is revoked: nobody's parent, and never deployed by itself again.
+    The current version is revoked: later runs do not continue it, and it is never deployed automatically again.
     """
     client = Client.of(url)
-    leaves = None
+    current = None
     if not yes:
-        _terminal()
+        _require_terminal()
         ledger = client.get("/deployments", {"limit": 1}).body
-        # Without one, the server refuses and says why.
+        # Without a target, the server rejects the request and says why.
         if target := ledger["rollback_target"]:
-            leaves = ledger["items"][0]["version"]
-            _confirm(f"Return to {target}, and revoke {leaves or 'the base model'}?")
-    started_run(client, client.post("/rollback", options.given(version=leaves, note=note)), wait, timeout, as_json)
+            current = ledger["items"][0]["version"]
+            _confirm(f"Roll back to {target} and revoke {current or 'the base model'}?")
+    started_run(client, client.post("/rollback", options.given(version=current, note=note)), wait, timeout, as_json)
 
 
 def deployments(
@@ -66,9 +66,9 @@ def deployments(
     url: options.Url = None,
     as_json: options.Json = False,
 ) -> None:
-    """What was live when, newest first.
+    """Show the deployment history, newest first.
 
-    With --at the version that was live at a time.
+    With --at, show the version that was live at that time.
     """
     client = Client.of(url)
     if at:
@@ -77,22 +77,22 @@ def deployments(
     answer = client.get("/deployments", {"limit": limit, "offset": offset})
     give(answer, as_json, _ledger)
     if unreadable := answer.body.get("unreadable"):
-        say(f"Cannot be read: {', '.join(unreadable)}. The daily audit says why.", style="yellow")
+        say(f"Cannot be read: {', '.join(unreadable)}. See the daily audit.", style="yellow")
     shown, total = offset + len(answer.body["items"]), answer.body["total"]
     if shown < total:
         say(f"{len(answer.body['items'])} of {total}; more with --offset {shown}.")
 
 
-def _terminal() -> None:
+def _require_terminal() -> None:
     if not sys.stdin.isatty():
-        raise typer.BadParameter("expected --yes, since there is no terminal to ask at", param_hint="--yes")
+        raise typer.BadParameter("expected --yes, since there is no terminal for a confirmation", param_hint="--yes")
 
 
 def _confirm(question: str) -> None:
-    # typer's own question puts a blank on stdout.
+    # typer.confirm would write a blank to stdout.
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CliError(codes.FAILED, "Nothing was done, since the answer was not yes.")
+        raise CliError(exit_codes.FAILED, "Cancelled: nothing was done.")
 
 
 def _live(client: Client) -> str:
@@ -101,20 +101,20 @@ def _live(client: Client) -> str:
 
 def _ledger(body: Any) -> Iterator[Any]:
     if not body["items"]:
-        yield "Nothing was deployed yet: the base model answers."
+        yield "Nothing has been deployed yet: the base model is live."
         return
     rows = (
         (
-            words.when(item["at"]),
+            formatting.when(item["at"]),
             item["version"] or "base",
             item["previous"] or "base",
             item["action"],
-            words.yes(item["proven"]),
+            formatting.yes(item["proven"]),
             item["decided_by"],
         )
         for item in body["items"]
     )
-    yield table(("at (UTC)", "version", "before", "act", "proven", "decided by"), rows)
+    yield table(("at (UTC)", "version", "previous", "action", "proven", "decided by"), rows)
     if body["rollback_target"]:
         yield ""
         yield f"A rollback would return to {body['rollback_target']}."
@@ -122,11 +122,14 @@ def _ledger(body: Any) -> Iterator[Any]:
 
 def _moment(body: Any) -> Iterator[Any]:
     deployment = body["deployment"]
-    rows = [("at", f"{words.when(body['time'])} UTC"), ("version", body["version"] or "none: the base model answered")]
+    rows = [
+        ("at", f"{formatting.when(body['time'])} UTC"),
+        ("version", body["version"] or "none: the base model was live"),
+    ]
     if deployment:
         rows += [
-            ("since", f"{words.when(deployment['at'])} UTC"),
-            ("act", deployment["action"]),
+            ("since", f"{formatting.when(deployment['at'])} UTC"),
+            ("action", deployment["action"]),
             ("decided by", deployment["decided_by"]),
         ]
     yield grid(rows)

@@ -1,4 +1,4 @@
-"""Answers of the REST API as its own models make them: two versions, a week's run, a ledger."""
+"""Sample responses built from the REST API's models: two versions, a weekly run, a ledger."""
 
 import hashlib
 from dataclasses import replace
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from learning_engine.records.contracts import AdapterVersion, Deployment, TrainingProgress
 from learning_engine.registry.draft import Revocation
-from learning_engine.web import answers
+from learning_engine.web import response_models
 from tests.registry import work
 
 ARCHIVE = b"the bytes of an adapter " * 4000
@@ -49,9 +49,9 @@ def version(number: int, parent: str | None) -> AdapterVersion:
 VERSIONS = (version(0, None), version(1, "v1.0"))
 
 
-def summary(of: AdapterVersion, *, live: bool = False, revoked: bool = False) -> answers.AdapterSummary:
+def summary(of: AdapterVersion, *, live: bool = False, revoked: bool = False) -> response_models.AdapterSummary:
     report = of.report
-    return answers.AdapterSummary(
+    return response_models.AdapterSummary(
         version=of.version,
         parent=of.parent,
         window=of.window,
@@ -81,9 +81,9 @@ def deployment(name: str | None, previous: str | None, hours: int, action: str =
     return replace(made, previous=previous, decided_by="admin, by hand")
 
 
-def detail(of: AdapterVersion) -> answers.AdapterDetail:
+def detail(of: AdapterVersion) -> response_models.AdapterDetail:
     newest = of.version == "v1.1"
-    return answers.AdapterDetail(
+    return response_models.AdapterDetail(
         summary=summary(of, live=newest, revoked=not newest),
         metadata=of,
         lineage=["v1.0"] if newest else [],
@@ -95,8 +95,8 @@ def detail(of: AdapterVersion) -> answers.AdapterDetail:
     )
 
 
-def task(name: str, state: str | None) -> answers.TaskState:
-    return answers.TaskState(task=name, state=state, seconds=1.5, tries=1)
+def task(name: str, state: str | None) -> response_models.TaskState:
+    return response_models.TaskState(task=name, state=state, seconds=1.5, tries=1)
 
 
 def progress(step: int) -> TrainingProgress:
@@ -104,7 +104,7 @@ def progress(step: int) -> TrainingProgress:
     return TrainingProgress(step, 40, 0.421, 0.0137, 1e-4, 812.0, 200.0, None, 1 << 30, curve, NOON)
 
 
-def training(run_id: str, state: str, now: str | None = None, **changes: object) -> answers.TrainingRun:
+def training(run_id: str, state: str, now: str | None = None, **changes: object) -> response_models.TrainingRun:
     ended = NOON + timedelta(minutes=5) if state in ("success", "failed") else None
     fields: dict[str, object] = {
         "dag_id": "learning_engine_weekly",
@@ -124,11 +124,11 @@ def training(run_id: str, state: str, now: str | None = None, **changes: object)
         "note": None,
         "airflow": f"/dags/learning_engine_weekly/runs/{run_id}",
     }
-    return answers.TrainingRun.model_validate({**fields, **changes})
+    return response_models.TrainingRun.model_validate({**fields, **changes})
 
 
-def story(run_id: str = LONG_RUN) -> list[answers.TrainingRun]:
-    """How a run looks, question by question."""
+def run_states(run_id: str = LONG_RUN) -> list[response_models.TrainingRun]:
+    """The successive states of a run, one per request."""
     return [
         training(run_id, "queued"),
         training(run_id, "running", "extract"),
@@ -139,23 +139,23 @@ def story(run_id: str = LONG_RUN) -> list[answers.TrainingRun]:
     ]
 
 
-def health(state: str = "up") -> answers.Health:
-    reason = "Expected an answer of http://max:8000 within 5 s, found none: is it up, and may this host reach it?"
-    replica = answers.Check(
+def health(state: str = "up") -> response_models.Health:
+    reason = "Expected a response from http://max:8000 within 5 s, found none: check that it is up and reachable."
+    replica = response_models.Check(
         name="max-0 (http://max.example:8000)",
         kind="replica",
         state="up" if state == "up" else "down",
         latency_ms=3.25,
         reason=None if state == "up" else reason,
     )
-    store = answers.Check(name="store", kind="store", state="up", latency_ms=12)
-    workers = answers.Check(name="GPU workers", kind="gpu_workers", state="unknown", reason="No Celery here.")
-    return answers.Health.model_validate({"state": state, "checks": [store, replica, workers]})
+    store = response_models.Check(name="store", kind="store", state="up", latency_ms=12)
+    workers = response_models.Check(name="GPU workers", kind="gpu_workers", state="unknown", reason="No Celery here.")
+    return response_models.Health.model_validate({"state": state, "checks": [store, replica, workers]})
 
 
-def preflight(passed: bool = True) -> answers.Preflight:
+def preflight(passed: bool = True) -> response_models.Preflight:
     found = 300 if passed else 12
-    return answers.Preflight(
+    return response_models.Preflight(
         window=work.week(1),
         asked=work.week(1),
         parent="v1.0",
@@ -169,24 +169,26 @@ def preflight(passed: bool = True) -> answers.Preflight:
         tokens=12_345,
         dropped={"unreadable": 10, "too_long": 3},
         quarantined={"burst": 2},
-        count_gate=answers.CountGate(passed=passed, needed=200, found=found, why=f"{found} rows, 200 are needed"),
-        memory=answers.MemoryFit(fits=None, expected_bytes=None, available_bytes=None, why="No training yet."),
+        count_gate=response_models.CountGate(
+            passed=passed, needed=200, found=found, why=f"{found} rows, 200 are needed"
+        ),
+        memory=response_models.MemoryFit(fits=None, expected_bytes=None, available_bytes=None, why="No training yet."),
         gpu_minutes=3.5,
         gpu_minutes_by=["v1.1"],
     )
 
 
-STORAGE = answers.Storage(
+STORAGE = response_models.Storage(
     bucket="lora-adapters",
     prefix="town",
     objects=1234,
     bytes=56_789_012,
-    areas=[answers.StorageArea(area="adapters", objects=34, bytes=50_000_000)],
+    areas=[response_models.StorageArea(area="adapters", objects=34, bytes=50_000_000)],
     versions=2,
     accepted=1,
     rejected=1,
     revoked=1,
-    largest=[answers.StorageArea(area="v1.1", objects=5, bytes=30_000_000)],
+    largest=[response_models.StorageArea(area="v1.1", objects=5, bytes=30_000_000)],
 )
 METRICS = """\
 # HELP learning_engine_samples Rows of a window.

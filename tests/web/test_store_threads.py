@@ -1,4 +1,4 @@
-"""The threads that ask the store: so many at a time, so many that wait, and each of them not for ever."""
+"""The thread pool for the store: limited concurrency, limited queue, limited waiting time."""
 
 import asyncio
 import threading
@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from learning_engine.web.problems import Refused
-from learning_engine.web.threads import Threads
+from learning_engine.web.store_threads import ThreadPool
 
 
-async def while_busy(threads: Threads, then: Callable[[], Any]) -> Any:
-    """What `then` gives while the only thread is held."""
+async def while_busy(threads: ThreadPool, then: Callable[[], Any]) -> Any:
+    """The result of `then` while the only thread is busy."""
     held, free = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -29,15 +29,15 @@ async def while_busy(threads: Threads, then: Callable[[], Any]) -> Any:
         await holder
 
 
-def test_who_waits_for_a_thread_too_long_is_refused():
-    threads = Threads(1, waiting=9, seconds=0.05)
+def test_waiting_too_long_for_a_thread_is_refused():
+    threads = ThreadPool(1, waiting=9, seconds=0.05)
     with pytest.raises(Refused, match=r"found none for 0\.05 s: see GET /health") as refused:
         asyncio.run(while_busy(threads, lambda: threads.run(print)))
     assert refused.value.status == 503
 
 
-def test_where_enough_wait_already_nobody_else_does():
-    threads = Threads(1, waiting=1, seconds=10)
+def test_a_full_queue_refuses_further_calls():
+    threads = ThreadPool(1, waiting=1, seconds=10)
 
     async def two() -> list[Any]:
         first = asyncio.create_task(threads.run(str, 1))
@@ -53,8 +53,8 @@ def test_where_enough_wait_already_nobody_else_does():
     assert asyncio.run(both()) == "1"
 
 
-def test_a_thread_that_is_done_is_there_for_the_next_whatever_became_of_the_call():
-    threads = Threads(1, waiting=0, seconds=10)
+def test_a_thread_is_free_again_after_a_failed_call():
+    threads = ThreadPool(1, waiting=0, seconds=10)
 
     async def one_after_the_other() -> str:
         with pytest.raises(ValueError, match="invalid literal"):
@@ -64,8 +64,8 @@ def test_a_thread_that_is_done_is_there_for_the_next_whatever_became_of_the_call
     assert asyncio.run(one_after_the_other()) == "2"
 
 
-def test_what_is_iterated_comes_whole_and_in_its_order():
+def test_iterate_yields_all_items_in_order():
     async def read() -> list[int]:
-        return [item async for item in Threads(1, waiting=0, seconds=1).iterate(iter(range(3)))]
+        return [item async for item in ThreadPool(1, waiting=0, seconds=1).iterate(iter(range(3)))]
 
     assert asyncio.run(read()) == [0, 1, 2]

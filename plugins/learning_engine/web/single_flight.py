@@ -1,4 +1,4 @@
-"""Of many who ask for the same at once, one asks. Called by health and deployments."""
+"""Single flight: concurrent callers with the same question share one answer. Called by health and deployments."""
 
 import asyncio
 import logging
@@ -14,46 +14,46 @@ T = TypeVar("T")
 logger = logging.getLogger("learning_engine")
 
 
-class Flight(Generic[T]):
-    """One question in each event loop: whoever asks while it is being answered waits for the same answer."""
+class SingleFlight(Generic[T]):
+    """At most one running call per event loop; callers that arrive meanwhile share its result."""
 
     def __init__(self) -> None:
         self._of: dict[asyncio.AbstractEventLoop, asyncio.Task[T]] = {}
 
     async def join(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The answer to the question that is under way, or else to this one. Who gives up leaves it to the others."""
+        """Return the result of the running call, or start `ask`. Cancelling a caller does not cancel the call."""
         loop = asyncio.get_running_loop()
         asked = self._of.get(loop)
         if asked is None:
             asked = self._of[loop] = loop.create_task(ask())
-            asked.add_done_callback(self._landed)
+            asked.add_done_callback(self._forget)
         return await asyncio.shield(asked)
 
-    def _landed(self, asked: "asyncio.Task[T]") -> None:
+    def _forget(self, asked: "asyncio.Task[T]") -> None:
         self._of.pop(asked.get_loop(), None)
-        # Where everybody has given up, nobody is left to be told of an error: it counts as told.
+        # If every caller was cancelled, nobody retrieves the exception. Doing it here keeps asyncio from warning.
         if not asked.cancelled():
             asked.exception()
 
 
 @dataclass(frozen=True)
 class Known(Generic[T]):
-    """An answer of the store, and how many seconds old it is; 0 where it was asked for just now."""
+    """An answer of the store with its age in seconds; 0 if it is fresh."""
 
     answer: T
     age: float
 
 
 class LastKnown(Generic[T]):
-    """A question to the store, and its last answer, for when the store gives none within `patience` seconds."""
+    """A query to the store that falls back to its last answer if the store gives none within `patience` seconds."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._flight: Flight[T] = Flight()
+        self._flight: SingleFlight[T] = SingleFlight()
         self._last: tuple[T, float] | None = None
 
     async def ask(self, read: Callable[[], Coroutine[Any, Any, T]]) -> Known[T]:
-        """Raises what `read` raises where what the store holds is damaged, and where it has not answered before."""
+        """Raises what `read` raises if the stored data is corrupt, or if there is no earlier answer to fall back to."""
         try:
             async with asyncio.timeout(self._patience if self._last else None):
                 return Known(await self._flight.join(lambda: self._read(read)), 0)
@@ -68,7 +68,7 @@ class LastKnown(Generic[T]):
         try:
             answer = await read()
         except StoreError as error:
-            logger.warning("the last known answer stands in for the store's: %s", error)
+            logger.warning("the store failed, the last known answer is used instead: %s", error)
             raise
         self._last = answer, began
         return answer

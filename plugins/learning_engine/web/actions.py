@@ -1,4 +1,4 @@
-"""What people start: each act is a run of the DAG that does the work."""
+"""Routes that start work. Each action is a run of the DAG that carries it out."""
 
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -8,24 +8,24 @@ from starlette.concurrency import run_in_threadpool
 
 from learning_engine.errors import RegistryError
 from learning_engine.steps import deploy as deploy_step
-from learning_engine.web.adapters import unknown
+from learning_engine.web.adapters import unknown_version
 from learning_engine.web.airflow_api import AirflowApi, OpenAirflow
-from learning_engine.web.answers import May, Me, RunAccepted
 from learning_engine.web.auth import Actor, may_run, reader
 from learning_engine.web.backend import Backend, OpenBackend
-from learning_engine.web.bodies import DeployBody, FisherBody, RollbackBody, TrainBody, Version, WindowBody
 from learning_engine.web.problems import Refused, responses
-from learning_engine.web.threads import STORE, Router
+from learning_engine.web.request_models import DeployBody, FisherBody, RollbackBody, TrainBody, Version, WindowBody
+from learning_engine.web.response_models import May, Me, RunAccepted
+from learning_engine.web.store_threads import STORE_THREADS, Router
 
 router = Router(tags=["acts"], responses=responses(401, 403, 409, 422, 503))
-# The settings that a run may have of its own, and `force`.
+# The settings that a run may override, and `force`.
 PARAMS = ("min_samples", "ewc_lambda", "epochs", "learning_rate", "base_model", "deploy", "force")
-NO_NOTE, WHATEVER_IS_LIVE = DeployBody(), RollbackBody()
+DEFAULT_DEPLOY, DEFAULT_ROLLBACK = DeployBody(), RollbackBody()
 
 
 @router.post("/train", status_code=202, dependencies=[Depends(Actor("weekly"))])
 async def train(request: Request, airflow: OpenAirflow, backend: OpenBackend, body: TrainBody) -> RunAccepted:
-    """Start a run of the weekly DAG over a window, with settings of its own where they are given."""
+    """Start a run of the weekly DAG over a window, optionally with settings for this run only."""
     conf = body.model_dump(include=set(PARAMS), exclude_none=True) | _window(body.window)
     return await _start(request, airflow, backend.dag_id("weekly"), conf, body.note)
 
@@ -34,8 +34,8 @@ async def train(request: Request, airflow: OpenAirflow, backend: OpenBackend, bo
 async def calculate_fisher(
     request: Request, airflow: OpenAirflow, backend: OpenBackend, body: FisherBody
 ) -> RunAccepted:
-    """Measure a version's Fisher information anew."""
-    await STORE.run(_require, backend, body.version)
+    """Recalculate a version's Fisher information."""
+    await STORE_THREADS.run(_require_version, backend, body.version)
     conf = {"version": body.version} | _window(body.window)
     return await _start(request, airflow, backend.dag_id("fisher"), conf, body.note)
 
@@ -44,39 +44,39 @@ async def calculate_fisher(
     "/adapters/{version}/deploy", status_code=202, dependencies=[Depends(Actor("deploy"))], responses=responses(404)
 )
 async def deploy(
-    request: Request, airflow: OpenAirflow, backend: OpenBackend, version: Version, body: DeployBody = NO_NOTE
+    request: Request, airflow: OpenAirflow, backend: OpenBackend, version: Version, body: DeployBody = DEFAULT_DEPLOY
 ) -> RunAccepted:
-    """Put a version live, whatever the gate said of it."""
-    await STORE.run(_require, backend, version)
+    """Deploy a version, even one that the gate rejected."""
+    await STORE_THREADS.run(_require_version, backend, version)
     conf = {"action": "deploy", "version": version}
     return await _start(request, airflow, backend.dag_id("deploy"), conf, body.note)
 
 
 @router.post("/rollback", status_code=202, dependencies=[Depends(Actor("deploy"))])
 async def rollback(
-    request: Request, airflow: OpenAirflow, backend: OpenBackend, body: RollbackBody = WHATEVER_IS_LIVE
+    request: Request, airflow: OpenAirflow, backend: OpenBackend, body: RollbackBody = DEFAULT_ROLLBACK
 ) -> RunAccepted:
-    """Return to the version that was live before, and revoke the one that is."""
-    # Said in the run as well, so that a second one that waits behind it does not go back twice.
-    conf = {"action": "rollback", "version": await STORE.run(_leaves, backend, body.version)}
+    """Return to the previously live version and revoke the current one."""
+    # The run's conf names the version too, so that a second queued rollback does not go back twice.
+    conf = {"action": "rollback", "version": await STORE_THREADS.run(_version_to_leave, backend, body.version)}
     return await _start(request, airflow, backend.dag_id("deploy"), conf, body.note)
 
 
 @router.get("/me", tags=["me"])
 async def me(request: Request, backend: OpenBackend, user: Annotated[Any, Depends(reader)]) -> Me:
-    """Who is signed in, and what they may start."""
+    """The signed-in user, and the actions they may start."""
     names = ("weekly", "fisher", "deploy")
     may = {name: await run_in_threadpool(may_run, backend.dag_id(name), request, user) for name in names}
     return Me(name=user.get_name(), may=May(train=may["weekly"], fisher=may["fisher"], deploy=may["deploy"]))
 
 
-def _require(backend: Backend, version: str) -> None:
+def _require_version(backend: Backend, version: str) -> None:
     if version not in backend.resources().registry.numbers():
-        raise unknown(version)
+        raise unknown_version(version)
 
 
-def _leaves(backend: Backend, wanted: str | None) -> str | None:
-    """The live version, which the rollback leaves; refused where it is another, or where there is no way back."""
+def _version_to_leave(backend: Backend, wanted: str | None) -> str | None:
+    """The live version. Raises Refused if it is not `wanted`, or if there is nothing to roll back to."""
     resources = backend.resources()
     live = resources.ledger.newest()
     leaves = wanted or (live.version if live else None)
@@ -96,7 +96,7 @@ async def _start(
 ) -> RunAccepted:
     dag = await airflow.call("GET", f"dags/{dag_id}")
     if dag["is_paused"]:
-        raise Refused(409, f"Expected {dag_id} to be at work, found it paused: unpause it in Airflow, then try again.")
+        raise Refused(409, f"Expected {dag_id} to be active, found it paused: unpause it in Airflow, then try again.")
     run = await airflow.call("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf, "note": note})
     run_id = run["dag_run_id"]
     return RunAccepted(
@@ -109,7 +109,7 @@ async def _start(
 
 
 def _status(request: Request, airflow: AirflowApi, dag_id: str, run_id: str) -> str:
-    """Where it is told how the run goes: here for a weekly one, by Airflow for the others."""
+    """The address of the run's status: this API for a weekly run, Airflow's API for the others."""
     if dag_id == request.app.state.backend.dag_id("weekly"):
         return f"{request.scope['root_path']}/training/status?{urlencode({'run_id': run_id})}"
     return f"{airflow.root}/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"

@@ -1,6 +1,6 @@
-"""What the REST API answers. Times are ISO 8601 in UTC, losses nats per supervised token, sizes bytes.
+"""Responses of the REST API. Times are ISO 8601 in UTC, losses in nats per supervised token, sizes in bytes.
 
-Records of the package (`contracts`, `report`) appear as they lie in the bucket, less the schema number.
+Records of the package (`contracts`, `report`) appear as stored in the bucket, without the schema number.
 """
 
 from datetime import datetime
@@ -12,7 +12,7 @@ from learning_engine.records.contracts import AdapterVersion, Deployment, Traini
 from learning_engine.registry.draft import Revocation, Vouch
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
@@ -20,7 +20,7 @@ def _examples(*examples: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": list(examples)})
 
 
-class Problem(Answer):
+class Problem(ResponseModel):
     """RFC 9457: what was expected, what was found and what to do."""
 
     model_config = _examples(
@@ -37,11 +37,13 @@ class Problem(Answer):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, Any]] = Field(default_factory=list, description="For 422: where, and what was wrong.")
+    errors: list[dict[str, Any]] = Field(
+        default_factory=list, description="For 422: location and message of each error."
+    )
 
 
-class Live(Answer):
-    """What applications ask the model server for. `model` is the base model's name until a version is live."""
+class Live(ResponseModel):
+    """The model that applications request from the model server; without a deployment, the base model's name."""
 
     model_config = _examples(
         {
@@ -55,14 +57,14 @@ class Live(Answer):
 
     model: str
     version: str | None
-    base_model: str | None = Field(description="None where the live version's metadata cannot be read.")
+    base_model: str | None = Field(description="None if the live version's metadata cannot be read.")
     since: datetime | None
     proven: bool | None
-    age_seconds: float = Field(0, description="More than 0: the store gives no answer; this was its last, so long ago.")
+    age_seconds: float = Field(0, description="Age of the answer; more than 0 while the store is unavailable.")
 
 
-class Check(Answer):
-    """One part that the loop depends on. `unknown`: it cannot be told from here."""
+class Check(ResponseModel):
+    """The health of one component. `unknown`: the api-server cannot determine it."""
 
     name: str = Field(examples=["store"])
     kind: Literal["database", "store", "replica", "gpu_workers", "scheduler", "next_parent", "ledger"]
@@ -72,28 +74,28 @@ class Check(Answer):
     detail: dict[str, Any] = Field(default_factory=dict)
 
 
-class Health(Answer):
-    """`down` where a part without which no week can be learned or served is; answered with 503 then."""
+class Health(ResponseModel):
+    """`down`, answered with 503, if a component that training or serving depends on is down."""
 
     state: Literal["up", "degraded", "down"]
     checks: list[Check]
 
 
-class May(Answer):
+class May(ResponseModel):
     train: bool
     fisher: bool
     deploy: bool
 
 
-class Me(Answer):
-    """Who is signed in, and what they may start."""
+class Me(ResponseModel):
+    """The signed-in user, and the actions they may start."""
 
     name: str
     may: May
 
 
-class RunAccepted(Answer):
-    """A DAG run that Airflow has taken; `status` is where it is told how it goes, `airflow` its page there."""
+class RunAccepted(ResponseModel):
+    """A DAG run that Airflow has accepted. `status` is the address of its status, `airflow` its page in Airflow."""
 
     dag_id: str
     run_id: str
@@ -102,7 +104,7 @@ class RunAccepted(Answer):
     airflow: str
 
 
-class AdapterSummary(Answer):
+class AdapterSummary(ResponseModel):
     """A version in a list."""
 
     version: str
@@ -114,21 +116,23 @@ class AdapterSummary(Answer):
     live: bool
     revoked: bool
     vouched: bool
-    failed_rules: list[str] = Field(description="The gate's rules that it did not pass.")
+    failed_rules: list[str] = Field(description="The gate rules that it failed.")
     rows: int
     thumbs_up: int
     thumbs_down: int
-    loss: float | None = Field(description="On held-out rows of its window.")
+    loss: float | None = Field(description="On the held-out rows of its window.")
     loss_parent: float | None
     loss_base: float | None
-    retained: float | None = Field(description="The smallest share kept of any earlier window; None without one.")
+    retained: float | None = Field(
+        description="The smallest retained share over all earlier windows; None without one."
+    )
     drift_parent: float | None
     ewc_lambda: float
     size: int
     sha256: str
 
 
-class AdapterPage(Answer):
+class AdapterPage(ResponseModel):
     """Newest first."""
 
     total: int
@@ -138,12 +142,12 @@ class AdapterPage(Answer):
     unreadable: list[str] = Field(description="Versions whose metadata cannot be read: see the daily audit.")
 
 
-class AdapterDetail(Answer):
-    """Everything that is known of a version."""
+class AdapterDetail(ResponseModel):
+    """All details of a version."""
 
     summary: AdapterSummary
     metadata: AdapterVersion
-    lineage: list[str] = Field(description="Its parent, that one's parent and so on.")
+    lineage: list[str] = Field(description="Its ancestors, parent first.")
     children: list[str]
     digests: dict[str, str] = Field(description="sha256 of each object that its record names, by URI.")
     revocation: Revocation | None
@@ -151,7 +155,7 @@ class AdapterDetail(Answer):
     deployments: list[Deployment] = Field(description="Its entries in the ledger, newest first.")
 
 
-class DeploymentPage(Answer):
+class DeploymentPage(ResponseModel):
     """The ledger, newest first."""
 
     total: int
@@ -159,22 +163,22 @@ class DeploymentPage(Answer):
     offset: int
     items: list[Deployment]
     rollback_target: str | None = Field(
-        description="The version that a rollback would return to; None where only the base model is left, and where a "
-        "damaged entry keeps it from being told."
+        description="The version that a rollback would return to; None if only the base model is left, or if a corrupt "
+        "entry hides it."
     )
     unreadable: list[str] = Field(default_factory=list, description="Entries that cannot be read: see the daily audit.")
 
 
-class DeploymentAt(Answer):
-    """What answered at `time`; without a deployment it was the base model."""
+class DeploymentAt(ResponseModel):
+    """The version that was live at `time`; None means the base model."""
 
     time: datetime
     version: str | None
     deployment: Deployment | None
 
 
-class TaskState(Answer):
-    """`state` is Airflow's; None before it is scheduled."""
+class TaskState(ResponseModel):
+    """`state` is Airflow's task state; None before the task is scheduled."""
 
     task: str
     state: str | None
@@ -182,8 +186,8 @@ class TaskState(Answer):
     tries: int
 
 
-class TrainingRun(Answer):
-    """A run of the weekly DAG. `verdict`: why it deployed its `version`, or did not, or had too few rows."""
+class TrainingRun(ResponseModel):
+    """A run of the weekly DAG. `verdict` says why it deployed its `version` or not, or that it had too few rows."""
 
     dag_id: str
     run_id: str
@@ -203,37 +207,37 @@ class TrainingRun(Answer):
     airflow: str
 
 
-class TrainingStatus(Answer):
-    """`current` are the active runs, the one whose turn it is first; `recent` those that have ended, newest first."""
+class TrainingStatus(ResponseModel):
+    """`current`: active runs in the order in which they will run. `recent`: ended runs, newest first."""
 
     current: list[TrainingRun]
     recent: list[TrainingRun]
 
 
-class CountGate(Answer):
+class CountGate(ResponseModel):
     passed: bool
     needed: int
     found: int
     why: str
 
 
-class MemoryFit(Answer):
-    """Whether the GPU's memory suffices, by the newest training of the same base model and batch size."""
+class MemoryFit(ResponseModel):
+    """Whether the GPU has enough memory, estimated from the newest training with the same memory-relevant settings."""
 
-    fits: bool | None = Field(description="None: it cannot be told.")
+    fits: bool | None = Field(description="None: unknown.")
     expected_bytes: int | None
     available_bytes: int | None
     why: str
 
 
-class Preflight(Answer):
-    """What a run over `window` would find. `read` = `rows` + `dropped` + `quarantined`, both by reason."""
+class Preflight(ResponseModel):
+    """What a run over `window` would find. `read` = `rows` + `dropped` + `quarantined`; the last two are by reason."""
 
     window: Window
     asked: Window
     parent: str | None
     overlapping: list[str] = Field(
-        description="Accepted versions that learned from a part of it, newest first; it continues none of them."
+        description="Accepted versions whose window overlaps it, newest first; they cannot be its parent."
     )
     read: int
     rows: int
@@ -241,23 +245,25 @@ class Preflight(Answer):
     thumbs_down: int
     users: int | None
     conversations: int
-    tokens: int | None = Field(description="Estimated from the rows' text.")
+    tokens: int | None = Field(description="Estimated from the text length.")
     dropped: dict[str, int]
     quarantined: dict[str, int]
     count_gate: CountGate
     memory: MemoryFit
-    gpu_minutes: float | None = Field(description="By the seconds a row of the last trainings; None without one.")
-    gpu_minutes_by: list[str] = Field(description="The versions that the estimate rests on.")
+    gpu_minutes: float | None = Field(
+        description="Estimated from the seconds per row of recent trainings; None without one."
+    )
+    gpu_minutes_by: list[str] = Field(description="The versions that the estimate is based on.")
 
 
-class StorageArea(Answer):
+class StorageArea(ResponseModel):
     area: str = Field(examples=["adapters"])
     objects: int
     bytes: int
 
 
-class Storage(Answer):
-    """What lies below `store.prefix`."""
+class Storage(ResponseModel):
+    """The objects below `store.prefix`."""
 
     bucket: str
     prefix: str
@@ -268,4 +274,4 @@ class Storage(Answer):
     accepted: int
     rejected: int
     revoked: int
-    largest: list[StorageArea] = Field(description="The versions with the most bytes.")
+    largest: list[StorageArea] = Field(description="The largest versions.")

@@ -1,4 +1,4 @@
-"""What anyone who is signed in may read: the versions, the ledger, what is live, the storage."""
+"""The routes that every signed-in user may read: versions, deployment history, live version, storage."""
 
 import hashlib
 import threading
@@ -32,21 +32,21 @@ READ = (
 
 
 @pytest.mark.parametrize("path", READ)
-def test_nobody_reads(nobody: TestClient, path: str):
-    answer = nobody.get(f"{ROOT}/{path}")
+def test_anonymous_reads_are_rejected(anonymous: TestClient, path: str):
+    answer = anonymous.get(f"{ROOT}/{path}")
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/problem+json"
     assert "POST /auth/token" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", READ)
-def test_a_viewer_reads_everything(viewer: TestClient, path: str):
+def test_a_viewer_may_read_everything(viewer: TestClient, path: str):
     answer = viewer.get(f"{ROOT}/{path}")
-    # No scheduler runs beside these tests.
+    # No scheduler runs in these tests.
     assert answer.status_code == (503 if path == "health" else 200), answer.text
 
 
-def test_the_versions_newest_first(viewer: TestClient):
+def test_versions_are_listed_newest_first(viewer: TestClient):
     page = viewer.get(f"{ROOT}/adapters").json()
     assert [item["version"] for item in page["items"]] == ["v1.2", "v1.1", "v1.0"]
     assert [(item["accepted"], item["live"]) for item in page["items"]] == [(False, False), (True, True), (True, False)]
@@ -54,7 +54,7 @@ def test_the_versions_newest_first(viewer: TestClient):
     assert page["total"] == 3
 
 
-def test_the_versions_by_page_and_verdict(viewer: TestClient):
+def test_versions_are_paged_and_filtered(viewer: TestClient):
     def names(**params: object) -> list[str]:
         return [item["version"] for item in viewer.get(f"{ROOT}/adapters", params=params).json()["items"]]
 
@@ -65,7 +65,7 @@ def test_the_versions_by_page_and_verdict(viewer: TestClient):
     assert names(base_model="another") == []
 
 
-def test_the_versions_are_read_side_by_side(viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
+def test_versions_are_read_concurrently(viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
     together, get = threading.Barrier(3, timeout=10), Registry.get
 
     def meet(registry: Registry, version: str) -> AdapterVersion:
@@ -77,7 +77,7 @@ def test_the_versions_are_read_side_by_side(viewer: TestClient, monkeypatch: pyt
     assert [item["version"] for item in page["items"]] == ["v1.2", "v1.1", "v1.0"]
 
 
-def test_a_version_with_all_that_is_known_of_it(site: Site, viewer: TestClient):
+def test_version_detail(site: Site, viewer: TestClient):
     found = viewer.get(f"{ROOT}/adapters/v1.1").json()
     version = site.loop.resources.registry.get("v1.1")
     assert found["lineage"] == ["v1.0"]
@@ -88,7 +88,7 @@ def test_a_version_with_all_that_is_known_of_it(site: Site, viewer: TestClient):
     assert found["metadata"]["training"]["curve"]
 
 
-def test_the_model_card_as_markdown_and_as_html(viewer: TestClient):
+def test_model_card_as_markdown_and_html(viewer: TestClient):
     text = viewer.get(f"{ROOT}/adapters/v1.1/card")
     assert text.headers["content-type"].startswith("text/markdown")
     assert "# v1.1 · accepted" in text.text
@@ -97,7 +97,7 @@ def test_the_model_card_as_markdown_and_as_html(viewer: TestClient):
     assert "<table>" in html.text
 
 
-def test_the_archive_is_the_one_that_was_published(site: Site, viewer: TestClient):
+def test_the_archive_is_the_published_one(site: Site, viewer: TestClient):
     answer = viewer.get(f"{ROOT}/adapters/v1.1/archive")
     version = site.loop.resources.registry.get("v1.1")
     assert hashlib.sha256(answer.content).hexdigest() == version.sha256 == answer.headers["x-checksum-sha256"]
@@ -105,13 +105,13 @@ def test_the_archive_is_the_one_that_was_published(site: Site, viewer: TestClien
 
 
 @pytest.mark.parametrize("path", ["adapters/v9.9", "adapters/v9.9/card", "adapters/v9.9/archive"])
-def test_a_version_that_is_not_there(viewer: TestClient, path: str):
+def test_an_unknown_version_is_not_found(viewer: TestClient, path: str):
     answer = viewer.get(f"{ROOT}/{path}")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     assert "no v9.9" in answer.json()["detail"]
 
 
-def test_what_was_live_when(site: Site, viewer: TestClient):
+def test_the_version_live_at_a_time(site: Site, viewer: TestClient):
     second, first = site.loop.resources.ledger.entries()
     moments = {
         first.at - timedelta(seconds=1): None,
@@ -124,14 +124,14 @@ def test_what_was_live_when(site: Site, viewer: TestClient):
         assert found["version"] == version
 
 
-def test_a_time_without_a_zone_is_refused(viewer: TestClient):
+def test_a_time_without_a_zone_is_rejected(viewer: TestClient):
     answer = viewer.get(f"{ROOT}/deployments/at", params={"time": "2026-11-01T00:00:00"})
     assert answer.status_code == 422
     assert "timezone" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("far", ["0001-01-01T00:00:00+14:00", "1999-12-31T00:00:00Z", "9999-12-31T23:59:59-14:00"])
-def test_times_that_no_zone_can_shift_are_refused(admin: TestClient, far: str):
+def test_times_outside_the_supported_years_are_rejected(admin: TestClient, far: str):
     others = {"start": "2026-10-05T02:00:00Z", "end": "2026-10-12T02:00:00Z"}
     answers = [admin.get(f"{ROOT}/deployments/at", params={"time": far})]
     for name in others:
@@ -141,10 +141,10 @@ def test_times_that_no_zone_can_shift_are_refused(admin: TestClient, far: str):
         answers.append(admin.post(f"{ROOT}/fisher/calculate", json={"version": "v1.0", "window": window}))
     for answer in answers:
         assert answer.status_code == 422, answer.text
-        assert "expected a time from the year 2000 on" in answer.json()["detail"]
+        assert "expected a time from 2000 to 8999" in answer.json()["detail"]
 
 
-def test_applications_ask_for_the_live_name_with_the_static_token(site: Site):
+def test_the_static_token_reads_live_and_metrics(site: Site):
     client = site.client(Authorization=f"Bearer {TOKEN}")
     found = client.get(f"{ROOT}/live").json()
     live = site.loop.resources.ledger.current()
@@ -158,7 +158,7 @@ def test_the_static_token_opens_nothing_else(site: Site, path: str):
     assert site.client(Authorization=f"Bearer {TOKEN}").get(f"{ROOT}/{path}").status_code == 401
 
 
-def test_another_token_is_no_login(site: Site):
+def test_a_wrong_token_is_rejected(site: Site):
     assert site.client(Authorization=f"Bearer {TOKEN}x").get(f"{ROOT}/live").status_code == 401
 
 
@@ -171,7 +171,7 @@ def test_storage_adds_up(site: Site, viewer: TestClient):
 
 
 def test_reading_writes_nothing(site: Site, viewer: TestClient):
-    """Not even the pointer, which whoever deploys mends where it lags."""
+    """Not even an outdated pointer, which the next deployment repairs."""
     store = site.loop.resources.store
     store.delete([manifest.CURRENT])
     before = {stored.key: stored.modified for stored in store.list()}
@@ -181,8 +181,8 @@ def test_reading_writes_nothing(site: Site, viewer: TestClient):
     assert site.loop.resources.ledger.current() is not None
 
 
-def test_a_bucket_without_anything_is_no_error(viewer: TestClient, site: Site, emptied):
-    emptied("empty")
+def test_an_empty_bucket_is_no_error(viewer: TestClient, site: Site, use_prefix):
+    use_prefix("empty")
     assert viewer.get(f"{ROOT}/adapters").json()["items"] == []
     live = viewer.get(f"{ROOT}/live").json()
     assert (live["version"], live["model"]) == (None, site.loop.resources.settings.model.base)

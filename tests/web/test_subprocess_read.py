@@ -1,4 +1,4 @@
-"""A window that is read in a process of its own: the same counts, the same errors, and the memory goes back."""
+"""A window read in a subprocess: same counts, same errors, and the memory is returned."""
 
 import json
 import os
@@ -14,23 +14,23 @@ from learning_engine import config
 from learning_engine.errors import FeedbackError, FeedbackUnavailable
 from learning_engine.feedback.source import FileSource
 from learning_engine.records.contracts import Window
-from learning_engine.steps import resources as here
+from learning_engine.steps import resources as in_process
 from learning_engine.steps.resources import Resources
-from learning_engine.web import apart
+from learning_engine.web import subprocess_read
 
 WINDOW = Window(datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 12, tzinfo=UTC))
 ROWS = 4_000
-# The memory of a process, in MiB, before and after it had a window read.
+# Prints by how many MiB the process grows while it reads a window.
 MEASURE = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 import psutil
-from learning_engine.feedback import snapshot  # what is imported is no row
-from tests.web.test_apart import WINDOW, apart, here, resources_of
-how = {"here": here, "apart": apart}[sys.argv[1]]
+from learning_engine.feedback import snapshot  # imported before the measurement
+from tests.web.test_subprocess_read import WINDOW, in_process, resources_of, subprocess_read
+reader = {"in_process": in_process, "subprocess": subprocess_read}[sys.argv[1]]
 before = psutil.Process().memory_info().rss
-how.read_window(resources_of(Path(sys.argv[2])), WINDOW, Path(sys.argv[3]))
+reader.read_window(resources_of(Path(sys.argv[2])), WINDOW, Path(sys.argv[3]))
 print((psutil.Process().memory_info().rss - before) / 2**20)
 """
 
@@ -61,31 +61,31 @@ def feedback(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_counts_what_is_counted_here(feedback: Path, tmp_path: Path):
-    counts = apart.read_window(resources_of(feedback), WINDOW, tmp_path / "apart.parquet")
-    assert counts == here.read_window(resources_of(feedback), WINDOW, tmp_path / "here.parquet")
+def test_counts_equal_those_of_an_in_process_read(feedback: Path, tmp_path: Path):
+    counts = subprocess_read.read_window(resources_of(feedback), WINDOW, tmp_path / "subprocess.parquet")
+    assert counts == in_process.read_window(resources_of(feedback), WINDOW, tmp_path / "in_process.parquet")
     assert counts.rows == ROWS
-    assert (tmp_path / "apart.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+    assert (tmp_path / "subprocess.parquet").read_bytes() == (tmp_path / "in_process.parquet").read_bytes()
 
 
-def test_the_memory_of_the_rows_goes_back(feedback: Path, tmp_path: Path):
+def test_memory_is_returned_after_the_read(feedback: Path, tmp_path: Path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
-    def grows(how: str) -> float:
-        command = [sys.executable, "-c", MEASURE, how, str(feedback), str(tmp_path / how)]
+    def grows(mode: str) -> float:
+        command = [sys.executable, "-c", MEASURE, mode, str(feedback), str(tmp_path / mode)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         return float(done.stdout)
 
-    assert grows("apart") < 10 < grows("here")
+    assert grows("subprocess") < 10 < grows("in_process")
 
 
-def test_an_error_is_the_one_that_would_be_raised_here(tmp_path: Path):
+def test_errors_equal_those_of_an_in_process_read(tmp_path: Path):
     with pytest.raises(FeedbackError, match=r"Expected .*missing\.jsonl"):
-        apart.read_window(resources_of(tmp_path / "missing.jsonl"), WINDOW, tmp_path / "snapshot.parquet")
+        subprocess_read.read_window(resources_of(tmp_path / "missing.jsonl"), WINDOW, tmp_path / "snapshot.parquet")
 
 
-def test_a_process_that_dies_is_told_of(feedback: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(apart.sys, "executable", "/bin/false")
+def test_a_failed_subprocess_is_reported(feedback: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(subprocess_read.sys, "executable", "/bin/false")
     with pytest.raises(FeedbackUnavailable, match="ended with 1: see the api-server's log"):
-        apart.read_window(resources_of(feedback), WINDOW, tmp_path / "snapshot.parquet")
+        subprocess_read.read_window(resources_of(feedback), WINDOW, tmp_path / "snapshot.parquet")

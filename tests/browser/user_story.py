@@ -37,7 +37,7 @@ class Story:
     moments: tuple[datetime, datetime, datetime]
 
 
-def tell(live: Live, screen: Screen) -> Story:
+def run_story(live: Live, screen: Screen) -> Story:
     screen.frame()
     before = _look_around(screen)
     refused = _refused(screen)
