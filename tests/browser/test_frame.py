@@ -1,4 +1,4 @@
-"""In Airflow: in the navigation, as a tab of the weekly DAG, light and dark with it, and the way out of the sandbox."""
+"""The page inside Airflow: navigation, tab of the weekly DAG, theme, and links out of the sandbox."""
 
 import re
 
@@ -9,7 +9,7 @@ from tests.browser.conftest import PHONE, Opener, Site
 from tests.browser.user_story import WEEKLY, Story
 
 pytestmark = pytest.mark.real
-# Airflow's own page says so of its own frame.
+# Errors of Airflow's own page.
 OF_AIRFLOW = ("/ui/", "/api/v2/")
 
 
@@ -32,7 +32,7 @@ def test_the_theme_follows_airflow(opened: Opener, story: Story):
     screen.frame()
     page = screen.root.locator("html")
     expect(page).to_have_attribute("data-theme", "light")
-    # What Airflow's own menu does.
+    # As Airflow's own menu does.
     screen.page.evaluate("dispatchEvent(new StorageEvent('storage', {key: 'theme', newValue: 'dark'}))")
     expect(screen.page.locator("html.dark")).to_have_count(1)
     expect(page).to_have_attribute("data-theme", "dark")

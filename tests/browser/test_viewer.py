@@ -1,4 +1,4 @@
-"""A viewer sees everything and may start nothing; nobody sees nothing."""
+"""A viewer sees everything and may start nothing; without a login nothing is shown."""
 
 import pytest
 from playwright.sync_api import expect
@@ -7,10 +7,10 @@ from tests.browser.conftest import Opener
 from tests.browser.user_story import Story
 
 pytestmark = pytest.mark.real
-# A button, and the DAG whose runs it starts.
+# Buttons, and the DAG whose runs each starts.
 ACTS = {
     "": {"Train…": "weekly", "Roll back…": "deploy"},
-    "versions/{}": {"Deploy…": "deploy", "Measure Fisher…": "Fisher"},
+    "versions/{}": {"Deploy…": "deploy", "Recalculate Fisher…": "Fisher"},
     "preflight": {"Train on this window…": "weekly"},
     "train": {"Start training…": "weekly"},
 }
@@ -24,7 +24,7 @@ def test_actions_are_disabled_with_a_reason(opened: Opener, story: Story, route:
         button = screen.button(name)
         expect(button).to_be_disabled()
         expect(button).to_have_accessible_description(
-            f"Expected the right to start runs of the {dag} DAG, found none: ask an Airflow admin for it."
+            f"Expected permission to start runs of the {dag} DAG, found none: ask an Airflow admin for it."
         )
 
 
@@ -33,7 +33,7 @@ def test_a_viewer_sees_every_view(opened: Opener, story: Story):
     for route in ("", "versions", f"versions/{story.first}", "ledger", "preflight"):
         screen.open(route)
         expect(screen.root.get_by_role("alert")).to_have_count(0)
-        assert screen.grave() == []
+        assert screen.severe_findings() == []
     screen.open()
     assert story.first in screen.text()
 

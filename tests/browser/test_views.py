@@ -1,4 +1,4 @@
-"""Each view: what it shows is what the API says; both themes, desktop and phone, by axe as well."""
+"""Each view shows the API's data; accessibility in both themes, on desktop and phone."""
 
 import re
 from typing import Any
@@ -36,7 +36,7 @@ def test_accessibility_and_no_overflow(opened: Opener, story: Story, view: str, 
         summary.click()
     screen.settled()
     assert screen.root.locator("html").get_attribute("data-theme") == theme
-    assert screen.grave() == []
+    assert screen.severe_findings() == []
     assert screen.overflow() <= 0
 
 
@@ -46,14 +46,14 @@ def test_overview(site: Site, opened: Opener, story: Story):
     live = ask(site, "live")
     expect(screen.root.get_by_role("heading", name=f"{story.first} is live")).to_be_visible()
     assert live["model"] in screen.text()
-    assert "Every replica has proven it" in screen.text()
+    assert "Verified on every replica" in screen.text()
     assert "Signed in as admin" in screen.root.get_by_role("banner").inner_text()
     recent = screen.root.get_by_role("table", name="Recent runs")
     expect(recent).to_contain_text("not deployed: the gate rejected it")
     expect(recent).to_contain_text("deployed: nothing is live yet")
-    expect(recent).to_contain_text(re.compile(r"learned nothing: \d+ rows, \d+ are needed"))
+    expect(recent).to_contain_text(re.compile(r"not trained: \d+ rows, \d+ are needed"))
     screen.root.locator(".health summary").click()
-    health = screen.root.get_by_role("table", name="Health of each part")
+    health = screen.root.get_by_role("table", name="Health of each component")
     for check in ask(site, "health")["checks"]:
         expect(health.get_by_role("row").filter(has_text=check["name"]).first).to_contain_text(check["state"])
 
@@ -74,7 +74,7 @@ def test_versions_and_filters(opened: Opener, story: Story):
     revocation = screen.root.get_by_label("Revocation")
     revocation.focus()
     revocation.select_option("Revoked")
-    expect(screen.root.get_by_role("main")).to_contain_text("No version fits")
+    expect(screen.root.get_by_role("main")).to_contain_text("No matching versions")
     expect(revocation).to_be_focused()
 
 
@@ -83,7 +83,7 @@ def test_version_detail_view(site: Site, opened: Opener, story: Story):
     screen.open(f"versions/{story.second}")
     detail = ask(site, f"adapters/{story.second}")
     report = detail["metadata"]["report"]
-    rules = screen.root.get_by_role("table", name="The gate's rules")
+    rules = screen.root.get_by_role("table", name="Gate rules")
     for rule in report["rules"]:
         row = rules.get_by_role("row").filter(has=screen.page.get_by_role("rowheader", name=rule["name"], exact=True))
         expect(row).to_contain_text("passed" if rule["passed"] else "failed")

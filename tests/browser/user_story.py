@@ -1,4 +1,4 @@
-"""The story that the page is driven through, by its own buttons: from nothing published to a rollback."""
+"""The user story, played through the page's own buttons: from an empty stack to a rollback."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,23 +12,23 @@ from tests.integration.test_manual_runs import scheduled_states
 
 WEEKLY, DEPLOY, FISHER = (f"learning_engine_{name}" for name in ("weekly", "deploy", "fisher"))
 LIST = ("", "versions", "ledger", "preflight")
-# Long enough to be seen under way.
+# Long enough to observe the training in progress.
 EPOCHS = "40"
 
 
 @dataclass(frozen=True)
 class Story:
-    """What happened, in words that the page used on the way.
+    """What happened, with texts that the page showed.
 
-    `before` has the text of each view while nothing was published. `first` is live in the end, after a rollback from
-    `second`, which is revoked; `rejected` continues `first`. `moments` are times at which first, second and again
-    first were live.
+    `before`: the text of each view while nothing was published. `first` is live at the end, after a rollback from
+    `second`, which is revoked; `rejected` continues `first`. `moments`: times at which first, second and first again
+    were live.
     """
 
     before: dict[str, str]
     refused: str
     watched: str
-    awaited: str
+    approval_note: str
     first: str
     second: str
     rejected: str
@@ -43,14 +43,14 @@ def run_story(live: Live, screen: Screen) -> Story:
     refused = _refused(screen)
     for name in (WEEKLY, DEPLOY, FISHER):
         live.rest.unpause(name)
-    # Else last week's own run would take part of the feedback.
-    until("last week's own run to end", lambda: "success" in scheduled_states(live))
+    # Otherwise the scheduled run of last week would use part of the feedback.
+    until("the scheduled run of last week to end", lambda: "success" in scheduled_states(live))
     live.add_feedback(rows_of(0))
     _fill_in(screen, 0, epochs=EPOCHS, deploy="approve")
     run = _start(screen)
     watched = _watch(screen)
     live.asked(run)
-    awaited = _waits(screen)
+    approval_note = _approval_note(screen)
     live.answer(run, "Approve")
     screen.done(run)
     first = _version(live, run)
@@ -64,7 +64,7 @@ def run_story(live: Live, screen: Screen) -> Story:
     rolling_back = _act(screen, "", "Roll back…", f"Roll back to {first}")
     moments.append(datetime.now(UTC))
     times = (moments[0], moments[1], moments[2])
-    return Story(before, refused, watched, awaited, first, second, rejected, deploying, rolling_back, times)
+    return Story(before, refused, watched, approval_note, first, second, rejected, deploying, rolling_back, times)
 
 
 def _look_around(screen: Screen) -> dict[str, str]:
@@ -76,14 +76,14 @@ def _look_around(screen: Screen) -> dict[str, str]:
 
 
 def _refused(screen: Screen) -> str:
-    """What the page says while the DAG is paused; then the confirmation is called off with Escape."""
+    """The page's message while the DAG is paused. Cancels the confirmation with Escape."""
     _go(screen, "train")
     screen.button("Start training…").click()
     screen.button("Start training", exact=True).click()
     alert = screen.root.get_by_role("dialog").get_by_role("alert")
     expect(alert).to_be_visible()
     said = alert.inner_text()
-    # The browser reports the refusal itself.
+    # The browser logs the rejection as an error.
     screen.errors.clear()
     screen.page.keyboard.press("Escape")
     expect(screen.root.get_by_role("dialog")).to_have_count(0)
@@ -96,9 +96,9 @@ def _go(screen: Screen, route: str) -> None:
 
 
 def _fill_in(screen: Screen, number: int, **settings: str) -> None:
-    """From the preflight of a week into the form, with the settings of this run alone."""
+    """Open the training form from the preflight of a week, and fill in overrides."""
     _go(screen, "preflight")
-    screen.root.get_by_label("From … until").check()
+    screen.root.get_by_label("Custom window").check()
     for label, moment in (("From", week(number).start), ("Until", week(number).end)):
         screen.root.get_by_label(label, exact=True).fill(moment.strftime("%Y-%m-%dT%H:%M"))
     screen.button("Check").click()
@@ -112,7 +112,7 @@ def _fill_in(screen: Screen, number: int, **settings: str) -> None:
 
 def _start(screen: Screen) -> str:
     screen.button("Start training…").click()
-    return screen.agree("Start training")
+    return screen.confirm("Start training")
 
 
 def _train(screen: Screen, number: int, **settings: str) -> str:
@@ -123,28 +123,28 @@ def _train(screen: Screen, number: int, **settings: str) -> str:
 
 
 def _watch(screen: Screen) -> str:
-    """The overview's words on a training under way, and its curve."""
+    """The overview's text about the training in progress, and its chart label."""
     _go(screen, "")
-    panel = screen.root.get_by_role("region", name="Training under way")
+    panel = screen.root.get_by_role("region", name="Training in progress")
     expect(panel.get_by_role("img")).to_be_visible(timeout=120_000)
     expect(panel.locator("canvas")).to_be_visible()
     return f"{panel.get_by_role('img').get_attribute('aria-label')}\n{panel.inner_text()}"
 
 
-def _waits(screen: Screen) -> str:
-    """What the overview says while a person is asked whether to deploy."""
-    note = screen.root.get_by_role("region", name="Training under way").get_by_text("waits for a person")
+def _approval_note(screen: Screen) -> str:
+    """The overview's note while the run waits for approval."""
+    note = screen.root.get_by_role("region", name="Training in progress").get_by_text("waiting for approval")
     expect(note).to_be_visible(timeout=60_000)
     return note.inner_text()
 
 
 def _act(screen: Screen, route: str, button: str, verb: str) -> str:
-    """Ask for it, read what will happen, agree, wait. Returns what the confirmation said."""
+    """Open the confirmation, confirm, and wait for the run. Returns the listed effects."""
     _go(screen, route)
     screen.button(button).click()
     expect(screen.root.get_by_role("dialog")).to_be_visible()
     said = screen.effects()
-    screen.done(screen.agree(verb))
+    screen.done(screen.confirm(verb))
     return said
 
 

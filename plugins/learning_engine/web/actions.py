@@ -17,7 +17,7 @@ from learning_engine.web.request_models import DeployBody, FisherBody, RollbackB
 from learning_engine.web.response_models import May, Me, RunAccepted
 from learning_engine.web.store_threads import STORE_THREADS, Router
 
-router = Router(tags=["acts"], responses=responses(401, 403, 409, 422, 503))
+router = Router(tags=["actions"], responses=responses(401, 403, 409, 422, 503))
 # The settings that a run may override, and `force`.
 PARAMS = ("min_samples", "ewc_lambda", "epochs", "learning_rate", "base_model", "deploy", "force")
 DEFAULT_DEPLOY, DEFAULT_ROLLBACK = DeployBody(), RollbackBody()

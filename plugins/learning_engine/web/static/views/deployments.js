@@ -1,25 +1,25 @@
-/** Ledger: what was live when, and what was live at one moment. */
+/** Deployment history, and a lookup of the version live at a given time. */
 
 import { get } from "../api.js";
-import { moment } from "../clock.js";
-import { announce, fresh, h, replace } from "../dom.js";
-import { entries } from "../entries.js";
+import { timestamp } from "../timestamps.js";
+import { announce, uniqueId, h, replace } from "../dom.js";
+import { deploymentTable } from "../deployment_table.js";
 import { plural } from "../format.js";
-import { beyond, pager } from "../pager.js";
+import { pageOutOfRange, pager } from "../pager.js";
 import { link, rewrite } from "../router.js";
-import { empty, failure, fill, problemOf } from "../states.js";
-import { strip } from "../strip.js";
-import { BOUNDS, iso } from "../window.js";
+import { emptyState, errorNote, loadInto, toProblem } from "../async_content.js";
+import { timeline } from "../timeline.js";
+import { BOUNDS, iso } from "../window_field.js";
 
 const LIMIT = 20;
 
-export function ledger({ query, signal }) {
+export function deployments({ query, signal }) {
   let offset = Number(query.get("offset")) || 0;
   const list = h("div.stack");
-  const reload = fill(list, {
+  const reload = loadInto(list, {
     load: () => page(offset, signal),
     render: (found) => listed(found, turn),
-    label: "The ledger",
+    label: "The deployment history",
     signal,
   });
   async function turn(target) {
@@ -27,12 +27,12 @@ export function ledger({ query, signal }) {
     rewrite("ledger", { offset: offset || null });
     await reload(true);
     if (signal.aborted) return;
-    announce(list.querySelector(".pager-said")?.textContent ?? "");
+    announce(list.querySelector(".pager-position")?.textContent ?? "");
   }
-  return h("div.view", null, h("div.headline", null, h("h1", null, "Ledger")), question(signal), list);
+  return h("div.view", null, h("div.headline", null, h("h1", null, "Deployment history")), lookupForm(signal), list);
 }
 
-/** A page of the ledger, and when its newest entry ended: the time of the one before it, which is asked for as well. */
+/** A page of the ledger. Its newest entry ended when the next newer one began, so that one is requested as well. */
 async function page(offset, signal) {
   const before = Math.min(offset, 1);
   const found = await get("deployments", { query: { limit: LIMIT + before, offset: offset - before }, signal });
@@ -43,21 +43,21 @@ async function page(offset, signal) {
 
 function listed(found, turn) {
   if (found.total === 0)
-    return empty("Nothing has been deployed yet", "From the first deployment on, every decision stands here for good.");
-  if (found.items.length === 0) return beyond(() => turn(0));
-  const lost =
+    return emptyState("Nothing has been deployed yet", "Every deployment will be listed here permanently.");
+  if (found.items.length === 0) return pageOutOfRange(() => turn(0));
+  const unreadableNote =
     found.unreadable?.length > 0 &&
     h("p.note.bad", { role: "alert" }, `Cannot be read: ${found.unreadable.join(", ")}. See the daily audit.`);
   return [
-    lost,
-    found.offset === 0 && strip(found.items),
-    h("div.panel.flush", null, entries(found.items, found.next)),
+    unreadableNote,
+    found.offset === 0 && timeline(found.items),
+    h("div.panel.flush", null, deploymentTable(found.items, found.next)),
     pager(found, turn, plural(found.total, "entry", "entries")),
   ];
 }
 
-function question(signal) {
-  const id = fresh("at");
+function lookupForm(signal) {
+  const id = uniqueId("at");
   const answer = h("output", { for: id });
   const input = h("input", { id, type: "datetime-local", required: true, step: 1, ...BOUNDS });
   let asking = new AbortController();
@@ -68,10 +68,10 @@ function question(signal) {
     ask(input, answer, AbortSignal.any([signal, asking.signal]));
   };
   const form = h(
-    "form.filter.question",
+    "form.filter.lookup",
     { onsubmit: submit },
-    h("div.field", null, h("label", { for: id }, "What was live at (UTC)"), input),
-    h("button.button", { type: "submit" }, "Look it up"),
+    h("div.field", null, h("label", { for: id }, "Live at (UTC)"), input),
+    h("button.button", { type: "submit" }, "Look up"),
     answer,
   );
   return form;
@@ -83,14 +83,14 @@ async function ask(input, answer, signal) {
     replace(
       answer,
       "At ",
-      moment(time),
+      timestamp(time),
       " ",
       version ? h("span.strong", null, link(`versions/${version}`, version)) : h("span.strong", null, "the base model"),
-      " answered",
-      deployment && [", since ", moment(deployment.at), ` (${deployment.action} by ${deployment.decided_by})`],
+      " was live",
+      deployment && [", since ", timestamp(deployment.at), ` (${deployment.action} by ${deployment.decided_by})`],
       ".",
     );
   } catch (error) {
-    if (!signal.aborted) replace(answer, failure(problemOf(error)));
+    if (!signal.aborted) replace(answer, errorNote(toProblem(error)));
   }
 }

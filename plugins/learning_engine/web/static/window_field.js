@@ -1,43 +1,43 @@
-/** A window of feedback in a form: the last complete interval, or one from and to, in UTC. */
+/** A form field for a window of feedback: the last complete interval, or a start and an end in UTC. */
 
-import { fresh, h } from "./dom.js";
+import { uniqueId, h } from "./dom.js";
 
-/** What a datetime-local field takes: a year that is being typed is none yet. */
+/** The bounds of a datetime-local field. They exclude partially typed years. */
 export const BOUNDS = { min: "2000-01-01T00:00", max: "8999-12-31T23:59" };
 
-/** An element with `value()`: null for the last complete interval, {start, end} as ISO 8601, or undefined while one of both is missing or no time. */
+/** An element with `value()`: null for the last complete interval, {start, end} as ISO 8601, or undefined if invalid. */
 export function windowField({ start = null, end = null, lastLabel, onchange }) {
-  const name = fresh("window");
-  const from = moment("From", start),
-    to = moment("Until", end);
-  const own = Boolean(start && end);
-  const last = choice(name, lastLabel, !own),
-    chosen = choice(name, "From … until", own);
+  const name = uniqueId("window");
+  const from = timeInput("From", start),
+    to = timeInput("Until", end);
+  const custom = Boolean(start && end);
+  const last = choice(name, lastLabel, !custom),
+    chosen = choice(name, "Custom window", custom);
   const times = h("div.times", null, from.element, to.element);
-  const settle = () => {
+  const updateFields = () => {
     times.hidden = !chosen.input.checked;
     for (const { input } of [from, to]) input.required = chosen.input.checked;
   };
   const element = h(
     "fieldset.window",
-    { onchange: () => (settle(), onchange?.()) },
+    { onchange: () => (updateFields(), onchange?.()) },
     h("legend", null, "Window"),
     last.element,
     chosen.element,
     times,
-    h("p.muted.hint", null, "Times are UTC; the first moment counts, the last one does not."),
+    h("p.muted.hint", null, "Times are UTC. The start is inclusive, the end exclusive."),
   );
   element.value = () => {
     if (last.input.checked) return null;
     if (!from.input.checkValidity() || !to.input.checkValidity()) return undefined;
     return { start: iso(from.input.value), end: iso(to.input.value) };
   };
-  settle();
+  updateFields();
   return element;
 }
 
-function moment(label, value) {
-  const input = h("input", { type: "datetime-local", id: fresh("time"), value: value?.slice(0, 16), ...BOUNDS });
+function timeInput(label, value) {
+  const input = h("input", { type: "datetime-local", id: uniqueId("time"), value: value?.slice(0, 16), ...BOUNDS });
   return { input, element: h("div.field", null, h("label", { for: input.id }, label), input) };
 }
 
@@ -46,7 +46,7 @@ function choice(name, label, checked) {
   return { input, element: h("label.choice", null, input, " ", label) };
 }
 
-/** What a datetime-local field holds, as UTC. */
+/** The value of a datetime-local field, as UTC. */
 export function iso(value) {
   return new Date(`${value}Z`).toISOString();
 }

@@ -1,8 +1,8 @@
-/** Versions as a graph beside their list, newest first: who continues whom. Decoration; the list says it in words. */
+/** A lineage graph next to the list of versions, newest first. Decorative: the list names each parent. */
 
 import { h } from "./dom.js";
 
-/** {lanes, drawings}: how many lanes there are, and by version what is drawn beside it. `items` are AdapterSummary. */
+/** {lanes, drawings}: the number of lanes, and the drawing of each version. `items` are AdapterSummary. */
 export function graph(items) {
   const trunk = trunkOf(items);
   const waiting = new Map();
@@ -11,7 +11,7 @@ export function graph(items) {
   return { lanes, drawings: new Map(rows.map((one) => [one.item.version, draw(one, lanes)])) };
 }
 
-/** The versions on the way from the live one to the first: they keep to the leftmost lane. */
+/** The ancestors of the live version and the version itself, which use the leftmost lane. */
 function trunkOf(items) {
   const by = new Map(items.map((item) => [item.version, item]));
   const trunk = new Set();
@@ -23,7 +23,7 @@ function trunkOf(items) {
   return trunk;
 }
 
-/** `waiting` has for each lane the parent that it leads down to; it is changed to what goes on below this row. */
+/** `waiting` maps each open lane to the parent that it leads down to; updated for the rows below. */
 function row(item, trunk, waiting) {
   const ends = [...waiting].filter(([, parent]) => parent === item.version).map(([lane]) => lane);
   const lane = trunk.has(item.version) ? 0 : ends.length ? Math.min(...ends) : free(waiting);

@@ -1,16 +1,16 @@
-/** Entries of the ledger as a table. */
+/** Ledger entries as a table. */
 
 import { badge } from "./badges.js";
-import { moment } from "./clock.js";
+import { timestamp } from "./timestamps.js";
 import { h } from "./dom.js";
 import { duration, plural } from "./format.js";
 import { icon } from "./icons.js";
 import { link } from "./router.js";
 import { table } from "./table.js";
 
-/** `deployments` newest first. With `next`, when the newest of them ended (null: it goes on), there are durations. */
-export function entries(deployments, next) {
-  if (deployments.length === 0) return h("p.muted", null, "It has never been live.");
+/** `deployments` newest first. `next`, the end of the newest one (null: still live), adds end and duration columns. */
+export function deploymentTable(deployments, next) {
+  if (deployments.length === 0) return h("p.muted", null, "It has never been deployed.");
   const ends = new Map(deployments.map((entry, place) => [entry, place === 0 ? next : deployments[place - 1].at]));
   return table(
     "Deployments, newest first",
@@ -20,16 +20,16 @@ export function entries(deployments, next) {
         cell: ({ version }) => (version ? link(`versions/${version}`, version) : "base model"),
         head: true,
       },
-      { title: "From", span: true, cell: ({ at }) => moment(at) },
+      { title: "From", span: true, cell: ({ at }) => timestamp(at) },
       next !== undefined && {
         title: "Until",
         span: true,
-        cell: (entry) => (ends.get(entry) ? moment(ends.get(entry)) : "now"),
+        cell: (entry) => (ends.get(entry) ? timestamp(ends.get(entry)) : "now"),
       },
-      next !== undefined && { title: "For", cell: (entry) => lasted(entry.at, ends.get(entry)), number: true },
+      next !== undefined && { title: "Duration", cell: (entry) => lasted(entry.at, ends.get(entry)), number: true },
       { title: "Action", cell: action },
       { title: "Decided by", cell: ({ decided_by: by }) => by },
-      { title: "Proof", cell: proof },
+      { title: "Verification", cell: proof },
       { title: "Run", span: true, cell: ({ run }) => h("span.mono.muted.run-id", null, run.run_id) },
     ].filter(Boolean),
     deployments,
@@ -49,8 +49,8 @@ function proof({ proven, replicas }) {
   return h(
     "span",
     { title: names },
-    proven ? badge("good", icon("check"), plural(replicas.length, "replica")) : badge("warn", icon("warn"), "unproven"),
-    replicas.length > 0 && h("span.muted.block", null, `loaded within ${duration(slowest)}`),
+    proven ? badge("good", icon("check"), plural(replicas.length, "replica")) : badge("warn", icon("warn"), "unverified"),
+    replicas.length > 0 && h("span.muted.block", null, `loaded in ${duration(slowest)}`),
   );
 }
 

@@ -1,27 +1,27 @@
-/** Where a version comes from and what came of it: lineage, window, run, and the digests of its objects. */
+/** The provenance of a version: lineage, children, window, run, and the digests of its objects. */
 
 import { h } from "./dom.js";
 import { windowOf } from "./format.js";
 import { link } from "./router.js";
 import { facts } from "./table.js";
 
-// More ancestors than this are counted, not named.
+// Maximum number of ancestors to name; the rest is counted.
 const FEW = 6;
 
-/** Of an AdapterDetail. */
-export function origin({ metadata, lineage, children, digests }) {
+/** For an AdapterDetail. */
+export function provenance({ metadata, lineage, children, digests }) {
   const { run, dataset } = metadata;
   return [
     facts([
       ["Lineage", chain(metadata.version, lineage)],
-      ["Continued by", children.length ? listed(children) : "nothing yet"],
+      ["Continued by", children.length ? listed(children) : "none yet"],
       ["Window", windowOf(metadata.window)],
       ["Run", h("span.mono", null, `${run.run_id} of ${run.dag_id}`)],
       ["Started by", run.triggered_by ?? run.run_type],
       ["Run key", h("span.mono", null, metadata.run_key)],
       dataset.passed_over.length > 0 && [
-        "Passed over",
-        `${dataset.passed_over.join(", ")}: their archives could not be read`,
+        "Skipped parents",
+        `${dataset.passed_over.join(", ")}: archive could not be read`,
       ],
     ]),
     h(

@@ -1,14 +1,14 @@
-/** What was live when as one strip over time. Decoration beside the ledger's table, which says the same. */
+/** A timeline of the deployment history. Decorative: the table next to it says the same. */
 
 import { h } from "./dom.js";
 import { time } from "./format.js";
 
-// Shares of the strip below which a label does not fit.
+// Parts with a smaller share have no room for a label.
 const LABEL = 0.06;
 const TONES = 4;
 
-/** `entries` are deployments, newest first; the newest goes on until now. Null where there are none. */
-export function strip(entries) {
+/** `entries` are deployments, newest first; the newest lasts until now. Null without entries. */
+export function timeline(entries) {
   if (entries.length === 0) return null;
   const first = Date.parse(entries.at(-1).at),
     last = Date.now();
@@ -20,7 +20,7 @@ export function strip(entries) {
     return part(entry, (from - first) / whole, (to - from) / whole, names.indexOf(entry.version) % TONES);
   });
   return h(
-    "div.strip",
+    "div.timeline",
     { "aria-hidden": "true" },
     h("div.parts", null, parts.reverse()),
     h("div.ends.muted", null, h("span", null, `${time(entries.at(-1).at)} UTC`), h("span", null, "now")),

@@ -1,4 +1,4 @@
-/** The gate's rules, each with its figure, its bound, its verdict and why. */
+/** The gate's rules, each with its verdict, value, bound and reason. */
 
 import { h } from "./dom.js";
 import { figure } from "./format.js";
@@ -8,20 +8,20 @@ import { table } from "./table.js";
 
 const SIGNS = { ">=": "≥", "<=": "≤" };
 
-/** Of a list of rules. */
-export function gate(rules) {
+/** For a list of rules. */
+export function gateTable(rules) {
   return table(
-    "The gate's rules",
+    "Gate rules",
     [
       { title: "Rule", cell: (rule) => rule.name.replaceAll("_", " "), head: true },
       { title: "Verdict", cell: verdict },
-      { title: "Figure", cell: (rule) => figure(rule.figure), number: true },
+      { title: "Value", cell: (rule) => figure(rule.figure), number: true },
       {
         title: "Bound",
         cell: (rule) => h("span.nowrap", null, `${SIGNS[rule.comparison]} ${figure(rule.bound)}`),
         number: true,
       },
-      { title: "Why", span: true, cell: (rule) => rule.why },
+      { title: "Reason", span: true, cell: (rule) => rule.why },
     ],
     rules,
     (rule) => ({ class: rule.passed ? null : "failing" }),

@@ -1,4 +1,4 @@
-"""The confirmation of an act: what it says is what is sent, and nothing takes it away from whoever reads it."""
+"""The confirmation of an action: it sends what it shows, and stays open until the user closes it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ CHANGED = "dispatchEvent(new Event('learning-engine:changed'))"
 
 
 class Held:
-    """Acts that were sent and have no answer yet."""
+    """Intercepts requests of an action and leaves them unanswered."""
 
     def __init__(self, screen: Screen, path: str) -> None:
         self.routes: list[Route] = []
@@ -34,7 +34,7 @@ class Held:
 
 
 def asked(screen: Screen, story: Story) -> Held:
-    """`second` is to be deployed, and the server has not answered yet."""
+    """Confirms the deployment of `second`; the server has not answered yet."""
     held = Held(screen, f"**/adapters/{story.second}/deploy")
     screen.open(f"versions/{story.second}")
     screen.button("Deploy…").click()
@@ -66,11 +66,11 @@ def test_a_sent_request_cannot_be_cancelled(opened: Opener, story: Story, leave:
 def test_a_rejection_is_shown_in_another_view(opened: Opener, story: Story):
     screen = opened(expected_errors=REFUSED)
     held = asked(screen, story)
-    screen.root.get_by_role("link", name="Ledger").click()
+    screen.root.get_by_role("link", name="Deployments").click()
     screen.settled()
     held.refuse("the deploy DAG is paused")
     expect(screen.runs).to_contain_text("Not started: the deploy DAG is paused")
-    screen.runs.get_by_role("button", name="Put away").click()
+    screen.runs.get_by_role("button", name="Dismiss").click()
     expect(screen.runs).to_have_count(0)
 
 
@@ -93,7 +93,7 @@ def test_the_confirmation_survives_a_reload_of_the_version(opened: Opener, story
     screen = opened()
     screen.open(f"versions/{story.second}")
     screen.button("Deploy…").click()
-    note = screen.root.get_by_label("Why")
+    note = screen.root.get_by_label("Reason")
     note.fill("the shop asks for it")
 
     def other(route: Route) -> None:
@@ -122,7 +122,7 @@ def test_changing_a_setting_closes_the_confirmation(opened: Opener, story: Story
 def test_a_partially_typed_year_is_not_requested(opened: Opener, story: Story):
     screen = opened()
     screen.open("train")
-    screen.root.get_by_label("From … until").check()
+    screen.root.get_by_label("Custom window").check()
     screen.root.get_by_label("Until", exact=True).fill("2026-10-12T02:00")
     read: list[str] = []
     screen.page.on("request", lambda request: read.append(request.url))
@@ -140,9 +140,9 @@ def test_invalid_addresses_show_a_message(opened: Opener, story: Story, route: s
     expect(screen.root.get_by_text("Signed in as admin")).to_be_visible()
     said = (
         screen.root.locator("main")
-        .get_by_text("There is no such view")
+        .get_by_text("Page not found")
         .or_(screen.root.get_by_role("alert"))
-        .or_(screen.root.get_by_text("nothing on this page"))
+        .or_(screen.root.get_by_text("This page does not exist"))
     )
     expect(said.first).to_be_visible()
 

@@ -1,4 +1,4 @@
-/** Moments: the time itself, and how long ago it was, which goes on counting while the page is open. */
+/** Absolute and relative times. Relative ones are updated while the page is open. */
 
 import { h } from "./dom.js";
 import { duration, time } from "./format.js";
@@ -6,16 +6,16 @@ import { duration, time } from "./format.js";
 const SECONDS = 15;
 
 /** 16 Nov 2026, 02:47 UTC */
-export function moment(iso) {
+export function timestamp(iso) {
   return iso ? h("time", { datetime: iso, title: local(iso) }, `${time(iso)} UTC`) : "–";
 }
 
-/** 9 days ago; the time itself on pointing at it. */
-export function ago(iso) {
+/** 9 days ago, with the absolute time as tooltip. */
+export function relativeTime(iso) {
   return iso ? h("time", { datetime: iso, title: `${time(iso)} UTC`, "data-ago": true }, since(iso)) : "–";
 }
 
-/** Keep what `ago` has made up to date. */
+/** Keep the elements of `relativeTime` up to date. */
 export function start() {
   setInterval(() => {
     if (document.hidden) return;
@@ -30,5 +30,5 @@ function since(iso) {
 }
 
 function local(iso) {
-  return `${new Date(iso).toLocaleString(undefined, { timeZoneName: "short" })} on this computer's clock`;
+  return `${new Date(iso).toLocaleString(undefined, { timeZoneName: "short" })} local time`;
 }

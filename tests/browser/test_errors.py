@@ -1,4 +1,4 @@
-"""What the page does when it gets no answer: it says what is missing, keeps what it has, and goes on by itself."""
+"""The page without answers from the server: it reports errors, keeps old content, and recovers automatically."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,13 @@ from tests.browser.screen import A_MINUTE
 from tests.browser.user_story import Story
 
 pytestmark = pytest.mark.real
-# The browser reports each answer that is none.
+# The browser logs every failed request.
 FAILED = ("Failed to load resource",)
 
 
 @pytest.fixture
 def silent_store(site: Site, story: Story) -> Iterator[None]:
-    """The object store takes connections and answers none of them."""
+    """The object store accepts connections and never answers."""
     (store,) = [running.leader() for running in site.live.stack.running() if running.name == "object-store"]
     assert isinstance(store, psutil.Process)
     family = [store, *store.children(recursive=True)]
@@ -38,7 +38,7 @@ def test_an_unresponsive_store_is_reported_with_a_retry_button(
     expect(alert).to_contain_text("could not be read")
     expect(alert).to_contain_text("check that the store of the connection can be reached")
     expect(alert.get_by_role("button", name="Try again")).to_be_visible()
-    assert screen.grave() == []
+    assert screen.severe_findings() == []
 
 
 def test_old_content_stays_and_is_marked_as_outdated(site: Site, opened: Opener, story: Story):
@@ -47,11 +47,11 @@ def test_old_content_stays_and_is_marked_as_outdated(site: Site, opened: Opener,
     screen.open()
     screen.page.context.set_offline(True)
     screen.page.clock.fast_forward(A_MINUTE)
-    expect(screen.root.get_by_text("What stands here may be old").first).to_be_visible()
+    expect(screen.root.get_by_text("This may be out of date").first).to_be_visible()
     expect(screen.root.get_by_role("heading", name=f"{story.first} is live")).to_be_visible()
     screen.page.context.set_offline(False)
     screen.page.clock.fast_forward(A_MINUTE)
-    expect(screen.root.get_by_text("What stands here may be old")).to_have_count(0, timeout=60_000)
+    expect(screen.root.get_by_text("This may be out of date")).to_have_count(0, timeout=60_000)
 
 
 def test_a_hidden_tab_sends_no_requests_until_it_is_shown(opened: Opener, story: Story):

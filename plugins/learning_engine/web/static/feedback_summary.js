@@ -1,28 +1,28 @@
-/** What became of a window's rows: read, dropped and quarantined by reason, kept. For a Dataset and for a Preflight. */
+/** The rows of a window: kept, dropped by reason, quarantined by reason. For a Dataset or a Preflight. */
 
 import { h } from "./dom.js";
-import { count, percent, words } from "./format.js";
+import { count, percent, humanize } from "./format.js";
 import { facts } from "./table.js";
 
 const REASONS = {
   superseded: "an earlier vote on the same answer by the same user",
-  bad_json: "request or response is no JSON",
+  bad_json: "request or response is not JSON",
   bad_time: "no readable time",
   unknown_thumb: "neither thumbs up nor thumbs down",
   no_answer: "no answer in the response",
-  no_prompt: "no user's words in the request",
-  not_text: "an image or a number in the place of words",
-  unknown_role: "a message of nobody that is known",
+  no_prompt: "no user text in the request",
+  not_text: "an image or a number instead of text",
+  unknown_role: "a message with an unknown role",
   answer_in_prompt: "the prompt already ends with an answer",
   too_long: "longer than feedback.max_characters",
   null_character: "text with a null character",
-  lone_surrogate: "text that is no valid Unicode",
-  over_user_cap: "beyond a user's share of the window",
-  burst: "many votes of one user within minutes",
-  contradictory: "liked by some and disliked by others",
+  lone_surrogate: "text that is not valid Unicode",
+  over_user_cap: "beyond the maximum share of one user",
+  burst: "many votes by one user within minutes",
+  contradictory: "liked by some users, disliked by others",
 };
 
-export function feedback(found) {
+export function feedbackSummary(found) {
   const { read, rows } = found;
   return h(
     "div.stack",
@@ -31,8 +31,8 @@ export function feedback(found) {
     h(
       "div.columns",
       null,
-      reasons("Dropped", found.dropped, read, "Every row that was read could be used."),
-      reasons("Quarantined", found.quarantined, read, "No row would have steered the model."),
+      reasons("Dropped", found.dropped, read, "No rows were dropped."),
+      reasons("Quarantined", found.quarantined, read, "No rows were quarantined."),
       h(
         "section.stack.tight",
         null,
@@ -45,14 +45,14 @@ export function feedback(found) {
             ["Conversations", count(found.conversations)],
             ["Tokens", found.tokens === null ? "unknown" : count(found.tokens)],
           ],
-          { beside: true },
+          { inline: true },
         ),
       ),
     ),
   );
 }
 
-/** One bar over all rows that were read. */
+/** A stacked bar of all rows read. */
 function bars({ read, rows, dropped, quarantined }) {
   const parts = [
     ["kept", rows],
@@ -78,7 +78,7 @@ function reasons(title, found, read, none) {
         named(reason),
         h("span", { title: percent(read ? value / read : null) }, count(value)),
       ]),
-      { beside: true },
+      { inline: true },
     ),
   );
 }
@@ -88,7 +88,7 @@ function swatch(name) {
 }
 
 function named(reason) {
-  return h("span", null, h("span.plain", null, words(reason)), REASONS[reason] && `: ${REASONS[reason]}`);
+  return h("span", null, h("span.plain", null, humanize(reason)), REASONS[reason] && `: ${REASONS[reason]}`);
 }
 
 function sum(found) {

@@ -1,27 +1,27 @@
-/** A run of the weekly DAG that is under way: where it is, how far the training has come, its curve so far. */
+/** An active run of the weekly DAG: its tasks, training progress and loss curve. */
 
-import { leave } from "./airflow.js";
+import { airflowLink } from "./airflow_link.js";
 import { sign, state } from "./badges.js";
 import { lossChart } from "./chart.js";
-import { ago } from "./clock.js";
-import { h, replace, steady } from "./dom.js";
+import { relativeTime } from "./timestamps.js";
+import { h, replace, memoize } from "./dom.js";
 import { bytes, count, days, duration, figure, nats, percent } from "./format.js";
 import { tile } from "./tiles.js";
 
-/** An element with `update(run)`; the chart is kept from one update to the next. */
+/** An element with `update(run)`; the chart is reused between updates. */
 export function trainingPanel(signal) {
   const chart = lossChart(signal);
   const head = h("div.panel-head"),
-    road = h("div"),
+    tasksElement = h("div"),
     figures = h("div");
-  const element = h("section.panel", { "aria-label": "Training under way" }, head, road, figures, chart);
-  const headed = steady(heading),
-    passed = steady(roadOf);
+  const element = h("section.panel", { "aria-label": "Training in progress" }, head, tasksElement, figures, chart);
+  const renderHeading = memoize(heading),
+    renderTasks = memoize(taskList);
   element.update = (run) => {
     const { progress } = run;
-    replace(head, headed({ ...run, tasks: null, progress: null }));
-    replace(road, passed(run.tasks));
-    replace(figures, awaited(run) && h("p.note.warn", { role: "status" }, waiting(run)), progress && measured(run));
+    replace(head, renderHeading({ ...run, tasks: null, progress: null }));
+    replace(tasksElement, renderTasks(run.tasks));
+    replace(figures, needsApproval(run) && h("p.note.warn", { role: "status" }, approvalText(run)), progress && metrics(run));
     chart.hidden = !progress?.curve.length;
     if (!chart.hidden) chart.update(progress.curve);
     return element;
@@ -36,47 +36,47 @@ function heading(run) {
     h(
       "span.muted",
       null,
-      run.started_at ? ["started ", ago(run.started_at)] : "not started",
+      run.started_at ? ["started ", relativeTime(run.started_at)] : "not started",
       run.triggered_by && ` by ${run.triggered_by}`,
     ),
-    leave(run.airflow, "Open in Airflow"),
+    airflowLink(run.airflow, "Open in Airflow"),
   ];
 }
 
-/** The tasks in order, each with the sign of its state. */
-function roadOf(tasks) {
+/** The tasks in order, each with an icon of its state. */
+function taskList(tasks) {
   return h(
-    "ol.road",
+    "ol.task-list",
     { "aria-label": "Tasks" },
     tasks.map(({ task, state: now, seconds, tries }) =>
       h(
         "li",
-        { class: now, "aria-current": now === "running" ? "step" : null, title: tries > 1 ? `try ${tries}` : null },
+        { class: now, "aria-current": now === "running" ? "step" : null, title: tries > 1 ? `attempt ${tries}` : null },
         sign(now),
         task,
-        h("span.unseen", null, `: ${now ?? "waiting"}`),
+        h("span.visually-hidden", null, `: ${now ?? "waiting"}`),
         seconds !== null && h("span.muted.tabular", null, duration(seconds)),
       ),
     ),
   );
 }
 
-/** Whether the run asks a person whether to deploy. */
-export function awaited({ tasks }) {
+/** Whether the run waits for a person to approve the deployment. */
+export function needsApproval({ tasks }) {
   return tasks.some(({ state: now }) => now === "awaiting_input");
 }
 
-export function waiting({ version }) {
-  return `${version ?? "The version"} waits for a person: say yes or no in Airflow.`;
+export function approvalText({ version }) {
+  return `${version ?? "The version"} is waiting for approval: approve or reject it in Airflow.`;
 }
 
-function measured({ progress, task }) {
-  const under = task === "train";
+function metrics({ progress, task }) {
+  const training = task === "train";
   const share = progress.step / progress.of;
   return h(
     "div.stack.tight",
     null,
-    under &&
+    training &&
       h(
         "div.meter",
         null,
@@ -90,8 +90,8 @@ function measured({ progress, task }) {
       tile("Task loss", nats(progress.task_loss)),
       tile("EWC loss", nats(progress.ewc_loss, 4)),
       tile("Learning rate", figure(progress.learning_rate)),
-      tile("Tokens a second", count(progress.tokens_per_second)),
-      tile("GPU", percent(progress.gpu_utilisation)),
+      tile("Tokens per second", count(progress.tokens_per_second)),
+      tile("GPU utilisation", percent(progress.gpu_utilisation)),
       tile("Peak memory", progress.peak_memory_bytes ? bytes(progress.peak_memory_bytes) : "–"),
     ),
   );

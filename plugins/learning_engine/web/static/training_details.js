@@ -1,14 +1,14 @@
-/** The facts of a version's training: what it cost, on what, guarded by what. */
+/** The details of a version's training: losses, protection, resources, configuration. */
 
 import { h } from "./dom.js";
-import { bytes, count, duration, figure, nats, percent, plural, words } from "./format.js";
+import { bytes, count, duration, figure, nats, percent, plural, humanize } from "./format.js";
 import { facts } from "./table.js";
 
-// More than this are counted, not named.
+// Maximum number of versions to name; more are counted.
 const FEW = 4;
 
-/** Of an AdapterVersion. */
-export function trained({
+/** For an AdapterVersion. */
+export function trainingDetails({
   training,
   fisher,
   lora,
@@ -19,21 +19,21 @@ export function trained({
 }) {
   return [
     facts([
-      ["Task loss at the end", nats(training.task_loss)],
-      ["EWC loss at the end", nats(training.ewc_loss, 4)],
+      ["Final task loss", nats(training.task_loss)],
+      ["Final EWC loss", nats(training.ewc_loss, 4)],
       ["EWC λ", figure(training.ewc_lambda ?? lambda)],
       ["Predicted KL", training.predicted_kl === null ? null : figure(training.predicted_kl)],
-      ["Guarded by", guarded(fisher)],
+      ["Fisher information of", protectedBy(fisher)],
       ["Steps", count(training.steps)],
       [
         "Examples",
         `${count(training.examples)}${training.replayed ? `, ${count(training.replayed)} of them replayed` : ""}`,
       ],
       ["Tokens", `${count(training.tokens)}, ${count(training.supervised_tokens)} of them supervised`],
-      ["Left out", left(training.dropped)],
-      ["Time", `${duration(training.seconds)}, ${count(training.tokens_per_second)} tokens a second`],
+      ["Dropped", droppedText(training.dropped)],
+      ["Time", `${duration(training.seconds)}, ${count(training.tokens_per_second)} tokens per second`],
       ["Device", `${training.device}, ${training.precision}`],
-      ["GPU", percent(training.gpu_utilisation)],
+      ["GPU utilisation", percent(training.gpu_utilisation)],
       [
         "Peak memory",
         training.peak_memory_bytes
@@ -59,7 +59,7 @@ export function trained({
   ];
 }
 
-function guarded(fisher) {
+function protectedBy(fisher) {
   if (!fisher.uri) return fisher.note || "nothing";
   const before = fisher.accumulated;
   const over = before.length
@@ -68,7 +68,7 @@ function guarded(fisher) {
   return `${fisher.guards}: ${fisher.kind}, ${fisher.labels} labels, ${count(fisher.n_sequences)} sequences${over}`;
 }
 
-function left(dropped) {
-  const reasons = Object.entries(dropped).map(([reason, value]) => `${count(value)} ${words(reason)}`);
+function droppedText(dropped) {
+  const reasons = Object.entries(dropped).map(([reason, value]) => `${count(value)} ${humanize(reason)}`);
   return reasons.join(", ") || "nothing";
 }
