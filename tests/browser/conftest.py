@@ -107,10 +107,10 @@ def _session(browser: Browser, url: str, user: str, password: str) -> Any:
 def story(site: Site) -> Story:
     context = site.context("admin")
     screen = watched(context.new_page(), site.live.airflow.url)
-    told = run_story(site.live, screen)
+    played = run_story(site.live, screen)
     context.close()
     assert not screen.errors, screen.errors
-    return told
+    return played
 
 
 @pytest.fixture

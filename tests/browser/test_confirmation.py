@@ -138,13 +138,13 @@ def test_invalid_addresses_show_a_message(opened: Opener, story: Story, route: s
     screen = opened(expected_errors=("422", "404"))
     screen.open(route)
     expect(screen.root.get_by_text("Signed in as admin")).to_be_visible()
-    said = (
+    message = (
         screen.root.locator("main")
         .get_by_text("Page not found")
         .or_(screen.root.get_by_role("alert"))
         .or_(screen.root.get_by_text("This page does not exist"))
     )
-    expect(said.first).to_be_visible()
+    expect(message.first).to_be_visible()
 
 
 def test_focus_moves_to_the_content_after_a_retry(opened: Opener, story: Story):

@@ -82,12 +82,12 @@ def _refused(screen: Screen) -> str:
     screen.button("Start training", exact=True).click()
     alert = screen.root.get_by_role("dialog").get_by_role("alert")
     expect(alert).to_be_visible()
-    said = alert.inner_text()
+    text = alert.inner_text()
     # The browser logs the rejection as an error.
     screen.errors.clear()
     screen.page.keyboard.press("Escape")
     expect(screen.root.get_by_role("dialog")).to_have_count(0)
-    return said
+    return text
 
 
 def _go(screen: Screen, route: str) -> None:
@@ -143,9 +143,9 @@ def _act(screen: Screen, route: str, button: str, verb: str) -> str:
     _go(screen, route)
     screen.button(button).click()
     expect(screen.root.get_by_role("dialog")).to_be_visible()
-    said = screen.effects()
+    text = screen.effects()
     screen.done(screen.confirm(verb))
-    return said
+    return text
 
 
 def _version(live: Live, run: str) -> str:

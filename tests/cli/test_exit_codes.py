@@ -160,12 +160,12 @@ def slow(*_: object, **__: object) -> None:
     raise requests.ReadTimeout
 
 
-@pytest.mark.parametrize("lost", ["broken off", "too late"])
+@pytest.mark.parametrize("lost", ["closed", "timed out"])
 def test_an_action_with_a_lost_response_may_have_started(
     cli: Run, breaking: str, monkeypatch: pytest.MonkeyPatch, lost: str
 ):
     monkeypatch.setenv(login.TOKEN, "token")
-    if lost == "too late":
+    if lost == "timed out":
         monkeypatch.setattr(requests, "request", slow)
     act, look = cli("train", "--url", breaking), cli("live", "--url", breaking)
     assert (act.code, look.code) == (exit_codes.NO_ACCESS, exit_codes.NO_ACCESS)

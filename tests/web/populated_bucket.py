@@ -62,12 +62,12 @@ def labelled(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
 
 
 def progress(step: int = 40, *, minutes_ago: float = 1.0) -> TrainingProgress:
-    told = datetime.now(UTC) - timedelta(minutes=minutes_ago)
-    return TrainingProgress(step, 200, 1.25, 0.5, 1e-4, 900.0, 75.0, 0.875, 2**30, [(step, 1.25, 0.5)], told)
+    updated_at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    return TrainingProgress(step, 200, 1.25, 0.5, 1e-4, 900.0, 75.0, 0.875, 2**30, [(step, 1.25, 0.5)], updated_at)
 
 
-def put_progress(store: Store, run: str, told: TrainingProgress) -> None:
-    store.put_json(manifest.run_key(run, "progress.json"), told.to_json())
+def put_progress(store: Store, run: str, progress: TrainingProgress) -> None:
+    store.put_json(manifest.run_key(run, "progress.json"), progress.to_json())
 
 
 def populate(store: Store) -> Store:

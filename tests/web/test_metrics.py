@@ -190,11 +190,11 @@ def test_a_training_with_a_staged_candidate_is_not_running(mock_bucket: Store) -
 
 
 def test_a_stale_training_is_not_running_and_is_exported_for_a_day(mock_bucket: Store) -> None:
-    said = progress(minutes_ago=11)
-    put_progress(mock_bucket, "now", said)
+    last_report = progress(minutes_ago=11)
+    put_progress(mock_bucket, "now", last_report)
     found = scraped(mock_bucket)
     assert value(found, "training_running") == 0
-    assert value(found, "training_updated_seconds") == pytest.approx(said.updated_at.timestamp(), abs=1e-3)
+    assert value(found, "training_updated_seconds") == pytest.approx(last_report.updated_at.timestamp(), abs=1e-3)
     assert value(found, "training_step") is None
     tomorrow = at(mock_bucket, datetime.now(UTC) + timedelta(hours=25))
     assert {name for name, _ in tomorrow if name.startswith("training")} == {"training_running"}
@@ -202,11 +202,11 @@ def test_a_stale_training_is_not_running_and_is_exported_for_a_day(mock_bucket: 
 
 def test_the_training_with_the_latest_report_is_chosen(mock_bucket: Store) -> None:
     now = datetime.now(UTC)
-    told = {
+    modified_at = {
         manifest.run_key(run, "progress.json"): now - timedelta(minutes=minutes)
         for run, minutes in (("a", 3), ("b", 1), ("c", 2))
     }
-    found = {key: Stored(key, 1, modified) for key, modified in told.items()}
+    found = {key: Stored(key, 1, modified) for key, modified in modified_at.items()}
     assert inventory.newest_training(found, now) == manifest.run_key("b", "progress.json")
     staged = manifest.run_key("b", "candidate.json")
     assert inventory.newest_training({**found, staged: Stored(staged, 1, now)}, now) == manifest.run_key(

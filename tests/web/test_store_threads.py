@@ -31,7 +31,7 @@ async def while_busy(threads: ThreadPool, then: Callable[[], Any]) -> Any:
 
 def test_waiting_too_long_for_a_thread_is_refused():
     threads = ThreadPool(1, waiting=9, seconds=0.05)
-    with pytest.raises(Refused, match=r"found none for 0\.05 s: see GET /health") as refused:
+    with pytest.raises(Refused, match=r"found none for 0\.05 s: check in GET /health") as refused:
         asyncio.run(while_busy(threads, lambda: threads.run(print)))
     assert refused.value.status == 503
 

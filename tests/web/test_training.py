@@ -58,10 +58,10 @@ class Airflow:
             self.asked += 1
             await asyncio.sleep(self.task_seconds)
             states = {"publish": "success"} | ({self.skipped: "skipped"} if self.skipped else {})
-            told = [
+            instances = [
                 {"task_id": task, "state": state, "duration": 1.0, "try_number": 1} for task, state in states.items()
             ]
-            return {"task_instances": told}
+            return {"task_instances": instances}
 
         @app.get(DAG + INSTANCES + "/{task}/xcomEntries/{key}")
         def xcom(request: Request, task: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def the_run(client: TestClient) -> dict[str, Any]:
     return found
 
 
-def told(client: TestClient) -> tuple[Any, ...]:
+def window_version_verdict(client: TestClient) -> tuple[Any, ...]:
     run = the_run(client)
     return run["window"] and run["window"]["start"][:10], run["version"], run["verdict"]
 
@@ -114,15 +114,23 @@ def test_the_cache_does_not_leak_between_callers(
     stand_in.denied.add(viewer.headers["Authorization"])
     start = f"{site.loop.resources.registry.get('v1.1').dataset.window.start:%Y-%m-%d}"
     everything, nothing = (start, "v1.1", "it passed"), (None, None, None)
-    assert [told(viewer), told(admin), told(viewer)] == [nothing, everything, nothing]
+    assert [window_version_verdict(viewer), window_version_verdict(admin), window_version_verdict(viewer)] == [
+        nothing,
+        everything,
+        nothing,
+    ]
     training._ended_runs.clear()
-    assert [told(admin), told(viewer), told(admin)] == [everything, nothing, everything]
+    assert [window_version_verdict(admin), window_version_verdict(viewer), window_version_verdict(admin)] == [
+        everything,
+        nothing,
+        everything,
+    ]
 
 
 def test_an_ended_run_is_requested_once(stand_in: Airflow, admin: TestClient, viewer: TestClient):
-    before = told(viewer)
+    before = window_version_verdict(viewer)
     stand_in.xcoms.clear()
-    assert told(viewer) == told(admin) == before
+    assert window_version_verdict(viewer) == window_version_verdict(admin) == before
     assert stand_in.asked == 1
 
 
@@ -148,14 +156,14 @@ def test_concurrent_requests_call_airflow_once(site: Site, stand_in: Airflow):
 def test_an_xcom_of_unknown_format_is_ignored(stand_in: Airflow, viewer: TestClient, other: Any):
     stand_in.xcoms |= dict.fromkeys(("extract", "publish", "accepted", "enough"), other)
     stand_in.skipped = "fisher"
-    assert told(viewer) == (None, None, None)
+    assert window_version_verdict(viewer) == (None, None, None)
     assert viewer.get(f"{ROOT}/preflight").status_code == 200
 
 
 def test_the_count_gates_verdict_is_reported(stand_in: Airflow, viewer: TestClient):
     stand_in.xcoms = {"enough": {"samples": 3, "needed": 10}}
     stand_in.skipped = "fisher"
-    assert told(viewer) == (None, None, "3 rows, 10 are needed")
+    assert window_version_verdict(viewer) == (None, None, "3 rows, 10 are needed")
 
 
 def test_a_hanging_airflow_route_times_out(stand_in: Airflow, viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
@@ -170,4 +178,4 @@ def test_a_hanging_airflow_route_times_out(stand_in: Airflow, viewer: TestClient
 def test_a_run_id_that_changes_the_path_is_rejected(stand_in: Airflow, viewer: TestClient, run_id: str):
     answer = viewer.get(f"{ROOT}/training/status", params={"run_id": run_id})
     assert answer.status_code == 422, answer.text
-    assert "expected the id of a run" in answer.json()["detail"]
+    assert "expected a run id" in answer.json()["detail"]

@@ -23,17 +23,17 @@ class SingleFlight(Generic[T]):
     async def join(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the result of the running call, or start `ask`. Cancelling a caller does not cancel the call."""
         loop = asyncio.get_running_loop()
-        asked = self._of.get(loop)
-        if asked is None:
-            asked = self._of[loop] = loop.create_task(ask())
-            asked.add_done_callback(self._forget)
-        return await asyncio.shield(asked)
+        task = self._of.get(loop)
+        if task is None:
+            task = self._of[loop] = loop.create_task(ask())
+            task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
 
-    def _forget(self, asked: "asyncio.Task[T]") -> None:
-        self._of.pop(asked.get_loop(), None)
+    def _forget(self, task: "asyncio.Task[T]") -> None:
+        self._of.pop(task.get_loop(), None)
         # If every caller was cancelled, nobody retrieves the exception. Doing it here keeps asyncio from warning.
-        if not asked.cancelled():
-            asked.exception()
+        if not task.cancelled():
+            task.exception()
 
 
 @dataclass(frozen=True)
