@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from learning_engine import errors
 from learning_engine.airflow import context as airflow_context
-from learning_engine.cli.codes import CliError
+from learning_engine.cli.exit_codes import CliError
 from learning_engine.errors import LearningEngineError
 from learning_engine.records.base import RecordError
 from learning_engine.records.contracts import RunInfo

@@ -1,6 +1,6 @@
-"""The page in Debian's Chromium, before the real api-server of a whole stack that is the browser tests' own.
+"""The page in Debian's Chromium, against the real api-server of a full stack used only by the browser tests.
 
-`story` drives the page from an empty stack to one with a live, a revoked and a rejected version; the tests look at it.
+`story` drives the page from an empty stack to one with a live, a revoked and a rejected version; the tests inspect it.
 """
 
 import json
@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from demo import postgres
 from demo.processes import Stack
 from tests.browser.screen import Screen, watched
-from tests.browser.telling import Story, tell
+from tests.browser.user_story import Story, run_story
 from tests.integration import assembly
 from tests.integration.conftest import SETTINGS, Live
 
@@ -32,10 +32,10 @@ ARGUMENTS = (
 USERS = ("admin", "viewer")
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
-# A store that does not answer is given up soon.
+# Short time-outs for an unresponsive store.
 QUICK = {"STORE__CONNECT_TIMEOUT_SECONDS": "2", "STORE__READ_TIMEOUT_SECONDS": "2"}
 
-# The first test waits for the stack and for the whole story.
+# The first test waits for the stack and the whole story.
 SECONDS = 1200
 
 Opener = Callable[..., Screen]
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Site:
-    """The stack, a browser, and the sessions of those who have signed in with it."""
+    """The stack, a browser, and the sessions of the signed-in users."""
 
     live: Live
     browser: Browser
@@ -79,7 +79,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     users = {"CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{user}" for user in USERS)}
     try:
         live = Live(stack, *assembly.start(stack, directory, settings={**SETTINGS, **QUICK}, options=users))
-        # Those of users without one are made when the api-server starts.
+        # The api-server creates missing passwords when it starts.
         passwords = json.loads((live.airflow.home / "passwords.json").read_text())
         sessions = {user: _session(browser, live.airflow.url, user, passwords[user]) for user in USERS}
         yield Site(live, browser, sessions)
@@ -89,7 +89,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def _session(browser: Browser, url: str, user: str, password: str) -> Any:
-    """What the browser keeps of a login by Airflow's own form."""
+    """The browser's session after a login through Airflow's own form."""
     context = browser.new_context()
     page = context.new_page()
     page.goto(url)
@@ -107,27 +107,27 @@ def _session(browser: Browser, url: str, user: str, password: str) -> Any:
 def story(site: Site) -> Story:
     context = site.context("admin")
     screen = watched(context.new_page(), site.live.airflow.url)
-    told = tell(site.live, screen)
+    played = run_story(site.live, screen)
     context.close()
     assert not screen.errors, screen.errors
-    return told
+    return played
 
 
 @pytest.fixture
 def opened(site: Site, story: Story) -> Iterator[Opener]:
-    """Opens a tab as a user, or as nobody; at the end no tab may have had an error but those that it was `told` of."""
+    """Opens a tab as a user, or without a login. At the end, no tab may have had an error outside `expected_errors`."""
     contexts: list[BrowserContext] = []
     screens: list[tuple[Screen, tuple[str, ...]]] = []
 
-    def open_tab(user: str | None = "admin", *, told: tuple[str, ...] = (), **options: Any) -> Screen:
+    def open_tab(user: str | None = "admin", *, expected_errors: tuple[str, ...] = (), **options: Any) -> Screen:
         contexts.append(site.context(user, **options))
         page: Page = contexts[-1].new_page()
-        screens.append((watched(page, site.live.airflow.url), told))
+        screens.append((watched(page, site.live.airflow.url), expected_errors))
         return screens[-1][0]
 
     yield open_tab
     for context in contexts:
         context.close()
-    for screen, told in screens:
-        unforeseen = [error for error in screen.errors if not any(part in error for part in told)]
+    for screen, expected_errors in screens:
+        unforeseen = [error for error in screen.errors if not any(part in error for part in expected_errors)]
         assert not unforeseen, unforeseen

@@ -1,4 +1,4 @@
-"""In Airflow: in the navigation, as a tab of the weekly DAG, light and dark with it, and the way out of the sandbox."""
+"""The page inside Airflow: navigation, tab of the weekly DAG, theme, and links out of the sandbox."""
 
 import re
 
@@ -6,15 +6,15 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, Opener, Site
-from tests.browser.telling import WEEKLY, Story
+from tests.browser.user_story import WEEKLY, Story
 
 pytestmark = pytest.mark.real
-# Airflow's own page says so of its own frame.
+# Errors of Airflow's own page.
 OF_AIRFLOW = ("/ui/", "/api/v2/")
 
 
-def test_it_stands_in_the_navigation(opened: Opener, site: Site, story: Story):
-    screen = opened(told=OF_AIRFLOW)
+def test_it_is_in_the_navigation(opened: Opener, site: Site, story: Story):
+    screen = opened(expected_errors=OF_AIRFLOW)
     screen.page.goto(site.live.airflow.url)
     screen.page.get_by_role("link", name="Learning Engine").click()
     frame = screen.page.frame_locator("iframe[title='Learning Engine']")
@@ -22,17 +22,17 @@ def test_it_stands_in_the_navigation(opened: Opener, site: Site, story: Story):
 
 
 def test_it_is_a_tab_of_the_weekly_dag(opened: Opener, story: Story):
-    screen = opened(told=OF_AIRFLOW)
+    screen = opened(expected_errors=OF_AIRFLOW)
     screen.frame(f"dags/{WEEKLY}/plugin/learning-engine-dag", f"versions/{story.first}")
     expect(screen.root.get_by_role("heading", name=story.first, exact=True)).to_be_visible()
 
 
-def test_it_is_light_and_dark_with_airflow_and_changes_with_it(opened: Opener, story: Story):
-    screen = opened(told=OF_AIRFLOW, color_scheme="light")
+def test_the_theme_follows_airflow(opened: Opener, story: Story):
+    screen = opened(expected_errors=OF_AIRFLOW, color_scheme="light")
     screen.frame()
     page = screen.root.locator("html")
     expect(page).to_have_attribute("data-theme", "light")
-    # What Airflow's own menu does.
+    # As Airflow's own menu does.
     screen.page.evaluate("dispatchEvent(new StorageEvent('storage', {key: 'theme', newValue: 'dark'}))")
     expect(screen.page.locator("html.dark")).to_have_count(1)
     expect(page).to_have_attribute("data-theme", "dark")
@@ -40,15 +40,15 @@ def test_it_is_light_and_dark_with_airflow_and_changes_with_it(opened: Opener, s
     expect(page).to_have_attribute("data-theme", "light")
 
 
-def test_a_link_leads_the_whole_tab_to_airflows_page_of_a_run(opened: Opener, story: Story):
-    screen = opened(told=OF_AIRFLOW)
+def test_a_link_opens_airflows_run_page_in_the_whole_tab(opened: Opener, story: Story):
+    screen = opened(expected_errors=OF_AIRFLOW)
     screen.frame()
     screen.root.get_by_role("table", name="Recent runs").get_by_role("link", name="Airflow").first.click()
     expect(screen.page).to_have_url(re.compile(rf"/dags/{WEEKLY}/runs/[^/]"), timeout=30_000)
 
 
 def test_the_archive_can_be_downloaded_from_the_sandbox(opened: Opener, story: Story):
-    screen = opened(told=OF_AIRFLOW)
+    screen = opened(expected_errors=OF_AIRFLOW)
     screen.frame(route=f"versions/{story.first}")
     with screen.page.expect_download() as download:
         screen.root.get_by_role("link", name="Archive").click()
@@ -56,7 +56,7 @@ def test_the_archive_can_be_downloaded_from_the_sandbox(opened: Opener, story: S
 
 
 def test_it_can_be_used_on_a_phone(opened: Opener, story: Story):
-    screen = opened(told=OF_AIRFLOW, viewport=PHONE)
+    screen = opened(expected_errors=OF_AIRFLOW, viewport=PHONE)
     screen.frame()
     screen.root.get_by_role("link", name="Versions").click()
     screen.root.get_by_role("link", name=story.second, exact=True).click()

@@ -1,18 +1,18 @@
-"""Everything by keyboard: the focus is seen, follows what happens, and is not lost when figures change."""
+"""Keyboard operation: the focus is visible, follows the user, and survives updates."""
 
 import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Opener
 from tests.browser.screen import A_MINUTE, Screen
-from tests.browser.telling import Story
+from tests.browser.user_story import Story
 
 pytestmark = pytest.mark.real
 TABS = 60
 
 
 def tab_to(screen: Screen, target: Locator) -> None:
-    """Press Tab until `target` has the focus; each stop on the way must be seen to have it."""
+    """Press Tab until `target` has the focus. Every stop on the way must show a focus outline."""
     for _ in range(TABS):
         screen.page.keyboard.press("Tab")
         focus = screen.root.locator(":focus")
@@ -25,7 +25,7 @@ def tab_to(screen: Screen, target: Locator) -> None:
     raise AssertionError(f"{target} could not be reached with {TABS} tabs")
 
 
-def test_from_the_overview_to_a_confirmation_and_back(opened: Opener, story: Story):
+def test_keyboard_from_the_overview_to_a_confirmation_and_back(opened: Opener, story: Story):
     screen = opened()
     screen.open()
     tab_to(screen, screen.root.get_by_role("link", name="Versions"))
@@ -39,36 +39,36 @@ def test_from_the_overview_to_a_confirmation_and_back(opened: Opener, story: Sto
     deploy = screen.button("Deploy…")
     tab_to(screen, deploy)
     screen.page.keyboard.press("Enter")
-    expect(screen.root.get_by_role("heading", name=f"Deploy {story.second} in the place of")).to_be_focused()
-    tab_to(screen, screen.root.get_by_label("Why"))
+    expect(screen.root.get_by_role("heading", name=f"Deploy {story.second} in place of")).to_be_focused()
+    tab_to(screen, screen.root.get_by_label("Reason"))
     tab_to(screen, screen.button(f"Deploy {story.second}", exact=True))
     screen.page.keyboard.press("Escape")
     expect(screen.root.get_by_role("dialog")).to_have_count(0)
     expect(deploy).to_be_focused()
 
 
-def test_an_act_from_the_first_tab_to_the_end_of_its_run(opened: Opener, story: Story):
+def test_keyboard_through_an_action_to_the_end_of_its_run(opened: Opener, story: Story):
     screen = opened()
     screen.open(f"versions/{story.first}")
-    tab_to(screen, screen.button("Measure Fisher…"))
+    tab_to(screen, screen.button("Recalculate Fisher…"))
     screen.page.keyboard.press("Enter")
-    tab_to(screen, screen.button(f"Measure {story.first}", exact=True))
+    tab_to(screen, screen.button(f"Recalculate {story.first}", exact=True))
     screen.page.keyboard.press("Enter")
     line = screen.runs.locator(".run").first
     expect(line).to_contain_text("success", timeout=240_000)
-    expect(screen.button("Measure Fisher…")).to_be_focused()
+    expect(screen.button("Recalculate Fisher…")).to_be_focused()
     expect(screen.root.get_by_role("status").last).to_contain_text("done")
 
 
-def test_the_content_can_be_jumped_to(opened: Opener, story: Story):
+def test_skip_to_content(opened: Opener, story: Story):
     screen = opened()
     screen.open("ledger")
-    tab_to(screen, screen.button("Skip to the content"))
+    tab_to(screen, screen.button("Skip to content"))
     screen.page.keyboard.press("Enter")
     expect(screen.root.locator("main")).to_be_focused()
 
 
-def test_the_focus_stays_while_the_overview_asks_anew(opened: Opener, story: Story):
+def test_focus_survives_a_refresh_of_the_overview(opened: Opener, story: Story):
     screen = opened()
     screen.page.clock.install()
     screen.open()

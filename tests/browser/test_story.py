@@ -1,15 +1,15 @@
-"""The story by the page's own buttons, in Airflow's frame: look, preflight, train, watch, deploy, roll back."""
+"""The user story in Airflow's frame: inspect, preflight, train, watch, deploy, roll back."""
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Opener, Site
-from tests.browser.telling import Story
+from tests.browser.user_story import Story
 
 pytestmark = pytest.mark.real
 
 
-def test_before_anything_is_published_each_view_says_so_and_what_to_do(story: Story):
+def test_empty_views_say_what_to_do(story: Story):
     assert "The base model is live" in story.before[""]
     assert "No version has been deployed yet" in story.before[""]
     assert "Nothing has been published yet" in story.before["versions"]
@@ -18,33 +18,36 @@ def test_before_anything_is_published_each_view_says_so_and_what_to_do(story: St
     assert "There is no feedback in this window." in story.before["preflight"]
 
 
-def test_a_paused_dag_is_told_in_the_confirmation(story: Story):
+def test_a_paused_dag_is_reported_in_the_confirmation(story: Story):
     assert "paused" in story.refused
     assert "unpause it in Airflow" in story.refused
 
 
-def test_a_training_under_way_shows_its_step_and_its_curve(story: Story):
+def test_a_running_training_shows_step_and_curve(story: Story):
     assert "Task loss from" in story.watched
     assert "step " in story.watched
     assert "Task loss" in story.watched
 
 
-def test_a_run_that_asks_a_person_says_so(story: Story):
-    assert story.awaited == f"{story.first} waits for a person: say yes or no in Airflow."
+def test_a_pending_approval_is_shown(story: Story):
+    assert story.approval_note == f"{story.first} is waiting for approval: approve or reject it in Airflow."
 
 
-def test_what_was_agreed_to_is_what_happened(site: Site, story: Story):
+def test_confirmed_actions_took_place(site: Site, story: Story):
     registry, ledger = site.live.resources.registry, site.live.resources.ledger
     back, there, start = ledger.entries()[:3]
     assert (start.version, there.version, back.version) == (story.first, story.second, story.first)
     assert (there.action, back.action) == ("deploy", "rollback")
-    assert f"Once all have, {story.second} answers; until then {story.first} does" in story.deploying
+    assert (
+        f"{story.second} becomes live once every replica is ready. Until then {story.first} stays live"
+        in story.deploying
+    )
     assert f"{story.second} is revoked" in story.rolling_back
     assert registry.revoked(story.second)
     assert not registry.get(story.rejected).accepted
 
 
-def test_settings_of_one_run_reached_it(site: Site, story: Story):
+def test_overrides_reached_the_run(site: Site, story: Story):
     registry = site.live.resources.registry
     run = site.live.rest.call("GET", f"dags/learning_engine_weekly/dagRuns/{registry.get(story.rejected).run.run_id}")
     assert (run["conf"]["force"], run["conf"]["min_samples"]) == ("count", 50)
@@ -52,38 +55,38 @@ def test_settings_of_one_run_reached_it(site: Site, story: Story):
     assert run["triggering_user_name"] == "admin"
 
 
-def test_the_ledger_says_what_was_live_at_a_moment(opened: Opener, story: Story):
+def test_the_history_shows_the_version_live_at_a_time(opened: Opener, story: Story):
     screen = opened()
     screen.open("ledger")
     for moment, version in zip(story.moments, (story.first, story.second, story.first), strict=True):
-        screen.root.get_by_label("What was live at (UTC)").fill(moment.strftime("%Y-%m-%dT%H:%M:%S"))
+        screen.root.get_by_label("Live at (UTC)").fill(moment.strftime("%Y-%m-%dT%H:%M:%S"))
         with screen.page.expect_response("**/deployments/at?**"):
-            screen.button("Look it up").click()
-        expect(screen.root.locator("output")).to_contain_text(f"{moment:%H:%M} UTC {version} answered")
+            screen.button("Look up").click()
+        expect(screen.root.locator("output")).to_contain_text(f"{moment:%H:%M} UTC {version} was live")
 
 
-def test_fisher_information_is_measured_anew(site: Site, opened: Opener, story: Story):
+def test_fisher_information_is_recalculated(site: Site, opened: Opener, story: Story):
     screen = opened()
     screen.open(f"versions/{story.first}")
-    screen.button("Measure Fisher…").click()
-    assert "guarded by it" in screen.effects()
-    screen.root.get_by_label("Why").fill("by the page")
-    run = screen.agree(f"Measure {story.first}")
+    screen.button("Recalculate Fisher…").click()
+    assert "uses it; existing versions do not change" in screen.effects()
+    screen.root.get_by_label("Reason").fill("by the page")
+    run = screen.confirm(f"Recalculate {story.first}")
     screen.done(run)
     found = site.live.rest.call("GET", f"dags/learning_engine_fisher/dagRuns/{run}")
     assert (found["note"], found["conf"]["version"]) == ("by the page", story.first)
 
 
-def test_a_run_is_followed_after_the_page_was_opened_anew(site: Site, opened: Opener, story: Story):
+def test_a_run_is_followed_after_a_page_reload(site: Site, opened: Opener, story: Story):
     screen = opened()
     screen.open(f"versions/{story.rejected}")
     screen.button("Deploy…").click()
     assert "The gate rejected it" in screen.effects()
-    assert "vouches for it in your name" in screen.effects()
+    assert "records that you vouch for it" in screen.effects()
     screen.page.keyboard.press("Escape")
     screen.open(f"versions/{story.first}")
-    screen.button("Measure Fisher…").click()
-    run = screen.agree(f"Measure {story.first}")
+    screen.button("Recalculate Fisher…").click()
+    run = screen.confirm(f"Recalculate {story.first}")
     screen.open("versions")
     screen.runs.get_by_text(run).wait_for()
     screen.done(run)

@@ -1,4 +1,4 @@
-"""Each view: what it shows is what the API says; both themes, desktop and phone, by axe as well."""
+"""Each view shows the API's data; accessibility in both themes, on desktop and phone."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ import requests
 from playwright.sync_api import expect
 
 from tests.browser.conftest import DESKTOP, PHONE, Opener, Site
-from tests.browser.telling import Story
+from tests.browser.user_story import Story
 
 pytestmark = pytest.mark.real
 VIEWS = ("", "versions", "version", "rejected", "ledger", "preflight", "train", "nothing")
@@ -29,16 +29,14 @@ def route(view: str, story: Story) -> str:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("view", VIEWS)
-def test_axe_finds_nothing_grave_and_nothing_overflows(
-    opened: Opener, story: Story, view: str, size: dict[str, int], theme: str
-):
+def test_accessibility_and_no_overflow(opened: Opener, story: Story, view: str, size: dict[str, int], theme: str):
     screen = opened(viewport=size, color_scheme=theme)
     screen.open(route(view, story))
     for summary in screen.root.locator("main summary").all():
         summary.click()
     screen.settled()
     assert screen.root.locator("html").get_attribute("data-theme") == theme
-    assert screen.grave() == []
+    assert screen.severe_findings() == []
     assert screen.overflow() <= 0
 
 
@@ -48,19 +46,19 @@ def test_overview(site: Site, opened: Opener, story: Story):
     live = ask(site, "live")
     expect(screen.root.get_by_role("heading", name=f"{story.first} is live")).to_be_visible()
     assert live["model"] in screen.text()
-    assert "Every replica has proven it" in screen.text()
+    assert "Verified on every replica" in screen.text()
     assert "Signed in as admin" in screen.root.get_by_role("banner").inner_text()
     recent = screen.root.get_by_role("table", name="Recent runs")
     expect(recent).to_contain_text("not deployed: the gate rejected it")
     expect(recent).to_contain_text("deployed: nothing is live yet")
-    expect(recent).to_contain_text(re.compile(r"learned nothing: \d+ rows, \d+ are needed"))
+    expect(recent).to_contain_text(re.compile(r"not trained: \d+ rows, \d+ are needed"))
     screen.root.locator(".health summary").click()
-    health = screen.root.get_by_role("table", name="Health of each part")
+    health = screen.root.get_by_role("table", name="Health of each component")
     for check in ask(site, "health")["checks"]:
         expect(health.get_by_role("row").filter(has_text=check["name"]).first).to_contain_text(check["state"])
 
 
-def test_versions_and_their_filter(opened: Opener, story: Story):
+def test_versions_and_filters(opened: Opener, story: Story):
     screen = opened()
     screen.open("versions")
     table = screen.root.get_by_role("table", name="Versions, newest first")
@@ -76,16 +74,16 @@ def test_versions_and_their_filter(opened: Opener, story: Story):
     revocation = screen.root.get_by_label("Revocation")
     revocation.focus()
     revocation.select_option("Revoked")
-    expect(screen.root.get_by_role("main")).to_contain_text("No version fits")
+    expect(screen.root.get_by_role("main")).to_contain_text("No matching versions")
     expect(revocation).to_be_focused()
 
 
-def test_a_version(site: Site, opened: Opener, story: Story):
+def test_version_detail_view(site: Site, opened: Opener, story: Story):
     screen = opened()
     screen.open(f"versions/{story.second}")
     detail = ask(site, f"adapters/{story.second}")
     report = detail["metadata"]["report"]
-    rules = screen.root.get_by_role("table", name="The gate's rules")
+    rules = screen.root.get_by_role("table", name="Gate rules")
     for rule in report["rules"]:
         row = rules.get_by_role("row").filter(has=screen.page.get_by_role("rowheader", name=rule["name"], exact=True))
         expect(row).to_contain_text("passed" if rule["passed"] else "failed")
@@ -114,7 +112,7 @@ def test_the_archive_is_the_published_one(site: Site, opened: Opener, story: Sto
     assert download.value.suggested_filename == f"{story.first}.tar.gz"
 
 
-def test_preflight_of_a_week(site: Site, opened: Opener, story: Story):
+def test_preflight_view(site: Site, opened: Opener, story: Story):
     window = site.live.resources.registry.get(story.first).window
     times = {"start": window.start.isoformat(), "end": window.end.isoformat()}
     found = ask(site, "preflight", **times)
@@ -125,7 +123,7 @@ def test_preflight_of_a_week(site: Site, opened: Opener, story: Story):
     assert f"{found['thumbs_up']} up, {found['thumbs_down']} down" in screen.text()
 
 
-def test_what_is_not_there(opened: Opener):
-    screen = opened(told=("404",))
+def test_an_unknown_version_is_reported(opened: Opener):
+    screen = opened(expected_errors=("404",))
     screen.open("versions/v99.0")
     expect(screen.root.get_by_role("alert")).to_contain_text("found no v99.0")

@@ -1,4 +1,4 @@
-"""The command line, run in this process against a real HTTP server that answers as the contract says."""
+"""The CLI, run in this process against an HTTP stub server with the API's response models."""
 
 import io
 import json
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from learning_engine.cli import following, login, main
-from tests.cli.server import Stage, serving
+from learning_engine.cli import follow, login, main
+from tests.cli.stub_server import Stub, serving
 
 
 @dataclass(frozen=True)
@@ -38,30 +38,30 @@ def server() -> Iterator[tuple[str, FastAPI]]:
 
 
 @pytest.fixture
-def stage(server: tuple[str, FastAPI]) -> Stage:
+def stub(server: tuple[str, FastAPI]) -> Stub:
     url, app = server
-    app.state.stage = Stage(url)
-    return app.state.stage
+    app.state.stub = Stub(url)
+    return app.state.stub
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory that $XDG_CONFIG_HOME names; nobody is logged in."""
+    """The directory named by $XDG_CONFIG_HOME, without a login."""
     for name in (login.URL, login.TOKEN, login.PASSWORD, "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_PROXY", "*")
-    # The server answers at once, so nothing is gained by asking it seldom.
-    monkeypatch.setattr(following, "FIRST", 0.01)
-    monkeypatch.setattr(following, "LONGEST", 0.02)
-    monkeypatch.setattr(following, "AFTER_ERROR", 0.01)
+    # The stub responds at once, so poll it often.
+    monkeypatch.setattr(follow, "INITIAL_INTERVAL", 0.01)
+    monkeypatch.setattr(follow, "MAX_INTERVAL", 0.02)
+    monkeypatch.setattr(follow, "AFTER_ERROR", 0.01)
     return tmp_path / "config"
 
 
 @pytest.fixture
 def anonymous(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command with nobody logged in and no terminal."""
+    """Runs a command without a login and without a terminal."""
 
     def run(*arguments: str, stdin: str = "") -> Done:
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
@@ -74,14 +74,14 @@ def anonymous(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 @pytest.fixture
-def cli(anonymous: Run, stage: Stage) -> Run:
+def cli(anonymous: Run, stub: Stub) -> Run:
     """Runs a command as the admin."""
-    login.write(login.Login(stage.url, "token-of-admin"))
+    login.write(login.Login(stub.url, "token-of-admin"))
     return anonymous
 
 
 @pytest.fixture
-def viewer(anonymous: Run, stage: Stage) -> Run:
-    """Runs a command as somebody who may only look."""
-    login.write(login.Login(stage.url, "token-of-viewer"))
+def viewer(anonymous: Run, stub: Stub) -> Run:
+    """Runs a command as a user who may only read."""
+    login.write(login.Login(stub.url, "token-of-viewer"))
     return anonymous

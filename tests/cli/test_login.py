@@ -1,4 +1,4 @@
-"""Who asks where: login, logout, the file between them, and what wins over it."""
+"""login and logout, the login file, and the precedence of options and environment."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from learning_engine.cli import codes, login
+from learning_engine.cli import exit_codes, login
 from tests.cli.conftest import Run
-from tests.cli.server import PASSWORDS, Stage
+from tests.cli.stub_server import PASSWORDS, Stub
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def homeless(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def umask() -> Iterator[None]:
-    """Whatever is made may be read and written by everyone, unless the program sees to it."""
+    """A umask of 0: files are world-readable unless the program restricts them."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -34,19 +34,17 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def log_in(run: Run, stage: Stage, *more: str, user: str = "admin", password: str | None = None):
+def log_in(run: Run, stub: Stub, *more: str, user: str = "admin", password: str | None = None):
     secret = PASSWORDS[user] if password is None else password
-    return run("login", "--url", stage.url, "--user", user, "--password-stdin", *more, stdin=f"{secret}\n")
+    return run("login", "--url", stub.url, "--user", user, "--password-stdin", *more, stdin=f"{secret}\n")
 
 
-def test_login_keeps_address_and_token_where_only_the_owner_reads_them(
-    anonymous: Run, stage: Stage, home: Path, umask: None
-):
-    done = log_in(anonymous, stage)
-    assert (done.code, done.out) == (codes.DONE, "")
-    assert done.err == f"Logged in to {stage.url} as admin; may look, train, fisher, deploy.\n"
+def test_login_stores_address_and_token_readable_by_the_owner_only(anonymous: Run, stub: Stub, home: Path, umask: None):
+    done = log_in(anonymous, stub)
+    assert (done.code, done.out) == (exit_codes.DONE, "")
+    assert done.err == f"Logged in to {stub.url} as admin; may read, train, fisher, deploy.\n"
     file = home / "learning-engine" / "login.json"
-    assert json.loads(file.read_text()) == {"url": stage.url, "token": "token-of-admin"}
+    assert json.loads(file.read_text()) == {"url": stub.url, "token": "token-of-admin"}
     assert (mode(file), mode(file.parent)) == (0o600, 0o700)
     assert list(file.parent.iterdir()) == [file]
 
@@ -69,111 +67,107 @@ def test_the_file_is_never_readable_by_others_not_even_while_it_is_written(
     assert (mode(login.path()), mode(login.path().parent)) == (0o600, 0o700)
 
 
-def test_the_password_also_comes_from_the_environment(anonymous: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch):
+def test_the_password_also_comes_from_the_environment(anonymous: Run, stub: Stub, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(login.PASSWORD, PASSWORDS["viewer"])
-    done = anonymous("login", "--url", stage.url + "/", "--user", "viewer", "--json")
+    done = anonymous("login", "--url", stub.url + "/", "--user", "viewer", "--json")
     assert done.json == {"name": "viewer", "may": {"train": False, "fisher": False, "deploy": False}}
-    assert "as viewer; may look.\n" in done.err
-    assert login.read() == login.Login(stage.url, "token-of-viewer")
+    assert "as viewer; may read.\n" in done.err
+    assert login.read() == login.Login(stub.url, "token-of-viewer")
 
 
-def test_a_wrong_password_leaves_the_login_that_was_there(anonymous: Run, stage: Stage):
-    log_in(anonymous, stage)
-    done = log_in(anonymous, stage, password="wrong")
-    assert done.code == codes.NO_ACCESS
-    assert done.err == f"Error: {stage.url} does not know this name with this password.\n"
-    assert login.read() == login.Login(stage.url, "token-of-admin")
+def test_a_wrong_password_keeps_the_existing_login(anonymous: Run, stub: Stub):
+    log_in(anonymous, stub)
+    done = log_in(anonymous, stub, password="wrong")
+    assert done.code == exit_codes.NO_ACCESS
+    assert done.err == f"Error: {stub.url} rejected this user name and password.\n"
+    assert login.read() == login.Login(stub.url, "token-of-admin")
 
 
-def test_a_password_is_asked_for_at_a_terminal_only(anonymous: Run, stage: Stage):
-    done = anonymous("login", "--url", stage.url, "--user", "admin")
-    assert done.code == codes.USAGE
+def test_no_password_prompt_without_a_terminal(anonymous: Run, stub: Stub):
+    done = anonymous("login", "--url", stub.url, "--user", "admin")
+    assert done.code == exit_codes.USAGE
     assert "--password-stdin" in done.err
 
 
 @pytest.mark.parametrize("url", ["airflow.example", "ftp://airflow.example", "http://", "http://a:b@c/", "http://[1/"])
-def test_an_address_must_be_one(anonymous: Run, stage: Stage, url: str):
+def test_an_invalid_address_is_rejected(anonymous: Run, stub: Stub, url: str):
     done = anonymous("login", "--url", url, "--user", "admin", "--password-stdin", stdin="x\n")
-    assert done.code == codes.USAGE
+    assert done.code == exit_codes.USAGE
     assert "Expected" in done.err
-    assert stage.asked == []
+    assert stub.asked == []
 
 
-def test_an_airflow_without_learning_engine_is_found_out_at_login(anonymous: Run, stage: Stage):
-    done = anonymous("login", "--url", f"{stage.url}/elsewhere", "--user", "admin", "--password-stdin", stdin="x\n")
-    assert done.code != codes.DONE
+def test_login_detects_an_airflow_without_learning_engine(anonymous: Run, stub: Stub):
+    done = anonymous("login", "--url", f"{stub.url}/elsewhere", "--user", "admin", "--password-stdin", stdin="x\n")
+    assert done.code != exit_codes.DONE
     assert login.read() is None
 
 
-def test_a_password_over_plain_http_is_warned_of(anonymous: Run):
+def test_a_password_over_plain_http_causes_a_warning(anonymous: Run):
     done = anonymous("login", "--url", "http://airflow.invalid", "--user", "admin", "--password-stdin", stdin="x\n")
     assert "http://airflow.invalid is not encrypted" in done.err
-    assert done.code == codes.NO_ACCESS
+    assert done.code == exit_codes.NO_ACCESS
 
 
-def test_logout_removes_the_file(cli: Run, stage: Stage):
+def test_logout_removes_the_file(cli: Run, stub: Stub):
     assert cli("logout", "--json").json == {"removed": True}
     assert not login.path().exists()
-    assert cli("logout").err == "Nobody was logged in.\n"
-    assert cli("live").code == codes.NO_ACCESS
+    assert cli("logout").err == "You were not logged in.\n"
+    assert cli("live").code == exit_codes.NO_ACCESS
 
 
-def test_without_a_login_the_command_that_makes_one_is_named(anonymous: Run, stage: Stage):
+def test_a_missing_login_names_the_login_command(anonymous: Run, stub: Stub):
     done = anonymous("live")
-    assert (done.code, done.out) == (codes.NO_ACCESS, "")
-    assert done.err == "Error: Nobody is logged in: run `learning-engine login --url URL --user NAME`.\n"
-    assert f"login --url {stage.url} --user NAME" in anonymous("live", "--url", stage.url).err
+    assert (done.code, done.out) == (exit_codes.NO_ACCESS, "")
+    assert done.err == "Error: Not logged in: run `learning-engine login --url URL --user NAME`.\n"
+    assert f"login --url {stub.url} --user NAME" in anonymous("live", "--url", stub.url).err
 
 
-def test_the_environment_wins_over_the_file_and_the_option_over_both(
-    cli: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch
-):
+def test_option_overrides_environment_overrides_file(cli: Run, stub: Stub, monkeypatch: pytest.MonkeyPatch):
     login.write(login.Login("http://127.0.0.1:9", "of-the-file"))
-    monkeypatch.setenv(login.URL, stage.url)
+    monkeypatch.setenv(login.URL, stub.url)
     monkeypatch.setenv(login.TOKEN, "token-of-viewer")
-    assert cli("live").code == codes.DONE
-    assert stage.asked[-1]["headers"]["authorization"] == "Bearer token-of-viewer"
+    assert cli("live").code == exit_codes.DONE
+    assert stub.asked[-1]["headers"]["authorization"] == "Bearer token-of-viewer"
     monkeypatch.setenv(login.URL, "http://127.0.0.1:9")
-    assert cli("live").code == codes.NO_ACCESS
-    assert cli("live", "--url", stage.url).code == codes.DONE
+    assert cli("live").code == exit_codes.NO_ACCESS
+    assert cli("live", "--url", stub.url).code == exit_codes.DONE
 
 
-def test_the_files_token_goes_to_the_files_address_alone(cli: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch):
+def test_the_stored_token_is_sent_only_to_its_address(cli: Run, stub: Stub, monkeypatch: pytest.MonkeyPatch):
     login.write(login.Login("http://127.0.0.1:9", "secret"))
-    done = cli("live", "--url", stage.url)
-    assert done.code == codes.NO_ACCESS
-    assert f"Nobody is logged in to {stage.url}" in done.err
-    assert stage.asked == []
+    done = cli("live", "--url", stub.url)
+    assert done.code == exit_codes.NO_ACCESS
+    assert f"Not logged in to {stub.url}" in done.err
+    assert stub.asked == []
 
 
-def test_a_password_in_netrc_does_not_take_the_tokens_place(
-    cli: Run, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_netrc_does_not_replace_the_token(cli: Run, stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "netrc").write_text("default login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert cli("live").code == codes.DONE
-    assert stage.asked[-1]["headers"]["authorization"] == "Bearer token-of-admin"
+    assert cli("live").code == exit_codes.DONE
+    assert stub.asked[-1]["headers"]["authorization"] == "Bearer token-of-admin"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"url": "http://a"}', "\xff"])
-def test_a_file_that_is_no_login_says_what_to_do(cli: Run, text: str):
+def test_an_invalid_login_file_is_reported(cli: Run, text: str):
     login.path().write_text(text, encoding="latin-1")
     done = cli("live")
-    assert done.code == codes.NO_ACCESS
+    assert done.code == exit_codes.NO_ACCESS
     assert "run `learning-engine login` again" in done.err
 
 
-def test_such_a_file_is_in_nobodys_way_who_does_without(cli: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch):
+def test_an_invalid_login_file_does_not_matter_if_unused(cli: Run, stub: Stub, monkeypatch: pytest.MonkeyPatch):
     login.path().write_text("nonsense")
     monkeypatch.setenv(login.TOKEN, "token-of-viewer")
-    assert cli("live", "--url", stage.url).code == codes.DONE
-    assert log_in(cli, stage).code == codes.DONE
+    assert cli("live", "--url", stub.url).code == exit_codes.DONE
+    assert log_in(cli, stub).code == exit_codes.DONE
 
 
-def test_a_file_that_others_may_read_is_warned_of(cli: Run):
+def test_a_login_file_readable_by_others_causes_a_warning(cli: Run):
     login.path().chmod(0o640)
     done = cli("live")
-    assert done.code == codes.DONE
+    assert done.code == exit_codes.DONE
     assert f"chmod 600 {login.path()}" in done.err
 
 
@@ -183,30 +177,30 @@ def test_a_relative_config_home_is_ignored(home: Path, monkeypatch: pytest.Monke
     assert login.path() == Path("/home/somebody/.config/learning-engine/login.json")
 
 
-def test_a_token_of_a_secret_may_end_in_a_line_break(anonymous: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(login.URL, stage.url)
+def test_a_trailing_line_break_in_the_token_is_ignored(anonymous: Run, stub: Stub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(login.URL, stub.url)
     monkeypatch.setenv(login.TOKEN, "token-of-admin\n")
-    assert anonymous("live").code == codes.DONE
+    assert anonymous("live").code == exit_codes.DONE
 
 
 @pytest.mark.parametrize("token", ["“token-of-admin”", "token of\nadmin", "token-of-\x00admin"])
-def test_what_is_no_token_is_refused_and_not_repeated(
-    anonymous: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch, token: str
+def test_an_invalid_token_is_rejected_and_not_printed(
+    anonymous: Run, stub: Stub, monkeypatch: pytest.MonkeyPatch, token: str
 ):
-    monkeypatch.setattr(os, "environ", {**os.environ, login.URL: stage.url, login.TOKEN: token})
+    monkeypatch.setattr(os, "environ", {**os.environ, login.URL: stub.url, login.TOKEN: token})
     shown = anonymous("live")
-    assert (shown.code, shown.out, stage.asked) == (codes.NO_ACCESS, "", [])
+    assert (shown.code, shown.out, stub.asked) == (exit_codes.NO_ACCESS, "", [])
     assert "Expected a token in LEARNING_ENGINE_TOKEN" in shown.err
     assert "admin" not in shown.err
 
 
-def test_without_a_home_it_says_what_to_set(anonymous: Run, homeless: None):
+def test_a_missing_home_directory_is_reported(anonymous: Run, homeless: None):
     shown = anonymous("live")
-    assert shown.code == codes.NO_ACCESS
+    assert shown.code == exit_codes.NO_ACCESS
     assert "set XDG_CONFIG_HOME" in " ".join(shown.err.split())
 
 
-def test_an_address_must_be_given(anonymous: Run, stage: Stage):
+def test_an_empty_address_is_rejected(anonymous: Run, stub: Stub):
     shown = anonymous("login", "--url", "", "--user", "admin", "--password-stdin", stdin="x\n")
-    assert (shown.code, stage.asked) == (codes.USAGE, [])
+    assert (shown.code, stub.asked) == (exit_codes.USAGE, [])
     assert "expected the address of Airflow" in shown.err

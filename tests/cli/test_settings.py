@@ -1,4 +1,4 @@
-"""`config show` and `check`: this machine's settings, where they come from, and whether they are valid."""
+"""`config show` and `config check`: settings, their origins and their validation."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from learning_engine import config
-from learning_engine.cli import codes
+from learning_engine.cli import exit_codes
 from tests.cli.conftest import Run
 
 
@@ -23,14 +23,12 @@ def line(shown: str, key: str) -> str:
     return found
 
 
-def test_show_names_where_what_is_not_the_default_comes_from(
-    anonymous: Run, file: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_show_names_the_origin_of_changed_settings(anonymous: Run, file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LEARNING_ENGINE__TRAINING__EPOCHS", "5")
     monkeypatch.setenv("LEARNING_ENGINE__GATE", '{"min_heldout": 3}')
     monkeypatch.setenv("LEARNING_ENGINE__DAG__ON_FAILURE_ARGUMENTS", '{"to": "ml@example.org: #1"}')
     done = anonymous("config", "show")
-    assert done.code == codes.DONE
+    assert done.code == exit_codes.DONE
     assert line(done.out, "epochs") == "epochs: 5.0  # LEARNING_ENGINE__TRAINING__EPOCHS"
     assert line(done.out, "learning_rate") == f"learning_rate: 0.0001  # {file}"
     assert line(done.out, "min_heldout") == "min_heldout: 3  # LEARNING_ENGINE__GATE"
@@ -39,9 +37,7 @@ def test_show_names_where_what_is_not_the_default_comes_from(
     assert line(done.out, "min_retained") == "min_retained: 0.2"
 
 
-def test_what_is_shown_is_a_file_that_means_the_same(
-    anonymous: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_show_prints_an_equivalent_file(anonymous: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LEARNING_ENGINE__EWC__LAMBDA", "auto")
     before, shown = config.load(), anonymous("config", "show").out
     monkeypatch.delenv("LEARNING_ENGINE__EWC__LAMBDA")
@@ -58,7 +54,7 @@ def test_show_as_json(anonymous: Run, file: Path):
     assert shown["origins"] == dict.fromkeys(("training.epochs", "training.learning_rate", "deploy"), str(file))
 
 
-def test_the_default_file_differs_from_the_code_in_nothing(anonymous: Run):
+def test_the_default_file_equals_the_defaults_in_code(anonymous: Run):
     assert anonymous("config", "show", "--json").json["origins"] == {}
 
 
@@ -66,27 +62,27 @@ def test_secrets_are_not_shown(anonymous: Run, file: Path, monkeypatch: pytest.M
     monkeypatch.setenv("LEARNING_ENGINE__WEB__TOKEN", "a-token-that-nobody-may-see-here")
     for words in (("show",), ("show", "--json"), ("check",)):
         done = anonymous("config", *words)
-        assert done.code == codes.DONE
+        assert done.code == exit_codes.DONE
         assert "nobody-may-see" not in done.out + done.err
     assert line(anonymous("config", "show").out, "token") == 'token: "**********"  # LEARNING_ENGINE__WEB__TOKEN'
 
 
 def test_check(anonymous: Run, file: Path, monkeypatch: pytest.MonkeyPatch):
     done = anonymous("config", "check")
-    assert (done.code, done.out) == (codes.DONE, "")
-    assert done.err == f"Valid: {file}, with 0 variables over it.\n"
+    assert (done.code, done.out) == (exit_codes.DONE, "")
+    assert done.err == f"Valid: {file}, overridden by 0 environment variables.\n"
     assert anonymous("config", "check", "--json").json == {"file": str(file), "valid": True, "problems": []}
     monkeypatch.setenv("LEARNING_ENGINE__TRAINING__EPOCHS", "-1")
     monkeypatch.setenv("LEARNING_ENGINE__TRAINING__LEARNING_RATE", "9")
     done = anonymous("config", "check", "--json")
-    assert (done.code, done.json["valid"]) == (codes.FAILED, False)
+    assert (done.code, done.json["valid"]) == (exit_codes.FAILED, False)
     assert {problem.split(":")[0] for problem in done.json["problems"]} == {"training.learning_rate", "training.epochs"}
     assert "found '-1' in the environment variable LEARNING_ENGINE__TRAINING__EPOCHS" in done.err
-    assert anonymous("config", "show").code == codes.FAILED
+    assert anonymous("config", "show").code == exit_codes.FAILED
 
 
 def test_a_missing_file_is_named(anonymous: Run, file: Path):
     file.unlink()
     done = anonymous("config", "check")
-    assert done.code == codes.FAILED
+    assert done.code == exit_codes.FAILED
     assert f"Expected the configuration file {file}, found none" in done.err

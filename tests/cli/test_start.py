@@ -1,4 +1,4 @@
-"""How the program starts: soon, without what it does not need, by every name that it has."""
+"""Start-up: no heavy imports, shell completion, installation of the command."""
 
 import ast
 import json
@@ -14,7 +14,7 @@ import typer
 import learning_engine
 from include.setup import install, packages
 from tests.cli.conftest import Run
-from tests.cli.server import Stage
+from tests.cli.stub_server import Stub
 from tests.conftest import ROOT
 
 HEAVY = {"airflow", "torch", "boto3", "pyarrow", "pydantic_settings", "numpy", "requests", "rich"}
@@ -42,12 +42,12 @@ def test_help_imports_nothing_heavy():
     assert not modules("--help") & HEAVY
 
 
-def test_an_answer_takes_requests_and_no_part_of_the_package(stage: Stage):
-    taken = modules("health", LEARNING_ENGINE_URL=stage.url, LEARNING_ENGINE_TOKEN="token-of-admin", NO_PROXY="*")
+def test_a_request_imports_only_requests_and_rich(stub: Stub):
+    taken = modules("health", LEARNING_ENGINE_URL=stub.url, LEARNING_ENGINE_TOKEN="token-of-admin", NO_PROXY="*")
     assert taken & HEAVY == {"requests", "rich"}
 
 
-def test_of_the_package_it_knows_the_settings_and_the_errors():
+def test_it_imports_only_settings_and_errors_of_the_package():
     names: set[str] = set()
     for file in PACKAGE.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -85,11 +85,11 @@ def test_completion(shell: str, home: Path):
     assert {"list", "show", "download"} <= set(done.stdout.replace('"', " ").replace(":", " ").split())
 
 
-def test_a_half_typed_version_is_no_error(stage: Stage):
+def test_completion_of_a_partial_version(stub: Stub):
     environment = {
         "_LEARNING_ENGINE_COMPLETE": "complete_zsh",
         "_TYPER_COMPLETE_ARGS": "learning-engine adapters show v1.",
-        "LEARNING_ENGINE_URL": stage.url,
+        "LEARNING_ENGINE_URL": stub.url,
         "LEARNING_ENGINE_TOKEN": "token-of-admin",
         "PYTHONPATH": str(ROOT / "plugins"),
         "NO_PROXY": "*",
@@ -100,22 +100,22 @@ def test_a_half_typed_version_is_no_error(stage: Stage):
     assert done.stderr == ""
 
 
-def test_versions_are_completed_by_the_server(cli: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch):
+def test_version_completion_asks_the_server(cli: Run, stub: Stub, monkeypatch: pytest.MonkeyPatch):
     from learning_engine.cli.options import _known
 
     assert _known("v1.") == ["v1.1", "v1.0"]
     assert _known("v1.0") == ["v1.0"]
-    stage.expired.add("admin")
+    stub.expired.add("admin")
     assert _known("v1.") == []
 
 
-def test_the_package_has_the_command():
+def test_the_package_declares_the_command():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"learning-engine": "learning_engine.cli:main"}
 
 
 def test_make_install_puts_the_command_into_the_environment(tmp_path: Path):
-    """Also where a directory's name has a space, from any directory, whatever lies there."""
+    """Works with a space in the path, and from any directory, whatever it contains."""
     place = tmp_path / "an environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     (site,) = (place / "lib").glob("python*/site-packages")

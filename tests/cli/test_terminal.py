@@ -1,4 +1,4 @@
-"""At a terminal: the questions before an act, the prompt for a password, the live bar."""
+"""At a terminal: confirmations, the password prompt, the progress bar."""
 
 import os
 import pty
@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from learning_engine.cli import codes, login
-from tests.cli import scene
-from tests.cli.server import PASSWORDS, Stage
+from learning_engine.cli import exit_codes, login
+from tests.cli import samples
+from tests.cli.stub_server import PASSWORDS, Stub
 from tests.conftest import ROOT
 
 Terminal = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def terminal(home: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Runs a command with a terminal for stdin and stderr, as somebody who logs in; gives code, stdout, terminal."""
-    login.write(login.Login(stage.url, "token-of-admin"))
+def terminal(home: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Runs a command as admin with a terminal for stdin and stderr; returns exit code, stdout, terminal output."""
+    login.write(login.Login(stub.url, "token-of-admin"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "plugins"), "TERM": "xterm-256color"}
     environment.pop("NO_COLOR", None)
 
@@ -34,7 +34,7 @@ def terminal(home: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Termi
         ) as process:
             os.close(theirs)
             try:
-                seen, out = _talk(ours, typed), process.stdout.read()
+                seen, out = _interact(ours, typed), process.stdout.read()
             finally:
                 process.kill()
         os.close(ours)
@@ -43,8 +43,8 @@ def terminal(home: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Termi
     return run
 
 
-def _talk(descriptor: int, typed: str) -> str:
-    """All that the program writes on its terminal; `typed` is the answer to its question."""
+def _interact(descriptor: int, typed: str) -> str:
+    """All terminal output of the program; `typed` is sent at its prompt."""
     written = b""
     while select.select([descriptor], [], [], 60)[0]:
         try:
@@ -52,49 +52,49 @@ def _talk(descriptor: int, typed: str) -> str:
         except OSError:
             # The program has closed its side.
             return written.decode()
-        # What is typed before the question is thrown away where the answer is not shown.
+        # Wait for the prompt: getpass discards earlier input.
         if typed and written.endswith((b"[y/N] ", b"Password: ")):
             os.write(descriptor, typed.encode())
             typed = ""
     raise AssertionError(f"the program waits, having written {written!r}")
 
 
-def posts(stage: Stage) -> list[str]:
-    return [question["path"] for question in stage.asked if question["method"] == "POST"]
+def posts(stub: Stub) -> list[str]:
+    return [question["path"] for question in stub.asked if question["method"] == "POST"]
 
 
-def test_deploy_asks_and_names_what_it_replaces(terminal: Terminal, stage: Stage):
+def test_deploy_asks_for_confirmation(terminal: Terminal, stub: Stub):
     code, _, seen = terminal("adapters", "deploy", "v1.0", typed="n\n")
-    assert code == codes.FAILED
+    assert code == exit_codes.FAILED
     assert "v1.0 was revoked." in seen
-    assert "Put v1.0 live in place of v1.1? [y/N]" in seen
-    assert posts(stage) == []
+    assert "Deploy v1.0 in place of v1.1? [y/N]" in seen
+    assert posts(stub) == []
     code, out, _ = terminal("adapters", "deploy", "v1.0", "--json", typed="y\n")
-    assert code == codes.DONE
+    assert code == exit_codes.DONE
     assert out.startswith("{")
-    assert posts(stage) == ["/learning-engine/adapters/v1.0/deploy"]
+    assert posts(stub) == ["/learning-engine/adapters/v1.0/deploy"]
 
 
-def test_rollback_asks_too(terminal: Terminal, stage: Stage):
+def test_rollback_asks_for_confirmation(terminal: Terminal, stub: Stub):
     code, _, seen = terminal("rollback", typed="y\n")
-    assert code == codes.DONE
-    assert "Return to v1.0, and revoke v1.1? [y/N]" in seen
-    (asked,) = stage.asked_for("/learning-engine/rollback")
-    assert asked["body"] == {"version": "v1.1"}, "another one that went live meanwhile is not left"
+    assert code == exit_codes.DONE
+    assert "Roll back to v1.0 and revoke v1.1? [y/N]" in seen
+    (asked,) = stub.asked_for("/learning-engine/rollback")
+    assert asked["body"] == {"version": "v1.1"}, "names the version shown, so that the server rejects a changed one"
 
 
-def test_the_password_is_asked_for_and_not_shown(terminal: Terminal, stage: Stage):
+def test_the_password_prompt_does_not_echo(terminal: Terminal, stub: Stub):
     login.remove()
-    code, _, seen = terminal("login", "--url", stage.url, "--user", "viewer", typed=f"{PASSWORDS['viewer']}\n")
-    assert code == codes.DONE
+    code, _, seen = terminal("login", "--url", stub.url, "--user", "viewer", typed=f"{PASSWORDS['viewer']}\n")
+    assert code == exit_codes.DONE
     assert "Password: " in seen
-    assert login.read() == login.Login(stage.url, "token-of-viewer")
+    assert login.read() == login.Login(stub.url, "token-of-viewer")
 
 
-def test_watch_draws_a_bar_and_ends_with_the_run(terminal: Terminal, stage: Stage):
-    stage.trainings[scene.LONG_RUN] = scene.story()
+def test_watch_draws_a_progress_bar(terminal: Terminal, stub: Stub):
+    stub.trainings[samples.LONG_RUN] = samples.run_states()
     code, out, seen = terminal("status", "--watch", COLUMNS="80")
-    assert code == codes.DONE
+    assert code == exit_codes.DONE
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
     assert "━" in plain
     assert "20/40 loss 0.421 EWC 0.0137 ETA 3 min 20 s" in plain
@@ -103,7 +103,7 @@ def test_watch_draws_a_bar_and_ends_with_the_run(terminal: Terminal, stage: Stag
     assert "\x1b" not in out
 
 
-def test_no_color_is_heeded(terminal: Terminal, stage: Stage):
-    stage.expired.add("admin")
+def test_no_color_disables_colours(terminal: Terminal, stub: Stub):
+    stub.expired.add("admin")
     assert "\x1b[31m" in terminal("live")[2]
     assert "\x1b[3" not in terminal("live", NO_COLOR="1")[2]

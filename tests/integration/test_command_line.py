@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from demo.airflow import USER
-from learning_engine.cli import codes
+from learning_engine.cli import exit_codes
 from tests.conftest import ROOT
 from tests.integration.conftest import Live
 from tests.integration.test_decisions import DAG, add_feedback_window
@@ -31,7 +31,7 @@ def command(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Command:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LEARNING_ENGINE", "AIRFLOW"))}
     environment = {**kept, "XDG_CONFIG_HOME": str(home), "PYTHONPATH": str(ROOT / "plugins"), "NO_PROXY": "*"}
 
-    def run(*words: str, expected: int = codes.DONE, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(*words: str, expected: int = exit_codes.DONE, **more: Any) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "learning_engine.cli", *words],
             env=environment,
@@ -58,10 +58,10 @@ def interval(window: dict[str, str]) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def versions(live: Live, command: Command) -> list[str]:
     """Two versions from separate windows, trained by runs that the command line started."""
-    command("live", expected=codes.NO_ACCESS)
+    command("live", expected=exit_codes.NO_ACCESS)
     command("login", "--url", live.airflow.url, "--user", USER, "--password-stdin", input=f"{live.airflow.password}\n")
     pause(live, True)
-    assert "paused" in command("train", expected=codes.REFUSED).stderr
+    assert "paused" in command("train", expected=exit_codes.REFUSED).stderr
     pause(live, False)
     live.rest.unpause(DEPLOY)
     trained = []
@@ -97,8 +97,8 @@ def test_read_commands_show_the_state(live: Live, command: Command, versions: li
     assert "learning_engine" in command("metrics").stdout
     for words in (("health",), ("status",), ("adapters", "list"), ("adapters", "show", versions[1]), ("storage",)):
         assert max(len(line) for line in command(*words).stdout.splitlines()) <= 80
-    command("adapters", "show", "v99.0", expected=codes.NOT_FOUND)
-    command("train", "--epochs", "-1", expected=codes.REFUSED)
+    command("adapters", "show", "v99.0", expected=exit_codes.NOT_FOUND)
+    command("train", "--epochs", "-1", expected=exit_codes.REFUSED)
 
 
 def test_the_downloaded_archive_is_the_one_in_the_bucket(
@@ -112,7 +112,7 @@ def test_the_downloaded_archive_is_the_one_in_the_bucket(
 
 def test_deploy_roll_back_and_query_what_was_live_at_a_time(live: Live, command: Command, versions: list[str]):
     first, second = versions
-    command("adapters", "deploy", first, expected=codes.USAGE)
+    command("adapters", "deploy", first, expected=exit_codes.USAGE)
     moments = []
     for version in (first, second):
         command("adapters", "deploy", version, "--yes", "--wait", "--note", "by the command line")

@@ -26,7 +26,7 @@ from tests.faults.stores import new_bucket
 from tests.production.conftest import ROOT
 from tests.production.test_dashboard import ALERTS, queries, rules
 from tests.production.test_real import absent
-from tests.web.house import DURATIONS, furnish, resources_of
+from tests.web.populated_bucket import DURATIONS, populate, resources_of
 
 pytestmark = pytest.mark.real
 
@@ -75,7 +75,7 @@ def promtool() -> str:
 @pytest.fixture(scope="module")
 def resources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
     with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as s3:
-        yield resources_of(furnish(new_bucket(s3)))
+        yield resources_of(populate(new_bucket(s3)))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Airflow's own api-server in this process, with the plugin in it, over a bucket with three versions of one chain."""
+"""Airflow's own api-server with the plugin, in this process, and a bucket with three versions of one lineage."""
 
 import json
 import os
@@ -30,14 +30,14 @@ PREFIX = "web"
 
 @dataclass(frozen=True)
 class Site:
-    """The app, and what lies behind it."""
+    """The app and its backend."""
 
     app: Any
     loop: Loop
     adapters: Path
 
     def client(self, user: str | None = None, **headers: str) -> TestClient:
-        """Signed in by token as one of USERS, or as nobody."""
+        """A client signed in by token as one of USERS, or not signed in."""
         client = TestClient(self.app, base_url="http://airflow.test", headers=headers, raise_server_exceptions=False)
         if user is not None:
             answer = client.post("/auth/token", json={"username": user, "password": f"{user}'s password"})
@@ -77,13 +77,13 @@ def viewer(site: Site) -> TestClient:
 
 
 @pytest.fixture
-def nobody(site: Site) -> TestClient:
+def anonymous(site: Site) -> TestClient:
     return site.client()
 
 
 @pytest.fixture
-def emptied(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes the app look at another part of the bucket, such as one that is empty."""
+def use_prefix(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Points the app at another prefix of the bucket, such as an empty one."""
 
     def look_at(prefix: str) -> None:
         backend = _backend(site)
@@ -95,8 +95,8 @@ def emptied(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
 
 
 @pytest.fixture
-def configured(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the app go by other settings of one section."""
+def override_settings(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Overrides settings of one section in the app."""
 
     def change(section: str, **values: Any) -> None:
         backend = _backend(site)
@@ -107,14 +107,14 @@ def configured(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 
 
 def _migrate() -> None:
-    """Airflow's database, with the DAGs in it."""
+    """Create Airflow's database and serialize the DAGs into it."""
     for command in (("db", "migrate"), ("dags", "reserialize")):
         done = subprocess.run([sys.executable, "-m", "airflow", *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _backend(site: Site) -> Any:
-    """Of the app that is built at the first request."""
+    """The backend of the app, which is built at the first request."""
     site.client().get("/learning-engine/live")
     (mount,) = [route for route in site.app.routes if getattr(route, "path", "") == "/learning-engine"]
     return mount.app._app.state.backend
@@ -143,12 +143,12 @@ def _environment(
         "AIRFLOW_HOME": str(HOME),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of the tests that is long enough for everybody",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of the tests that is long enough for a JWT",
     }
 
 
 def _learn(loop: Loop) -> None:
-    """v1.0 and v1.1 go live one after the other; v1.2 is rejected."""
+    """v1.0 and v1.1 are deployed in turn; v1.2 is rejected."""
     loop.teach(*range(WEEKS))
     for number in range(2):
         loop.serve(loop.learn(week(number)), run_id=f"week {number}")

@@ -1,4 +1,4 @@
-"""Health: each part is asked in earnest, and what is wrong with one is said of that one."""
+"""GET /health: each component is really checked, and a fault is reported for that component only."""
 
 import asyncio
 import logging
@@ -14,11 +14,11 @@ from fastapi.testclient import TestClient
 from learning_engine.registry import manifest
 from learning_engine.serving.client import Replica
 from learning_engine.web import airflow_api, checks, health
-from learning_engine.web.airflow_api import AT_ONCE, TURNS
-from learning_engine.web.answers import Check
+from learning_engine.web.airflow_api import AIRFLOW_LIMIT, MAX_CONCURRENT
 from learning_engine.web.backend import Backend
 from learning_engine.web.checks import Finding
 from learning_engine.web.health import overall
+from learning_engine.web.response_models import Check
 from tests.web.conftest import Site
 
 ROOT = "/learning-engine"
@@ -30,10 +30,10 @@ def parts(client: TestClient) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def reread() -> None:
-    checks._parents.clear()
+    checks._parent_cache.clear()
 
 
-def test_each_part_with_its_state_and_latency(viewer: TestClient):
+def test_each_component_has_state_and_latency(viewer: TestClient):
     answer = viewer.get(f"{ROOT}/health")
     found = parts(viewer)
     assert {kind: check["state"] for kind, check in found.items()} == {
@@ -43,7 +43,7 @@ def test_each_part_with_its_state_and_latency(viewer: TestClient):
         "next_parent": "up",
         "ledger": "up",
         "gpu_workers": "unknown",  # LocalExecutor
-        "scheduler": "down",  # none runs beside these tests
+        "scheduler": "down",  # none runs in these tests
     }
     assert (answer.status_code, answer.json()["state"]) == (503, "down")
     assert all(check["latency_ms"] > 0 for check in found.values())
@@ -51,8 +51,8 @@ def test_each_part_with_its_state_and_latency(viewer: TestClient):
     assert found["next_parent"]["detail"] == {"version": "v1.1", "passed_over": []}
 
 
-def test_a_newest_ledger_entry_that_is_lost(site: Site, viewer: TestClient):
-    """What is live stays what it is, since the pointer says it too."""
+def test_a_missing_newest_ledger_entry_degrades_the_ledger(site: Site, viewer: TestClient):
+    """The live version does not change, since the pointer names it too."""
     store = site.loop.resources.store
     key = max(stored.key for stored in store.list(manifest.LEDGER))
     before, whole = viewer.get(f"{ROOT}/live").json(), store.get_bytes(key)
@@ -66,7 +66,7 @@ def test_a_newest_ledger_entry_that_is_lost(site: Site, viewer: TestClient):
     assert found["reason"].startswith(f"{key}: missing")
 
 
-def test_a_parent_that_cannot_be_read_is_named_with_what_is_continued_instead(site: Site, viewer: TestClient):
+def test_an_unreadable_parent_is_named_with_its_replacement(site: Site, viewer: TestClient):
     store = site.loop.resources.store
     key = manifest.adapter_key("v1.1", manifest.ARCHIVE)
     whole = store.get_bytes(key)
@@ -76,10 +76,10 @@ def test_a_parent_that_cannot_be_read_is_named_with_what_is_continued_instead(si
     finally:
         store.put_bytes(key, whole)
     assert (found["state"], found["detail"]) == ("degraded", {"version": "v1.0", "passed_over": ["v1.1"]})
-    assert found["reason"] == "the archive of v1.1 is lost or altered: v1.0 is continued instead"
+    assert found["reason"] == "the archive of v1.1 is missing or corrupt: the next run continues v1.0 instead"
 
 
-def test_a_replica_that_lost_the_live_adapter(site: Site, viewer: TestClient):
+def test_a_replica_without_the_live_adapter_is_degraded(site: Site, viewer: TestClient):
     live = site.loop.resources.ledger.current()
     assert live is not None
     replica = Replica(site.loop.resources.serving.replicas[0], site.loop.resources.settings.serving)
@@ -92,7 +92,7 @@ def test_a_replica_that_lost_the_live_adapter(site: Site, viewer: TestClient):
     assert live.adapter_name in found["reason"]
 
 
-def test_a_feedback_file_that_is_gone(site: Site, viewer: TestClient):
+def test_a_missing_feedback_file_is_down(site: Site, viewer: TestClient):
     aside = site.loop.feedback.with_suffix(".aside")
     site.loop.feedback.rename(aside)
     try:
@@ -104,10 +104,10 @@ def test_a_feedback_file_that_is_gone(site: Site, viewer: TestClient):
 
 
 def failing(*_: object) -> Any:
-    raise ValueError("a password that is nobody's business")
+    raise ValueError("a secret password")
 
 
-def test_the_log_tells_what_the_answer_sends_there_for(
+def test_unexpected_errors_are_logged_and_not_returned(
     viewer: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(checks, "database", failing)
@@ -118,7 +118,7 @@ def test_the_log_tells_what_the_answer_sends_there_for(
     assert "database" in logged.getMessage()
 
 
-def test_connections_that_cannot_be_read_are_a_store_that_is_down(viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
+def test_unreadable_connections_make_the_store_down(viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Backend, "resources", failing)
     answer = viewer.get(f"{ROOT}/health")
     assert (answer.status_code, answer.json()["state"]) == (503, "down")
@@ -127,9 +127,7 @@ def test_connections_that_cannot_be_read_are_a_store_that_is_down(viewer: TestCl
     assert found["store"] == "ValueError: see the api-server's log"
 
 
-def test_a_check_that_takes_long_goes_on_once_and_whoever_asks_meanwhile_waits_for_it(
-    viewer: TestClient, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_slow_check_runs_once_and_later_callers_wait_for_it(viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
     begun, answered = list[int](), threading.Event()
 
     def slow(*_: object) -> Finding:
@@ -137,19 +135,19 @@ def test_a_check_that_takes_long_goes_on_once_and_whoever_asks_meanwhile_waits_f
         assert answered.wait(30)
         return Finding("up", detail={"version": "v1.1"})
 
-    monkeypatch.setattr(checks, "_continuable", slow)
-    monkeypatch.setattr(health, "SECONDS", 0.5)
+    monkeypatch.setattr(checks, "_check_parent", slow)
+    monkeypatch.setattr(health, "TIMEOUT_SECONDS", 0.5)
     try:
         assert [parts(viewer)["next_parent"]["reason"] for _ in range(3)] == ["no answer within 0.5 s"] * 3
     finally:
         answered.set()
-    monkeypatch.setattr(health, "SECONDS", 15)
+    monkeypatch.setattr(health, "TIMEOUT_SECONDS", 15)
     assert parts(viewer)["next_parent"]["detail"] == {"version": "v1.1"}
     assert len(begun) == 1
 
 
 def together(site: Site, readers: int) -> list[httpx.Response]:
-    """So many ask in one event loop, in which all the turns at Airflow are taken."""
+    """`readers` concurrent requests in one event loop whose slots for Airflow are all taken."""
     headers = {"Authorization": site.client("viewer").headers["Authorization"]}
 
     async def ask() -> list[httpx.Response]:
@@ -157,30 +155,28 @@ def together(site: Site, readers: int) -> list[httpx.Response]:
         async with AsyncExitStack() as stack:
             client = httpx.AsyncClient(transport=transport, base_url="http://airflow.test", headers=headers)
             await stack.enter_async_context(client)
-            for _ in range(AT_ONCE):
-                await stack.enter_async_context(TURNS())
+            for _ in range(MAX_CONCURRENT):
+                await stack.enter_async_context(AIRFLOW_LIMIT())
             return await asyncio.gather(*(client.get(f"{ROOT}/health") for _ in range(readers)))
 
     return asyncio.run(ask())
 
 
-def test_a_crowd_does_not_make_the_parts_late_that_it_asks_about(site: Site, monkeypatch: pytest.MonkeyPatch):
-    looked, of = list[int](), checks.of
+def test_concurrent_requests_share_the_checks(site: Site, monkeypatch: pytest.MonkeyPatch):
+    looked, list_parts = list[int](), checks.list_parts
 
     def counted(*args: Any) -> Any:
         looked.append(1)
-        return of(*args)
+        return list_parts(*args)
 
-    monkeypatch.setattr(checks, "of", counted)
+    monkeypatch.setattr(checks, "list_parts", counted)
     found = [answer.json()["checks"] for answer in together(site, 30)]
-    assert len(looked) < 4, "one looks for all who come meanwhile"
+    assert len(looked) < 4, "concurrent requests share one round of checks"
     reasons = {check["reason"] for checks in found for check in checks if check["kind"] == "scheduler"}
-    assert reasons == {"no heartbeat of the scheduler: see whether it runs"}
+    assert reasons == {"no heartbeat from the scheduler: check that it is running"}
 
 
-def test_an_airflow_that_is_too_busy_to_tell_is_no_scheduler_that_is_down(
-    site: Site, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_busy_airflow_makes_the_scheduler_unknown(site: Site, viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(airflow_api, "MONITOR_SECONDS", 0)
     found = parts(viewer)["scheduler"]
     assert (found["state"], found["reason"].partition(":")[0]) == (
@@ -204,12 +200,12 @@ def check(kind: Any, state: Any) -> Check:
         ([check("replica", "down"), check("replica", "down")], "down"),
     ],
 )
-def test_the_whole_is_as_well_as_its_vital_parts(found: list[Check], state: str):
+def test_overall_state(found: list[Check], state: str):
     assert overall(found) == state
 
 
-def test_nothing_published_yet_is_no_fault(viewer: TestClient, emptied: Callable[[str], None]):
-    emptied("empty")
+def test_an_empty_bucket_is_healthy(viewer: TestClient, use_prefix: Callable[[str], None]):
+    use_prefix("empty")
     found = parts(viewer)
     assert (found["store"]["state"], found["next_parent"]["state"], found["replica"]["state"]) == ("up",) * 3
     assert found["ledger"]["state"] == "up"

@@ -1,4 +1,4 @@
-"""/metrics as Prometheus reads them: what the bucket knows, nothing that it does not."""
+"""/metrics as Prometheus reads it: every known value is exported, every unknown one is absent."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,18 @@ from learning_engine.web import inventory, metrics
 from tests.faults.stores import new_bucket
 from tests.registry import conftest as stores
 from tests.registry.work import stage, week
-from tests.web.house import DURATIONS, Samples, furnish, labelled, progress, read, resources_of, scraped, tell, value
+from tests.web.populated_bucket import (
+    DURATIONS,
+    Samples,
+    labelled,
+    populate,
+    progress,
+    put_progress,
+    read,
+    resources_of,
+    scraped,
+    value,
+)
 
 swift, moto, connect, mock_store = stores.swift, stores.moto, stores.connect, stores.mock_store
 
@@ -32,18 +43,18 @@ def time_since(moment: float | None) -> float:
 
 
 @pytest.fixture(scope="module", params=["swift", "moto"])
-def house(request: pytest.FixtureRequest) -> Store:
-    """For what only looks."""
-    return furnish(new_bucket(request.getfixturevalue(request.param)))
+def bucket(request: pytest.FixtureRequest) -> Store:
+    """For tests that only read."""
+    return populate(new_bucket(request.getfixturevalue(request.param)))
 
 
 @pytest.fixture
-def mock_house(mock_store: Store) -> Store:
-    return furnish(mock_store)
+def mock_bucket(mock_store: Store) -> Store:
+    return populate(mock_store)
 
 
-def test_what_is_live(house: Store) -> None:
-    found = scraped(house)
+def test_live_version_metrics(bucket: Store) -> None:
+    found = scraped(bucket)
     assert value(found, "info", version=learning_engine.__version__, base_model=config.load().model.base) == 1
     assert labelled(found, "live") == {("v1.0-0",): 1}
     assert value(found, "live", version="v1.0", adapter="v1.0-0") == 1
@@ -53,18 +64,18 @@ def test_what_is_live(house: Store) -> None:
     assert labelled(found, "deployments_total") == {("deploy",): 2, ("rollback",): 1}
 
 
-def test_the_versions_and_the_gate(house: Store) -> None:
-    found = scraped(house)
+def test_version_and_gate_metrics(bucket: Store) -> None:
+    found = scraped(bucket)
     verdicts = {text: value(found, "versions", verdict=text) for text in ("accepted", "rejected", "revoked")}
     assert verdicts == {"accepted": 1, "rejected": 1, "revoked": 1}
-    # `kept` is no rule of this package: whatever is called so is `other`.
+    # `kept` is not a rule of this package, so its label is `other`.
     assert labelled(found, "gate_verdicts_total") == {("learned", "passed"): 3, ("other", "failed"): 3}
     assert value(found, "newest_accepted", version="v1.2") == 0
     assert labelled(found, "newest_rule_passed") == {("learned",): 1, ("other",): 0}
 
 
-def test_the_newest_version(house: Store) -> None:
-    found = scraped(house)
+def test_newest_version_metrics(bucket: Store) -> None:
+    found = scraped(bucket)
     versions = {dict(labels)["version"] for (name, labels) in found if name.startswith("newest_")}
     assert versions == {"v1.2"}
     expected = {
@@ -92,7 +103,7 @@ def test_the_newest_version(house: Store) -> None:
     assert time_since(value(found, "newest_created_seconds", version="v1.2")) < 600
 
 
-def test_what_was_not_measured_is_absent(mock_store: Store) -> None:
+def test_unmeasured_values_are_absent(mock_store: Store) -> None:
     registry = Registry(mock_store, settle_seconds=0)
     work = stage(mock_store, "first", week(0))
     dataset = dataclasses.replace(work.draft.dataset, users=None, dropped={})
@@ -107,7 +118,7 @@ def test_what_was_not_measured_is_absent(mock_store: Store) -> None:
     )
     draft = dataclasses.replace(work.draft, dataset=dataset, report=report)
     dataclasses.replace(work, draft=draft).publish(registry)
-    # A NaN can only come from a record that another program has written.
+    # A NaN can only come from a record written by another program.
     found = scraped(mock_store)
     assert labelled(found, "newest_heldout_loss") == {("base",): 2.2}
     absent = ("users", "retained_ratio", "drift_nats", "kl_nats", "gpu_memory_bytes", "gpu_utilisation_ratio")
@@ -135,26 +146,26 @@ def test_an_empty_bucket(mock_store: Store) -> None:
     }
 
 
-def test_storage_by_area(mock_house: Store) -> None:
-    mock_house.put_bytes("notes.txt", b"12345")
-    found = scraped(mock_house)
+def test_storage_by_area(mock_bucket: Store) -> None:
+    mock_bucket.put_bytes("notes.txt", b"12345")
+    found = scraped(mock_bucket)
     sizes: dict[tuple[str, ...], float] = {}
-    for stored in mock_house.list():
+    for stored in mock_bucket.list():
         area = stored.key.split("/")[0] if "/" in stored.key else "other"
         sizes[(area,)] = sizes.get((area,), 0) + stored.size
     assert {area: size for area, size in labelled(found, "storage_bytes").items() if size} == sizes
     assert value(found, "storage_bytes", area="other") == 5
-    assert sum(labelled(found, "storage_objects").values()) == len(list(mock_house.list()))
+    assert sum(labelled(found, "storage_objects").values()) == len(list(mock_bucket.list()))
 
 
-def test_durations_are_those_that_are_given(mock_store: Store) -> None:
+def test_durations_are_passed_through(mock_store: Store) -> None:
     found = scraped(mock_store, DURATIONS)
     assert labelled(found, "step_duration_seconds") == {(step,): seconds for step, seconds in DURATIONS.items()}
     assert 0 < (value(found, "collection_duration_seconds") or 0) < 60
 
 
-def test_a_training_that_is_under_way(house: Store) -> None:
-    found = scraped(house)
+def test_running_training_metrics(bucket: Store) -> None:
+    found = scraped(bucket)
     expected = {
         "training_running": 1,
         "training_step": 40,
@@ -171,31 +182,31 @@ def test_a_training_that_is_under_way(house: Store) -> None:
     assert 50 < time_since(value(found, "training_updated_seconds")) < 600
 
 
-def test_a_training_that_has_staged_its_candidate_is_over(mock_house: Store) -> None:
-    mock_house.put_json(manifest.run_key("now", "candidate.json"), {})
-    found = scraped(mock_house)
+def test_a_training_with_a_staged_candidate_is_not_running(mock_bucket: Store) -> None:
+    mock_bucket.put_json(manifest.run_key("now", "candidate.json"), {})
+    found = scraped(mock_bucket)
     assert {name for name, _ in found if name.startswith("training")} == {"training_running"}
     assert value(found, "training_running") == 0
 
 
-def test_a_training_that_says_nothing_is_not_under_way_and_is_told_of_for_a_day(mock_house: Store) -> None:
-    said = progress(minutes_ago=11)
-    tell(mock_house, "now", said)
-    found = scraped(mock_house)
+def test_a_stale_training_is_not_running_and_is_exported_for_a_day(mock_bucket: Store) -> None:
+    last_report = progress(minutes_ago=11)
+    put_progress(mock_bucket, "now", last_report)
+    found = scraped(mock_bucket)
     assert value(found, "training_running") == 0
-    assert value(found, "training_updated_seconds") == pytest.approx(said.updated_at.timestamp(), abs=1e-3)
+    assert value(found, "training_updated_seconds") == pytest.approx(last_report.updated_at.timestamp(), abs=1e-3)
     assert value(found, "training_step") is None
-    tomorrow = at(mock_house, datetime.now(UTC) + timedelta(hours=25))
+    tomorrow = at(mock_bucket, datetime.now(UTC) + timedelta(hours=25))
     assert {name for name, _ in tomorrow if name.startswith("training")} == {"training_running"}
 
 
-def test_of_several_trainings_the_one_that_told_something_last(mock_house: Store) -> None:
+def test_the_training_with_the_latest_report_is_chosen(mock_bucket: Store) -> None:
     now = datetime.now(UTC)
-    told = {
+    modified_at = {
         manifest.run_key(run, "progress.json"): now - timedelta(minutes=minutes)
         for run, minutes in (("a", 3), ("b", 1), ("c", 2))
     }
-    found = {key: Stored(key, 1, modified) for key, modified in told.items()}
+    found = {key: Stored(key, 1, modified) for key, modified in modified_at.items()}
     assert inventory.newest_training(found, now) == manifest.run_key("b", "progress.json")
     staged = manifest.run_key("b", "candidate.json")
     assert inventory.newest_training({**found, staged: Stored(staged, 1, now)}, now) == manifest.run_key(

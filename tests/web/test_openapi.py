@@ -1,4 +1,4 @@
-"""The API as its own description has it: no request ends in a 5xx, and without a login nothing is read."""
+"""The API conforms to its OpenAPI document: no request ends in a 5xx, and every route needs a login."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from include.reference import api
 from tests.web.conftest import Site
 
 ROOT = "/learning-engine"
-# What is made up within a test of one operation.
+# Generated examples per operation.
 EXAMPLES = 15
 
 
@@ -21,7 +21,7 @@ def document(site: Site) -> Any:
     return site.client("admin").get(f"{ROOT}/openapi.json").json()
 
 
-def test_whatever_is_sent_the_answer_is_one_that_is_described(site: Site, admin: TestClient):
+def test_every_response_matches_the_document(site: Site, admin: TestClient):
     headers = {"Authorization": admin.headers["Authorization"]}
     schema = schemathesis.openapi.from_asgi(f"{ROOT}/openapi.json", site.app, headers=headers)
     operations = [result.ok() for result in schema.get_all_operations()]
@@ -31,10 +31,10 @@ def test_whatever_is_sent_the_answer_is_one_that_is_described(site: Site, admin:
 
 
 def holds(operation: Any, headers: dict[str, str]) -> None:
-    # That a window starts before it ends, and is over, no schema can say.
+    # A schema cannot express that a window starts before it ends and lies in the past.
     excluded = [positive_data_acceptance]
     if operation.path == "/health":
-        excluded.append(not_a_server_error)  # no scheduler runs beside these tests, which it tells with a 503
+        excluded.append(not_a_server_error)  # no scheduler runs in these tests, which it reports with a 503
 
     @given(case=operation.as_strategy())
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -44,22 +44,22 @@ def holds(operation: Any, headers: dict[str, str]) -> None:
     with_any()
 
 
-def test_nothing_is_open(nobody: TestClient, document: Any):
+def test_every_route_needs_a_login(anonymous: TestClient, document: Any):
     tried = 0
     for path, operations in document["paths"].items():
         for method in operations:
-            answer = nobody.request(method, ROOT + path.replace("{version}", "v1.0"), json={})
+            answer = anonymous.request(method, ROOT + path.replace("{version}", "v1.0"), json={})
             assert answer.status_code == 401, (method, path)
             tried += 1
     assert tried > 15
 
 
-def test_every_operation_says_what_it_is_and_how_it_fails(document: Any):
+def test_every_operation_has_a_description_and_errors(document: Any):
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             assert operation["description"], (method, path)
             assert "application/problem+json" in operation["responses"]["401"]["content"], (method, path)
 
 
-def test_the_reference_in_docs_is_this_description(document: Any):
+def test_docs_api_is_up_to_date(document: Any):
     assert api.page(document) == api.PAGE.read_text(encoding="utf-8"), "run `make docs`"

@@ -1,4 +1,4 @@
-"""What a run over a window would find."""
+"""GET /preflight: what a run over a window would find."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,7 +21,7 @@ def asked(client: TestClient, number: int) -> dict[str, Any]:
     return found
 
 
-def test_it_finds_what_the_run_found(site: Site, viewer: TestClient):
+def test_it_matches_the_actual_run(site: Site, viewer: TestClient):
     dataset = site.loop.resources.registry.get("v1.1").dataset
     found = asked(viewer, 1)
     same = ("read", "rows", "thumbs_up", "thumbs_down", "users", "conversations", "tokens", "dropped", "quarantined")
@@ -31,7 +31,7 @@ def test_it_finds_what_the_run_found(site: Site, viewer: TestClient):
     assert found["count_gate"]["found"] == dataset.rows
 
 
-def test_a_window_that_cuts_into_others_names_them(site: Site, viewer: TestClient):
+def test_overlapping_versions_are_named(site: Site, viewer: TestClient):
     first, second = week(0), week(1)
     params = {"start": (second.start - timedelta(hours=2)).isoformat(), "end": second.end.isoformat()}
     cutting = viewer.get(f"{ROOT}/preflight", params=params).json()
@@ -41,13 +41,13 @@ def test_a_window_that_cuts_into_others_names_them(site: Site, viewer: TestClien
     assert asked(viewer, -3)["overlapping"] == []
 
 
-def test_it_leaves_nothing_behind(site: Site, viewer: TestClient):
+def test_it_writes_nothing_to_the_bucket(site: Site, viewer: TestClient):
     before = {stored.key for stored in site.loop.resources.store.list()}
     asked(viewer, 1)
     assert {stored.key for stored in site.loop.resources.store.list()} == before
 
 
-def test_a_thin_window_does_not_pass(viewer: TestClient):
+def test_too_few_rows_fail_the_count_gate(viewer: TestClient):
     found = asked(viewer, -3)
     assert found["rows"] == 0
     assert found["count_gate"] == {
@@ -58,26 +58,26 @@ def test_a_thin_window_does_not_pass(viewer: TestClient):
     }
 
 
-def test_the_memory_that_the_last_training_took(site: Site, viewer: TestClient):
+def test_memory_estimate_from_the_last_training(site: Site, viewer: TestClient):
     last = site.loop.resources.registry.get("v1.2").training
     memory = asked(viewer, 1)["memory"]
-    assert (memory["fits"], memory["expected_bytes"]) == (None, last.peak_memory_bytes), "a CPU's is not known"
-    assert "v1.2 took" in memory["why"]
+    assert (memory["fits"], memory["expected_bytes"]) == (None, last.peak_memory_bytes), "unknown on a CPU"
+    assert "v1.2 used" in memory["why"]
 
 
 @pytest.mark.parametrize(
     ("section", "changed"),
     [("training", {"gradient_checkpointing": True}), ("training", {"batch_size": 3}), ("lora", {"rank": 4})],
 )
-def test_a_training_of_another_shape_tells_nothing_of_the_memory(
-    viewer: TestClient, configured: Callable[..., None], section: str, changed: dict[str, Any]
+def test_no_memory_estimate_from_other_settings(
+    viewer: TestClient, override_settings: Callable[..., None], section: str, changed: dict[str, Any]
 ):
-    configured(section, **changed)
+    override_settings(section, **changed)
     assert asked(viewer, 1)["memory"]["expected_bytes"] is None
 
 
-def test_nothing_is_promised_where_nothing_is_carried_over(viewer: TestClient, configured: Callable[..., None]):
-    configured("window", carry_over=False)
+def test_no_carry_over_message_if_disabled(viewer: TestClient, override_settings: Callable[..., None]):
+    override_settings("window", carry_over=False)
     assert asked(viewer, -3)["count_gate"]["why"] == "0 rows, 10 are needed"
 
 
@@ -90,5 +90,5 @@ def test_nothing_is_promised_where_nothing_is_carried_over(viewer: TestClient, c
         {"start": "2026-10-05", "end": "2026-10-12"},
     ],
 )
-def test_a_window_that_is_none(viewer: TestClient, params: dict[str, str]):
+def test_invalid_windows_are_rejected(viewer: TestClient, params: dict[str, str]):
     assert viewer.get(f"{ROOT}/preflight", params=params).status_code == 422

@@ -1,4 +1,4 @@
-"""A store that takes connections and never answers: Airflow's own routes go on, and so does what can be told."""
+"""A store that accepts connections and never answers: Airflow's own routes still work, and so does /live."""
 
 import asyncio
 import json
@@ -28,13 +28,13 @@ from tests.registry.work import deployment
 
 moto = stores.moto
 TOKEN = "a static token of the tests"
-# As many as there are threads in an event loop, and some more.
+# More than the threads of an event loop.
 READERS = 45
 
 
 @asynccontextmanager
 async def host_of(endpoint: str, **store: str) -> AsyncIterator[httpx.AsyncClient]:
-    """An app with a plain route of its own, as Airflow's are, and ours in it, whose store is at `endpoint`."""
+    """An app with a synchronous route, like Airflow's, in which ours is mounted with its store at `endpoint`."""
     app = FastAPI()
     app.mount(PREFIX, LazyApp())
 
@@ -54,25 +54,25 @@ async def host_of(endpoint: str, **store: str) -> AsyncIterator[httpx.AsyncClien
         base_url="http://airflow.test",
         headers={"Authorization": f"Bearer {TOKEN}"},
     )
-    # There is no database of Airflow's behind this host.
+    # This host has no Airflow database.
     no_tasks = mock.patch.object(durations, "newest", return_value={})
     with mock.patch.dict(os.environ, environment), no_tasks:
         async with client:
-            # The app is built at the first request, which is not what is measured here.
+            # The app is built at the first request; its time is not measured here.
             await client.get(f"{PREFIX}/page/")
             yield client
 
 
 @asynccontextmanager
-async def silence() -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """The address of a store that never answers, and whether it has been asked. At the end all who wait are told."""
+async def unresponsive_store() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """The address of a store that never answers, and an event for its first request."""
     asked, connections = asyncio.Event(), list[asyncio.StreamWriter]()
 
-    def takes(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
         asked.set()
 
-    server = await asyncio.start_server(takes, LOOPBACK, 0)
+    server = await asyncio.start_server(accept, LOOPBACK, 0)
     try:
         yield f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}", asked
     finally:
@@ -82,23 +82,23 @@ async def silence() -> AsyncIterator[tuple[str, asyncio.Event]]:
 
 
 @pytest.mark.parametrize("path", ["live", "metrics"])
-def test_airflow_s_own_routes_answer_while_many_wait_for_a_silent_store(path: str):
+def test_airflow_s_own_routes_answer_while_many_requests_wait_for_the_store(path: str):
     async def ask() -> str:
-        async with silence() as (endpoint, asked), host_of(endpoint) as client:
+        async with unresponsive_store() as (endpoint, asked), host_of(endpoint) as client:
             waiting = [asyncio.create_task(client.get(f"{PREFIX}/{path}")) for _ in range(READERS)]
             await asked.wait()
             async with asyncio.timeout(1):
                 answer: str = (await client.get("/execution/health")).json()
             assert not any(task.done() for task in waiting)
-            assert to_thread.current_default_thread_limiter().borrowed_tokens == 0, "of Airflow's own threads"
+            assert to_thread.current_default_thread_limiter().borrowed_tokens == 0, "threads of Airflow in use"
             return answer
 
     assert asyncio.run(ask()) == "healthy"
 
 
-def test_whoever_waits_for_a_silent_store_is_told_soon_and_when_to_come_back(hasty: None):
+def test_a_request_to_a_silent_store_soon_gets_503_with_retry_after(short_timeouts: None):
     async def ask() -> httpx.Response:
-        async with silence() as (endpoint, _), host_of(endpoint) as client:
+        async with unresponsive_store() as (endpoint, _), host_of(endpoint) as client:
             return await client.get(f"{PREFIX}/live")
 
     answer = asyncio.run(ask())
@@ -106,7 +106,7 @@ def test_whoever_waits_for_a_silent_store_is_told_soon_and_when_to_come_back(has
     assert "check that the store of the connection can be reached" in answer.json()["detail"]
 
 
-def test_what_was_live_last_is_told_with_its_age_while_the_store_is_silent(moto: ObjectStore, hasty: None):
+def test_the_last_known_live_version_is_returned_with_its_age(moto: ObjectStore, short_timeouts: None):
     store, proxy = new_bucket(moto), front(moto.endpoint)
     entry = Ledger(store).record(deployment("v1.0", datetime(2026, 11, 1, tzinfo=UTC), "deploy", 0))
 
@@ -115,7 +115,7 @@ def test_what_was_live_last_is_told_with_its_age_while_the_store_is_silent(moto:
             before = await client.get(f"{PREFIX}/live")
             with proxy.under(silent):
                 meanwhile = await asyncio.gather(*(client.get(f"{PREFIX}/live") for _ in range(READERS)))
-            # The question that was asked last is given up before another one is asked.
+            # The pending request must time out before a new one is sent.
             async with asyncio.timeout(10):
                 while (await client.get(f"{PREFIX}/live")).json()["age_seconds"]:
                     pass
@@ -129,25 +129,25 @@ def test_what_was_live_last_is_told_with_its_age_while_the_store_is_silent(moto:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less than the time-outs of everyday, which nobody needs to wait for here."""
-    monkeypatch.setattr(deployments, "PATIENCE_SECONDS", 0.1)
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short time-outs, so that the tests need not wait."""
+    monkeypatch.setattr(deployments, "STORE_WAIT_SECONDS", 0.1)
     short = {"connect_timeout_seconds": 0.2, "read_timeout_seconds": 0.2, "attempts": 1}
-    monkeypatch.setattr(backend, "LONGEST", short)
+    monkeypatch.setattr(backend, "STORE_LIMITS", short)
 
 
 def test_a_task_waits_longer_for_the_store_than_the_api_server():
-    assert backend.Backend().settings.store.read_timeout_seconds > backend.LONGEST["read_timeout_seconds"]
+    assert backend.Backend().settings.store.read_timeout_seconds > backend.STORE_LIMITS["read_timeout_seconds"]
 
 
-def test_nothing_runs_in_airflow_s_own_threads_but_what_asks_airflow_who_may():
-    def plain(dependant: Dependant) -> Iterator[object]:
+def test_only_the_permission_check_runs_in_airflow_s_threads():
+    def synchronous(dependant: Dependant) -> Iterator[object]:
         if dependant.call is not None and not dependant.is_coroutine_callable:
             yield dependant.call
         for other in dependant.dependencies:
-            yield from plain(other)
+            yield from synchronous(other)
 
     app = build(None)
     routes = [route for route in app.routes if isinstance(route, APIRoute)]
     assert len(routes) > 15
-    assert {call for route in routes for call in plain(route.dependant)} == {auth.sees_runs}
+    assert {call for route in routes for call in synchronous(route.dependant)} == {auth.sees_runs}

@@ -1,4 +1,4 @@
-"""The runs as Airflow tells of them: to each caller what that one may see, and whatever stands in an XCom."""
+"""Training status: each caller sees only what they may see, and unknown XComs are tolerated."""
 
 import asyncio
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ INSTANCES = "/dagRuns/{run_id}/taskInstances"
 
 @dataclass
 class Airflow:
-    """Stands in for Airflow's REST API: one run that has ended, whose XComs nobody of `denied` may read.
+    """A fake of Airflow's REST API with one ended run, whose XComs the callers in `denied` may not read.
 
-    `asked` counts how often its tasks were asked for, each of which takes `task_seconds`.
+    `asked` counts the requests for its task instances, each of which takes `task_seconds`.
     """
 
     xcoms: dict[str, Any]
@@ -58,10 +58,10 @@ class Airflow:
             self.asked += 1
             await asyncio.sleep(self.task_seconds)
             states = {"publish": "success"} | ({self.skipped: "skipped"} if self.skipped else {})
-            told = [
+            instances = [
                 {"task_id": task, "state": state, "duration": 1.0, "try_number": 1} for task, state in states.items()
             ]
-            return {"task_instances": told}
+            return {"task_instances": instances}
 
         @app.get(DAG + INSTANCES + "/{task}/xcomEntries/{key}")
         def xcom(request: Request, task: str) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
     site.client().get(f"{ROOT}/live")
     (mount,) = [route for route in site.app.routes if getattr(route, "path", "") == ROOT]
     monkeypatch.setitem(mount.app._app.state._state, "airflow", found.app())
-    training._ended.clear()
+    training._ended_runs.clear()
     yield found
-    training._ended.clear()
+    training._ended_runs.clear()
 
 
 def the_run(client: TestClient) -> dict[str, Any]:
@@ -96,12 +96,12 @@ def the_run(client: TestClient) -> dict[str, Any]:
     return found
 
 
-def told(client: TestClient) -> tuple[Any, ...]:
+def window_version_verdict(client: TestClient) -> tuple[Any, ...]:
     run = the_run(client)
     return run["window"] and run["window"]["start"][:10], run["version"], run["verdict"]
 
 
-def test_each_caller_sees_what_that_one_may_see_whoever_asked_first(
+def test_the_cache_does_not_leak_between_callers(
     site: Site, stand_in: Airflow, admin: TestClient, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
 ):
     def without_xcoms(manager: Any, *, user: Any, access_entity: Any = None, **asked: Any) -> bool:
@@ -114,19 +114,27 @@ def test_each_caller_sees_what_that_one_may_see_whoever_asked_first(
     stand_in.denied.add(viewer.headers["Authorization"])
     start = f"{site.loop.resources.registry.get('v1.1').dataset.window.start:%Y-%m-%d}"
     everything, nothing = (start, "v1.1", "it passed"), (None, None, None)
-    assert [told(viewer), told(admin), told(viewer)] == [nothing, everything, nothing]
-    training._ended.clear()
-    assert [told(admin), told(viewer), told(admin)] == [everything, nothing, everything]
+    assert [window_version_verdict(viewer), window_version_verdict(admin), window_version_verdict(viewer)] == [
+        nothing,
+        everything,
+        nothing,
+    ]
+    training._ended_runs.clear()
+    assert [window_version_verdict(admin), window_version_verdict(viewer), window_version_verdict(admin)] == [
+        everything,
+        nothing,
+        everything,
+    ]
 
 
-def test_a_run_that_has_ended_is_asked_for_once(stand_in: Airflow, admin: TestClient, viewer: TestClient):
-    before = told(viewer)
+def test_an_ended_run_is_requested_once(stand_in: Airflow, admin: TestClient, viewer: TestClient):
+    before = window_version_verdict(viewer)
     stand_in.xcoms.clear()
-    assert told(viewer) == told(admin) == before
+    assert window_version_verdict(viewer) == window_version_verdict(admin) == before
     assert stand_in.asked == 1
 
 
-def test_of_many_who_ask_at_once_one_asks_airflow(site: Site, stand_in: Airflow):
+def test_concurrent_requests_call_airflow_once(site: Site, stand_in: Airflow):
     stand_in.task_seconds = 0.3
     token = site.client("viewer").headers["Authorization"]
 
@@ -145,23 +153,21 @@ def test_of_many_who_ask_at_once_one_asks_airflow(site: Site, stand_in: Airflow)
 @pytest.mark.parametrize(
     "other", ["s3://xcoms/1.json", None, 17, ["v1.1"], {}, {"record": "Dataset", "schema": 0}], ids=repr
 )
-def test_an_xcom_of_another_kind_tells_nothing(stand_in: Airflow, viewer: TestClient, other: Any):
+def test_an_xcom_of_unknown_format_is_ignored(stand_in: Airflow, viewer: TestClient, other: Any):
     stand_in.xcoms |= dict.fromkeys(("extract", "publish", "accepted", "enough"), other)
     stand_in.skipped = "fisher"
-    assert told(viewer) == (None, None, None)
+    assert window_version_verdict(viewer) == (None, None, None)
     assert viewer.get(f"{ROOT}/preflight").status_code == 200
 
 
-def test_too_few_rows_are_the_verdict(stand_in: Airflow, viewer: TestClient):
+def test_the_count_gates_verdict_is_reported(stand_in: Airflow, viewer: TestClient):
     stand_in.xcoms = {"enough": {"samples": 3, "needed": 10}}
     stand_in.skipped = "fisher"
-    assert told(viewer) == (None, None, "3 rows, 10 are needed")
+    assert window_version_verdict(viewer) == (None, None, "3 rows, 10 are needed")
 
 
-def test_a_route_of_airflow_that_hangs_is_given_up(
-    stand_in: Airflow, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(airflow_api, "SECONDS", 0.2)
+def test_a_hanging_airflow_route_times_out(stand_in: Airflow, viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(airflow_api, "TIMEOUT_SECONDS", 0.2)
     stand_in.seconds = 30
     answer = viewer.get(f"{ROOT}/training/status")
     assert answer.status_code == 504
@@ -169,7 +175,7 @@ def test_a_route_of_airflow_that_hangs_is_given_up(
 
 
 @pytest.mark.parametrize("run_id", ["", ".", "..", "one/taskInstances"])
-def test_a_run_id_that_would_ask_for_something_else(stand_in: Airflow, viewer: TestClient, run_id: str):
+def test_a_run_id_that_changes_the_path_is_rejected(stand_in: Airflow, viewer: TestClient, run_id: str):
     answer = viewer.get(f"{ROOT}/training/status", params={"run_id": run_id})
     assert answer.status_code == 422, answer.text
-    assert "expected the id of a run" in answer.json()["detail"]
+    assert "expected a run id" in answer.json()["detail"]

@@ -1,8 +1,8 @@
-"""`learning-engine …`: the REST API from a terminal. Of the rest of the package it knows the settings and nothing else.
+"""The command line `learning-engine`, a client of the REST API. From the package it imports only settings and errors.
 
     python -m learning_engine.cli --help
 
-Start-up is a tenth of what people feel, so requests and rich are imported by the command that needs them.
+To keep start-up fast, each command imports requests and rich only when it needs them.
 """
 
 import sys
@@ -13,14 +13,14 @@ PROGRAM = "learning-engine"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, by default the one of the command line; `codes` says what the result means."""
+    """Run one command, by default from sys.argv. Returns an exit code; see `exit_codes`."""
     from learning_engine.cli.app import app
-    from learning_engine.cli.codes import CliError
+    from learning_engine.cli.exit_codes import CliError
     from learning_engine.cli.output import say
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A terminal without a sign for it shows a question mark; that is no reason to fail.
+            # Print a question mark for a character that the terminal cannot encode, instead of failing.
             stream.reconfigure(errors="replace")
     try:
         app(args=arguments, prog_name=PROGRAM)

@@ -1,4 +1,4 @@
-"""The commands by name."""
+"""The command tree: names, groups and global options."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -6,24 +6,24 @@ from typing import Annotated
 import typer
 
 import learning_engine
-from learning_engine.cli import access, adapters, deploying, looking, settings, training
-from learning_engine.cli.codes import MEANINGS
+from learning_engine.cli import access, adapters, deployments, inspection, settings, training
+from learning_engine.cli.exit_codes import MEANINGS
 
 EXITS = "\b\nExit codes:\n" + "\n".join(f"  {code}  {meaning}" for code, meaning in MEANINGS.items())
 Command = Callable[..., None]
 COMMANDS: dict[str, Command] = {
     "login": access.log_in,
     "logout": access.log_out,
-    "health": looking.health,
-    "live": looking.live,
-    "preflight": looking.preflight,
+    "health": inspection.health,
+    "live": inspection.live,
+    "preflight": inspection.preflight,
     "train": training.train,
     "status": training.status,
     "fisher": training.fisher,
-    "rollback": deploying.rollback,
-    "deployments": deploying.deployments,
-    "metrics": looking.metrics,
-    "storage": looking.storage,
+    "rollback": deployments.rollback,
+    "deployments": deployments.deployments,
+    "metrics": inspection.metrics,
+    "storage": inspection.storage,
 }
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "adapters": (
@@ -32,8 +32,8 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "list": adapters.list_all,
             "show": adapters.show,
             "download": adapters.download,
-            "deploy": deploying.deploy,
-            "rollback": deploying.rollback,
+            "deploy": deployments.deploy,
+            "rollback": deployments.rollback,
         },
     ),
     "config": ("The settings on this machine.", {"show": settings.show, "check": settings.check}),
@@ -41,7 +41,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
 
 
 def _group(help_text: str | None = None) -> typer.Typer:
-    # Plain help: rich would take as long to import as all the rest, and draw frames into pipes.
+    # Plain help: importing rich would double the start-up time, and it would draw frames into pipes.
     return typer.Typer(
         help=help_text,
         no_args_is_help=True,
@@ -74,8 +74,8 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Look at Learning Engine and act on it: the REST API from a terminal.
+    """Inspect and control Learning Engine through its REST API.
 
-    Log in once with `learning-engine login`; LEARNING_ENGINE_URL and LEARNING_ENGINE_TOKEN win over that. Answers go
-    to stdout, everything else to stderr.
+    Log in once with `learning-engine login`; LEARNING_ENGINE_URL and LEARNING_ENGINE_TOKEN override that. Results go
+    to stdout, messages to stderr.
     """

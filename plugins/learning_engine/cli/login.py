@@ -1,6 +1,6 @@
-"""Where the server is and who asks: options win over the environment, that over the file that `login` writes.
+"""Server address and token: from options, else the environment, else the file that `login` writes.
 
-The file holds a token, so nobody else may read it at any moment, whatever the umask is.
+The file holds a token, so only its owner may ever read it, whatever the umask is.
 """
 
 import json
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from learning_engine.cli import codes
-from learning_engine.cli.codes import CliError
+from learning_engine.cli import exit_codes
+from learning_engine.cli.exit_codes import CliError
 from learning_engine.cli.output import say
 
 URL, TOKEN, PASSWORD = "LEARNING_ENGINE_URL", "LEARNING_ENGINE_TOKEN", "LEARNING_ENGINE_PASSWORD"
@@ -21,95 +21,99 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True)
 class Login:
-    """`url` is Airflow's own address, as it stands in a browser."""
+    """`url` is Airflow's address, as in a browser."""
 
     url: str
     token: str
 
 
 def path() -> Path:
-    """Raises CliError where there is no home directory."""
+    """The path of the login file. Raises CliError without a home directory."""
     base = Path(os.environ.get("XDG_CONFIG_HOME") or "")
     try:
         return (base if base.is_absolute() else Path.home() / ".config") / "learning-engine" / "login.json"
     except RuntimeError as error:
         raise CliError(
-            codes.NO_ACCESS,
+            exit_codes.NO_ACCESS,
             f"Expected a home directory for the login, found none: set XDG_CONFIG_HOME, or {URL} and {TOKEN}.",
         ) from error
 
 
 def find(url: str | None) -> Login:
-    """Who asks where. The file's token goes to the file's address and to no other. Raises CliError without a login."""
-    where, token = address(url or os.environ.get(URL) or ""), _given()
+    """The effective login. The stored token is only used with the stored address. Raises CliError without a login."""
+    where, token = address(url or os.environ.get(URL) or ""), _token_from_environment()
     if where and token:
         return Login(where, token)
     known = read()
     where = where or (address(known.url) if known else "")
     if not where:
-        raise CliError(codes.NO_ACCESS, "Nobody is logged in: run `learning-engine login --url URL --user NAME`.")
+        raise CliError(exit_codes.NO_ACCESS, "Not logged in: run `learning-engine login --url URL --user NAME`.")
     if not token and known and known.url == where:
         token = known.token
     if not token:
         raise CliError(
-            codes.NO_ACCESS, f"Nobody is logged in to {where}: run `learning-engine login --url {where} --user NAME`."
+            exit_codes.NO_ACCESS,
+            f"Not logged in to {where}: run `learning-engine login --url {where} --user NAME`.",
         )
     return Login(where, token)
 
 
-def _given() -> str:
-    """The environment's token. What no header can carry is refused, and not repeated."""
-    token = os.environ.get(TOKEN, "").strip()  # a secret's file ends in a line break
+def _token_from_environment() -> str:
+    """The token from the environment. An invalid one is rejected without printing it."""
+    token = os.environ.get(TOKEN, "").strip()  # secret files often end in a line break
     if not (token.isascii() and token.isprintable()):
-        raise CliError(codes.NO_ACCESS, f"Expected a token in {TOKEN}, found letters that no token has: set it anew.")
+        raise CliError(exit_codes.NO_ACCESS, f"Expected a token in {TOKEN}, found invalid characters: set it again.")
     return token
 
 
 def address(url: str) -> str:
-    """`url` without a slash at its end. Raises CliError for what is no address, or holds a password."""
+    """`url` without a trailing slash. Raises CliError if it is not an address or contains a password."""
     if not url:
         return ""
     try:
         parts = urlsplit(url)
-        plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        plain = plain and parts.port != 0
+        valid = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+        valid = valid and parts.port != 0
     except ValueError:
-        plain = False
-    if not plain:
-        raise CliError(codes.USAGE, f"Expected the address of Airflow, such as https://airflow.example, found {url!r}")
+        valid = False
+    if not valid:
+        raise CliError(
+            exit_codes.USAGE, f"Expected the address of Airflow, such as https://airflow.example, found {url!r}"
+        )
     if parts.username or parts.password:
-        raise CliError(codes.USAGE, "Expected an address without a name and a password in it: give them to `login`")
+        raise CliError(exit_codes.USAGE, "Expected an address without user name and password: pass them to `login`")
     return url.rstrip("/")
 
 
 def encrypted(url: str) -> bool:
-    """Whether a password may travel there: by https, or within this machine."""
+    """Whether a password is safe on the way: https, or a loopback address."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in LOOPBACK
 
 
 def read() -> Login | None:
-    """None without a file. Raises CliError for a file that is none of `login`'s."""
+    """The stored login, None without a file. Raises CliError if the file is invalid."""
     try:
         content = path().read_bytes()
         mode = path().stat().st_mode
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CliError(codes.NO_ACCESS, f"Cannot read the login in {path()}: {error.strerror}") from error
+        raise CliError(exit_codes.NO_ACCESS, f"Cannot read the login in {path()}: {error.strerror}") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        say(f"Others may read your login: run `chmod 600 {path()}`.", style="yellow")
+        say(f"Other users can read your login: run `chmod 600 {path()}`.", style="yellow")
     try:
         found = json.loads(content)
         return Login(str(found["url"]), str(found["token"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CliError(
-            codes.NO_ACCESS, f"No login can be read in {path()}: run `learning-engine login` again."
+            exit_codes.NO_ACCESS,
+            f"Expected a login in {path()}, found an invalid file: run `learning-engine login` again.",
         ) from error
 
 
 def write(login: Login) -> None:
-    """Replace the file in one step; readable by its owner alone from its first byte on."""
+    """Replace the file atomically; it is never readable by others."""
     target = path()
     draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
@@ -126,15 +130,15 @@ def write(login: Login) -> None:
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise CliError(codes.FAILED, f"Cannot write the login to {target}: {error.strerror}") from error
+        raise CliError(exit_codes.FAILED, f"Cannot write the login to {target}: {error.strerror}") from error
 
 
 def remove() -> bool:
-    """Whether there was one."""
+    """Delete the file. Returns whether it existed."""
     try:
         path().unlink()
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise CliError(codes.FAILED, f"Cannot remove the login in {path()}: {error.strerror}") from error
+        raise CliError(exit_codes.FAILED, f"Cannot remove the login in {path()}: {error.strerror}") from error
     return True

@@ -1,4 +1,4 @@
-"""Options that several commands have, and how their words are read."""
+"""Options shared by several commands, and their parsers."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from learning_engine.cli.codes import CliError
+from learning_engine.cli.exit_codes import CliError
 
 COMPLETION_SECONDS = 2.0
 VERSION = re.compile(r"v\d{1,9}\.\d{1,9}")
@@ -27,7 +27,7 @@ class Force(StrEnum):
 
 
 def number(text: str) -> float:
-    """A finite one: JSON has no other."""
+    """Parse a finite number, since JSON has no NaN or infinity."""
     try:
         value = float(text)
     except ValueError:
@@ -38,7 +38,7 @@ def number(text: str) -> float:
 
 
 def _moment(text: str) -> str:
-    """ISO 8601 with a time zone."""
+    """Parse a time into ISO 8601; UTC if it has no zone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -55,7 +55,7 @@ def _version(text: str) -> str:
 
 
 def _known(incomplete: str) -> list[str]:
-    """The versions that the shell offers; none where the server does not answer soon."""
+    """Versions for shell completion; none if the server does not answer soon."""
     from learning_engine.cli.client import Client
 
     try:
@@ -66,44 +66,48 @@ def _known(incomplete: str) -> list[str]:
 
 
 def window(start: str | None, end: str | None) -> dict[str, str] | None:
-    """Both or neither. Raises typer.BadParameter for half a window."""
+    """The window, or None. Raises typer.BadParameter if only one end is given."""
     if (start is None) != (end is None):
         raise typer.BadParameter("expected --start and --end, found one of them: give both, or neither")
     return {"start": start, "end": end} if start and end else None
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """What the person said, for a body or a query; what is left out stays as the server has it."""
+    """The given values for a body or a query. The server has defaults for omitted ones."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Airflow's address; else LEARNING_ENGINE_URL, else the login's."),
+    typer.Option(
+        "--url", metavar="URL", help="Airflow's address. Default: LEARNING_ENGINE_URL, else the stored login."
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="The server's JSON on stdout, and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the server's JSON on stdout.")]
 Version = Annotated[
     str, typer.Argument(metavar="VERSION", callback=_version, autocompletion=_known, help="Such as v1.3.")
 ]
 Start = Annotated[
     str | None,
-    typer.Option("--start", metavar="TIME", parser=_moment, help="First moment of the window; UTC without a zone."),
+    typer.Option("--start", metavar="TIME", parser=_moment, help="Start of the window, inclusive; UTC without a zone."),
 ]
 End = Annotated[
     str | None,
-    typer.Option("--end", metavar="TIME", parser=_moment, help="First moment that no longer belongs to it."),
+    typer.Option("--end", metavar="TIME", parser=_moment, help="End of the window, exclusive."),
 ]
 At = Annotated[
     str | None,
-    typer.Option("--at", metavar="TIME", parser=_moment, help="Which version was live then; UTC without a zone."),
+    typer.Option(
+        "--at", metavar="TIME", parser=_moment, help="Show the version live at this time; UTC without a zone."
+    ),
 ]
-Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="Why; shown with the run in Airflow.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Until the run has ended; 1 where it failed.")]
+Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="Reason; shown with the run in Airflow.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the run ends; exit with 1 if it failed.")]
 Timeout = Annotated[
-    int, typer.Option("--timeout", metavar="SECONDS", min=0, help="The longest that --wait or --watch waits.")
+    int, typer.Option("--timeout", metavar="SECONDS", min=0, help="Maximum time for --wait or --watch.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="How many.")]
-Offset = Annotated[int, typer.Option("--offset", min=0, help="How many of the newest to pass over.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="Maximum number of entries.")]
+Offset = Annotated[int, typer.Option("--offset", min=0, help="Number of newest entries to skip.")]
 Run = Annotated[str | None, typer.Option("--run", metavar="RUN_ID", help="Only this run.")]
 DAY = 86_400

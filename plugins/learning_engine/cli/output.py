@@ -1,6 +1,6 @@
-"""What people and scripts see: the answer on stdout, everything else on stderr.
+"""Output: results on stdout, messages on stderr.
 
-The answer is the server's JSON, byte for byte, or tables of at most 80 columns. Colours come on a terminal only.
+A result is the server's JSON, byte for byte, or a table of at most 80 columns. Colours appear on a terminal only.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from learning_engine.cli.wire import Answer
+    from learning_engine.cli.transport import Answer
 
 NOTHING = "–"
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Prints words as they are: no markup, no emoji, nothing highlighted."""
+    """A console that prints text literally: no markup, no emoji, no highlighting."""
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def say(message: str, style: str = "") -> None:
-    """A message for the person at the terminal, on stderr, its lines left whole."""
+    """Print a message on stderr without wrapping its lines."""
     console(stderr=True).print(message, style=style, soft_wrap=True)
 
 
 def write(raw: bytes) -> None:
-    """An answer on stdout, unchanged, with one line feed at its end."""
+    """Write a response to stdout, unchanged, with one trailing line feed."""
     typer.echo(raw if not raw.endswith(b"\n") else raw[:-1])
 
 
 def give(answer: Answer, as_json: bool, show: Callable[[Any], Iterable[RenderableType]]) -> None:
-    """The answer of a command: the server's own JSON, or what `show` makes of it."""
+    """Print a command's result: the server's JSON, or the tables that `show` yields."""
     if as_json:
         write(answer.raw)
         return
@@ -49,7 +49,7 @@ def give(answer: Answer, as_json: bool, show: Callable[[Any], Iterable[Renderabl
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = (), title: str = ""
 ) -> Table:
-    """`right` names the columns of figures. A cell is a text, a rich Text, or None."""
+    """`right` names the right-aligned columns. A cell is a string, a rich Text, or None."""
     from rich import box
     from rich.table import Table
 
@@ -71,7 +71,7 @@ def table(
 
 
 def grid(rows: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values, a line each; what is None is left out."""
+    """Names and values, one per line. None values are omitted."""
     from rich.table import Table
 
     made = Table.grid(padding=(0, 2))
@@ -84,7 +84,7 @@ def grid(rows: Iterable[tuple[str, Any]]) -> Table:
 
 
 def coloured(word: str, styles: dict[str, str]) -> RenderableType:
-    """`word` in the style that `styles` has for it."""
+    """`word` in its style from `styles`."""
     from rich.text import Text
 
     return Text(word, styles.get(word, ""))

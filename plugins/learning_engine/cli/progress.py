@@ -1,4 +1,4 @@
-"""How far a run is, on stderr: a live bar on a terminal, elsewhere a line for each thing that changed."""
+"""Shows a run's progress on stderr: a progress bar on a terminal, otherwise a line per change."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from learning_engine.cli import words
+from learning_engine.cli import formatting
 from learning_engine.cli.output import console, say
 
-# Without a terminal, how a training goes is told this often.
+# Without a terminal, the interval between lines about a training.
 SECONDS_A_LINE = 15.0
 
 
 @dataclass(frozen=True)
-class Look:
-    """A run at one moment. `progress` is a TrainingProgress while it trains, `remark` what a person should know."""
+class Snapshot:
+    """The state of a run at one time. `progress` is a TrainingProgress during training, `remark` a user note."""
 
     state: str
     task: str | None
@@ -26,13 +26,13 @@ class Look:
     remark: str | None
 
     @property
-    def doing(self) -> str:
+    def activity(self) -> str:
         return self.task or self.state if self.state == "running" else self.state
 
 
 @contextmanager
-def shown(run_id: str) -> Iterator[Callable[[Look], None]]:
-    """Gives what shows a look; the bar goes when the block ends."""
+def display(run_id: str) -> Iterator[Callable[[Snapshot], None]]:
+    """Yields a callback that displays a snapshot. The bar disappears at the end of the block."""
     say(f"Run {run_id}")
     if sys.stderr.isatty():
         with _bar() as show:
@@ -41,16 +41,16 @@ def shown(run_id: str) -> Iterator[Callable[[Look], None]]:
         yield _lines()
 
 
-def told(progress: Any) -> str:
-    """`step 40 of 96, loss 0.421, EWC 0.013, 3 min 20 s to go`."""
+def summary(progress: Any) -> str:
+    """`step 40 of 96, loss 0.421, EWC 0.013, 3 min 20 s left`."""
     return (
-        f"step {progress['step']} of {progress['of']}, loss {words.figure(progress['task_loss'])}, "
-        f"EWC {words.figure(progress['ewc_loss'], '.3g')}, {words.duration(progress['eta_seconds'])} to go"
+        f"step {progress['step']} of {progress['of']}, loss {formatting.figure(progress['task_loss'])}, "
+        f"EWC {formatting.figure(progress['ewc_loss'], '.3g')}, {formatting.duration(progress['eta_seconds'])} left"
     )
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Look], None]]:
+def _bar() -> Iterator[Callable[[Snapshot], None]]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (
@@ -63,14 +63,14 @@ def _bar() -> Iterator[Callable[[Look], None]]:
         bar = progress.add_task("queued", total=None, figures="")
         remarks = set[str]()
 
-        def show(look: Look) -> None:
-            now = look.progress if look.task == "train" else None
-            if look.remark and look.remark not in remarks:
-                remarks.add(look.remark)
-                progress.console.print(look.remark, soft_wrap=True)
+        def show(snapshot: Snapshot) -> None:
+            now = snapshot.progress if snapshot.task == "train" else None
+            if snapshot.remark and snapshot.remark not in remarks:
+                remarks.add(snapshot.remark)
+                progress.console.print(snapshot.remark, soft_wrap=True)
             progress.update(
                 bar,
-                description=look.doing,
+                description=snapshot.activity,
                 total=now["of"] if now else None,
                 completed=now["step"] if now else 0,
                 figures=_figures(now) if now else "",
@@ -81,23 +81,23 @@ def _bar() -> Iterator[Callable[[Look], None]]:
 
 def _figures(progress: Any) -> str:
     return (
-        f"{progress['step']}/{progress['of']} loss {words.figure(progress['task_loss'])} "
-        f"EWC {words.figure(progress['ewc_loss'], '.3g')} ETA {words.duration(progress['eta_seconds'])}"
+        f"{progress['step']}/{progress['of']} loss {formatting.figure(progress['task_loss'])} "
+        f"EWC {formatting.figure(progress['ewc_loss'], '.3g')} ETA {formatting.duration(progress['eta_seconds'])}"
     )
 
 
-def _lines() -> Callable[[Look], None]:
-    before = set[str]()
-    spoke = float("-inf")
+def _lines() -> Callable[[Snapshot], None]:
+    printed = set[str]()
+    last_printed = float("-inf")
 
-    def show(look: Look) -> None:
-        nonlocal spoke
-        for line in (look.doing, look.remark):
-            if line and line not in before:
-                before.add(line)
+    def show(snapshot: Snapshot) -> None:
+        nonlocal last_printed
+        for line in (snapshot.activity, snapshot.remark):
+            if line and line not in printed:
+                printed.add(line)
                 say(line)
-        if look.progress and look.task == "train" and time.monotonic() - spoke >= SECONDS_A_LINE:
-            spoke = time.monotonic()
-            say(told(look.progress))
+        if snapshot.progress and snapshot.task == "train" and time.monotonic() - last_printed >= SECONDS_A_LINE:
+            last_printed = time.monotonic()
+            say(summary(snapshot.progress))
 
     return show

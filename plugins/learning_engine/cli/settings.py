@@ -1,4 +1,4 @@
-"""`config show` and `check`: the settings as this machine's file and environment make them. Asks no server."""
+"""The commands `config show` and `check`: this machine's settings from file and environment. Needs no server."""
 
 import json
 import os
@@ -7,15 +7,15 @@ from typing import Any
 
 import typer
 
-from learning_engine.cli import codes, options
+from learning_engine.cli import exit_codes, options
 from learning_engine.cli.output import say, write
 from learning_engine.errors import ConfigError
 
 
 def show(as_json: options.Json = False) -> None:
-    """Every setting, as YAML.
+    """Print all settings as YAML.
 
-    Behind each that is not the default stands where it comes from. Exits with 1 where the settings are invalid.
+    A comment names the origin of each changed setting. Exits with 1 if the settings are invalid.
     """
     from learning_engine import config
 
@@ -39,9 +39,9 @@ def show(as_json: options.Json = False) -> None:
 
 
 def check(as_json: options.Json = False) -> None:
-    """Whether the settings are valid.
+    """Validate the settings.
 
-    Where they are not, names each bad key with its value and its bound, and exits with 1.
+    Names each invalid key with its value and bounds, and exits with 1.
     """
     from learning_engine import config
 
@@ -55,16 +55,16 @@ def check(as_json: options.Json = False) -> None:
     if as_json:
         write(json.dumps({"file": file, "valid": True, "problems": []}).encode())
     variables = sum(name.upper().startswith(config.PREFIX) for name in os.environ)
-    say(f"Valid: {file}, with {variables} variables over it.", style="green")
+    say(f"Valid: {file}, overridden by {variables} environment variables.", style="green")
 
 
 def _invalid(error: ConfigError) -> Any:
     say(str(error), style="red")
-    raise typer.Exit(codes.FAILED) from error
+    raise typer.Exit(exit_codes.FAILED) from error
 
 
 def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every setting; a map that is a value of its own has keys that the defaults do not know."""
+    """Every setting with its path. A setting of type map may have keys that the defaults lack."""
     for name, value in tree.items():
         here = (*path, name)
         if isinstance(value, dict) and value:
@@ -80,7 +80,7 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
 
 
 def _origin(path: tuple[str, ...], prefix: str, file: str) -> str:
-    """The variable that sets the value, or one that holds it in JSON; else the file."""
+    """The environment variable that sets the value, directly or inside JSON; else the file."""
     present = {name.upper(): name for name in os.environ}
     for length in range(len(path), 0, -1):
         name = present.get(prefix + "__".join(path[:length]).upper())
@@ -100,7 +100,7 @@ def _holds(text: str, path: tuple[str, ...]) -> bool:
 
 
 def _yaml(tree: Mapping[str, Any], path: tuple[str, ...], origins: Mapping[tuple[str, ...], str]) -> Iterator[str]:
-    """Lines of YAML, as the configuration file has them."""
+    """The settings as lines of YAML, in the layout of the configuration file."""
     for name, value in tree.items():
         here, indent = (*path, name), "  " * len(path)
         if isinstance(value, dict) and value:
@@ -112,5 +112,5 @@ def _yaml(tree: Mapping[str, Any], path: tuple[str, ...], origins: Mapping[tuple
 
 
 def _scalar(value: Any) -> str:
-    # JSON is YAML, on one line, and says of every text that it is one.
+    # JSON is valid YAML on one line, and always quotes strings.
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The REST API and the page inside Airflow's api-server."""
+"""The REST API and the web page, served by Airflow's api-server."""
 
-# Where Airflow mounts the app.
+# The path at which Airflow mounts the app.
 PREFIX = "/learning-engine"

@@ -1,4 +1,4 @@
-"""The versions: list, detail, model card, archive. Reads the bucket alone."""
+"""Routes for the published versions: list, detail, model card, archive. Reads only the bucket."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from learning_engine.registry.draft import Vouch
 from learning_engine.registry.manifest import VersionNumber
 from learning_engine.registry.store import NotFound
 from learning_engine.steps.resources import Resources
-from learning_engine.web.answers import AdapterDetail, AdapterPage, AdapterSummary
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import OpenResources
-from learning_engine.web.bodies import Version
 from learning_engine.web.problems import Refused, responses
-from learning_engine.web.threads import STORE, Router
+from learning_engine.web.request_models import Version
+from learning_engine.web.response_models import AdapterDetail, AdapterPage, AdapterSummary
+from learning_engine.web.store_threads import STORE_THREADS, Router
 
 router = Router(prefix="/adapters", tags=["adapters"], dependencies=[Depends(reader)], responses=responses(401, 503))
 
@@ -29,21 +29,21 @@ THREADS = 8
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A version, and the names of what lies beside its metadata."""
+class ListedVersion:
+    """A version, and the names of the objects in its folder."""
 
     version: AdapterVersion
     names: set[str]
 
 
-def published(resources: Resources) -> tuple[list[Listed], list[str]]:
-    """Every version that can be read, newest number first, and the names of those that cannot."""
+def published(resources: Resources) -> tuple[list[ListedVersion], list[str]]:
+    """Every readable version, highest number first, and the names of the unreadable ones."""
     listing = claims.listing_of(resources.store)
     numbers = list(reversed(claims.published(listing)))
 
-    def read(number: VersionNumber) -> Listed | None:
+    def read(number: VersionNumber) -> ListedVersion | None:
         try:
-            return Listed(resources.registry.get(str(number)), listing[number])
+            return ListedVersion(resources.registry.get(str(number)), listing[number])
         except IntegrityError:
             return None
 
@@ -58,7 +58,7 @@ def list_adapters(
     resources: OpenResources,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
-    accepted: Annotated[bool | None, Query(description="By the gate.")] = None,
+    accepted: Annotated[bool | None, Query(description="Accepted by the gate.")] = None,
     revoked: bool | None = None,
     base_model: Annotated[str | None, Query(max_length=500)] = None,
 ) -> AdapterPage:
@@ -78,10 +78,10 @@ def list_adapters(
 
 @router.get("/{version}", responses=responses(404, 422))
 def show_adapter(resources: OpenResources, version: Version) -> AdapterDetail:
-    """Everything that is known of a version."""
+    """All details of a version."""
     listed, unreadable = published(resources)
     if version in unreadable:
-        raise Refused(500, f"Expected the metadata of {version}, found it damaged: see the daily audit.")
+        raise Refused(500, f"Expected the metadata of {version}, found it corrupt: see the daily audit.")
     one = _find(listed, version)
     entries = resources.ledger.entries()
     return AdapterDetail(
@@ -104,12 +104,12 @@ def show_adapter(resources: OpenResources, version: Version) -> AdapterDetail:
 def show_card(
     resources: OpenResources, version: Version, accept: Annotated[str, Header(max_length=1000)] = "text/markdown"
 ) -> Response:
-    """The model card as Markdown, or as HTML without any of the card's own."""
-    _require(resources, version)
+    """The model card as Markdown, or rendered as HTML; HTML inside the card is escaped."""
+    _require_version(resources, version)
     try:
         text = resources.store.get_bytes(manifest.adapter_key(version, manifest.CARD)).decode()
     except NotFound as error:
-        raise Refused(404, f"Expected the model card of {version}, found none: it is lost.") from error
+        raise Refused(404, f"Expected the model card of {version}, found none: see the daily audit.") from error
     if "text/html" not in accept:
         return PlainTextResponse(text, media_type="text/markdown")
     from markdown_it import MarkdownIt
@@ -124,22 +124,24 @@ def show_card(
     responses={200: {"content": {"application/gzip": {}}}, **responses(404, 422)},
 )
 def download_archive(resources: OpenResources, version: Version) -> StreamingResponse:
-    """The archive's bytes as they lie in the bucket; `X-Checksum-Sha256` is what they must have."""
-    found = _require(resources, version)
+    """The archive's bytes as stored in the bucket. `X-Checksum-Sha256` is their expected digest."""
+    found = _require_version(resources, version)
     try:
         chunks = resources.store.chunks(resources.store.key(found.uri), CHUNK)
     except NotFound as error:
-        raise Refused(404, f"Expected the archive of {version}, found none: it was swept, or it is lost.") from error
+        raise Refused(
+            404, f"Expected the archive of {version}, found none: it was swept, or it is missing; see the daily audit."
+        ) from error
     headers = {
         "Content-Disposition": f'attachment; filename="{version}.tar.gz"',
         "Content-Length": str(found.size),
         "ETag": f'"{found.sha256}"',
         "X-Checksum-Sha256": found.sha256,
     }
-    return StreamingResponse(STORE.iterate(chunks), media_type="application/gzip", headers=headers)
+    return StreamingResponse(STORE_THREADS.iterate(chunks), media_type="application/gzip", headers=headers)
 
 
-def summary(one: Listed, live: str | None) -> AdapterSummary:
+def summary(one: ListedVersion, live: str | None) -> AdapterSummary:
     version, report = one.version, one.version.report
     return AdapterSummary(
         version=version.version,
@@ -166,8 +168,8 @@ def summary(one: Listed, live: str | None) -> AdapterSummary:
     )
 
 
-def _lineage(listed: list[Listed], parent: str | None) -> list[str]:
-    """The ancestors, nearest first, as far as they can be read."""
+def _lineage(listed: list[ListedVersion], parent: str | None) -> list[str]:
+    """The ancestors, nearest first, up to the first unreadable one."""
     parents = {one.version.version: one.version.parent for one in listed}
     chain = list[str]()
     while parent is not None:
@@ -181,25 +183,25 @@ def _live(resources: Resources) -> str | None:
     return now.version if now else None
 
 
-def _find(listed: list[Listed], version: str) -> Listed:
+def _find(listed: list[ListedVersion], version: str) -> ListedVersion:
     for one in listed:
         if one.version.version == version:
             return one
-    raise unknown(version)
+    raise unknown_version(version)
 
 
-def _require(resources: Resources, version: str) -> AdapterVersion:
+def _require_version(resources: Resources, version: str) -> AdapterVersion:
     if version not in resources.registry.numbers():
-        raise unknown(version)
+        raise unknown_version(version)
     return resources.registry.get(version)
 
 
-def unknown(version: str) -> Refused:
+def unknown_version(version: str) -> Refused:
     return Refused(404, f"Expected a published version, found no {version}: GET /adapters lists them.")
 
 
 def _digests(version: AdapterVersion) -> dict[str, str]:
-    """sha256 of each object that the record names, by URI."""
+    """The sha256 of each object that the record names, by URI."""
     probes = version.report.probes
     named = (
         (version.uri, version.sha256),
@@ -210,7 +212,7 @@ def _digests(version: AdapterVersion) -> dict[str, str]:
     return {uri: sha256 for uri, sha256 in named if uri and sha256}
 
 
-def _vouch(resources: Resources, one: Listed) -> Vouch | None:
+def _vouch(resources: Resources, one: ListedVersion) -> Vouch | None:
     if manifest.VOUCHED not in one.names:
         return None
     key = manifest.adapter_key(one.version.version, manifest.VOUCHED)

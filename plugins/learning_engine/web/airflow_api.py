@@ -1,7 +1,7 @@
-"""Airflow's own public REST API, asked in process with the caller's credentials.
+"""Client of Airflow's own public REST API, called in process with the caller's credentials.
 
-So whatever is done here is checked, logged and shown by Airflow as if the caller had done it there. Called by acts,
-training, preflight and health.
+Airflow therefore checks, logs and shows every action as if the caller had done it there. Called by actions, training,
+preflight and health.
 """
 
 import asyncio
@@ -11,22 +11,22 @@ import httpx
 from fastapi import Depends, Request
 
 from learning_engine.web import PREFIX
-from learning_engine.web.concurrency import Turns
+from learning_engine.web.concurrency import ConcurrencyLimit
 from learning_engine.web.problems import Refused
 
-SECONDS = 60
-# Less than `health` waits for a part: an Airflow that is too busy to tell of the scheduler says nothing of it.
+TIMEOUT_SECONDS = 60
+# Shorter than the time-out of a health check, so that a busy Airflow makes the scheduler `unknown`, not `down`.
 MONITOR_SECONDS = 10
-# Each of Airflow's routes holds a connection to its database, and a thread to give it back with. Asked for more at once
-# than there are, they wait for each other.
-AT_ONCE = 6
-TURNS = Turns(AT_ONCE)
-# What the caller is known by.
+# Each of Airflow's routes holds a database connection and needs a thread to release it. With more concurrent requests
+# than connections or threads, they would wait for each other.
+MAX_CONCURRENT = 6
+AIRFLOW_LIMIT = ConcurrencyLimit(MAX_CONCURRENT)
+# The headers that identify the caller.
 CREDENTIALS = ("authorization", "cookie")
 
 
 class AirflowApi:
-    """One caller's view of Airflow."""
+    """Airflow's REST API as one caller sees it."""
 
     def __init__(self, request: Request) -> None:
         self._app = request.app.state.airflow
@@ -35,33 +35,33 @@ class AirflowApi:
         self.root = str(request.scope.get("root_path", "")).removesuffix(PREFIX)
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
-        """JSON of `/api/v2/…`. Raises Refused with Airflow's status and reason where it does not answer 2xx."""
-        async with TURNS():
-            return await self._ask(method, path, SECONDS, **options)
+        """Return the JSON of `/api/v2/…`. Raises Refused with Airflow's status and reason if the answer is not 2xx."""
+        async with AIRFLOW_LIMIT():
+            return await self._ask(method, path, TIMEOUT_SECONDS, **options)
 
     async def monitor(self) -> Any:
-        """Airflow's own health, asked past those who wait for a turn. Raises Refused as `call` does, and sooner."""
+        """Return Airflow's own health. Bypasses the concurrency limit and times out sooner than `call`."""
         return await self._ask("GET", "monitor/health", MONITOR_SECONDS)
 
     async def _ask(self, method: str, path: str, seconds: float, **options: Any) -> Any:
         transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=self._base) as client:
             try:
-                # Not httpx's own time-out: to an app in this process it does not apply.
+                # httpx's own time-out does not apply to an app in this process.
                 async with asyncio.timeout(seconds):
                     answer = await client.request(method, f"/api/v2/{path}", headers=self._headers, **options)
             except TimeoutError as error:
                 raise Refused(
                     504,
                     f"Expected Airflow to answer {method} {path} within {seconds} s, found no answer: "
-                    "see whether its database can be reached, and try again.",
+                    "check that its database can be reached, then try again.",
                 ) from error
         if not answer.is_success:
             raise Refused(answer.status_code, f"Airflow answered {method} {path}: {_reason(answer)}")
         return answer.json() if answer.content else None
 
     async def find(self, path: str, **options: Any) -> Any:
-        """As `call` with GET; None for what is not there or what the caller may not see."""
+        """Like `call` with GET, but None for what does not exist or what the caller may not see."""
         try:
             return await self.call("GET", path, **options)
         except Refused as refused:
@@ -70,7 +70,7 @@ class AirflowApi:
             raise
 
     def page(self, dag_id: str, run_id: str) -> str:
-        """Where Airflow shows a run."""
+        """The path of Airflow's page of a run."""
         return f"{self.root}/dags/{dag_id}/runs/{run_id}"
 
 

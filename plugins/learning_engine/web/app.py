@@ -1,4 +1,4 @@
-"""The FastAPI app: the routers, the errors, the OpenAPI. Built by `lazy`, and by what writes the API's reference."""
+"""The FastAPI app: routers, error handlers, OpenAPI. Built by `lazy` and by `include.reference.api`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from fastapi import Depends, FastAPI, Request
 
 import learning_engine
 from learning_engine.web import (
-    acts,
+    actions,
     adapters,
     deployments,
     health,
@@ -17,31 +17,31 @@ from learning_engine.web import (
     storage,
     training,
 )
-from learning_engine.web.answers import Live, Problem
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import Backend
-from learning_engine.web.flights import LastKnown
-from learning_engine.web.plain import plain
+from learning_engine.web.response_models import Live, Problem
+from learning_engine.web.single_flight import LastKnown
+from learning_engine.web.text_checks import reject_control_characters
 
 DESCRIPTION = """\
-A served language model that keeps learning from its users. Reading needs an Airflow login, sent as a bearer token or
-as the cookie of Airflow's UI; acting needs the right to start runs of the DAG that does the work. `/live` and
-`/metrics` also take the static token `web.token`. Errors are `application/problem+json`.
+The API of a served language model that keeps learning from user feedback. Reading requires an Airflow login, sent as a
+bearer token or as the cookie of Airflow's UI. Each action requires permission to start runs of the DAG that carries it
+out. `/live` and `/metrics` also accept the static token `web.token`. Errors are `application/problem+json`.
 """
 TAGS = [
-    {"name": "deployments", "description": "What is live, and what was live when."},
+    {"name": "deployments", "description": "The live version and the deployment history."},
     {"name": "adapters", "description": "The published versions."},
-    {"name": "training", "description": "Runs of the weekly DAG, and what one would find."},
-    {"name": "acts", "description": "Each starts a run of the DAG that does the work."},
-    {"name": "health", "description": "Whether the parts are up."},
+    {"name": "training", "description": "Runs of the weekly DAG, and a preview of one."},
+    {"name": "actions", "description": "Each starts a run of the DAG that carries it out."},
+    {"name": "health", "description": "Whether each component is up."},
     {"name": "metrics", "description": "For Prometheus."},
-    {"name": "storage", "description": "What the bucket holds."},
-    {"name": "me", "description": "Who is signed in."},
+    {"name": "storage", "description": "The contents of the bucket."},
+    {"name": "me", "description": "The signed-in user."},
 ]
 
 
 def build(airflow: Any) -> FastAPI:
-    """`airflow` is the ASGI app that this one is mounted in."""
+    """`airflow` is the ASGI app in which this app is mounted."""
     app = FastAPI(
         title="Learning Engine",
         version=learning_engine.__version__,
@@ -50,25 +50,25 @@ def build(airflow: Any) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(plain)],
+        dependencies=[Depends(reject_control_characters)],
     )
     app.state.airflow, app.state.backend = airflow, Backend()
-    app.state.live = LastKnown[Live](deployments.PATIENCE_SECONDS)
+    app.state.live = LastKnown[Live](deployments.STORE_WAIT_SECONDS)
     problems.install(app)
-    for module in (deployments, adapters, training, preflight, acts, health, scrape, storage, page):
+    for module in (deployments, adapters, training, preflight, actions, health, scrape, storage, page):
         app.include_router(module.router)
     page.mount(app)
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(reader)])
     async def document(request: Request) -> dict[str, Any]:
-        """The description of this API, at the address at which it was asked for."""
+        """The OpenAPI document, with the address of this request as its server."""
         return {**describe(app), "servers": [{"url": request.scope.get("root_path", "")}]}
 
     return app
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document. FastAPI adds its own shape of a 422, which `problems` does not answer."""
+    """The OpenAPI document. FastAPI describes its own 422 body, which `problems` replaces."""
     document = app.openapi()
     schemas = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -1,7 +1,7 @@
-"""Who may read and who may act.
+"""Authentication and authorization of requests.
 
-The only module that imports Airflow's security, which is internal to Airflow and may change from one version to the
-next. Routes of plugins are open to anyone unless they depend on something of this module.
+The only module that imports Airflow's security code, which is internal to Airflow and may change between versions.
+Airflow does not protect a plugin's routes: every route must depend on something from this module.
 """
 
 import hmac
@@ -18,22 +18,24 @@ from learning_engine.web.backend import Backend, backend_of
 from learning_engine.web.problems import Refused
 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)]
-NOBODY = "Expected a login, found none that counts: POST /auth/token gives a token, sent as `Authorization: Bearer …`."
+LOGIN_REQUIRED = (
+    "Expected a login, found no valid one: get a token with POST /auth/token, send it as `Authorization: Bearer …`."
+)
 
 
 async def reader(request: Request, credentials: Credentials) -> Any:
-    """The signed-in user, by token or by the cookie of Airflow's UI."""
+    """The signed-in user, identified by a token or by the cookie of Airflow's UI."""
     try:
         return await get_user(request, None, credentials)
     except HTTPException as error:
-        # Airflow calls a token that is not one forbidden; to a caller it is no login, like one that has expired.
-        raise HTTPException(401, NOBODY, {"WWW-Authenticate": "Bearer"}) from error
+        # Airflow answers 403 to an invalid token. To the caller that is a missing login, like an expired token.
+        raise HTTPException(401, LOGIN_REQUIRED, {"WWW-Authenticate": "Bearer"}) from error
 
 
 async def reader_or_token(
     request: Request, credentials: Credentials, backend: Annotated[Backend, Depends(backend_of)]
 ) -> None:
-    """A signed-in user, or whoever holds the static token `web.token`: applications and Prometheus do not log in."""
+    """Accept a signed-in user or the static token `web.token`, since applications and Prometheus do not log in."""
     token = backend.settings.web.token
     if token is not None and credentials is not None:
         offered, expected = credentials.credentials.encode(), token.get_secret_value().encode()
@@ -43,14 +45,16 @@ async def reader_or_token(
 
 
 def same_site(request: Request) -> None:
-    """Refuse what another site's page sends with this user's cookie."""
+    """Reject requests that a page of another site sends with this user's cookie (CSRF)."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     foreign = site not in (None, "same-origin", "none")
     if site is None and origin is not None:
         foreign = urlsplit(origin).netloc != request.headers.get("host")
     if foreign:
-        raise Refused(403, "Expected a request of this site's own pages or of a program, found one of another site.")
+        raise Refused(
+            403, "Expected a request from this site's own pages or from a program, found one from another site."
+        )
 
 
 def may_run(dag_id: str, request: Request, user: Any) -> bool:
@@ -61,7 +65,7 @@ def may_run(dag_id: str, request: Request, user: Any) -> bool:
 def sees_runs(
     request: Request, user: Annotated[Any, Depends(reader)], backend: Annotated[Backend, Depends(backend_of)]
 ) -> bool:
-    """Whether the user may see tasks and XComs of the weekly DAG, and so what another was told of its runs."""
+    """Whether the user may see task instances and XComs of the weekly DAG, and so use cached answers about runs."""
     seen = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
     return all(_may("GET", entity, backend.dag_id("weekly"), request, user) for entity in seen)
 
@@ -78,7 +82,7 @@ SeesRuns = Annotated[bool, Depends(sees_runs)]
 
 
 class Actor:
-    """A dependency: the signed-in user who may start runs of one of the DAGs, asking from this site."""
+    """A dependency: a signed-in user who may start runs of the given DAG, with a request from this site."""
 
     def __init__(self, dag: str) -> None:
         self.dag = dag
@@ -93,6 +97,6 @@ class Actor:
         dag_id = backend.dag_id(self.dag)
         if not await run_in_threadpool(may_run, dag_id, request, user):
             raise Refused(
-                403, f"Expected the right to start runs of {dag_id}, found none: ask an Airflow admin for it."
+                403, f"Expected permission to start runs of {dag_id}, found none: ask an Airflow admin for it."
             )
         return user

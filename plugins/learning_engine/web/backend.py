@@ -1,6 +1,6 @@
 """The settings and resources of this api-server, shared by all requests. Called by the routers.
 
-Made anew every minute, so that a connection that is changed in Airflow counts without a restart.
+The resources are recreated every minute, so that a connection changed in Airflow takes effect without a restart.
 """
 
 import threading
@@ -13,15 +13,15 @@ from learning_engine import config
 from learning_engine.airflow.connections import connect
 from learning_engine.config import Settings
 from learning_engine.steps.resources import Resources
-from learning_engine.web.threads import STORE
+from learning_engine.web.store_threads import STORE_THREADS
 
-SECONDS = 60
-# Of store time-outs and tries: a task can wait for a store that comes back, whoever asks here cannot.
-LONGEST = {"connect_timeout_seconds": 2.0, "read_timeout_seconds": 5.0, "attempts": 2}
+MAX_AGE_SECONDS = 60
+# Upper limits for the store's time-outs and attempts: a task can wait for the store to recover, an API caller cannot.
+STORE_LIMITS = {"connect_timeout_seconds": 2.0, "read_timeout_seconds": 5.0, "attempts": 2}
 
 
 class Backend:
-    """Safe to share among threads."""
+    """Settings and cached resources. Thread-safe."""
 
     def __init__(self) -> None:
         self.settings = config.load()
@@ -30,23 +30,23 @@ class Backend:
         self._resources: Resources | None = None
 
     def resources(self) -> Resources:
-        """Opens connections: not for the event loop."""
+        """The current resources. Opens connections, so never call it in the event loop."""
         with self._lock:
-            if self._resources is None or time.monotonic() - self._made_at > SECONDS:
-                fresh = connect(_hasty(self.settings))
-                # The properties are cached at their first use, which must not happen in two threads at once.
+            if self._resources is None or time.monotonic() - self._made_at > MAX_AGE_SECONDS:
+                fresh = connect(_with_short_timeouts(self.settings))
+                # These properties are cached at first use, which is not thread-safe.
                 fresh.registry, fresh.ledger  # noqa: B018
                 self._resources, self._made_at = fresh, time.monotonic()
             return self._resources
 
     def dag_id(self, name: str) -> str:
-        """Of weekly, deploy, fisher."""
+        """The DAG id of `weekly`, `deploy` or `fisher`."""
         return f"{self.settings.dag.id_prefix}_{name}"
 
 
-def _hasty(settings: Settings) -> Settings:
+def _with_short_timeouts(settings: Settings) -> Settings:
     store = settings.store
-    shorter = {name: min(getattr(store, name), longest) for name, longest in LONGEST.items()}
+    shorter = {name: min(getattr(store, name), longest) for name, longest in STORE_LIMITS.items()}
     return settings.model_copy(update={"store": store.model_copy(update=shorter)})
 
 
@@ -56,7 +56,7 @@ async def backend_of(request: Request) -> Backend:
 
 
 async def resources_of(backend: Annotated[Backend, Depends(backend_of)]) -> Resources:
-    return await STORE.run(backend.resources)
+    return await STORE_THREADS.run(backend.resources)
 
 
 OpenBackend = Annotated[Backend, Depends(backend_of)]

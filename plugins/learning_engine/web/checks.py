@@ -1,4 +1,4 @@
-"""The checks of `health` that block: each asks one part for little, and says what it found."""
+"""The blocking health checks. Each sends one cheap request to a component. Called by health."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,16 +13,16 @@ from learning_engine.steps import placement
 from learning_engine.steps.resources import Resources
 
 Kind = Literal["database", "store", "replica", "gpu_workers", "scheduler", "next_parent", "ledger"]
-# Long enough for any server that is well.
-SECONDS = 5.0
-REREAD_SECONDS = 300.0
-# By bucket and version: when its archive was read, and what was found.
-_parents: dict[tuple[str, str | None], tuple[float, "Finding"]] = {}
+# Long enough for any healthy server.
+TIMEOUT_SECONDS = 5.0
+PARENT_CACHE_SECONDS = 300.0
+# By bucket and version: when its archive was last read, and the result.
+_parent_cache: dict[tuple[str, str | None], tuple[float, "Finding"]] = {}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`reason` says why a part is not up, and what to do."""
+    """The result of a check. `reason` says why a component is not up, and what to do."""
 
     state: Literal["up", "degraded", "down", "unknown"]
     reason: str | None = None
@@ -32,8 +32,8 @@ class Finding:
 Part = tuple[str, Kind, Callable[[], Finding]]
 
 
-def of(resources: Resources) -> list[Part]:
-    """Name, kind and check of each part; a replica each."""
+def list_parts(resources: Resources) -> list[Part]:
+    """Name, kind and check of each component, one per replica."""
     return [
         ("feedback database", "database", partial(database, resources)),
         ("store", "store", partial(store, resources)),
@@ -45,11 +45,11 @@ def of(resources: Resources) -> list[Part]:
 
 
 def database(resources: Resources) -> Finding:
-    """Reads the feedback of one microsecond: the connection, the table and its columns are as they should be."""
+    """Reads one microsecond of feedback, which tests the connection, the table and its columns."""
     from learning_engine.feedback import source
 
     now = datetime.now(UTC)
-    feedback = resources.settings.feedback.model_copy(update={"timeout_seconds": SECONDS})
+    feedback = resources.settings.feedback.model_copy(update={"timeout_seconds": TIMEOUT_SECONDS})
     for _ in source.read(resources.open_feedback(), Window(now - timedelta(microseconds=1), now), feedback):
         pass
     return Finding("up", detail={"source": feedback.source, "table": f"{feedback.db_schema}.{feedback.table}"})
@@ -63,7 +63,7 @@ def store(resources: Resources) -> Finding:
 
 
 def next_parent(resources: Resources) -> Finding:
-    """Whether the version that the next run should continue can be read: its archive, whole, and so not each time."""
+    """Whether the next run can read its parent. This reads the whole archive, so the result is cached."""
     settings, now = resources.settings, datetime.now(UTC)
     right = resources.registry.parent_for(
         Window(now, now + timedelta(seconds=1)),
@@ -72,63 +72,65 @@ def next_parent(resources: Resources) -> Finding:
         lora=resources.shape,
     )
     key = (resources.store.uri(""), right.version if right else None)
-    at, found = _parents.get(key, (float("-inf"), Finding("unknown")))
-    if time.monotonic() - at > REREAD_SECONDS:
-        found = _continuable(resources, right)
-        _parents.clear()
-        _parents[key] = time.monotonic(), found
+    at, found = _parent_cache.get(key, (float("-inf"), Finding("unknown")))
+    if time.monotonic() - at > PARENT_CACHE_SECONDS:
+        found = _check_parent(resources, right)
+        _parent_cache.clear()
+        _parent_cache[key] = time.monotonic(), found
     return found
 
 
-def _continuable(resources: Resources, right: AdapterVersion | None) -> Finding:
+def _check_parent(resources: Resources, right: AdapterVersion | None) -> Finding:
     parent, passed_over = resources.registry.continuable(right)
     detail = {"version": parent.version if parent else None, "passed_over": passed_over}
     if passed_over:
         lost, instead = ", ".join(passed_over), parent.version if parent else "the base model"
-        return Finding("degraded", f"the archive of {lost} is lost or altered: {instead} is continued instead", detail)
+        return Finding(
+            "degraded", f"the archive of {lost} is missing or corrupt: the next run continues {instead} instead", detail
+        )
     return Finding("up", detail=detail)
 
 
 def ledger(resources: Resources) -> Finding:
-    """Whether every decision can be read, and the pointer says what the newest one says."""
+    """Whether every ledger entry can be read, and the pointer agrees with the newest one."""
     problems = resources.ledger.problems()
     reason = "; ".join(f"{key}: {problem}" for key, problem in problems.items())
     return Finding("degraded" if problems else "up", reason or None, {"problems": len(problems)})
 
 
 def gpu_workers(resources: Resources) -> Finding:
-    """Whether a worker takes tasks of the training queue; other executors than Celery have no queues to ask."""
+    """Whether a worker serves the training queue. Only the Celery executor can be asked."""
     from airflow.configuration import conf
 
     executors, queue = conf.get("core", "executor"), resources.settings.dag.train_queue
     if "Celery" not in executors:
-        return Finding("unknown", f"{executors} has no workers that could be asked", {"executor": executors})
+        return Finding("unknown", f"{executors} cannot list its workers", {"executor": executors})
     from airflow.providers.celery.executors.celery_executor_utils import app
 
-    queues = app.control.inspect(timeout=SECONDS / 2).active_queues() or {}
+    queues = app.control.inspect(timeout=TIMEOUT_SECONDS / 2).active_queues() or {}
     names = sorted(name for name, taken in queues.items() if any(one["name"] == queue for one in taken))
     detail = {"queue": queue, "workers": names}
     if not names:
-        return Finding("down", f"no Celery worker takes tasks of the queue {queue}: start one with -q {queue}", detail)
+        return Finding("down", f"no Celery worker serves the queue {queue}: start one with -q {queue}", detail)
     return Finding("up", detail=detail)
 
 
 def replica(resources: Resources, server: Replica) -> Finding:
-    """Whether it answers, and lists the adapter that the pointer names."""
+    """Whether the replica answers and has loaded the live adapter."""
     listed = server.models()
     live = resources.ledger.newest()
     wanted = live.adapter_name if live and live.version else None
     detail = {"base": listed[0] if listed else None, "adapters": listed[1:], "live": wanted}
     if wanted is not None and wanted not in listed:
-        return Finding("degraded", f"it has not loaded {wanted}: the reconcile DAG brings it back", detail)
+        return Finding("degraded", f"it has not loaded {wanted}: the reconcile DAG will load it", detail)
     return Finding("up", detail=detail)
 
 
 def _replicas(resources: Resources) -> Iterator[Part]:
-    quick = {"connect_timeout_seconds": SECONDS, "request_timeout_seconds": SECONDS}
+    quick = {"connect_timeout_seconds": TIMEOUT_SECONDS, "request_timeout_seconds": TIMEOUT_SECONDS}
     try:
         servers = placement.replicas(resources)
-    except Exception as error:  # noqa: BLE001 - a connection that Airflow does not know is an error of its own
+    except Exception as error:  # noqa: BLE001 - a missing Airflow connection raises its own exception type
         yield "model server", "replica", partial(Finding, "down", str(error))
         return
     for server in servers:

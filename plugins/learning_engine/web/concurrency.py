@@ -1,11 +1,11 @@
-"""So many at a time in one event loop, the others wait. Called by airflow, preflight and training."""
+"""A concurrency limit for each event loop. Called by airflow_api, preflight and training."""
 
 import asyncio
 from weakref import WeakKeyDictionary
 
 
-class Turns:
-    """`async with turns():` holds one of the places. A semaphore belongs to one loop, and tests run several."""
+class ConcurrencyLimit:
+    """`async with limit():` holds one slot. One semaphore per event loop, since tests run several loops."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once

@@ -1,6 +1,6 @@
-"""How long each task of the weekly DAG took when it last succeeded, from Airflow's own database.
+"""The duration of each task of the weekly DAG at its latest success, from Airflow's database. Called by scrape.
 
-The only query of it: /metrics has no user in whose name Airflow's REST API could be asked.
+The only query of that database: /metrics has no user on whose behalf Airflow's REST API could be called.
 """
 
 from airflow.models.taskinstance import TaskInstance

@@ -1,4 +1,4 @@
-"""Headers that every answer has which says nothing else: kept by nobody, framed by Airflow only. Called by lazy."""
+"""Default response headers: no caching, and framing by Airflow only. Called by lazy."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
-# Answers are for whoever is signed in. None of them, the model card as HTML included, needs a script, a style, an
-# image or a form; the page in Airflow's navigation has a policy of its own.
+# Responses are private to the signed-in user. None of them, including the model card as HTML, needs a script, a style,
+# an image or a form. The page in Airflow's navigation sets its own policy.
 DEFAULTS = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -17,8 +17,8 @@ DEFAULTS = {
 }
 
 
-def guarded(send: Send) -> Send:
-    """`send`, with those of DEFAULTS that an answer has not got."""
+def with_default_headers(send: Send) -> Send:
+    """Wrap `send` so that a response gets each of DEFAULTS that it does not set itself."""
 
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Whether the parts are up: each with its state, its latency, and why it is not."""
+"""`GET /health`: the state and latency of each component, and why it is not up."""
 
 import asyncio
 import logging
@@ -14,51 +14,54 @@ from fastapi import Depends, Response
 from learning_engine.errors import LearningEngineError
 from learning_engine.web import checks
 from learning_engine.web.airflow_api import AirflowApi, OpenAirflow
-from learning_engine.web.answers import Check, Health
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.checks import Finding, Kind, Part
-from learning_engine.web.flights import Flight
 from learning_engine.web.problems import Refused, responses
-from learning_engine.web.threads import Router
+from learning_engine.web.response_models import Check, Health
+from learning_engine.web.single_flight import SingleFlight
+from learning_engine.web.store_threads import Router
 
-# A part that has not answered by then counts as down, whatever its own time-outs are.
-SECONDS = 15
-# Whoever asks while the parts are being looked at is told what is found then: a thousand who ask at once do not make
-# the parts late that they ask about. Nothing in it depends on who asks.
-FLIGHT: Flight[Health] = Flight()
-# Without one of these no week can be learned; without all replicas nobody is served.
+# A component that takes longer counts as down, whatever its own time-outs are.
+TIMEOUT_SECONDS = 15
+# Concurrent requests share one round of checks, so that many callers do not slow down the components they ask about.
+# The answer does not depend on the caller.
+SINGLE_FLIGHT: SingleFlight[Health] = SingleFlight()
+# Without any one of these nothing can be trained. `overall` handles the replicas.
 VITAL = ("database", "store", "scheduler")
 
-# The check that each part was last asked by; whoever asks before it has answered waits for it, too, so that one that
-# takes long, such as reading an archive, goes on once however often it is asked for.
-_asked: dict[str, Future[Any]] = {}
-_asking = threading.Lock()
+# The latest check of each component. Callers wait for a check that is still running instead of starting another one, so
+# that a slow check, such as reading an archive, runs only once at a time.
+_running_checks: dict[str, Future[Any]] = {}
+_checks_lock = threading.Lock()
 
 T = TypeVar("T")
 logger = logging.getLogger("learning_engine")
 router = Router(tags=["health"], dependencies=[Depends(reader)], responses=responses(401))
 
 
-@router.get("/health", responses={503: {"model": Health, "description": "A part that everything needs is down."}})
+@router.get(
+    "/health",
+    responses={503: {"model": Health, "description": "A component that training or serving depends on is down."}},
+)
 async def health(airflow: OpenAirflow, backend: OpenBackend, response: Response) -> Health:
-    """Database, store, every replica of the model server, scheduler, GPU workers, and what the next run continues."""
-    answer = await FLIGHT.join(partial(_look, airflow, backend))
+    """State of the database, store, model server replicas, scheduler, GPU workers and the next run's parent."""
+    answer = await SINGLE_FLIGHT.join(partial(_check_all, airflow, backend))
     response.status_code = 503 if answer.state == "down" else 200
     return answer
 
 
-async def _look(airflow: AirflowApi, backend: Backend) -> Health:
-    blocking = await _shared("connections", partial(_blocking, backend))
+async def _check_all(airflow: AirflowApi, backend: Backend) -> Health:
+    blocking = await _run_once("connections", partial(_blocking_parts, backend))
     found = await asyncio.gather(
-        *(_timed(name, kind, partial(_shared, name, check)) for name, kind, check in blocking),
+        *(_timed(name, kind, partial(_run_once, name, check)) for name, kind, check in blocking),
         _timed("scheduler", "scheduler", lambda: _scheduler(airflow)),
     )
     return Health(state=overall(found), checks=found)
 
 
 def overall(found: list[Check]) -> Literal["up", "degraded", "down"]:
-    """`down` where a vital part or every replica is; `degraded` where anything else is not up."""
+    """`down` if a vital component or every replica is down; `degraded` if anything else is not up."""
     replicas = [check.state for check in found if check.kind == "replica"]
     if any(check.state == "down" and check.kind in VITAL for check in found):
         return "down"
@@ -67,37 +70,37 @@ def overall(found: list[Check]) -> Literal["up", "degraded", "down"]:
     return "up" if all(check.state in ("up", "unknown") for check in found) else "degraded"
 
 
-def _blocking(backend: Backend) -> list[Part]:
-    """Without the connections nothing but that can be told: it is the store that is opened with them."""
+def _blocking_parts(backend: Backend) -> list[Part]:
+    """The blocking checks. If the connections cannot be read, only a store that is down."""
     try:
-        return checks.of(backend.resources())
-    except Exception as error:  # noqa: BLE001 - whatever keeps the connections from being read is what is to be told
+        return checks.list_parts(backend.resources())
+    except Exception as error:  # noqa: BLE001 - any reason why the connections cannot be read is reported
         return [("store", "store", partial(_down, "store", error))]
 
 
-async def _shared(name: str, check: Callable[[], T]) -> T:
-    with _asking:
-        asked = _asked.get(name)
+async def _run_once(name: str, check: Callable[[], T]) -> T:
+    with _checks_lock:
+        asked = _running_checks.get(name)
         if asked is None or asked.done():
-            asked = _asked[name] = Future()
-            threading.Thread(target=_answer, args=(asked, check), daemon=True).start()
+            asked = _running_checks[name] = Future()
+            threading.Thread(target=_run_check, args=(asked, check), daemon=True).start()
     return await asyncio.shield(asyncio.wrap_future(asked))
 
 
-def _answer(asked: Future[T], check: Callable[[], T]) -> None:
+def _run_check(asked: Future[T], check: Callable[[], T]) -> None:
     try:
         asked.set_result(check())
-    except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+    except Exception as error:  # noqa: BLE001 - raised again in the waiting caller
         asked.set_exception(error)
 
 
 async def _timed(name: str, kind: Kind, ask: Callable[[], Any]) -> Check:
     began = time.monotonic()
     try:
-        finding = await asyncio.wait_for(ask(), SECONDS)
+        finding = await asyncio.wait_for(ask(), TIMEOUT_SECONDS)
     except TimeoutError:
-        finding = Finding("down", f"no answer within {SECONDS} s")
-    except Exception as error:  # noqa: BLE001 - one part that fails in a way of its own leaves the others to be told
+        finding = Finding("down", f"no answer within {TIMEOUT_SECONDS} s")
+    except Exception as error:  # noqa: BLE001 - an unexpected failure of one component must not hide the others
         finding = _down(name, error)
     return Check(
         name=name,
@@ -112,7 +115,7 @@ async def _timed(name: str, kind: Kind, ask: Callable[[], Any]) -> Check:
 def _down(name: str, error: Exception) -> Finding:
     if isinstance(error, LearningEngineError):
         return Finding("down", str(error))
-    logger.warning("health of the %s", name, exc_info=error)
+    logger.warning("health check failed: %s", name, exc_info=error)
     return Finding("down", f"{type(error).__name__}: see the api-server's log")
 
 
@@ -125,5 +128,5 @@ async def _scheduler(airflow: AirflowApi) -> Finding:
     late = [name for name, state in states.items() if state not in ("healthy", None)]
     if not late:
         return Finding("up", detail=states)
-    reason = f"no heartbeat of the {', '.join(late)}: see whether it runs"
+    reason = f"no heartbeat from the {', '.join(late)}: check that it is running"
     return Finding("down" if "scheduler" in late else "degraded", reason, states)

@@ -1,6 +1,6 @@
-"""What one listing of the bucket shows, with the records that the metrics are made of.
+"""An inventory of the bucket: one listing, and the records that the metrics are computed from. Called by metrics.
 
-Metadata and ledger entries never change and are read once each; the progress of a training is read every time.
+Metadata and ledger entries never change and are read once. The progress of a training is read every time.
 """
 
 from collections import Counter
@@ -19,17 +19,17 @@ from learning_engine.steps.resources import Resources
 THREADS = 8
 AREAS = ("adapters", "fisher", "heldout", "replay", "runs", "deployments")
 OTHER = "other"
-# A training that has told nothing for so long is not under way, and after the longer one it is nobody's any more.
-FRESH, FORGOTTEN = timedelta(minutes=10), timedelta(days=1)
+# A training without an update for the shorter time no longer counts as running; after the longer it is ignored.
+STALE_AFTER, FORGOTTEN_AFTER = timedelta(minutes=10), timedelta(days=1)
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """`versions` that can be read, lowest number first; `revoked` are names. `deployments` oldest first, None where
-    the entry cannot be read. `training` is the newest one whose candidate is not staged, and `running` whether it has
-    told something of late. `objects` and `bytes` by area, and so `unreadable`, the records that cannot be read."""
+    """`versions`: readable ones, lowest number first. `revoked`, `with_archive`: version names. `deployments`: oldest
+    first, None for an unreadable entry. `training`: the latest one without a staged candidate; `running`: whether it
+    has reported recently. `objects`, `bytes` and `unreadable` (records that cannot be read) are by area."""
 
     versions: list[AdapterVersion]
     revoked: frozenset[str]
@@ -47,12 +47,12 @@ class Inventory:
 
     @property
     def live(self) -> Deployment | None:
-        """None before the first deployment, and where its entry cannot be read."""
+        """None before the first deployment, and if the newest entry cannot be read."""
         return self.deployments[-1] if self.deployments else None
 
 
-def look(resources: Resources, *, now: datetime) -> Inventory:
-    """Raises StoreError where the store gives no answer; a record that cannot be read is only counted."""
+def take_inventory(resources: Resources, *, now: datetime) -> Inventory:
+    """Raises StoreError if the store gives no answer. Unreadable records are only counted."""
     found = {stored.key: stored for stored in resources.store.list()}
     listing = claims.listed(found)
 
@@ -70,7 +70,7 @@ def look(resources: Resources, *, now: datetime) -> Inventory:
         with_archive=with_object(manifest.ARCHIVE),
         deployments=deployments,
         training=training,
-        running=training is not None and now - training.updated_at <= FRESH,
+        running=training is not None and now - training.updated_at <= STALE_AFTER,
         objects=objects,
         bytes=sizes,
         unreadable={
@@ -82,7 +82,7 @@ def look(resources: Resources, *, now: datetime) -> Inventory:
 
 
 def _read_all(read: Callable[[str], R], names: Iterable[str]) -> list[R | None]:
-    """What each name stands for, None where it cannot be read. Raises StoreError where the store gives no answer."""
+    """The record of each name, None if unreadable. Raises StoreError if the store gives no answer."""
 
     def one(name: str) -> R | None:
         try:
@@ -99,10 +99,10 @@ def _read_all(read: Callable[[str], R], names: Iterable[str]) -> list[R | None]:
 
 
 def newest_training(found: dict[str, Stored], now: datetime) -> str | None:
-    """The key of the progress that was written last, of those whose candidate is not staged yet."""
+    """The key of the most recently written progress record without a staged candidate."""
     written = [key for key in found if key.startswith(manifest.RUNS) and key.endswith(f"/{manifest.PROGRESS}")]
     unstaged = [key for key in written if key.removesuffix(manifest.PROGRESS) + manifest.CANDIDATE not in found]
-    alive = [key for key in unstaged if now - found[key].modified <= FORGOTTEN]
+    alive = [key for key in unstaged if now - found[key].modified <= FORGOTTEN_AFTER]
     return max(alive, key=lambda key: found[key].modified, default=None)
 
 

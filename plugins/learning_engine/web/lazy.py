@@ -1,16 +1,17 @@
-"""The ASGI app that Airflow mounts: it builds the real one at the first request. Called by plugin.
+"""The ASGI app that Airflow mounts. It builds the real app at the first request. Called by plugin.
 
-Every process of Airflow executes plugin.py, and only the api-server serves: the others must not pay for its imports.
+Every Airflow process executes plugin.py, but only the api-server serves requests. The others must not pay for the
+imports.
 """
 
 import threading
 from typing import Any
 
-from learning_engine.web.headers import guarded
+from learning_engine.web.headers import with_default_headers
 
 
 class LazyApp:
-    """Hands every request on to `web.app`, and tells it which app it is mounted in."""
+    """Forwards every request to `web.app`, which receives the app that it is mounted in."""
 
     def __init__(self) -> None:
         self._app: Any = None
@@ -23,4 +24,4 @@ class LazyApp:
                     from learning_engine.web import app
 
                     self._app = app.build(scope["app"])
-        await self._app(scope, receive, guarded(send))
+        await self._app(scope, receive, with_default_headers(send))

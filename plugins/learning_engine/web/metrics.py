@@ -1,4 +1,4 @@
-"""The bucket's figures in Prometheus' text format. Called by `scrape`; knows nothing of HTTP."""
+"""Renders the metrics in Prometheus' text format. Independent of HTTP. Called by scrape."""
 
 import math
 import time
@@ -11,28 +11,28 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from learning_engine.steps.resources import Resources
-from learning_engine.web import figures, trained
-from learning_engine.web.figures import Figure, Scrape
-from learning_engine.web.inventory import Inventory, look
+from learning_engine.web import metric_definitions, training_metrics
+from learning_engine.web.inventory import Inventory, take_inventory
+from learning_engine.web.metric_definitions import MetricDefinition, ScrapeContext
 
 PREFIX = "learning_engine_"
 S = TypeVar("S")
 
 
 def render(resources: Resources, durations: Mapping[str, float]) -> bytes:
-    """`durations` are seconds by task. Raises StoreError where the bucket cannot be listed."""
+    """`durations` are seconds by task. Raises StoreError if the bucket cannot be listed."""
     registry = CollectorRegistry()
     registry.register(BucketCollector(resources, durations))
     return generate_latest(registry)
 
 
 def described() -> list[Metric]:
-    """Every metric that there can be, without a value."""
+    """Every defined metric, without values."""
     return list(_metrics(None, None))
 
 
 class BucketCollector(Collector):
-    """Looks at the bucket once for each scrape; `now` is for tests."""
+    """Reads the bucket once per scrape; `now` is for tests."""
 
     def __init__(self, resources: Resources, durations: Mapping[str, float], *, now: datetime | None = None) -> None:
         self._resources, self._durations, self._now = resources, durations, now
@@ -40,28 +40,30 @@ class BucketCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics that have a value."""
         began = time.perf_counter()
-        found = look(self._resources, now=self._now or datetime.now(UTC))
-        scrape = Scrape(self._resources.settings.model.base, self._durations, time.perf_counter() - began)
+        found = take_inventory(self._resources, now=self._now or datetime.now(UTC))
+        scrape = ScrapeContext(self._resources.settings.model.base, self._durations, time.perf_counter() - began)
         return (metric for metric in _metrics(found, scrape) if metric.samples)
 
     def describe(self) -> Iterable[Metric]:
         return described()
 
 
-def _metrics(found: Inventory | None, scrape: Scrape | None) -> Iterator[Metric]:
+def _metrics(found: Inventory | None, scrape: ScrapeContext | None) -> Iterator[Metric]:
     live = found.live if found else None
     newest = found.newest if found else None
     training = found.training if found else None
-    yield from _filled(figures.BUCKET, found)
-    yield from _filled(figures.LIVE, live)
-    yield from _filled(trained.NEWEST, newest, {"version": newest.version if newest else ""})
-    yield from _filled(trained.RUNNING, training if found and found.running else None)
-    yield from _filled(trained.STARTED, training)
-    yield from _filled(figures.SCRAPE, scrape)
+    yield from _with_samples(metric_definitions.BUCKET, found)
+    yield from _with_samples(metric_definitions.LIVE, live)
+    yield from _with_samples(training_metrics.NEWEST, newest, {"version": newest.version if newest else ""})
+    yield from _with_samples(training_metrics.RUNNING, training if found and found.running else None)
+    yield from _with_samples(training_metrics.STARTED, training)
+    yield from _with_samples(metric_definitions.SCRAPE, scrape)
 
 
-def _filled(listed: Iterable[Figure[S]], record: S | None, fixed: Mapping[str, str] | None = None) -> Iterator[Metric]:
-    """Each of `listed`, with what `record` holds of it; `fixed` are labels that all of them have."""
+def _with_samples(
+    listed: Iterable[MetricDefinition[S]], record: S | None, fixed: Mapping[str, str] | None = None
+) -> Iterator[Metric]:
+    """Each of `listed` with its samples from `record`. `fixed` are labels that all samples carry."""
     fixed = fixed or {}
     for figure in listed:
         kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily

@@ -1,6 +1,6 @@
-"""The page in Airflow's navigation: static files that hold no data and no user's word, so that they need no login.
+"""The page in Airflow's navigation: static files. They contain no data, so they need no login.
 
-What the page shows it asks of this API, with the cookie of Airflow's UI. Called by app.
+The page requests its data from this API, with the cookie of Airflow's UI. Called by app.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from learning_engine.web.problems import Refused
 
 STATIC = Path(__file__).with_name("static")
 INDEX = "index.html"
-# Not left to the system's own table of types, which differs from one to the next.
+# Fixed here, since the system's table of media types differs between machines.
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -29,9 +29,9 @@ POLICY = {
     "frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
-    # The same for everybody.
+    # Identical for every user.
     "Vary": "Accept-Encoding",
-    # Kept by the browser and asked after each time: a new version of the package counts at once.
+    # The browser revalidates its copy each time, so that a new version of the package takes effect at once.
     "Cache-Control": "no-cache",
 }
 
@@ -40,7 +40,7 @@ router = APIRouter(prefix="/page", include_in_schema=False)
 
 @dataclass(frozen=True)
 class File:
-    """A file of the page in memory; the ETag is made of its bytes alone, so that all replicas agree on it."""
+    """A file of the page in memory. The ETag depends only on its bytes, so all api-servers send the same one."""
 
     body: bytes
     media_type: str
@@ -49,7 +49,7 @@ class File:
 
 @lru_cache(maxsize=1)
 def files() -> dict[str, File]:
-    """Every file below `static/` by its path there: what is not in here cannot be asked for."""
+    """Every file below `static/` by its relative path. Only these can be requested."""
     found = (path for path in sorted(STATIC.rglob("*")) if path.is_file() and path.suffix in MEDIA_TYPES)
     return {path.relative_to(STATIC).as_posix(): _read(path) for path in found}
 
@@ -65,7 +65,7 @@ async def static_file(request: Request, path: str) -> Response:
     if file is None:
         raise Refused(404, f"Expected a file of the page, found no {path!r}: open /page/.")
     headers = {**POLICY, "ETag": file.etag}
-    # A proxy that compresses makes the tag a weak one.
+    # A compressing proxy turns the tag into a weak one.
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
     if file.etag in known:
         return Response(status_code=304, headers=headers)

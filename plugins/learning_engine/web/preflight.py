@@ -1,4 +1,4 @@
-"""What a run over a window would find, without starting one."""
+"""`GET /preflight`: what a run over a window would find, without starting one."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -12,23 +12,23 @@ from learning_engine.registry import manifest
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps.extract import Survey
 from learning_engine.steps.resources import Resources, workspace
-from learning_engine.web import apart
-from learning_engine.web.adapters import Listed, published
+from learning_engine.web import subprocess_read
+from learning_engine.web.adapters import ListedVersion, published
 from learning_engine.web.airflow_api import OpenAirflow
-from learning_engine.web.answers import CountGate, MemoryFit, Preflight, TrainingRun
 from learning_engine.web.auth import SeesRuns, reader
 from learning_engine.web.backend import Backend, OpenBackend
-from learning_engine.web.bodies import Moment
-from learning_engine.web.concurrency import Turns
+from learning_engine.web.concurrency import ConcurrencyLimit
 from learning_engine.web.problems import Refused, responses
-from learning_engine.web.threads import STORE, Router
+from learning_engine.web.request_models import Moment
+from learning_engine.web.response_models import CountGate, MemoryFit, Preflight, TrainingRun
+from learning_engine.web.store_threads import STORE_THREADS, Router
 from learning_engine.web.training import training_status
 
-# Each reads a whole window of feedback, in a process of its own.
-TURNS = Turns(2)
+# Each request reads a whole window of feedback in a subprocess.
+READ_LIMIT = ConcurrencyLimit(2)
 GPU_TASKS = ("fisher", "train", "evaluate")
 LAST = 5
-# What a training's peak of memory depends on.
+# The settings that a training's peak memory depends on.
 SHAPES = {
     "model": ("dtype", "quantization", "attention"),
     "lora": ("rank", "target_modules"),
@@ -44,10 +44,10 @@ Bound = Annotated[Moment | None, Query(description="With a time zone; give both,
 async def preflight(
     airflow: OpenAirflow, backend: OpenBackend, sees_runs: SeesRuns, start: Bound = None, end: Bound = None
 ) -> Preflight:
-    """Rows, reasons, verdict of the count gate, memory and time; without a window of the last complete interval."""
+    """Rows, drop reasons, count gate, memory and time of a window; default: the last complete interval."""
     asked, explicit = _window(backend, start, end)
-    async with TURNS():
-        found, listed = await STORE.run(_survey, backend, asked, widen=not explicit)
+    async with READ_LIMIT():
+        found, listed = await STORE_THREADS.run(_survey, backend, asked, widen=not explicit)
     versions = [one.version for one in listed]
     status = await training_status(airflow, backend, sees_runs, recent=LAST)
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
@@ -86,32 +86,34 @@ def _window(backend: Backend, start: datetime | None, end: datetime | None) -> t
     if start is None and end is None:
         return windows.last_complete(now, backend.settings.dag), False
     if start is None or end is None:
-        raise Refused(422, "Expected both start and end, or neither, found one: give the other, too.")
+        raise Refused(422, "Expected both start and end, or neither, found one: give the other as well.")
     if start >= end or end > now:
         raise Refused(
             422,
-            f"Expected a start before an end that is over, found {start.isoformat()} and {end.isoformat()}: "
-            "feedback that comes in later would not be seen.",
+            f"Expected a start before an end in the past, found {start.isoformat()} and {end.isoformat()}: "
+            "feedback that arrives later would not be counted.",
         )
     return Window(start, end), True
 
 
-def _survey(backend: Backend, window: Window, *, widen: bool) -> tuple[Survey, list[Listed]]:
+def _survey(backend: Backend, window: Window, *, widen: bool) -> tuple[Survey, list[ListedVersion]]:
     resources: Resources = backend.resources()
     with workspace() as work:
-        found = extract_step.survey(resources, window, work / "snapshot.parquet", widen=widen, read=apart.read_window)
+        found = extract_step.survey(
+            resources, window, work / "snapshot.parquet", widen=widen, read=subprocess_read.read_window
+        )
     listed, _ = published(resources)
     return found, listed
 
 
-def _overlaps(one: Listed, window: Window) -> bool:
+def _overlaps(one: ListedVersion, window: Window) -> bool:
     theirs = one.version.window
     stands = one.version.accepted and manifest.REVOKED not in one.names
     return stands and theirs.start < window.end and window.start < theirs.end
 
 
 def _memory(settings: Settings, versions: list[AdapterVersion]) -> MemoryFit:
-    """By the newest version that was trained as this one would be."""
+    """An estimate from the newest version with the same base model and memory-relevant settings."""
 
     mine = settings.fingerprint()
 
@@ -125,19 +127,19 @@ def _memory(settings: Settings, versions: list[AdapterVersion]) -> MemoryFit:
 
     last = next((version for version in versions if alike(version)), None)
     if last is None:
-        why = "nothing has been trained yet with this base model and these settings of what takes memory"
+        why = "no version has been trained yet with this base model and these memory-relevant settings"
         return MemoryFit(fits=None, expected_bytes=None, available_bytes=None, why=why)
     training = last.training
     expected, available = training.peak_memory_bytes, training.device_memory_bytes
     if available is None:
-        why = f"{last.version} took {expected / 2**30:.1f} GiB on {training.device}, whose memory is not known"
+        why = f"{last.version} used {expected / 2**30:.1f} GiB on {training.device}, whose available memory is unknown"
         return MemoryFit(fits=None, expected_bytes=expected, available_bytes=None, why=why)
-    why = f"{last.version} took {expected / 2**30:.1f} of {available / 2**30:.1f} GiB on {training.device}"
+    why = f"{last.version} used {expected / 2**30:.1f} of {available / 2**30:.1f} GiB on {training.device}"
     return MemoryFit(fits=expected <= available, expected_bytes=expected, available_bytes=available, why=why)
 
 
 def _minutes(runs: list[TrainingRun], versions: dict[str, AdapterVersion], rows: int) -> tuple[float | None, list[str]]:
-    """By the seconds that fisher, train and evaluate took for a row of the last runs."""
+    """An estimate from the seconds per row that fisher, train and evaluate took in the last runs."""
     seconds, learned, by = 0.0, 0, list[str]()
     for run in runs:
         version = versions.get(run.version or "")

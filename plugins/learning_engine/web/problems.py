@@ -1,4 +1,4 @@
-"""Errors as problem+json (RFC 9457), each saying what was expected, what was found and what to do."""
+"""Error responses as problem+json (RFC 9457): what was expected, what was found, what to do."""
 
 import logging
 from http import HTTPStatus
@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from learning_engine.errors import FeedbackUnavailable, LearningEngineError, ServingError, StoreError
-from learning_engine.web.answers import Problem
+from learning_engine.web.response_models import Problem
 
 MEDIA_TYPE = "application/problem+json"
-# So long whoever is answered with a 503 should wait.
+# The Retry-After of a 503.
 RETRY_SECONDS = 10
 UNAVAILABLE = (StoreError, FeedbackUnavailable, ServingError)
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("learning_engine")
 
 
 class Refused(Exception):
-    """A request that is answered with `status`; `detail` says what was expected, what was found and what to do."""
+    """Rejects a request with `status`; `detail` says what was expected, what was found and what to do."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -30,21 +30,21 @@ class Refused(Exception):
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route's OpenAPI says of its errors."""
+    """The OpenAPI description of a route's error responses."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in sorted(statuses)}
 
 
 def install(app: FastAPI) -> None:
-    """Every error of the app becomes a problem; what nobody foresaw is logged and told without its inside."""
+    """Turn every error into a problem. Unexpected ones are logged, and only their type is reported."""
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(LearningEngineError, _known)
-    app.add_exception_handler(Exception, _unforeseen)
+    app.add_exception_handler(LearningEngineError, _package_error)
+    app.add_exception_handler(Exception, _unexpected)
 
 
-def _answer(status: int, detail: str, *, errors: Any = (), headers: Any = None) -> JSONResponse:
+def _respond(status: int, detail: str, *, errors: Any = (), headers: Any = None) -> JSONResponse:
     if status == 503:
         headers = {"Retry-After": str(RETRY_SECONDS), **(headers or {})}
     problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors))
@@ -52,26 +52,26 @@ def _answer(status: int, detail: str, *, errors: Any = (), headers: Any = None) 
 
 
 async def _refused(_: Request, error: Any) -> JSONResponse:
-    return _answer(error.status, error.detail)
+    return _respond(error.status, error.detail)
 
 
 async def _http(_: Request, error: Any) -> JSONResponse:
-    return _answer(error.status_code, str(error.detail), headers=error.headers)
+    return _respond(error.status_code, str(error.detail), headers=error.headers)
 
 
 async def _invalid(_: Request, error: Any) -> JSONResponse:
-    # Without `input`, which may be long, and `ctx`, which may hold exceptions.
+    # Omit `input`, which may be long, and `ctx`, which may hold exceptions.
     errors = [{key: problem[key] for key in ("loc", "msg", "type")} for problem in error.errors()]
     where = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in errors)
-    return _answer(422, f"The request does not fit: {where}", errors=jsonable_encoder(errors))
+    return _respond(422, f"The request is invalid: {where}", errors=jsonable_encoder(errors))
 
 
-async def _known(request: Request, error: Any) -> JSONResponse:
+async def _package_error(request: Request, error: Any) -> JSONResponse:
     status = 503 if isinstance(error, UNAVAILABLE) else 500
     logger.warning("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error)
-    return _answer(status, f"{type(error).__name__}: {error}")
+    return _respond(status, f"{type(error).__name__}: {error}")
 
 
-async def _unforeseen(request: Request, error: Any) -> JSONResponse:
+async def _unexpected(request: Request, error: Any) -> JSONResponse:
     logger.error("%s %s", request.method, request.url.path, exc_info=error)
-    return _answer(500, f"Something that nobody foresaw ({type(error).__name__}): see the api-server's log.")
+    return _respond(500, f"Unexpected error ({type(error).__name__}): see the api-server's log.")

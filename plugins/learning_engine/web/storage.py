@@ -1,4 +1,4 @@
-"""What the bucket holds, by area and by version."""
+"""`GET /storage`: the contents of the bucket, by area and by version."""
 
 from collections import Counter
 
@@ -6,11 +6,11 @@ from fastapi import Depends
 
 from learning_engine.registry import manifest
 from learning_engine.web.adapters import published
-from learning_engine.web.answers import Storage, StorageArea
 from learning_engine.web.auth import reader
 from learning_engine.web.backend import OpenResources
 from learning_engine.web.problems import responses
-from learning_engine.web.threads import Router
+from learning_engine.web.response_models import Storage, StorageArea
+from learning_engine.web.store_threads import Router
 
 LARGEST = 10
 

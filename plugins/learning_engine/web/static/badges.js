@@ -1,8 +1,8 @@
-/** Words with a sign: the states of versions, runs, tasks and parts. */
+/** Badges, a word with an icon each, for the states of versions, runs, tasks and components. */
 
 import { h } from "./dom.js";
 import { dot, icon } from "./icons.js";
-import { words } from "./format.js";
+import { humanize } from "./format.js";
 
 const RUN = {
   queued: ["muted", dot, "ring"],
@@ -26,12 +26,14 @@ export function badge(tone, sign, text, title) {
   return h(`span.badge.${tone}`, { title }, sign, text);
 }
 
-/** What a version is: live, revoked, vouched for. */
-export function standing(summary) {
+/** Badges for a version that is live, revoked or vouched for. */
+export function statusBadges(summary) {
   return [
     summary.live && badge("live", dot("dot"), "Live"),
-    summary.revoked && badge("bad", icon("dash"), "Revoked", "Nobody's parent, and never deployed by itself"),
-    summary.vouched && badge("warn", icon("check"), "Vouched for", "A person put it live against the gate"),
+    summary.revoked && 
+      badge("bad", icon("dash"), "Revoked", "Later runs do not continue it, and it is never deployed automatically"),
+    summary.vouched &&
+      badge("warn", icon("check"), "Vouched for", "A person deployed it although the gate rejected it"),
   ];
 }
 
@@ -39,10 +41,10 @@ export function verdict(summary) {
   return summary.accepted ? badge("good", icon("check"), "Accepted") : badge("bad", icon("cross"), "Rejected");
 }
 
-/** Of a DAG run or a task; what has no state yet is waiting. */
+/** The badge of a DAG run or task; without a state it is waiting. */
 export function state(name) {
   const [tone, make, sign] = RUN[name] ?? ["muted", dot, "ring"];
-  return badge(tone, make(sign), name ? words(name) : "waiting");
+  return badge(tone, make(sign), name ? humanize(name) : "waiting");
 }
 
 export function health(name) {
@@ -50,7 +52,7 @@ export function health(name) {
   return badge(tone, make(sign), name);
 }
 
-/** The sign of a task's state alone. */
+/** Only the icon of a task's state. */
 export function sign(name) {
   const [tone, make, kind] = RUN[name] ?? ["muted", dot, "ring"];
   return h(`span.sign.${tone}`, null, make(kind));

@@ -1,4 +1,4 @@
-/** The loss curves of one training: task loss on the left axis, EWC loss on the right, over the optimiser's steps. */
+/** The loss curves of one training over optimizer steps: task loss on the left axis, EWC loss on the right. */
 
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 import { h } from "./dom.js";
@@ -10,20 +10,20 @@ const HEIGHT = 240;
 const ROWS = 12;
 
 /**
- * An element with `update(curve)`; a curve is a list of [step, task loss, EWC loss]. Drawn anew with the theme and the
- * width, until `signal` aborts.
+ * An element with `update(curve)`; a curve is a list of [step, task loss, EWC loss]. Redrawn when the theme or the
+ * width changes, until `signal` aborts.
  */
 export function lossChart(signal) {
   const canvas = h("div.canvas", { role: "img" });
   const figures = h("div");
-  const details = h("details.quiet", null, h("summary", null, "As a table"), figures);
+  const details = h("details.quiet", null, h("summary", null, "Show as table"), figures);
   const element = h("div.chart", null, canvas, details);
   let plot = null,
     curve = [],
-    guarded = false;
+    hasPenalty = false;
   const draw = () => {
     plot?.destroy();
-    plot = new uPlot(options(canvas.clientWidth || 600, guarded), columns(curve, guarded), canvas);
+    plot = new uPlot(options(canvas.clientWidth || 600, hasPenalty), columns(curve, hasPenalty), canvas);
   };
   onTheme(() => plot && draw(), signal);
   const size = new ResizeObserver(() => plot?.setSize({ width: canvas.clientWidth, height: HEIGHT }));
@@ -34,24 +34,24 @@ export function lossChart(signal) {
     plot = null;
   });
   element.update = (points) => {
-    const same = plot && guarded === points.some(([, , ewc]) => ewc !== 0);
+    const same = plot && hasPenalty === points.some(([, , ewc]) => ewc !== 0);
     curve = points;
-    guarded = points.some(([, , ewc]) => ewc !== 0);
-    canvas.setAttribute("aria-label", said(points, guarded));
+    hasPenalty = points.some(([, , ewc]) => ewc !== 0);
+    canvas.setAttribute("aria-label", description(points, hasPenalty));
     figures.replaceChildren(asTable(points));
-    if (same) plot.setData(columns(curve, guarded));
-    // The width is known only once the element stands in the page.
+    if (same) plot.setData(columns(curve, hasPenalty));
+    // The width is known only once the element is in the document.
     else requestAnimationFrame(() => signal.aborted || draw());
   };
   return element;
 }
 
-function columns(curve, guarded) {
+function columns(curve, hasPenalty) {
   const [steps, task, ewc] = [0, 1, 2].map((place) => curve.map((point) => point[place]));
-  return guarded ? [steps, task, ewc] : [steps, task];
+  return hasPenalty ? [steps, task, ewc] : [steps, task];
 }
 
-function options(width, guarded) {
+function options(width, hasPenalty) {
   const [ink, grid] = [colour("--muted"), colour("--line")];
   const font = `11px ${getComputedStyle(document.body).fontFamily}`;
   const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
@@ -61,7 +61,7 @@ function options(width, guarded) {
     dash,
     stroke: colour(property),
     width: 1.75,
-    // One point makes no line.
+    // A single point draws no line, so show it as a dot.
     points: { show: (plot) => plot.data[0].length < 2 },
     value: (_, value) => (value === null ? "–" : nats(value, 4)),
   });
@@ -80,12 +80,12 @@ function options(width, guarded) {
     axes: [
       { ...axis, size: 30, values: (_, ticks) => ticks.map(String) },
       { ...axis, scale: "task", size: 46, values: (_, ticks) => ticks.map(tick) },
-      ...(guarded ? [right] : []),
+      ...(hasPenalty ? [right] : []),
     ],
     series: [
       { label: "Step" },
       line("Task loss (left)", "--series-1", "task"),
-      ...(guarded ? [line("EWC loss (right)", "--series-2", "ewc", [5, 3])] : []),
+      ...(hasPenalty ? [line("EWC loss (right)", "--series-2", "ewc", [5, 3])] : []),
     ],
   };
 }
@@ -94,16 +94,16 @@ function tick(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-function said(points, guarded) {
-  if (points.length === 0) return "No point of the curve yet";
+function description(points, hasPenalty) {
+  if (points.length === 0) return "No data yet";
   const [first, last] = [points[0], points.at(-1)];
-  const ewc = guarded
+  const ewc = hasPenalty
     ? ` EWC loss ${nats(last[2], 4)} at the end.`
-    : " Nothing was guarded, so that there is no EWC loss.";
+    : " EWC was not active.";
   return `Task loss from ${nats(first[1])} at step ${first[0]} to ${nats(last[1])} at step ${last[0]}.${ewc}`;
 }
 
-/** At most `ROWS` points, the last one among them. */
+/** A table of at most `ROWS` points, including the last one. */
 function asTable(points) {
   const every = Math.max(1, Math.ceil(points.length / ROWS));
   const rows = points.filter((_, place) => (points.length - 1 - place) % every === 0);

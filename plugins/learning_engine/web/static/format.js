@@ -1,4 +1,4 @@
-/** Figures as people read them. What is not there is a dash; times are UTC, as everywhere in the product. */
+/** Formats values for display. Missing values are a dash; times are UTC, as everywhere in the product. */
 
 const NONE = "–";
 const GROUPED = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
@@ -15,14 +15,14 @@ export function plural(value, noun, many = `${noun}s`) {
   return `${count(value)} ${value === 1 ? noun : many}`;
 }
 
-/** A loss or a KL: as many decimals for all, so that a column of them lines up. */
+/** A loss or KL divergence with fixed decimals, so that columns line up. */
 export function nats(value, decimals = 3) {
   if (value === null || value === undefined) return NONE;
   const text = value.toFixed(decimals);
   return minus(Number(text) === 0 ? text.replace("-", "") : text);
 }
 
-/** Any figure, four digits of it. */
+/** Any number with four significant digits. */
 export function figure(value) {
   if (value === null || value === undefined) return NONE;
   if (Number.isInteger(value)) return minus(GROUPED.format(value));
@@ -34,7 +34,7 @@ export function percent(share) {
   return share === null || share === undefined ? NONE : minus(`${Math.round(share * 100)} %`);
 }
 
-/** A base model as people call it: of a directory on a server the last part, of a hub's name all. */
+/** The display name of a base model: the last part of a local path, or the full hub name. */
 export function modelName(base) {
   return base.startsWith("/") ? base.replace(/\/+$/, "").split("/").pop() : base;
 }
@@ -63,7 +63,7 @@ export function time(iso) {
   return iso ? new Date(iso).toLocaleString("en-GB", MINUTE) : NONE;
 }
 
-/** 9 Nov – 16 Nov 2026; with the minutes where a window is shorter than a day. */
+/** 9 Nov – 16 Nov 2026; with minutes if the window is shorter than a day. */
 export function days({ start, end }) {
   const [from, to] = [new Date(start), new Date(end)];
   if (to - from < 864e5) return `${time(start)} – ${time(end)} UTC`;
@@ -76,8 +76,8 @@ export function windowOf({ start, end }) {
   return `${time(start)} – ${time(end)} UTC`;
 }
 
-/** `too_long` as words. */
-export function words(name) {
+/** "too long" for `too_long`. */
+export function humanize(name) {
   return name.replaceAll("_", " ");
 }
 

@@ -1,4 +1,4 @@
-/** Signs that differ in shape, not in colour alone. All are decoration: a word stands beside each. */
+/** Icons that differ in shape, not only in colour. All are decorative: each is next to a word. */
 
 import { svg } from "./dom.js";
 
@@ -23,7 +23,7 @@ export function icon(name) {
   return frame(name, shape);
 }
 
-/** A filled dot, an empty ring, or a ring that turns. */
+/** A filled dot, an empty ring, or a spinning ring. */
 export function dot(kind) {
   const filled = kind === "dot";
   const shape = svg("circle", {

@@ -1,12 +1,12 @@
-/** The page: its tabs, and the view that the address names. Each view is left before the next one is opened. */
+/** The page: its tabs, and the view that the address selects. The previous view is aborted before the next one opens. */
 
-import * as clock from "./clock.js";
+import * as clock from "./timestamps.js";
 import { announce, h, replace } from "./dom.js";
-import { me } from "./rights.js";
+import { me } from "./permissions.js";
 import { link, start } from "./router.js";
-import { resume } from "./runs.js";
-import { failure } from "./states.js";
-import { ledger } from "./views/ledger.js";
+import { resume } from "./started_runs.js";
+import { errorNote } from "./async_content.js";
+import { deployments } from "./views/deployments.js";
 import { overview } from "./views/overview.js";
 import { preflightView } from "./views/preflight.js";
 import { train } from "./views/train.js";
@@ -17,14 +17,14 @@ const TITLE = "Learning Engine";
 const TABS = [
   ["", "Overview"],
   ["versions", "Versions"],
-  ["ledger", "Ledger"],
+  ["ledger", "Deployments"],
   ["preflight", "Preflight"],
 ];
-// `versions` opens the list, or with a second part in the address one version.
+// `versions` opens the list, or one version if the address has a second part.
 const VIEWS = {
   "": overview,
   versions: (context) => (context.part ? version(context) : versions(context)),
-  ledger,
+  ledger: deployments,
   preflight: preflightView,
   train,
 };
@@ -37,7 +37,7 @@ function show(view, { name, part, query }, first) {
   leaving = new AbortController();
   const element = view
     ? view({ part, query, signal: leaving.signal })
-    : h("div.view", null, h("h1", null, "There is no such view"), h("p", null, "Choose one above."));
+    : h("div.view", null, h("h1", null, "Page not found"), h("p", null, "Choose a page above."));
   replace(main, element);
   mark(view ? name : null);
   document.title = `${element.querySelector("h1").textContent} · ${TITLE}`;
@@ -61,11 +61,11 @@ function signedIn({ name }) {
   replace(document.getElementById("who"), "Signed in as ", h("span.strong", null, name));
 }
 
-/** One note in the place of one for each part of the view. Other errors are the parts' own to tell. */
+/** One note for the whole page if the user is not signed in. The parts of a view show other errors themselves. */
 function signedOut(error) {
   if (error.status !== 401) return;
   leaving.abort();
-  replace(main, h("div.view", null, h("h1.unseen", null, TITLE), failure(error)));
+  replace(main, h("div.view", null, h("h1.visually-hidden", null, TITLE), errorNote(error)));
 }
 
 clock.start();

@@ -5,10 +5,10 @@ import { nats, percent } from "./format.js";
 import { link } from "./router.js";
 
 const BASE = "base model";
-// As the gate has it: below this improvement over the base a window taught nothing, and its share would be noise.
+// As in the gate: with less improvement over the base, nothing was learned, and a share would be noise.
 const NOTHING_LEARNED = 0.02;
 
-/** Of an AdapterVersion's metadata; null where nothing was measured. */
+/** For an AdapterVersion's metadata; null if nothing was measured. */
 export function matrix({ version, report }) {
   const rows = rowsOf(version, report);
   const windows = Object.keys(rows).filter((name) => Object.values(rows).some((row) => name in row));
@@ -27,9 +27,9 @@ export function matrix({ version, report }) {
         "table.table.matrix",
         null,
         h(
-          "caption.unseen",
+          "caption.visually-hidden",
           null,
-          "Loss of each version (row) on the held-out feedback of each version's window (column), in nats a token",
+          "Loss of each version (row) on the held-out feedback of each version's window (column), in nats per token",
         ),
         h(
           "thead",
@@ -38,7 +38,7 @@ export function matrix({ version, report }) {
             "tr",
             null,
             h("th", { scope: "col" }, "Version"),
-            windows.map((name) => h("th.number", { scope: "col" }, h("span.unseen", null, "window of "), name)),
+            windows.map((name) => h("th.number", { scope: "col" }, h("span.visually-hidden", null, "window of "), name)),
           ),
         ),
         h(
@@ -74,7 +74,7 @@ function lowest(rows, window) {
 }
 
 function cell(version, window, loss, { base, best }) {
-  if (loss === undefined) return h("td.nothing", null, h("span.unseen", null, "not measured"));
+  if (loss === undefined) return h("td.nothing", null, h("span.visually-hidden", null, "not measured"));
   const share = base !== undefined && base - best > NOTHING_LEARNED ? (base - loss) / (base - best) : null;
   if (share === null) return plain(loss);
   const strength = Math.min(1, Math.abs(share));
@@ -92,14 +92,14 @@ function plain(loss) {
   return h("td.number", null, nats(loss));
 }
 
-/** What the colours mean, in words as well. */
+/** The legend of the colours. */
 function legend() {
   return h(
     "figcaption.legend.muted",
     null,
     h("span", null, "base model"),
     h("span.ramp", { "aria-hidden": "true" }),
-    h("span", null, "the best any version reached on that window; lower is better"),
+    h("span", null, "the best version on that window; lower is better"),
     h("span.worse", { "aria-hidden": "true" }),
     h("span", null, "worse than the base model"),
   );

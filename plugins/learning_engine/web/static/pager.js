@@ -1,12 +1,12 @@
-/** The way through a list that is longer than a page of it, newest first. */
+/** Pagination for a list, newest first. */
 
 import { h } from "./dom.js";
 import { count } from "./format.js";
-import { empty } from "./states.js";
+import { emptyState } from "./async_content.js";
 
-/** Of {total, limit, offset, items}; `turn(offset)` opens another page, `all` says how many there are. */
+/** For {total, limit, offset, items}; `turn(offset)` opens another page, `all` is the total as text. */
 export function pager({ total, limit, offset, items }, turn, all) {
-  const said = items.length === total ? all : `${count(offset + 1)} – ${count(offset + items.length)} of ${all}`;
+  const text = items.length === total ? all : `${count(offset + 1)} – ${count(offset + items.length)} of ${all}`;
   const button = (label, target, possible) =>
     h(
       "button.button",
@@ -16,7 +16,7 @@ export function pager({ total, limit, offset, items }, turn, all) {
   return h(
     "nav.pager",
     { "aria-label": "Pages" },
-    h("span.pager-said.muted.tabular", null, said),
+    h("span.pager-position.muted.tabular", null, text),
     total > limit && [
       button("Newer", Math.max(0, offset - limit), offset > 0),
       button("Older", offset + limit, offset + limit < total),
@@ -24,8 +24,8 @@ export function pager({ total, limit, offset, items }, turn, all) {
   );
 }
 
-/** Where an address leads behind the last page; `turn` opens the first. */
-export function beyond(turn) {
-  const first = h("button.button", { type: "button", onclick: turn }, "To the newest");
-  return empty("There is nothing on this page", "The list is shorter than the address says.", first);
+/** The message for an offset beyond the last page; `turn` opens the first page. */
+export function pageOutOfRange(turn) {
+  const first = h("button.button", { type: "button", onclick: turn }, "Go to the first page");
+  return emptyState("This page does not exist", "The list has fewer entries.", first);
 }

@@ -1,42 +1,42 @@
-/** Asking again and again, and not while nobody looks: a hidden tab asks nothing, and asks at once when it is shown. */
+/** Polling that pauses while the tab is hidden and resumes as soon as it is shown. */
 
-/** Runs `task` now and then `seconds` after each end of it, until `signal` aborts. `task` may return other seconds. */
+/** Runs `task` now and `seconds` after each completion, until `signal` aborts. `task` may return another delay. */
 export async function poll(task, seconds, signal) {
   while (!signal.aborted) {
-    await shown(signal);
+    await visible(signal);
     if (signal.aborted) return;
-    const wanted = await task();
-    await pause((wanted ?? seconds) * 1000, signal);
+    const delay = await task();
+    await pause((delay ?? seconds) * 1000, signal);
   }
 }
 
-/** When the tab is in sight, or `signal` aborts. */
-function shown(signal) {
+/** Resolves when the tab is visible, or when `signal` aborts. */
+function visible(signal) {
   if (!document.hidden) return undefined;
   return new Promise((resolve) => {
-    const look = () => {
+    const onVisibilityChange = () => {
       if (document.hidden && !signal.aborted) return;
-      document.removeEventListener("visibilitychange", look);
-      signal.removeEventListener("abort", look);
+      document.removeEventListener("visibilitychange", onVisibilityChange);
+      signal.removeEventListener("abort", onVisibilityChange);
       resolve();
     };
-    document.addEventListener("visibilitychange", look);
-    signal.addEventListener("abort", look);
+    document.addEventListener("visibilitychange", onVisibilityChange);
+    signal.addEventListener("abort", onVisibilityChange);
   });
 }
 
-/** After `milliseconds`, or when the tab comes into sight once more, or when `signal` aborts. */
+/** Resolves after `milliseconds`, when the tab becomes visible again, or when `signal` aborts. */
 function pause(milliseconds, signal) {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);
-      document.removeEventListener("visibilitychange", look);
+      document.removeEventListener("visibilitychange", onVisibilityChange);
       signal.removeEventListener("abort", end);
       resolve();
     };
-    const look = () => document.hidden || end();
+    const onVisibilityChange = () => document.hidden || end();
     const timer = setTimeout(end, milliseconds);
-    document.addEventListener("visibilitychange", look);
+    document.addEventListener("visibilitychange", onVisibilityChange);
     signal.addEventListener("abort", end, { once: true });
   });
 }

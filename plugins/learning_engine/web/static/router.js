@@ -1,8 +1,8 @@
-/** Views by the address after the #: `#/versions/v1.3?tab=gate`. */
+/** Routes views by the URL fragment, such as `#/versions/v1.3?tab=gate`. */
 
 import { h } from "./dom.js";
 
-/** The hash of a path; parameters that are null or empty are left out. */
+/** The fragment for a path; null and empty parameters are omitted. */
 export function hash(path, query = {}) {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
   const search = new URLSearchParams(given).toString();
@@ -17,12 +17,12 @@ export function go(path, query) {
   location.hash = hash(path, query);
 }
 
-/** Change the address of the view that is open, without opening it anew. */
+/** Change the address of the open view without reopening it. */
 export function rewrite(path, query) {
   history.replaceState(null, "", hash(path, query));
 }
 
-/** Calls `show(view, {part, query}, first)` now and at each change. `routes` maps a path's first part to a view. */
+/** Calls `show(view, {part, query}, first)` now and on every change. `routes` maps a path's first part to a view. */
 export function start(routes, show) {
   let first = true;
   const open = () => {

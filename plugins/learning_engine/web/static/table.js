@@ -1,11 +1,11 @@
-/** Tables that stay tables on a phone: the roles are said, so that a row may become a card without losing them. */
+/** Tables with explicit ARIA roles, so that rows can become cards on a phone without losing table semantics. */
 
 import { h } from "./dom.js";
 
 /**
- * `columns` are {title, cell(row), number, head, span}: `number` sets a column to the right, `head` makes it name its
- * row, `span` gives it a line of its own where a row is a card; there each cell shows its column's title. A column
- * whose title is empty has a `name`.
+ * `columns` are {title, cell(row), number, head, span}: `number` right-aligns a column, `head` makes it the row header,
+ * `span` gives it a full line on a card, where each cell shows its column's title. A column with an empty title needs a
+ * `name`.
  */
 export function table(caption, columns, rows, row = () => null) {
   const head = h("tr", { role: "row" }, columns.map(title));
@@ -19,17 +19,17 @@ export function table(caption, columns, rows, row = () => null) {
   return h(
     "table.table.stacked",
     { role: "table" },
-    h("caption.unseen", null, caption),
+    h("caption.visually-hidden", null, caption),
     h("thead", { role: "rowgroup" }, head),
     h("tbody", { role: "rowgroup" }, body),
   );
 }
 
-/** Pairs of a name and what is known of it; a pair without anything is left out. `beside`: a line for each. */
-export function facts(pairs, { beside = false } = {}) {
+/** Pairs of name and value; pairs without a value are omitted. `inline`: name and value on one line. */
+export function facts(pairs, { inline = false } = {}) {
   const known = pairs.filter((pair) => pair && pair[1] !== null && pair[1] !== undefined);
   return h(
-    `dl.facts${beside ? ".beside" : ""}`,
+    `dl.facts${inline ? ".inline" : ""}`,
     null,
     known.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
   );
@@ -39,7 +39,7 @@ function title({ title: text, name, number }) {
   return h(
     "th",
     { role: "columnheader", scope: "col", class: number ? "number" : null },
-    text || h("span.unseen", null, name),
+    text || h("span.visually-hidden", null, name),
   );
 }
 

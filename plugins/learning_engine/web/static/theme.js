@@ -1,11 +1,11 @@
-/** Light or dark, as Airflow is around this page; on its own, as the system is. Loaded before anything is painted. */
+/** Light or dark theme: that of the surrounding Airflow page, else the system's. Loaded before the first paint. */
 
-const own = document.documentElement;
+const root = document.documentElement;
 const system = matchMedia("(prefers-color-scheme: dark)");
 const listeners = new Set();
 
-/** Airflow's <html>, or null where this page stands alone or in a frame of another origin. */
-function surrounding() {
+/** Airflow's <html>, or null if this page is not framed, or framed by another origin. */
+function airflowRoot() {
   try {
     return parent === window ? null : parent.document.documentElement;
   } catch {
@@ -13,15 +13,15 @@ function surrounding() {
   }
 }
 
-function wanted(html) {
+function themeOf(html) {
   const named = html && (html.dataset.theme ?? ["dark", "light"].find((name) => html.classList.contains(name)));
   return named === "dark" || named === "light" ? named : system.matches ? "dark" : "light";
 }
 
 function apply() {
-  const theme = wanted(surrounding());
-  if (own.dataset.theme === theme) return;
-  own.dataset.theme = theme;
+  const theme = themeOf(airflowRoot());
+  if (root.dataset.theme === theme) return;
+  root.dataset.theme = theme;
   listeners.forEach((listener) => listener());
 }
 
@@ -31,7 +31,7 @@ export function onTheme(listener, signal) {
   signal.addEventListener("abort", () => listeners.delete(listener));
 }
 
-/** What a custom property is in this theme, as a canvas takes it. */
+/** The value of a custom property in the current theme, as a canvas needs it. */
 export function colour(property) {
   const probe = document.createElement("span");
   probe.style.color = `var(${property})`;
@@ -43,5 +43,5 @@ export function colour(property) {
 
 apply();
 system.addEventListener("change", apply);
-const html = surrounding();
+const html = airflowRoot();
 if (html) new MutationObserver(apply).observe(html, { attributeFilter: ["class", "data-theme"] });

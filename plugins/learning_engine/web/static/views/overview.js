@@ -1,52 +1,52 @@
-/** Overview: what is live, what it learned and kept, how the parts are, and what is being trained. */
+/** Overview: the live version, the health of the components, and training in progress. */
 
 import { get } from "../api.js";
-import { standing, verdict } from "../badges.js";
-import { ago, moment } from "../clock.js";
-import { h, steady } from "../dom.js";
+import { statusBadges, verdict } from "../badges.js";
+import { relativeTime, timestamp } from "../timestamps.js";
+import { h, memoize } from "../dom.js";
 import { days, modelName } from "../format.js";
-import { healthLine } from "../health.js";
-import { bar } from "../kept.js";
-import { acts } from "../rights.js";
+import { healthPanel } from "../health_panel.js";
+import { shareBar } from "../retention.js";
+import { actionButtons } from "../permissions.js";
 import { askRollback } from "../rollback.js";
 import { go, link } from "../router.js";
-import { recentRuns } from "../recent.js";
-import { empty, fill } from "../states.js";
+import { recentRuns } from "../recent_runs.js";
+import { emptyState, loadInto } from "../async_content.js";
 import { tiles } from "../tiles.js";
-import { trainingPanel } from "../training.js";
+import { trainingPanel } from "../training_panel.js";
 
 const LIVE_SECONDS = 30;
 const BUSY_SECONDS = 3;
 const QUIET_SECONDS = 15;
 
 export function overview({ signal }) {
-  const asked = h("div"),
+  const confirmationPlace = h("div"),
     live = h("div.stack"),
     health = h("div"),
     training = h("div.stack");
-  const line = healthLine();
-  fill(live, {
+  const panel = healthPanel();
+  loadInto(live, {
     load: () => liveVersion(signal),
-    render: (found) => livePanel(found, asked),
+    render: (found) => livePanel(found, confirmationPlace),
     every: LIVE_SECONDS,
     label: "The live version",
     signal,
   });
-  fill(health, {
+  loadInto(health, {
     load: () => get("health", { signal, accepted: [503] }),
-    render: line.update,
+    render: panel.update,
     every: LIVE_SECONDS,
     label: "Health",
     signal,
   });
-  fill(training, {
+  loadInto(training, {
     load: () => get("training/status", { query: { recent: 5 }, signal }),
     render: trainings(signal),
     label: "Trainings",
     signal,
     every: ({ current }) => (current.length ? BUSY_SECONDS : QUIET_SECONDS),
   });
-  return h("div.view", null, h("h1.unseen", null, "Overview"), asked, live, health, training);
+  return h("div.view", null, h("h1.visually-hidden", null, "Overview"), confirmationPlace, live, health, training);
 }
 
 async function liveVersion(signal) {
@@ -54,14 +54,14 @@ async function liveVersion(signal) {
   return { live, detail: live.version ? await get(`adapters/${live.version}`, { signal }) : null };
 }
 
-function livePanel({ live, detail }, asked) {
-  const buttons = acts(
+function livePanel({ live, detail }, confirmationPlace) {
+  const buttons = actionButtons(
     { label: "Train…", right: "train", main: !detail, onclick: () => go("train") },
     {
       label: "Roll back…",
       right: "deploy",
-      not: detail ? null : "There is nothing to roll back from.",
-      onclick: () => askRollback(asked),
+      not: detail ? null : "No version is deployed.",
+      onclick: () => askRollback(confirmationPlace),
     },
   );
   if (!detail)
@@ -82,17 +82,17 @@ function livePanel({ live, detail }, asked) {
         "div",
         null,
         h("h2.title", null, link(`versions/${live.version}`, live.version), " is live"),
-        h("p.badges", null, standing(summary), verdict(summary)),
+        h("p.badges", null, statusBadges(summary), verdict(summary)),
         h(
           "p.muted",
           null,
           "Since ",
-          moment(live.since),
+          timestamp(live.since),
           " (",
-          ago(live.since),
+          relativeTime(live.since),
           "). ",
           proof(live),
-          ` It learned from ${days(summary.window)} and continues ${summary.parent ?? "the base model"}.`,
+          ` Trained on ${days(summary.window)}, continuing ${summary.parent ?? "the base model"}.`,
         ),
         h(
           "p.muted",
@@ -106,45 +106,45 @@ function livePanel({ live, detail }, asked) {
       buttons,
     ),
     tiles(summary),
-    keptWindows(metadata.report),
+    retainedWindows(metadata.report),
   );
 }
 
 function proof({ proven }) {
-  return proven ? "Every replica has proven it." : "No probe proves it: the ledger says who let it go live.";
+  return proven ? "Verified on every replica." : "Not verified by probes; the deployment history says who approved it.";
 }
 
 function nothingYet({ base_model: base }) {
-  return empty(
+  return emptyState(
     "No version has been deployed yet",
-    `${modelName(base)} answers without an adapter. The weekly DAG trains the first one as soon as there is enough feedback.`,
-    h("p", null, link("preflight", "See what the last week would give")),
+    `${modelName(base)} is served without an adapter. The weekly DAG trains the first version once there is enough feedback.`,
+    h("p", null, link("preflight", "Check last week's feedback")),
   );
 }
 
-function keptWindows({ retained }) {
+function retainedWindows({ retained }) {
   const windows = Object.entries(retained);
   if (windows.length === 0) return null;
   return h(
-    "div.kept-line",
+    "div.retained-line",
     null,
-    h("h2.label", null, "Kept of earlier windows"),
+    h("h2.label", null, "Retained of earlier windows"),
     h(
-      "dl.kept-windows",
+      "dl.retained-windows",
       null,
       windows
         .slice(-8)
         .map(([name, share]) =>
-          h("div", null, h("dt", null, link(`versions/${name}`, name)), h("dd", null, bar(share))),
+          h("div", null, h("dt", null, link(`versions/${name}`, name)), h("dd", null, shareBar(share))),
         ),
     ),
   );
 }
 
-/** A panel for each run under way, which lives as long as its run does, and the table of those that have ended. */
+/** A panel for each active run, kept as long as the run is active, and the table of ended runs. */
 function trainings(signal) {
   const panels = new Map(),
-    ended = steady(({ recent, busy }) => recentRuns(recent, busy));
+    ended = memoize(({ recent, busy }) => recentRuns(recent, busy));
   return ({ current, recent }) => {
     for (const [id, { leaving }] of [...panels]) {
       if (current.some(({ run_id: other }) => other === id)) continue;
@@ -152,14 +152,14 @@ function trainings(signal) {
       panels.delete(id);
     }
     for (const run of current) {
-      if (!panels.has(run.run_id)) panels.set(run.run_id, begun(signal));
+      if (!panels.has(run.run_id)) panels.set(run.run_id, startPanel(signal));
       panels.get(run.run_id).panel.update(run);
     }
     return [...[...panels.values()].map(({ panel }) => panel), ended({ recent, busy: current.length > 0 })];
   };
 }
 
-function begun(signal) {
+function startPanel(signal) {
   const leaving = new AbortController();
   return { leaving, panel: trainingPanel(AbortSignal.any([signal, leaving.signal])) };
 }

@@ -1,12 +1,12 @@
-/** Preflight: what a run over a window would find, before anything is started. */
+/** Preflight: what a run over a window would find, without starting it. */
 
 import { get } from "../api.js";
 import { h } from "../dom.js";
-import { preflight } from "../preflight.js";
-import { acts } from "../rights.js";
+import { preflight } from "../preflight_summary.js";
+import { actionButtons } from "../permissions.js";
 import { go, rewrite } from "../router.js";
-import { fill } from "../states.js";
-import { windowField } from "../window.js";
+import { loadInto } from "../async_content.js";
+import { windowField } from "../window_field.js";
 
 export function preflightView({ query, signal }) {
   const found = h("div");
@@ -16,7 +16,7 @@ export function preflightView({ query, signal }) {
     lastLabel: "The last complete interval",
   });
   let asked = window.value();
-  const look = fill(found, {
+  const look = loadInto(found, {
     load: () => get("preflight", { query: asked ?? {}, signal }),
     label: "Reading the window's feedback",
     signal,
@@ -28,7 +28,7 @@ export function preflightView({ query, signal }) {
           "div.panel-head",
           null,
           h("h2", null, "What a run would find"),
-          acts({ label: "Train on this window…", right: "train", onclick: () => go("train", asked ?? {}) }),
+          actionButtons({ label: "Train on this window…", right: "train", onclick: () => go("train", asked ?? {}) }),
         ),
         preflight(answer),
       ),

@@ -1,35 +1,35 @@
-/** Train: one run of the weekly DAG, over a window and with settings of its own; the preflight stands beside the form. */
+/** Train: start a run of the weekly DAG over a window, with overrides. The preflight is shown next to the form. */
 
-import { confirm } from "../act.js";
+import { confirm } from "../confirmation.js";
 import { get } from "../api.js";
-import { fresh, h, replace } from "../dom.js";
+import { uniqueId, h, replace } from "../dom.js";
 import { windowOf } from "../format.js";
-import { preflight } from "../preflight.js";
-import { acts } from "../rights.js";
-import { fill } from "../states.js";
-import { windowField } from "../window.js";
+import { preflight } from "../preflight_summary.js";
+import { actionButtons } from "../permissions.js";
+import { loadInto } from "../async_content.js";
+import { windowField } from "../window_field.js";
 
 const CONFIGURED = "as configured";
 const DEPLOY = [
   ["", CONFIGURED],
-  ["auto", "auto: what the gate accepts goes live"],
+  ["auto", "auto: deploy what the gate accepts"],
   ["approve", "approve: a person decides"],
   ["never", "never: publish only"],
 ];
 const FORCE = [
   ["none", "nothing"],
-  ["count", "count: train however few rows there are"],
-  ["quality", "quality: deploy what the gate rejects, too"],
+  ["count", "count: train with any number of rows"],
+  ["quality", "quality: deploy even if the gate rejects"],
 ];
-// The bounds are those of the API.
+// The bounds match those of the API.
 const OVERRIDES = [
-  { name: "ewc_lambda", label: "EWC λ", hint: "How firmly earlier lessons are held; 0: no EWC", min: 0, max: 1e9 },
+  { name: "ewc_lambda", label: "EWC λ", hint: "Strength of the EWC penalty; 0 disables EWC", min: 0, max: 1e9 },
   { name: "epochs", label: "Epochs", hint: "Passes over the window's rows", min: 0, max: 1000 },
   { name: "learning_rate", label: "Learning rate", hint: "Peak learning rate of AdamW", min: 0, max: 1 },
   {
     name: "min_samples",
     label: "Minimum rows",
-    hint: "Fewer than this: nothing is trained",
+    hint: "With fewer rows, nothing is trained",
     min: 1,
     max: 1e8,
     step: 1,
@@ -37,16 +37,16 @@ const OVERRIDES = [
 ];
 
 export function train({ query, signal }) {
-  const asked = h("div"),
+  const confirmationPlace = h("div"),
     found = h("div");
   const window = windowField({
     start: query.get("start"),
     end: query.get("end"),
     lastLabel: "The last complete interval",
-    onchange: look,
+    onchange: runPreflight,
   });
-  // What is changed after it was asked about has to be asked about anew.
-  const changed = () => replace(asked);
+  // A changed setting closes the confirmation, which must be opened again.
+  const changed = () => replace(confirmationPlace);
   const form = h(
     "form.form",
     { onsubmit: (event) => event.preventDefault(), oninput: changed },
@@ -55,20 +55,20 @@ export function train({ query, signal }) {
     button(),
   );
   function button() {
-    return acts({
+    return actionButtons({
       label: "Start training…",
       right: "train",
       main: true,
-      onclick: () => form.reportValidity() && confirm(asked, plan(window.value(), values(form))),
+      onclick: () => form.reportValidity() && confirm(confirmationPlace, plan(window.value(), values(form))),
     });
   }
-  const check = fill(found, {
+  const check = loadInto(found, {
     load: () => get("preflight", { query: window.value() ?? {}, signal }),
     label: "Reading the window's feedback",
     signal,
     render: (answer) => preflight(answer, { brief: true }),
   });
-  function look() {
+  function runPreflight() {
     if (window.value() !== undefined) check(true);
   }
   return h(
@@ -78,7 +78,7 @@ export function train({ query, signal }) {
     h(
       "div.columns.wide",
       null,
-      h("div.stack", null, h("section.panel", null, form), asked),
+      h("div.stack", null, h("section.panel", null, form), confirmationPlace),
       h("section.panel", null, h("h2", null, "Preflight"), found),
     ),
   );
@@ -88,7 +88,7 @@ function overrides() {
   return h(
     "fieldset",
     null,
-    h("legend", null, "Of this run alone"),
+    h("legend", null, "Overrides for this run"),
     h(
       "div.fields",
       null,
@@ -97,13 +97,13 @@ function overrides() {
       OVERRIDES.map(({ name, label, hint, min, max, step }) =>
         field(name, label, hint, { type: "number", min, max, step: step ?? "any" }),
       ),
-      field("base_model", "Base model", "Another one starts a new major version", { type: "text", maxlength: 500 }),
+      field("base_model", "Base model", "A different one starts a new major version", { type: "text", maxlength: 500 }),
     ),
   );
 }
 
 function field(name, label, hint, attributes) {
-  const id = fresh(name);
+  const id = uniqueId(name);
   return h(
     "div.field",
     null,
@@ -114,7 +114,7 @@ function field(name, label, hint, attributes) {
 }
 
 function choice(name, label, options) {
-  const id = fresh(name);
+  const id = uniqueId(name);
   return h(
     "div.field",
     null,
@@ -127,7 +127,7 @@ function choice(name, label, options) {
   );
 }
 
-/** What was filled in, numbers as numbers. */
+/** The filled-in values, numbers as numbers. */
 function values(form) {
   const given = [...new FormData(form)].filter(
     ([name, value]) => form.elements[name]?.closest?.(".fields") && value !== "",
@@ -140,7 +140,7 @@ function plan(window, settings) {
   const { force, deploy, ...rest } = settings;
   const changed = Object.entries(rest).map(([name, value]) => `${name} ${value}`);
   return {
-    title: "Start a training",
+    title: "Start training",
     verb: "Start training",
     label: "Training",
     weekly: true,
@@ -148,16 +148,16 @@ function plan(window, settings) {
     body: { ...settings, window },
     effects: [
       `Airflow starts a run of the weekly DAG over ${window ? windowOf(window) : "the last complete interval"}. It waits for active runs over earlier windows.`,
-      changed.length > 0 ? `Of this run alone: ${changed.join(", ")}.` : "Every other setting is as configured.",
-      force === "count" && "It trains however few rows there are.",
-      live(deploy, force),
+      changed.length > 0 ? `Overrides for this run: ${changed.join(", ")}.` : "All other settings are as configured.",
+      force === "count" && "It trains with any number of rows.",
+      deploymentEffect(deploy, force),
     ].filter(Boolean),
   };
 }
 
-function live(deploy, force) {
-  const what = force === "quality" ? "Whatever it trains, even what the gate rejects," : "What the gate accepts";
-  if (deploy === "never") return "The version is published and not deployed.";
-  if (deploy === "approve") return `${what} waits for a person in Airflow, and goes live when they say yes.`;
-  return `${what} goes live by itself${deploy === "auto" ? "" : ", unless the configuration says otherwise"}.`;
+function deploymentEffect(deploy, force) {
+  const what = force === "quality" ? "The version, even if the gate rejects it," : "If the gate accepts it, the version";
+  if (deploy === "never") return "The version is published but not deployed.";
+  if (deploy === "approve") return `${what} waits for approval in Airflow before it is deployed.`;
+  return `${what} is deployed automatically${deploy === "auto" ? "" : ", unless configured otherwise"}.`;
 }

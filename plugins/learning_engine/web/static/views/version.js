@@ -1,61 +1,61 @@
-/** One version: its figures, the gate, what it kept, its training, its feedback, where it comes from. */
+/** One version: key figures, gate, losses and retention, training, feedback, provenance, deployments. */
 
-import { ask, confirm } from "../act.js";
+import { ask, confirm } from "../confirmation.js";
 import { get, href } from "../api.js";
-import { standing, verdict } from "../badges.js";
-import { modelCard } from "../card.js";
+import { statusBadges, verdict } from "../badges.js";
+import { modelCardPanel } from "../model_card.js";
 import { lossChart } from "../chart.js";
-import { moment } from "../clock.js";
+import { timestamp } from "../timestamps.js";
 import { h } from "../dom.js";
-import { ofDeployment, ofFisher } from "../effects.js";
-import { feedback } from "../feedback.js";
+import { deployConfirmation, fisherConfirmation } from "../confirmation_texts.js";
+import { feedbackSummary } from "../feedback_summary.js";
 import { bytes, count, days, figure, nats } from "../format.js";
-import { gate } from "../gate.js";
+import { gateTable } from "../gate_table.js";
 import { icon } from "../icons.js";
-import { kept } from "../kept.js";
-import { entries } from "../entries.js";
+import { retentionTable } from "../retention.js";
+import { deploymentTable } from "../deployment_table.js";
 import { matrix } from "../matrix.js";
-import { origin } from "../origin.js";
-import { acts } from "../rights.js";
+import { provenance } from "../provenance.js";
+import { actionButtons } from "../permissions.js";
 import { link } from "../router.js";
-import { fill } from "../states.js";
+import { loadInto } from "../async_content.js";
 import { facts } from "../table.js";
 import { tiles } from "../tiles.js";
-import { trained } from "../trained.js";
+import { trainingDetails } from "../training_details.js";
 
-// From so many ancestors on, the matrix takes the whole width.
+// With more rows, the matrix takes the full width.
 const WIDE = 7;
 
 export function version({ part: name, signal }) {
-  // What is asked stays while the version is read anew.
-  const asked = h("div"),
+  // The confirmation stays open while the version is reloaded.
+  const confirmationPlace = h("div"),
     place = h("div.stack");
-  fill(place, {
+  loadInto(place, {
     load: () => get(`adapters/${encodeURIComponent(name)}`, { signal }),
-    render: (detail) => whole(detail, asked, signal),
+    render: (detail) => sections(detail, confirmationPlace, signal),
     label: name,
     signal,
   });
-  return h("div.view", null, h("h1", null, name), asked, place);
+  return h("div.view", null, h("h1", null, name), confirmationPlace, place);
 }
 
-function whole(detail, asked, signal) {
+function sections(detail, confirmationPlace, signal) {
   const { summary, metadata } = detail;
   const { report } = metadata;
   return [
-    heading(detail, asked),
+    heading(detail, confirmationPlace),
     tiles(summary),
-    section("The gate", gate(report.rules), notes(report.notes)),
-    learned(metadata),
-    section("Training", chart(metadata.training.curve, signal), trained(metadata)),
-    section("Feedback", feedback(metadata.dataset)),
-    section("Origin", origin(detail)),
-    section("Deployments", entries(detail.deployments)),
-    modelCard(summary.version, signal),
+    section("Gate", gateTable(report.rules), notes(report.notes)),
+    losses(metadata),
+    section("Training", chart(metadata.training.curve, signal), trainingDetails(metadata)),
+    section("Feedback", feedbackSummary(metadata.dataset)),
+    section("Provenance", provenance(detail)),
+    section("Deployments", deploymentTable(detail.deployments)),
+    modelCardPanel(summary.version, signal),
   ];
 }
 
-function heading(detail, asked) {
+function heading(detail, confirmationPlace) {
   const { summary, metadata, revocation, vouch } = detail;
   const { version: name } = summary;
   return h(
@@ -64,28 +64,28 @@ function heading(detail, asked) {
     h(
       "div",
       null,
-      h("p.badges", null, standing(summary), verdict(summary)),
+      h("p.badges", null, statusBadges(summary), verdict(summary)),
       h(
         "p.muted",
         null,
         "Continues ",
         summary.parent ? link(`versions/${summary.parent}`, summary.parent) : "the base model",
-        `. It learned from ${days(summary.window)} and was published `,
-        moment(summary.created_at),
+        `. Trained on ${days(summary.window)}, published `,
+        timestamp(summary.created_at),
         ".",
       ),
       revocation &&
-        h("p.muted", null, `Revoked by ${revocation.by}, `, moment(revocation.at), `: ${revocation.reason}.`),
-      vouch && h("p.muted", null, `Vouched for by ${vouch.by}, `, moment(vouch.at), `: ${vouch.reason}.`),
+        h("p.muted", null, `Revoked by ${revocation.by}, `, timestamp(revocation.at), `: ${revocation.reason}.`),
+      vouch && h("p.muted", null, `Vouched for by ${vouch.by}, `, timestamp(vouch.at), `: ${vouch.reason}.`),
     ),
-    acts(
+    actionButtons(
       {
         label: "Deploy…",
         right: "deploy",
-        not: summary.live ? `${name} is live already.` : null,
-        onclick: () => ask(asked, "What is live", async () => ofDeployment(detail, await get("live"))),
+        not: summary.live ? `${name} is already live.` : null,
+        onclick: () => ask(confirmationPlace, "The live version", async () => deployConfirmation(detail, await get("live"))),
       },
-      { label: "Measure Fisher…", right: "fisher", onclick: () => confirm(asked, ofFisher(detail)) },
+      { label: "Recalculate Fisher…", right: "fisher", onclick: () => confirm(confirmationPlace, fisherConfirmation(detail)) },
       h(
         "a.button",
         { href: href(`adapters/${name}/archive`), download: `${name}.tar.gz` },
@@ -96,12 +96,12 @@ function heading(detail, asked) {
   );
 }
 
-function learned(metadata) {
+function losses(metadata) {
   const { report } = metadata;
-  const { learned: mean, forgotten, backward_transfer: backward } = report.summary;
+  const { learned: meanLoss, forgotten, backward_transfer: backward } = report.summary;
   const map = matrix(metadata);
   return section(
-    "Learned and kept",
+    "Losses and retention",
     h(
       "p.muted",
       null,
@@ -114,17 +114,17 @@ function learned(metadata) {
       h(
         "section.stack.tight",
         null,
-        h("h3", null, "Kept of each earlier window"),
-        kept(report) ?? h("p.muted", null, "There is no earlier window."),
+        h("h3", null, "Retained of each earlier window"),
+        retentionTable(report) ?? h("p.muted", null, "There is no earlier window."),
       ),
     ),
     facts([
-      ["Gain over the parent, 95 % lower bound", nats(report.gain_lower_bound)],
-      ["Learned, mean over windows", nats(mean)],
-      ["Forgotten since the best", nats(forgotten)],
+      ["Gain over parent, 95 % lower bound", nats(report.gain_lower_bound)],
+      ["Mean loss after training on each window", nats(meanLoss)],
+      ["Forgotten since best", nats(forgotten)],
       ["Backward transfer", nats(backward)],
       ["Drift from parent, from base", `${nats(report.drift_parent)}, ${nats(report.drift_base)}`],
-      ["Margin liked to disliked", `${nats(report.margin)}; parent ${nats(report.margin_parent)}`],
+      ["Margin between liked and disliked", `${nats(report.margin)}; parent ${nats(report.margin_parent)}`],
       ["Length of answers", report.length_ratio === null ? null : `${figure(report.length_ratio)} × the parent's`],
       [
         "Held out",
@@ -133,15 +133,15 @@ function learned(metadata) {
       [
         "Probes",
         report.probes
-          ? `${count(report.probes.count)}, each by at least ${report.probes.smallest_margin.toFixed(2)} nats`
-          : "none: unproven",
+          ? `${count(report.probes.count)}, margin at least ${report.probes.smallest_margin.toFixed(2)} nats`
+          : "none",
       ],
     ]),
   );
 }
 
 function chart(curve, signal) {
-  if (curve.length === 0) return h("p.muted", null, "No curve was kept of this training.");
+  if (curve.length === 0) return h("p.muted", null, "No loss curve is available for this training.");
   const element = lossChart(signal);
   element.update(curve);
   return element;

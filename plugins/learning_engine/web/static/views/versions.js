@@ -1,14 +1,14 @@
-/** Versions: who continues whom, newest first, each with the gate's verdict and its figures. */
+/** Versions, newest first, with lineage, gate verdict and key figures. */
 
 import { get } from "../api.js";
-import { standing, verdict } from "../badges.js";
-import { moment } from "../clock.js";
-import { announce, fresh, h } from "../dom.js";
-import { count, days, nats, percent, plural, words } from "../format.js";
-import { graph } from "../lineage.js";
-import { beyond, pager } from "../pager.js";
+import { statusBadges, verdict } from "../badges.js";
+import { timestamp } from "../timestamps.js";
+import { announce, uniqueId, h } from "../dom.js";
+import { count, days, nats, percent, plural, humanize } from "../format.js";
+import { graph } from "../lineage_graph.js";
+import { pageOutOfRange, pager } from "../pager.js";
 import { link, rewrite } from "../router.js";
-import { empty, fill } from "../states.js";
+import { emptyState, loadInto } from "../async_content.js";
 import { table } from "../table.js";
 
 const LIMIT = 20;
@@ -24,23 +24,23 @@ const REVOKED = [
 ];
 
 export function versions({ query, signal }) {
-  const asked = Object.fromEntries(
+  const filter = Object.fromEntries(
     ["accepted", "revoked", "base_model", "offset"].map((name) => [name, query.get(name) ?? ""]),
   );
   const list = h("div.stack");
-  const load = () => get("adapters", { query: { ...asked, limit: LIMIT }, signal });
-  const reload = fill(list, {
+  const load = () => get("adapters", { query: { ...filter, limit: LIMIT }, signal });
+  const reload = loadInto(list, {
     load,
-    render: (page) => listed(page, turn, asked.accepted || asked.revoked || asked.base_model),
+    render: (page) => listed(page, turn, filter.accepted || filter.revoked || filter.base_model),
     label: "Versions",
     signal,
   });
   async function change(wanted) {
-    Object.assign(asked, { offset: "", ...wanted });
-    rewrite("versions", asked);
+    Object.assign(filter, { offset: "", ...wanted });
+    rewrite("versions", filter);
     await reload(true);
     if (signal.aborted) return;
-    announce(list.querySelector(".pager-said")?.textContent ?? "No version fits");
+    announce(list.querySelector(".pager-position")?.textContent ?? "No matching versions");
   }
   const turn = (offset) => change({ offset: offset ? String(offset) : "" });
   return h(
@@ -50,16 +50,16 @@ export function versions({ query, signal }) {
     h(
       "form.filter",
       { onsubmit: (event) => event.preventDefault() },
-      choice("Gate", GATE, asked.accepted, (accepted) => change({ accepted })),
-      choice("Revocation", REVOKED, asked.revoked, (revoked) => change({ revoked })),
-      baseModel(asked.base_model, (base_model) => change({ base_model })),
+      choice("Gate", GATE, filter.accepted, (accepted) => change({ accepted })),
+      choice("Revocation", REVOKED, filter.revoked, (revoked) => change({ revoked })),
+      baseModel(filter.base_model, (base_model) => change({ base_model })),
     ),
     list,
   );
 }
 
 function choice(label, options, chosen, onchange) {
-  const id = fresh("filter");
+  const id = uniqueId("filter");
   const select = h(
     "select",
     { id, onchange: (event) => onchange(event.target.value) },
@@ -69,12 +69,12 @@ function choice(label, options, chosen, onchange) {
 }
 
 function baseModel(value, onchange) {
-  const id = fresh("filter");
+  const id = uniqueId("filter");
   const input = h("input", {
     id,
     type: "search",
     value,
-    placeholder: "Any; its exact name",
+    placeholder: "Any (exact name)",
     maxlength: 500,
     onchange: (event) => onchange(event.target.value.trim()),
   });
@@ -82,17 +82,17 @@ function baseModel(value, onchange) {
 }
 
 function listed(page, turn, filtered) {
-  const lost =
+  const unreadableNote =
     page.unreadable?.length > 0 &&
     h(
       "p.note.bad",
       { role: "alert" },
       `The metadata of ${page.unreadable.join(", ")} cannot be read: see the daily audit.`,
     );
-  if (page.total === 0) return [lost, nothing(filtered)];
-  if (page.items.length === 0) return [lost, beyond(() => turn(0))];
+  if (page.total === 0) return [unreadableNote, nothing(filtered)];
+  if (page.items.length === 0) return [unreadableNote, pageOutOfRange(() => turn(0))];
   return [
-    lost,
+    unreadableNote,
     h("div.panel.flush", null, listOf(page.items, graph(page.items))),
     pager(page, turn, plural(page.total, "version")),
   ];
@@ -100,10 +100,10 @@ function listed(page, turn, filtered) {
 
 function nothing(filtered) {
   return filtered
-    ? empty("No version fits", "The filter leaves nothing.")
-    : empty(
+    ? emptyState("No matching versions", "No version matches the filter.")
+    : emptyState(
         "Nothing has been published yet",
-        "The weekly DAG publishes the first version as soon as there is enough feedback.",
+        "The weekly DAG publishes the first version once there is enough feedback.",
       );
 }
 
@@ -118,11 +118,11 @@ function listOf(items, { lanes, drawings }) {
         title: "Gate",
         cell: (item) => [
           verdict(item),
-          item.failed_rules.length > 0 && h("span.muted.block", null, item.failed_rules.map(words).join(", ")),
+          item.failed_rules.length > 0 && h("span.muted.block", null, item.failed_rules.map(humanize).join(", ")),
         ],
       },
-      { title: "Learned", cell: learned, number: true },
-      { title: "Kept", cell: ({ retained }) => percent(retained), number: true },
+      { title: "Loss", cell: losses, number: true },
+      { title: "Retained", cell: ({ retained }) => percent(retained), number: true },
       { title: "Drift", cell: ({ drift_parent: drift }) => nats(drift), number: true },
       {
         title: "Rows",
@@ -130,7 +130,7 @@ function listOf(items, { lanes, drawings }) {
           h("span", { title: `${count(item.thumbs_up)} up, ${count(item.thumbs_down)} down` }, count(item.rows)),
         number: true,
       },
-      { title: "Published", span: true, cell: ({ created_at: at }) => h("span.nowrap.muted", null, moment(at)) },
+      { title: "Published", span: true, cell: ({ created_at: at }) => h("span.nowrap.muted", null, timestamp(at)) },
     ],
     items,
     ({ revoked }) => ({ class: revoked ? "is-revoked" : null, "--lanes": String(lanes) }),
@@ -139,12 +139,12 @@ function listOf(items, { lanes, drawings }) {
 
 function name(item) {
   return [
-    h("span.name", null, link(`versions/${item.version}`, item.version), standing(item)),
-    h("span.muted.block", null, item.parent ? `continues ${item.parent}` : "first of its line"),
+    h("span.name", null, link(`versions/${item.version}`, item.version), statusBadges(item)),
+    h("span.muted.block", null, item.parent ? `continues ${item.parent}` : "continues the base model"),
   ];
 }
 
-function learned({ loss, loss_parent: parent, loss_base: base }) {
+function losses({ loss, loss_parent: parent, loss_base: base }) {
   if (loss === null) return nats(null);
   return h("span.pair.nowrap", null, h("span.muted", null, `${nats(parent ?? base)} → `), nats(loss));
 }

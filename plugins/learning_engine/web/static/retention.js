@@ -1,0 +1,43 @@
+/** How much a version retains of each earlier window, and how far it drifted there. */
+
+import { h } from "./dom.js";
+import { nats, percent } from "./format.js";
+import { link } from "./router.js";
+import { table } from "./table.js";
+
+// Tables with more rows scroll.
+const LONG = 12;
+
+/** A table for a Report; null for a first version. */
+export function retentionTable(report) {
+  const windows = Object.keys(report.scores).filter((name) => name in report.base_scores);
+  if (windows.length === 0) return null;
+  const all = table(
+    "Retained of each earlier window",
+    [
+      { title: "Window of", cell: (name) => link(`versions/${name}`, name), head: true },
+      { title: "Loss", cell: (name) => nats(report.scores[name]), number: true },
+      { title: "Best", cell: (name) => nats(report.best[name]), number: true },
+      { title: "Base", cell: (name) => nats(report.base_scores[name]), number: true },
+      { title: "Retained", cell: (name) => shareBar(report.retained[name]), number: true },
+      { title: "Drift", cell: (name) => nats(report.drift_windows[name]), number: true },
+    ],
+    windows,
+  );
+  return windows.length > LONG
+    ? h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Retained of each earlier window" }, all)
+    : all;
+}
+
+/** A share as a number and a bar. */
+export function shareBar(share) {
+  if (share === null || share === undefined)
+    return h("span.muted", { title: "Nothing was learned from this window, or it could not be measured" }, "–");
+  const length = Math.max(0, Math.min(1, share));
+  return h(
+    "span.share",
+    null,
+    h("span.bar", { "--share": length.toFixed(3), "aria-hidden": "true" }),
+    h("span", null, percent(share)),
+  );
+}
