@@ -270,3 +270,12 @@ def test_a_pointer_that_is_about_to_move_is_no_problem(mock_store: Store) -> Non
     mock_store.put_json(manifest.ledger_key(now, "v1.1"), entry.to_json())
     assert Ledger(mock_store).problems(now + timedelta(seconds=1)) == {}
     assert list(Ledger(mock_store).problems(now + timedelta(hours=1))) == [manifest.CURRENT]
+
+
+def test_objects_of_other_programs_next_to_the_entries_are_ignored(mock_store: Store) -> None:
+    history(mock_store, "v1.0", "v1.1")
+    for key in (manifest.LEDGER, f"{manifest.LEDGER}notes.txt", f"{manifest.LEDGER}backup/old.json"):
+        mock_store.client.put_object(Bucket=mock_store.bucket, Key=mock_store.prefix + key, Body=b"")
+    entries, unreadable = Ledger(mock_store).history()
+    assert ([entry.version for entry in entries], unreadable) == (["v1.1", "v1.0"], [])
+    assert Ledger(mock_store).problems(MONDAY) == {}

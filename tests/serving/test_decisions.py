@@ -14,11 +14,14 @@ from learning_engine import config
 from learning_engine.config import sections
 from learning_engine.errors import RegistryError, StoreError
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
+from learning_engine.registry import manifest
 from learning_engine.registry.store import Store, client_config
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps.resources import Resources, ServingPlace
 from tests.serving.conftest import ModelServer, model_servers
 from tests.serving.served import LIMITS, Chain
+
+REVOCATION_OF_V1_0 = manifest.adapter_key("v1.0", manifest.REVOKED)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,38 @@ def test_a_rollback_that_died_before_it_revoked_revokes_when_it_is_retried(
         scene.verify(back)
     assert scene.live() == "v1.2"
     assert scene.resources.registry.revoked("v1.1") is not None
+
+
+def test_a_retried_rollback_does_not_revoke_what_a_person_has_deployed_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = scene.load(0, "back", action="rollback", by_hand=True)
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise StoreError("no answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(scene.resources.registry), "revoke", dies)
+        with pytest.raises(StoreError):
+            scene.verify(back)
+    scene.verify(scene.load(1, "by hand", by_hand=True))
+    with pytest.raises(RegistryError, match=r"found v1\.1"):
+        scene.verify(back)
+    assert scene.live() == "v1.1"
+    assert scene.resources.registry.revoked("v1.1") is None
+
+
+def test_a_lost_ancestor_does_not_block_a_rollback(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.verify(scene.load(2, "week 2"))
+    store = scene.resources.store
+    store.delete([manifest.adapter_key("v1.0", manifest.METADATA)])
+    store.client.put_object(Bucket=store.bucket, Key=f"{store.prefix}{REVOCATION_OF_V1_0}", Body=b"{")
+    scene.resources.registry._read.clear()
+    assert deploy_step.revoked_of(scene.resources, "v1.1") == ["v1.0"], "a corrupt record of it still revokes"
+    store.delete([REVOCATION_OF_V1_0])
+    assert scene.roll_back().version == "v1.1"
+    assert scene.live() == "v1.1"
+    assert "deploy.ancestors_unknown" in caplog.text
 
 
 def test_a_pending_deployment_of_the_live_version_is_refused_after_a_rollback(scene: Scene, age: Age) -> None:

@@ -20,7 +20,7 @@ from learning_engine.records.contracts import Candidate, Dataset
 from learning_engine.registry import manifest
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
-from learning_engine.steps import staging
+from learning_engine.steps import spool
 from learning_engine.steps import train as train_step
 from tests.steps.conftest import Loop, week
 
@@ -74,7 +74,7 @@ def keys(loop: Loop, prefix: str = "") -> dict[str, Any]:
     return {item.key: item.modified for item in loop.resources.store.list(prefix)}
 
 
-def spool(loop: Loop, dataset: Dataset) -> Path:
+def spool_of(loop: Loop, dataset: Dataset) -> Path:
     store = loop.resources.settings.store
     return Path(store.spool) / store.bucket / store.prefix / dataset.run_key
 
@@ -109,7 +109,7 @@ def killed_at(step: int) -> Iterator[None]:
 @pytest.mark.parametrize("name", ["adapter.tar.gz", "candidate.json"])
 def test_a_trained_candidate_survives_a_store_failure(small: Loop, events: Any, name: str) -> None:
     dataset = prepare(small)
-    directory = spool(small, dataset)
+    directory = spool_of(small, dataset)
     for tries in (1, 2):
         with refused(small, name), pytest.raises(StoreError) as raised:
             train(small, dataset)
@@ -117,7 +117,7 @@ def test_a_trained_candidate_survives_a_store_failure(small: Loop, events: Any, 
         assert raised.value.retryable
         assert not small.resources.store.exists(manifest.run_key(dataset.run_key, "candidate.json"))
         assert json.loads((directory / "candidate.json").read_text())["sha256"] == archive.sha256_file(
-            directory / staging.ARCHIVE
+            directory / spool.ARCHIVE
         )
         assert events("train.continued") == tries - 1
     steps = events("train.progress")
@@ -134,8 +134,8 @@ def test_a_trained_candidate_survives_a_store_failure(small: Loop, events: Any, 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        (staging.ARCHIVE, b"another"),
-        (staging.ARCHIVE, None),
+        (spool.ARCHIVE, b"another"),
+        (spool.ARCHIVE, None),
         ("candidate.json", b'{"record": "Candi'),
         ("candidate.json", b"[]"),
         ("candidate.json", b"\xff"),
@@ -147,8 +147,8 @@ def test_a_corrupt_candidate_on_the_disk_is_logged_and_trained_again(
     dataset = prepare(small)
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError):
         train(small, dataset)
-    directory = spool(small, dataset)
-    expected = archive.sha256_file(directory / staging.ARCHIVE)
+    directory = spool_of(small, dataset)
+    expected = archive.sha256_file(directory / spool.ARCHIVE)
     if content is None:
         (directory / name).unlink()
     else:
@@ -158,7 +158,7 @@ def test_a_corrupt_candidate_on_the_disk_is_logged_and_trained_again(
     assert events("train.spool_damaged") == 1
     assert events("train.progress") > steps
     assert candidate.sha256 == expected
-    assert small.resources.store.digest(manifest.run_key(dataset.run_key, staging.ARCHIVE)) == candidate.sha256
+    assert small.resources.store.digest(manifest.run_key(dataset.run_key, spool.ARCHIVE)) == candidate.sha256
     assert not directory.exists(), "the spool is deleted once the bucket has the candidate"
 
 
@@ -181,7 +181,7 @@ def test_a_failing_disk_does_not_hide_the_stores_error(small: Loop, tmp_path: Pa
     (tmp_path / "spool").write_text("no directory")
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError, match="could not be kept") as raised:
         train(small, dataset)
-    assert str(spool(small, dataset)) in str(raised.value)
+    assert str(spool_of(small, dataset)) in str(raised.value)
 
 
 def test_a_disk_that_fills_up_holds_no_half_written_candidate(
@@ -197,7 +197,7 @@ def test_a_disk_that_fills_up_holds_no_half_written_candidate(
     monkeypatch.setattr(os, "fsync", full)
     with refused(small, "adapter.tar.gz"), pytest.raises(StoreError, match="No space left on device"):
         train(small, dataset)
-    assert [path.name for path in spool(small, dataset).iterdir()] == [staging.ARCHIVE]
+    assert [path.name for path in spool_of(small, dataset).iterdir()] == [spool.ARCHIVE]
     train(small, dataset)
     assert events("train.continued") == events("train.spool_damaged") == 0
 

@@ -127,6 +127,18 @@ def test_unreadable_connections_make_the_store_down(viewer: TestClient, monkeypa
     assert found["store"] == "ValueError: see the api-server's log"
 
 
+def test_connections_that_cannot_be_read_in_time_make_the_store_down(
+    viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    answered = threading.Event()
+    monkeypatch.setattr(Backend, "resources", lambda _: answered.wait(30))
+    monkeypatch.setattr(health, "TIMEOUT_SECONDS", 0.5)
+    try:
+        assert parts(viewer)["store"]["reason"] == "Airflow's connections could not be read within 0.5 s"
+    finally:
+        answered.set()
+
+
 def test_a_slow_check_runs_once_and_later_callers_wait_for_it(viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
     begun, answered = list[int](), threading.Event()
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,14 @@ def test_a_failed_subprocess_is_reported(feedback: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(subprocess_read.sys, "executable", "/bin/false")
     with pytest.raises(FeedbackUnavailable, match="ended with 1: see the api-server's log"):
         subprocess_read.read_window(resources_of(feedback), WINDOW, tmp_path / "snapshot.parquet")
+
+
+def test_a_source_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(subprocess_read, "START_SECONDS", 0.5)
+    hanging = tmp_path / "hanging.jsonl"
+    os.mkfifo(hanging)
+    resources = resources_of(hanging)
+    short = resources.settings.feedback.model_copy(update={"timeout_seconds": 0.5})
+    resources = replace(resources, settings=resources.settings.model_copy(update={"feedback": short}))
+    with pytest.raises(FeedbackUnavailable, match="within 1 s, found no result"):
+        subprocess_read.read_window(resources, WINDOW, tmp_path / "snapshot.parquet")

@@ -184,7 +184,7 @@ class Ledger:
 
     def _stored(self) -> list[str]:
         """The keys in the store. Call it after `_pointer`: an entry is written before the pointer moves to it."""
-        return sorted(stored.key for stored in self.store.list(manifest.LEDGER))
+        return sorted(item.key for item in self.store.list(manifest.LEDGER) if manifest.is_ledger_key(item.key))
 
     def _pointer(self) -> Deployment | None:
         """The pointer; None if it is missing or unreadable, in which case it is rewritten."""

@@ -114,6 +114,15 @@ def ledger_key(at: datetime, version: str | None) -> str:
     return f"{LEDGER}{at.astimezone(UTC).strftime(_LEDGER_TIME)}-{_name(version or 'base')}.json"
 
 
+def is_ledger_key(key: str) -> bool:
+    """Whether `ledger_key` made this key; other programs may put folder markers and the like next to the entries."""
+    try:
+        ledger_time(key)
+    except ValueError:
+        return False
+    return key.endswith(".json")
+
+
 def ledger_time(key: str) -> datetime:
     """The time in a key made by `ledger_key`."""
     text = key.removeprefix(LEDGER).partition("-")[0]

@@ -123,6 +123,10 @@ class Registry:
         vouch = Vouch(version, by, reason, datetime.now(UTC))
         self.store.put_if_absent(manifest.adapter_key(version, manifest.VOUCHED), encode(vouch.to_json()))
 
+    def is_revoked(self, version: str) -> bool:
+        """Whether the version is revoked, even if the record of it cannot be read."""
+        return self.store.exists(manifest.adapter_key(version, manifest.REVOKED))
+
     def revoked(self, version: str) -> Revocation | None:
         try:
             return self.store.get_record(manifest.adapter_key(version, manifest.REVOKED), Revocation)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from learning_engine import telemetry
-from learning_engine.errors import Overtaken, RegistryError
+from learning_engine.errors import IntegrityError, Overtaken, RegistryError
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.registry import manifest
 from learning_engine.serving import rollout
@@ -37,6 +37,8 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
         return Decision(False, "deploy is set to never: deploy it by hand when you want it")
     if gone := revoked_of(resources, version.version):
         return Decision(False, _revocation_text(version.version, gone))
+    # Raises if an ancestor cannot be read: only a person may deploy then.
+    ancestors = [ancestor.version for ancestor in resources.registry.lineage(version.version)]
     if not version.accepted and not force:
         failed = ", ".join(rule.name for rule in version.report.rules if not rule.passed)
         return Decision(False, f"the gate rejected it: {failed}")
@@ -47,7 +49,7 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
         return Decision(False, f"{version.version} is live already")
     if live.version in version.dataset.passed_over:
         return Decision(True, f"it replaces the live version {live.version}, whose archive cannot be read")
-    if live.version in [ancestor.version for ancestor in resources.registry.lineage(version.version)]:
+    if live.version in ancestors:
         return Decision(True, f"it continues the live version {live.version}")
     if gone := revoked_of(resources, live.version):
         why = f"the live version {_revocation_text(live.version, gone)}, so no later version continues it"
@@ -56,9 +58,11 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
 
 
 def revoked_of(resources: Resources, version: str) -> list[str]:
-    """The revoked versions among a version and its ancestors, newest first."""
-    line = resources.registry.lineage(version)
-    return [one.version for one in line if resources.registry.revoked(one.version)]
+    """The revoked versions among a version and its ancestors, newest first.
+
+    Ancestors beyond one whose metadata cannot be read are not checked: a person must be able to roll back all the same.
+    """
+    return [name for name in _readable_lineage(resources, version) if resources.registry.is_revoked(name)]
 
 
 def choose(resources: Resources, *, action: str, version: str | None) -> AdapterVersion:
@@ -193,9 +197,27 @@ def _update_registry(resources: Resources, recorded: Deployment, version: Adapte
 
 
 def _revoke_replaced(resources: Resources, recorded: Deployment, replaced: str) -> None:
-    """Revoke the version that a rollback replaced, unless it is an ancestor of the version rolled back to."""
-    if replaced not in [ancestor.version for ancestor in resources.registry.lineage(recorded.version)]:
+    """Revoke the version that a rollback replaced, unless it is live again or an ancestor of the target.
+
+    It may be live again if the attempt that recorded the rollback died before this, and a person deployed it since.
+    """
+    live = resources.ledger.newest()
+    kept = [live.version if live else None, *_readable_lineage(resources, recorded.version)]
+    if replaced not in kept:
         resources.registry.revoke(replaced, by=recorded.decided_by, reason=f"rolled back to {recorded.version}")
+
+
+def _readable_lineage(resources: Resources, version: str | None) -> list[str]:
+    """A version, its parent and so on, up to the first one whose metadata cannot be read."""
+    found: list[str] = []
+    while version is not None:
+        found.append(version)
+        try:
+            version = resources.registry.get(version).parent
+        except (RegistryError, IntegrityError) as error:
+            telemetry.warning("deploy.ancestors_unknown", version=found[0], unreadable=version, message=str(error))
+            break
+    return found
 
 
 def _live_name(live: Deployment | None) -> str:

@@ -10,8 +10,6 @@ from learning_engine.registry.store import NotFound
 from learning_engine.steps import spool
 from learning_engine.steps.resources import Resources
 
-ARCHIVE = spool.ARCHIVE
-
 
 def staged(resources: Resources, run_key: str) -> Candidate | None:
     """The candidate that an earlier attempt staged; None if there is none or it is corrupt."""
@@ -35,7 +33,7 @@ def spooled(resources: Resources, run_key: str) -> Candidate | None:
     directory = spool.place(resources.settings.store, run_key)
     if candidate := spool.find(directory):
         telemetry.event("train.continued", source=str(directory))
-        stage(resources, candidate, directory / ARCHIVE)
+        stage(resources, candidate, directory / spool.ARCHIVE)
     return candidate
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from learning_engine import archive, telemetry
 from learning_engine.records.contracts import Candidate, Dataset, FisherRecord, TrainingMetrics
 from learning_engine.registry import card, manifest
-from learning_engine.steps import checkpoints, disk, progress, reservoirs, staging
+from learning_engine.steps import checkpoints, disk, progress, reservoirs, spool, staging
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps.resources import Resources, adapter_of, get_staged, workspace
 
@@ -52,7 +52,7 @@ def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Cand
         files = work / "candidate"
         model.save_adapter(loaded, files)
         (files / "README.md").write_text(card.archive_card(dataset, settings.model.base, resources.shape))
-        packed = archive.pack(files, work / staging.ARCHIVE)
+        packed = archive.pack(files, work / spool.ARCHIVE)
         candidate = Candidate(
             run_key=dataset.run_key,
             parent=dataset.parent,
@@ -60,7 +60,7 @@ def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Cand
             base_model=settings.model.base,
             base_revision=loaded.revision,
             lora=resources.shape,
-            uri=resources.store.uri(manifest.run_key(dataset.run_key, staging.ARCHIVE)),
+            uri=resources.store.uri(manifest.run_key(dataset.run_key, spool.ARCHIVE)),
             sha256=packed.sha256,
             size=packed.size,
             ewc_lambda=metrics.ewc_lambda or 0.0,
@@ -68,7 +68,7 @@ def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Cand
             training=metrics,
             replay_uri=reservoir,
         )
-        staging.stage(resources, candidate, work / staging.ARCHIVE)
+        staging.stage(resources, candidate, work / spool.ARCHIVE)
         return candidate
 
 

@@ -52,7 +52,11 @@ async def health(airflow: OpenAirflow, backend: OpenBackend, response: Response)
 
 
 async def _check_all(airflow: AirflowApi, backend: Backend) -> Health:
-    blocking = await _run_once("connections", partial(_blocking_parts, backend))
+    try:
+        blocking = await asyncio.wait_for(_run_once("connections", partial(_blocking_parts, backend)), TIMEOUT_SECONDS)
+    except TimeoutError:
+        late = Finding("down", f"Airflow's connections could not be read within {TIMEOUT_SECONDS} s")
+        blocking = [("store", "store", lambda: late)]
     found = await asyncio.gather(
         *(_timed(name, kind, partial(_run_once, name, check)) for name, kind, check in blocking),
         _timed("scheduler", "scheduler", lambda: _scheduler(airflow)),

@@ -19,13 +19,24 @@ from learning_engine.steps.resources import read_window as read_here
 if TYPE_CHECKING:
     from learning_engine.feedback.snapshot import Counts
 
+# What the subprocess needs to start and to write the result.
+START_SECONDS = 60
+
 
 def read_window(resources: Resources, window: Window, path: Path, *, quarantine: Path | None = None) -> "Counts":
     """Like `resources.read_window`, including the package errors that it raises."""
     asked = pickle.dumps((resources.settings, resources.open_feedback(), window, path, quarantine))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env=environment, check=False)
+    # The database's own time-out is `feedback.timeout_seconds`; a file on a disk that hangs has none.
+    limit = resources.settings.feedback.timeout_seconds + START_SECONDS
+    try:
+        done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env=environment, check=False, timeout=limit)
+    except subprocess.TimeoutExpired as error:
+        raise FeedbackUnavailable(
+            f"Expected the window to be read within {limit:g} s, found no result: check that the feedback source "
+            "responds, or raise feedback.timeout_seconds."
+        ) from error
     if done.returncode:
         raise FeedbackUnavailable(
             f"Expected the subprocess that reads the window to answer, found that it ended with {done.returncode}: "

@@ -31,10 +31,10 @@ async def reject_control_characters(request: Request) -> None:
 
 
 async def _body(request: Request) -> Any:
-    """The parsed body; None if it is not JSON, which FastAPI rejects."""
+    """The parsed body; None if it is not JSON or nested too deeply to parse, which FastAPI rejects."""
     try:
         return json.loads(await request.body())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
