@@ -37,7 +37,7 @@ def render(version: AdapterVersion) -> str:
         "## The gate",
         _gate(version.report.rules),
         _notes(version.report.notes),
-        "## Learned and kept",
+        "## Losses and retention",
         "Losses in nats per supervised token on feedback that no version was trained on; lower is better. "
         "*Kept* is the share of the best improvement over the base model by any version on the same feedback, *drift* "
         "the KL from the parent on the same answers.",
