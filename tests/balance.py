@@ -13,7 +13,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 RECORD = Path(__file__).with_name("durations.json")
 # The tests in each of these folders share servers that are expensive to start.
-STACKS = ("tests/integration/celery/", "tests/integration/max_serve/", "tests/browser/")
+STACKS = (
+    "tests/integration/celery/",
+    "tests/integration/max_serve/",
+    "tests/browser/",
+    "tests/web/",
+    "tests/faults/",
+)
 INTEGRATION = "tests/integration/"
 # tests/integration runs on two stacks, one per process; these files run on the second.
 SECOND = {f"{INTEGRATION}test_{name}.py" for name in ("killed_tasks", "reconcile", "secrets", "servers")}

@@ -98,7 +98,10 @@ def test_delta_penalty_is_the_weighted_square_of_the_dense_change(moved, small):
     torch.testing.assert_close(form(now), expected)
 
 
-@pytest.mark.parametrize("penalty", ["none", "diagonal", "batched", "delta", "kronecker"])
+@pytest.mark.parametrize(
+    "penalty",
+    ["kronecker", *(pytest.param(name, marks=pytest.mark.stack) for name in ("none", "diagonal", "batched", "delta"))],
+)
 def test_a_chain_scores_base_and_all_weeks_after_each_week_and_is_deterministic(penalty, small):
     method = Method(penalty, penalty, replay=2, anchors=2, ewc_lambda=1.0, learning_rate=1e-2)
     first, again = (chain.run(small, method, seed=3) for _ in range(2))

@@ -70,6 +70,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(load, adapter, examples,
     assert resumed.tokens < whole.tokens
 
 
+@pytest.mark.stack
 def test_another_process_can_resume(load, base, adapter, examples, tmp_path):
     loaded = load(adapter)
     whole = train(

@@ -73,7 +73,13 @@ def test_the_same_rows_a_step_in_smaller_parts(load: Any, adapter: Path, example
     assert not any("Out of memory" in note for note in whole.notes)
 
 
-@pytest.mark.parametrize(("every", "resumed"), [(4, 4), (200, 0)], ids=["from a checkpoint", "from the beginning"])
+@pytest.mark.parametrize(
+    ("every", "resumed"),
+    [
+        pytest.param(4, 4, id="from a checkpoint"),
+        pytest.param(200, 0, id="from the beginning", marks=pytest.mark.stack),
+    ],
+)
 def test_what_was_learned_before_memory_ran_out_is_kept(
     load: Any, examples: Any, tmp_path: Path, every: int, resumed: int
 ):

@@ -33,6 +33,7 @@ def test_a_new_adapter_gives_the_outputs_of_the_base(load, base, examples):
     assert all((weight == 0).all() == (".lora_B." in name) for name, weight in weights.items())
 
 
+@pytest.mark.stack
 def test_a_new_adapter_depends_only_on_its_seed(base, load):
     script = f"""
 import torch; torch.manual_seed(99); torch.rand(7)

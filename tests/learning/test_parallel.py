@@ -35,7 +35,7 @@ torch.distributed.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("structure", ["diagonal", "kronecker"])
+@pytest.mark.parametrize("structure", [pytest.param("diagonal", marks=pytest.mark.stack), "kronecker"])
 def test_two_processes_give_the_same_result_as_one(load, base, adapter, examples, tmp_path, structure):
     env = {"PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-c", SCRIPT]

@@ -107,7 +107,10 @@ def without_new_fields(loaded: Deployment) -> Deployment:
 Age = Callable[[Deployment], Deployment]
 
 
-@pytest.fixture(params=[lambda loaded: loaded, without_new_fields], ids=["current", "from before the upgrade"])
+@pytest.fixture(
+    params=[lambda loaded: loaded, pytest.param(without_new_fields, marks=pytest.mark.stack)],
+    ids=["current", "from before the upgrade"],
+)
 def age(request: pytest.FixtureRequest) -> Age:
     found: Age = request.param
     return found

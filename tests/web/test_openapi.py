@@ -12,8 +12,6 @@ from include.reference import api
 from tests.web.conftest import Site
 
 ROOT = "/learning-engine"
-# Generated examples per operation.
-EXAMPLES = 15
 
 
 @pytest.fixture
@@ -21,6 +19,7 @@ def document(site: Site) -> Any:
     return site.client("admin").get(f"{ROOT}/openapi.json").json()
 
 
+@pytest.mark.hypothesis  # for `make test-stack`, which looks at more examples
 def test_every_response_matches_the_document(site: Site, admin: TestClient):
     headers = {"Authorization": admin.headers["Authorization"]}
     schema = schemathesis.openapi.from_asgi(f"{ROOT}/openapi.json", site.app, headers=headers)
@@ -37,7 +36,13 @@ def holds(operation: Any, headers: dict[str, str]) -> None:
         excluded.append(not_a_server_error)  # no scheduler runs in these tests, which it reports with a 503
 
     @given(case=operation.as_strategy())
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    # The profile's examples, shared out over the operations.
+    @settings(
+        max_examples=settings().max_examples // 20,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
     def with_any(case: Any) -> None:
         case.call_and_validate(headers=headers, excluded_checks=excluded)
 
