@@ -35,14 +35,11 @@ def holds(operation: Any, headers: dict[str, str]) -> None:
     if operation.path == "/health":
         excluded.append(not_a_server_error)  # no scheduler runs in these tests, which it reports with a 503
 
-    @given(case=operation.as_strategy())
     # The profile's examples, shared out over the operations.
-    @settings(
-        max_examples=settings().max_examples // 20,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        database=None,
-    )
+    examples = settings().max_examples // 20
+
+    @given(case=operation.as_strategy())
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     def with_any(case: Any) -> None:
         case.call_and_validate(headers=headers, excluded_checks=excluded)
 
