@@ -16,6 +16,7 @@ from learning_engine.errors import RegistryError, StoreError
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.registry import manifest
 from learning_engine.registry.store import Store, client_config
+from learning_engine.steps import accepted as accepted_step
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps.resources import Resources, ServingPlace
 from tests.serving.conftest import ModelServer, model_servers
@@ -186,7 +187,7 @@ def test_a_lost_ancestor_does_not_block_a_rollback(scene: Scene, caplog: pytest.
     store.delete([manifest.adapter_key("v1.0", manifest.METADATA)])
     store.client.put_object(Bucket=store.bucket, Key=f"{store.prefix}{REVOCATION_OF_V1_0}", Body=b"{")
     scene.resources.registry._read.clear()
-    assert deploy_step.revoked_of(scene.resources, "v1.1") == ["v1.0"], "a corrupt record of it still revokes"
+    assert accepted_step.revoked_of(scene.resources, "v1.1") == ["v1.0"], "a corrupt record of it still revokes"
     store.delete([REVOCATION_OF_V1_0])
     assert scene.roll_back().version == "v1.1"
     assert scene.live() == "v1.1"
@@ -228,14 +229,14 @@ def test_a_cleared_week_does_not_deploy_a_revoked_version_even_if_it_is_live(sce
 
 def test_a_person_may_deploy_a_revoked_version_and_the_ledger_records_it(scene: Scene) -> None:
     scene.roll_back()
-    chosen = deploy_step.revoked_of(scene.resources, "v1.1")
+    chosen = accepted_step.revoked_of(scene.resources, "v1.1")
     made = scene.verify(scene.load(1, "by hand", by_hand=True, despite=chosen))
     assert (scene.live(), made.despite) == ("v1.1", ["v1.1"])
 
 
 def test_a_version_revoked_after_a_person_chose_it_must_be_chosen_again(scene: Scene) -> None:
     """A deployment by hand is retried after a rollback."""
-    chosen = deploy_step.revoked_of(scene.resources, "v1.1")
+    chosen = accepted_step.revoked_of(scene.resources, "v1.1")
     scene.roll_back()
     with pytest.raises(RegistryError, match=r"found v1\.1 revoked"):
         scene.load(1, "by hand", by_hand=True, despite=chosen)
@@ -244,7 +245,7 @@ def test_a_version_revoked_after_a_person_chose_it_must_be_chosen_again(scene: S
 def test_a_deployment_by_hand_that_is_cleared_from_its_first_task_is_a_new_decision(scene: Scene) -> None:
     scene.verify(scene.load(2, "by hand", by_hand=True))
     scene.roll_back()
-    chosen = deploy_step.revoked_of(scene.resources, "v1.2")
+    chosen = accepted_step.revoked_of(scene.resources, "v1.2")
     scene.verify(scene.load(2, "by hand", by_hand=True, despite=chosen))
     assert scene.live() == "v1.2"
     assert scene.decisions()[-3:] == ["by hand", "back", "by hand"]
@@ -255,9 +256,9 @@ def test_later_weeks_name_the_revoked_live_version_that_blocks_them(scene: Scene
     scene.verify(scene.load(1, "by hand", by_hand=True, despite=["v1.1"]))
     next_week = replace(scene.versions[2], version="v1.3", parent="v1.0")
     scene.resources.registry._read["v1.3"] = next_week
-    decision = deploy_step.may_deploy(scene.resources, next_week, force=False)
+    decision = accepted_step.may_deploy(scene.resources, next_week, force=False)
     assert not decision.deploy
-    assert deploy_step.may_deploy(scene.resources, scene.versions[2], force=False).why == (
+    assert accepted_step.may_deploy(scene.resources, scene.versions[2], force=False).why == (
         "v1.2 continues v1.1, which was revoked"
     )
     assert decision.why == (

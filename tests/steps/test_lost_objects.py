@@ -9,7 +9,7 @@ import pytest
 from learning_engine.errors import IntegrityError, ParentMoved
 from learning_engine.records.contracts import Window
 from learning_engine.registry import manifest
-from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import accepted as accepted_step
 from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
@@ -61,7 +61,7 @@ def test_the_nearest_readable_ancestor_is_continued_and_the_lost_week_learned_ag
         "learned."
     )
     assert {"v1.0", "v1.1"} == set(version.report.scores) == set(version.report.matrix)
-    decision = deploy_step.may_deploy(live.resources, version, force=False)
+    decision = accepted_step.may_deploy(live.resources, version, force=False)
     assert (decision.deploy, decision.why) == (
         True,
         "it replaces the live version v1.1, whose archive cannot be read",
@@ -78,7 +78,7 @@ def test_a_candidate_that_falls_behind_the_live_version_is_rejected(live: Loop) 
     (rule,) = [rule for rule in version.report.rules if rule.name == "retained"]
     assert not rule.passed
     assert version.report.retained["v1.1"] < 0.999
-    assert not deploy_step.may_deploy(live.resources, version, force=False).deploy
+    assert not accepted_step.may_deploy(live.resources, version, force=False).deploy
 
 
 def test_without_a_readable_ancestor_it_starts_from_the_base_model(live: Loop) -> None:

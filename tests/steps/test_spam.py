@@ -14,7 +14,7 @@ from learning_engine.feedback.clean import digest
 from learning_engine.feedback.table import QUARANTINE
 from learning_engine.records.contracts import AdapterVersion, Dataset
 from learning_engine.registry import retention
-from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import accepted as accepted_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps.resources import adapter_of
 from tests import tiny
@@ -63,7 +63,7 @@ def test_without_defences_the_lie_is_learned_and_accepted(loop: Loop, tmp_path: 
     open_loop = loop.with_settings(feedback=UNDEFENDED)
     version = open_loop.learn(week(0))
     assert version.accepted, version.report.rules
-    assert deploy_step.may_deploy(open_loop.resources, version, force=False).deploy
+    assert accepted_step.may_deploy(open_loop.resources, version, force=False).deploy
     assert lies(loop, version, tmp_path) > 0.9
 
 
@@ -94,7 +94,7 @@ def test_with_few_other_votes_the_rule_on_users_stops_it(loop: Loop, tmp_path: P
     version = asking.learn(week(0))
     assert lies(loop, version, tmp_path) > 0.9
     assert [(rule.name, rule.figure) for rule in version.report.rules if not rule.passed] == [("users", 3.0)]
-    assert not deploy_step.may_deploy(asking.resources, version, force=False).deploy
+    assert not accepted_step.may_deploy(asking.resources, version, force=False).deploy
     assert extract_step.extract(asking.resources, week(1), widen=True).parent is None
 
 

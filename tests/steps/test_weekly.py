@@ -8,6 +8,7 @@ import pytest
 from learning_engine.errors import ParentMoved, ProofError, RegistryError, ServingError
 from learning_engine.registry import manifest
 from learning_engine.serving.client import Replica
+from learning_engine.steps import accepted as accepted_step
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
@@ -71,8 +72,8 @@ def test_a_rejected_candidate_is_published_with_its_verdict_and_has_no_children(
     rejected = strict.learn(week(1))
     assert not rejected.accepted
     assert "drift" in [rule.name for rule in rejected.report.rules if not rule.passed]
-    assert not deploy_step.may_deploy(strict.resources, rejected, force=False).deploy
-    assert deploy_step.may_deploy(strict.resources, rejected, force=True).deploy
+    assert not accepted_step.may_deploy(strict.resources, rejected, force=False).deploy
+    assert accepted_step.may_deploy(strict.resources, rejected, force=True).deploy
     third = loop.learn(week(2))
     assert (third.version, third.parent) == ("v1.2", "v1.0")
     assert third.window.start == week(1).start
@@ -127,7 +128,7 @@ def test_deploy_never_publishes_only(begun: Loop):
     loop = begun
     (version,) = loop.resources.registry.versions()
     never = replace(loop.resources, settings=loop.resources.settings.model_copy(update={"deploy": "never"}))
-    decision = deploy_step.may_deploy(never, version, force=True)
+    decision = accepted_step.may_deploy(never, version, force=True)
     assert (decision.deploy, "never" in decision.why) == (False, True)
 
 
@@ -163,7 +164,7 @@ def test_a_rollback_from_an_ancestor_does_not_break_the_chain(learned: Loop):
     assert loop.resources.registry.revoked(str(first)) is None, "what is live again continues it"
     after = loop.learn(week(2))
     assert after.parent == second
-    assert deploy_step.may_deploy(loop.resources, after, force=False).deploy
+    assert accepted_step.may_deploy(loop.resources, after, force=False).deploy
 
 
 def test_redeploying_the_live_version_restores_a_restarted_replica(learned: Loop):
@@ -182,10 +183,10 @@ def test_only_a_descendant_of_the_live_version_is_deployed_automatically(begun: 
     loop.teach(1)
     (live,) = loop.resources.registry.versions()
     loop.serve(live)
-    assert deploy_step.may_deploy(loop.resources, live, force=False).why == "v1.0 is live already"
+    assert accepted_step.may_deploy(loop.resources, live, force=False).why == "v1.0 is live already"
     stranger = loop.with_settings(training={"seed": 5}).learn(week(0))
     assert stranger.parent is None
-    decision = deploy_step.may_deploy(loop.resources, stranger, force=False)
+    decision = accepted_step.may_deploy(loop.resources, stranger, force=False)
     assert not decision.deploy
     assert "does not descend" in decision.why
     with pytest.raises(RegistryError, match="does not descend"):
@@ -233,7 +234,7 @@ def test_a_descendant_of_a_revoked_version_is_no_parent_and_never_deployed_autom
     third = loop.learn(week(2))
     assert third.parent == second.version
     loop.resources.registry.revoke(second.version, by="ada", reason="it lies")
-    decision = deploy_step.may_deploy(loop.resources, third, force=False)
+    decision = accepted_step.may_deploy(loop.resources, third, force=False)
     assert (decision.deploy, second.version in decision.why) == (False, True)
     assert extract_step.extract(loop.resources, week(3), widen=False).parent == first.version
 

@@ -12,6 +12,7 @@ from learning_engine.airflow import windows
 from learning_engine.airflow.context import permanent_errors_fail, person, resources_of, result_of, run_info
 from learning_engine.errors import Overtaken
 from learning_engine.records.contracts import AdapterVersion
+from learning_engine.steps import accepted as accepted_step
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import maintain as maintain_step
@@ -43,7 +44,7 @@ def choose() -> Json:
     action, version = context["params"]["action"], context["params"].get("version")
     live = resources.ledger.newest()
     chosen = deploy_step.choose(resources, action=action, version=version)
-    seen = {"live": live.version if live else None, "revoked": deploy_step.revoked_of(resources, chosen.version)}
+    seen = {"live": live.version if live else None, "revoked": accepted_step.revoked_of(resources, chosen.version)}
     context["ti"].xcom_push(key="seen", value=seen)
     return chosen.to_json()
 
@@ -101,7 +102,7 @@ def roll_back() -> Json:
         decided_by=f"monitoring: {verdict['why']}",
         action="rollback",
         by_hand=True,
-        despite=deploy_step.revoked_of(resources, target.version),
+        despite=accepted_step.revoked_of(resources, target.version),
     ).to_json()
 
 

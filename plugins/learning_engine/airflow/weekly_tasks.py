@@ -21,6 +21,7 @@ from learning_engine.airflow.context import (
 from learning_engine.config import Settings
 from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset, Deployment, FisherRecord
 from learning_engine.records.report import Report
+from learning_engine.steps import accepted as accepted_step
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
@@ -108,7 +109,7 @@ def accepted(version: Json) -> bool:
     context = get_current_context()
     resources = resources_of(context)
     record = AdapterVersion.from_json(version)
-    decision = deploy_step.may_deploy(resources, record, force=context["params"].get("force") == "quality")
+    decision = accepted_step.may_deploy(resources, record, force=context["params"].get("force") == "quality")
     event("accepted", version=record.version, deploy=decision.deploy, why=decision.why)
     context["ti"].xcom_push(key="verdict", value={"deploy": decision.deploy, "why": decision.why})
     return decision.deploy

@@ -5,64 +5,17 @@
 
 import dataclasses
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from learning_engine import telemetry
-from learning_engine.errors import IntegrityError, Overtaken, RegistryError
+from learning_engine.errors import Overtaken, RegistryError
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.registry import manifest
 from learning_engine.serving import rollout
 from learning_engine.serving.client import Replica
-from learning_engine.steps import placement
+from learning_engine.steps import accepted, placement
 from learning_engine.steps.resources import Resources
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether a version may be deployed automatically, and why, in one sentence."""
-
-    deploy: bool
-    why: str
-
-
-def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) -> Decision:
-    """Decide whether `version` may be deployed automatically.
-
-    It must be accepted (or forced) and descend from the live version. A version that passed over the live one because
-    that archive cannot be read counts as a descendant.
-    """
-    if resources.settings.deploy == "never":
-        return Decision(False, "deploy is set to never: deploy it by hand when you want it")
-    if gone := revoked_of(resources, version.version):
-        return Decision(False, _revocation_text(version.version, gone))
-    # Raises if an ancestor cannot be read: only a person may deploy then.
-    ancestors = [ancestor.version for ancestor in resources.registry.lineage(version.version)]
-    if not version.accepted and not force:
-        failed = ", ".join(rule.name for rule in version.report.rules if not rule.passed)
-        return Decision(False, f"the gate rejected it: {failed}")
-    live = resources.ledger.current()
-    if live is None or live.version is None:
-        return Decision(True, "nothing is live yet")
-    if live.version == version.version:
-        return Decision(False, f"{version.version} is live already")
-    if live.version in version.dataset.passed_over:
-        return Decision(True, f"it replaces the live version {live.version}, whose archive cannot be read")
-    if live.version in ancestors:
-        return Decision(True, f"it continues the live version {live.version}")
-    if gone := revoked_of(resources, live.version):
-        why = f"the live version {_revocation_text(live.version, gone)}, so no later version continues it"
-        return Decision(False, f"{why}: deploy {version.version} by hand, then later versions deploy automatically")
-    return Decision(False, f"it does not descend from the live version {live.version}; deploy it by hand")
-
-
-def revoked_of(resources: Resources, version: str) -> list[str]:
-    """The revoked versions among a version and its ancestors, newest first.
-
-    Ancestors beyond one whose metadata cannot be read are not checked: a person must be able to roll back all the same.
-    """
-    return [name for name in _readable_lineage(resources, version) if resources.registry.is_revoked(name)]
 
 
 def choose(resources: Resources, *, action: str, version: str | None) -> AdapterVersion:
@@ -103,7 +56,7 @@ def deploy(
     """
     live = resources.ledger.current()
     again = live is not None and live.version == version.version
-    if not (by_hand or again) and not (decision := may_deploy(resources, version, force=force)).deploy:
+    if not (by_hand or again) and not (decision := accepted.may_deploy(resources, version, force=force)).deploy:
         raise RegistryError(f"{version.version} may no longer be deployed automatically: {decision.why}")
     _require_no_new_revocation(resources, version.version, despite)
     name = placement.server_name(resources, version)
@@ -148,10 +101,6 @@ def verify(resources: Resources, deployment: Deployment) -> Deployment:
         return recorded
 
 
-def _revocation_text(version: str, revoked: list[str]) -> str:
-    return f"{version} {'' if revoked[0] == version else f'continues {revoked[0]}, which '}was revoked"
-
-
 def _require_still_valid(resources: Resources, deployment: Deployment, version: AdapterVersion) -> None:
     """Raise RegistryError if events since `deploy` mean that the version must not become or stay live."""
     live, made = resources.ledger.current(), resources.ledger.recorded(deployment)
@@ -180,7 +129,7 @@ def _require_no_deployment_since(deployment: Deployment, live: Deployment | None
 
 def _require_no_new_revocation(resources: Resources, version: str, despite: Collection[str]) -> None:
     """Raise RegistryError if the version or an ancestor is revoked, except those in `despite`."""
-    if gone := [name for name in revoked_of(resources, version) if name not in despite]:
+    if gone := [name for name in accepted.revoked_of(resources, version) if name not in despite]:
         raise RegistryError(
             f"Expected neither {version} nor any of its ancestors to be revoked, found {', '.join(gone)} revoked: "
             "start a new deployment by hand if you still want it."
@@ -202,22 +151,9 @@ def _revoke_replaced(resources: Resources, recorded: Deployment, replaced: str) 
     It may be live again if the attempt that recorded the rollback died before this, and a person deployed it since.
     """
     live = resources.ledger.newest()
-    kept = [live.version if live else None, *_readable_lineage(resources, recorded.version)]
+    kept = [live.version if live else None, *accepted.readable_lineage(resources, recorded.version)]
     if replaced not in kept:
         resources.registry.revoke(replaced, by=recorded.decided_by, reason=f"rolled back to {recorded.version}")
-
-
-def _readable_lineage(resources: Resources, version: str | None) -> list[str]:
-    """A version, its parent and so on, up to the first one whose metadata cannot be read."""
-    found: list[str] = []
-    while version is not None:
-        found.append(version)
-        try:
-            version = resources.registry.get(version).parent
-        except (RegistryError, IntegrityError) as error:
-            telemetry.warning("deploy.ancestors_unknown", version=found[0], unreadable=version, message=str(error))
-            break
-    return found
 
 
 def _live_name(live: Deployment | None) -> str:
