@@ -1,4 +1,4 @@
-"""The tasks `accepted`, `choose`, `deploy` and `verify`: decide on a deployment, carry it out, and record it.
+"""The tasks `choose`, `deploy` and `verify`: choose a version, load it on every replica, record the deployment.
 
 `deploy` does not move the pointer. Only `verify` does, after every replica has proven that it serves the version.
 """
