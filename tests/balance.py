@@ -1,6 +1,7 @@
 """Distribute the tests over pytest-xdist processes by file or by stack, longest first. A plugin of conftest.
 
-`pytest --record-durations` writes the duration of each scope to tests/durations.json, by which later runs are sorted.
+`pytest --record-durations` writes the seconds of each scope to tests/durations.json, for each selection (`-m`) apart.
+Later runs of the same selection are sorted by them.
 """
 
 import json
@@ -46,19 +47,20 @@ class Balanced(LoadScopeScheduling):  # type: ignore[misc]
 class Durations:
     """Adds up the seconds of every scope, including set-up and tear-down."""
 
-    def __init__(self) -> None:
+    def __init__(self, selection: str) -> None:
+        self.selection = selection
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[scope(report.nodeid)] += report.duration
 
     def pytest_sessionfinish(self) -> None:
-        found = {**recorded(), **{name: round(seconds, 1) for name, seconds in self.seconds.items()}}
-        RECORD.write_text(json.dumps(dict(sorted(found.items())), indent=0) + "\n")
+        seconds = {name: round(seconds, 1) for name, seconds in sorted(self.seconds.items())}
+        RECORD.write_text(json.dumps({**recorded(), self.selection: seconds}, indent=0, sort_keys=True) + "\n")
 
 
-def recorded() -> dict[str, float]:
-    found: dict[str, float] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+def recorded() -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     return found
 
 
@@ -68,14 +70,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--record-durations") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Durations())
+        config.pluginmanager.register(Durations(config.option.markexpr))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Balanced:
     return Balanced(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the longest scopes first, so that none of them runs alone at the end. The sort is stable."""
-    seconds = recorded()
-    items.sort(key=lambda item: -seconds.get(scope(item.nodeid), 0.0))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the longest scopes first, so that none of them runs alone at the end. The sort is stable.
+
+    The two stacks always come first, so that each gets a process, and with it a stack, of its own.
+    """
+    seconds = recorded().get(config.option.markexpr, {})
+
+    def place(item: pytest.Item) -> tuple[bool, float]:
+        name = scope(item.nodeid)
+        return not name.startswith(f"{INTEGRATION} on"), -seconds.get(name, 0.0)
+
+    items.sort(key=place)
