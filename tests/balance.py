@@ -23,7 +23,7 @@ STACKS = (
 )
 INTEGRATION = "tests/integration/"
 # tests/integration runs on two stacks, one per process; these files run on the second.
-SECOND = {f"{INTEGRATION}test_{name}.py" for name in ("killed_tasks", "reconcile", "secrets", "servers")}
+SECOND = {f"{INTEGRATION}test_{name}.py" for name in ("killed_tasks", "secrets", "servers")}
 
 
 def scope(nodeid: str) -> str:
