@@ -143,9 +143,8 @@ def test_a_verify_that_is_retried_while_its_decision_is_in_force_repeats_nothing
     assert scene.decisions() == ["week 0", "week 1", "week 2"]
 
 
-def test_a_rollback_that_died_before_it_revoked_revokes_when_it_is_retried(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def rollback_that_died(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """A rollback from v1.1 to v1.0 whose `verify` recorded it and died before it revoked v1.1."""
     back = scene.load(0, "back", action="rollback", by_hand=True)
 
     def dies(*_: Any, **__: Any) -> None:
@@ -155,6 +154,13 @@ def test_a_rollback_that_died_before_it_revoked_revokes_when_it_is_retried(
         broken.setattr(type(scene.resources.registry), "revoke", dies)
         with pytest.raises(StoreError):
             scene.verify(back)
+    return back
+
+
+def test_a_rollback_that_died_before_it_revoked_revokes_when_it_is_retried(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = rollback_that_died(scene, monkeypatch)
     scene.verify(scene.load(2, "by hand", by_hand=True))
     with pytest.raises(RegistryError, match=r"found v1\.2"):
         scene.verify(back)
@@ -165,15 +171,7 @@ def test_a_rollback_that_died_before_it_revoked_revokes_when_it_is_retried(
 def test_a_retried_rollback_does_not_revoke_what_a_person_has_deployed_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    back = scene.load(0, "back", action="rollback", by_hand=True)
-
-    def dies(*_: Any, **__: Any) -> None:
-        raise StoreError("no answer")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(type(scene.resources.registry), "revoke", dies)
-        with pytest.raises(StoreError):
-            scene.verify(back)
+    back = rollback_that_died(scene, monkeypatch)
     scene.verify(scene.load(1, "by hand", by_hand=True))
     with pytest.raises(RegistryError, match=r"found v1\.1"):
         scene.verify(back)
