@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from learning_engine.errors import ModelError
+from learning_engine.errors import DatasetError, ModelError
 from learning_engine.records.contracts import AdapterVersion, FisherRecord
 from learning_engine.registry import manifest
 from learning_engine.steps import extract as extract_step
@@ -110,6 +110,54 @@ def test_anchor_data_protects_the_base_model_through_every_later_version(quick: 
     assert (last.guards, last.accumulated) == ("v1.1", ["base", "v1.0"])
     measured = [key for key in objects(loop) if key.startswith("fisher/") and key.endswith(".safetensors")]
     assert len(measured) == 3, "the base's, measured once, and those of the two versions"
+
+
+def dislike_everything(loop: Loop, number: int) -> None:
+    rows = [row | {"feedback_type": "thumbs_down"} for row in feedback_rows(number, 16)]
+    with loop.feedback.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def test_a_version_without_likes_keeps_the_information_of_its_parent(
+    guarded: tuple[Loop, AdapterVersion, FisherRecord], tmp_path: Path
+) -> None:
+    loop, _, record = guarded
+    dislike_everything(loop, 1)
+    second = loop.learn(week(1))
+    assert (second.parent, second.dataset.thumbs_up) == ("v1.0", 0)
+    kept = fisher_step.get_or_measure(loop.resources, second)
+    assert (kept.guards, kept.accumulated, kept.weight) == ("v1.1", ["v1.0"], record.weight)
+    assert kept.note == "no liked row of its own: only what was protected before it stays protected"
+    assert fisher_step.get_or_measure(loop.resources, second) == kept, "found in the bucket"
+
+    def tensors(of: FisherRecord) -> Any:
+        return fisher_step.load(loop.resources, of, tmp_path / "loaded.safetensors").tensors
+
+    assert all(tensor.equal(tensors(record)[name]) for name, tensor in tensors(kept).items())
+    loop.resources.registry.vouch("v1.1", by="ada", reason="good enough")
+    loop.teach(2, count=16)
+    third = loop.learn(week(2))
+    assert (third.parent, third.fisher) == ("v1.1", kept)
+    assert third.training.ewc_loss > 0
+
+
+def test_a_first_version_without_likes_protects_nothing(quick: Loop) -> None:
+    dislike_everything(quick, 0)
+    first = quick.learn(week(0))
+    quick.resources.registry.vouch("v1.0", by="ada", reason="good enough")
+    record = fisher_step.get_or_measure(quick.resources, first)
+    assert (record.guards, record.uri) == ("v1.0", None)
+    quick.teach(0, 1, count=16)
+    second = quick.learn(week(1))
+    assert (second.parent, second.training.ewc_loss) == ("v1.0", 0)
+
+
+def test_a_window_without_likes_is_refused(guarded: tuple[Loop, AdapterVersion, FisherRecord]) -> None:
+    loop, version, record = guarded
+    dislike_everything(loop, 1)
+    with pytest.raises(DatasetError, match=r"liked row with supervised tokens.*v1\.0, found none.*another window"):
+        fisher_step.fisher_of(loop.resources, "v1.0", window=week(1))
+    assert fisher_step.get_or_measure(loop.resources, version) == record
 
 
 def test_earlier_fisher_information_is_weighted_by_the_decay(

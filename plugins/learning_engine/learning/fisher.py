@@ -74,7 +74,10 @@ def _compute(
         loaded.model.train(was_training)
     n_tokens = _over_processes(sums.sums(), n_tokens, loaded.device)
     if n_tokens == 0:
-        raise DatasetError(f"Expected supervised tokens to measure the Fisher information of {guards}, found none")
+        raise DatasetError(
+            f"Expected a liked row with supervised tokens to measure the Fisher information of {guards}, found none: "
+            "choose another window or, for the base model, another fisher.anchor."
+        )
     return FisherInformation(
         tensors=sums.finish(n_tokens=n_tokens, draws=draws),
         kind=settings.structure,
@@ -104,6 +107,11 @@ def accumulate(new: FisherInformation, old: FisherInformation, settings: section
         decay=settings.decay,
         weight=new.weight + settings.decay * old.weight,
     )
+
+
+def inherited(old: FisherInformation, *, guards: str) -> FisherInformation:
+    """`old` as the information of the version `guards`, which adds nothing of its own."""
+    return replace(old, guards=guards, accumulated=(*old.accumulated, old.guards), n_sequences=0, n_tokens=0)
 
 
 def fitted(information: FisherInformation, settings: sections.Fisher) -> FisherInformation:

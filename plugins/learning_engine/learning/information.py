@@ -25,8 +25,8 @@ class FisherInformation:
 
     `guards` is the version (or "base") that it was measured on; `accumulated` lists the earlier versions added to it,
     oldest first, the last time with the factor `decay`. `weight` is the total weight of all of them, `guards` counting
-    as 1; for older files without it, it is computed as if every addition had used the same decay. `n_sequences` and
-    `n_tokens` count the data of `guards` alone.
+    as 1, or as 0 if it had no likes; for older files without it, it is computed as if every addition had used the same
+    decay. `n_sequences` and `n_tokens` count the data of `guards` alone.
     """
 
     tensors: dict[str, torch.Tensor]

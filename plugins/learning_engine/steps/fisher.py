@@ -1,7 +1,8 @@
 """The task `fisher`: Fisher information of a version, measured once and stored in the bucket.
 
 It tells training what the next version must not forget (online EWC):
-F(v) = F measured on v's own data at v's weights + γ · F(parent of v), down to the base model's Fisher on anchor data.
+F(v) = F measured on v's own likes at v's weights + γ · F(parent of v), down to the base model's Fisher on anchor data.
+A version without likes has nothing of its own to protect: F(v) = F(parent of v).
 """
 
 from dataclasses import replace
@@ -47,7 +48,8 @@ def get_or_measure(
     """
     anchor = resources.settings.fisher.anchor
     if version is None and anchor is None:
-        return _empty_record(resources)
+        note = "nothing is protected: this is the first version, and no fisher.anchor is configured"
+        return _empty_record(resources, guards="base", note=note)
     folder = version.version if version else _base_folder(resources, Path(str(anchor)))
     if not again and (stored := _stored(resources, folder)):
         return stored
@@ -57,8 +59,10 @@ def get_or_measure(
         earlier = get_or_measure(resources, resources.registry.get(version.parent) if version.parent else None)
     with workspace() as work:
         information, note = _measure(resources, version, work, window)
-        if earlier is not None:
-            information = _accumulate(resources, information, earlier, work)
+        if earlier is not None and earlier.uri is not None:
+            information = _accumulate(resources, information, load(resources, earlier, work / "earlier"), folder)
+        if information is None:
+            return _empty_record(resources, guards=folder, note=note)
         return _store(resources, folder, information, note, work)
 
 
@@ -93,7 +97,8 @@ def require_same_base(resources: Resources, version: AdapterVersion | None, revi
 
 def _measure(
     resources: Resources, version: AdapterVersion | None, work: Path, window: Window | None
-) -> tuple["FisherInformation", str]:
+) -> tuple["FisherInformation | None", str]:
+    """The information and a note on its data; None if the version's own data has no likes."""
     from learning_engine.feedback.dataset import encode
     from learning_engine.learning import fisher, memory, model
 
@@ -118,6 +123,8 @@ def _measure(
     require_same_base(resources, version, loaded.revision)
     examples = encode(snapshot, loaded.tokenizer, settings.dataset, heldout=False).examples
     liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
+    if version is not None and window is None and not len(liked):
+        return None, "no liked row of its own: only what was protected before it stays protected"
     guards = version.version if version else "base"
     return fisher.compute(loaded, liked, settings.fisher, seed=settings.training.seed, guards=guards), note
 
@@ -143,14 +150,13 @@ def _anchor_snapshot(resources: Resources, path: Path) -> None:
 
 
 def _accumulate(
-    resources: Resources, information: "FisherInformation", earlier: FisherRecord, work: Path
+    resources: Resources, new: "FisherInformation | None", old: "FisherInformation", guards: str
 ) -> "FisherInformation":
     from learning_engine.learning import fisher
 
-    if earlier.uri is None:
-        return information
-    old = load(resources, earlier, work / "earlier.safetensors")
-    return fisher.accumulate(information, old, resources.settings.fisher)
+    if new is None:
+        return fisher.inherited(old, guards=guards)
+    return fisher.accumulate(new, old, resources.settings.fisher)
 
 
 def _store(resources: Resources, folder: str, information: "FisherInformation", note: str, work: Path) -> FisherRecord:
@@ -212,10 +218,10 @@ def _base_folder(resources: Resources, anchor: Path) -> str:
     return f"base-{digest(what)[:12]}"
 
 
-def _empty_record(resources: Resources) -> FisherRecord:
+def _empty_record(resources: Resources, *, guards: str, note: str) -> FisherRecord:
     wanted = resources.settings.fisher
     return FisherRecord(
-        guards="base",
+        guards=guards,
         kind=wanted.structure,
         labels=wanted.labels,
         smoothing=wanted.smoothing_of_labels,
@@ -224,5 +230,5 @@ def _empty_record(resources: Resources) -> FisherRecord:
         sha256=None,
         n_sequences=0,
         n_tokens=0,
-        note="nothing is protected: this is the first version, and no fisher.anchor is configured",
+        note=note,
     )
