@@ -100,7 +100,6 @@ function legend() {
     h("span", null, "base model"),
     h("span.ramp", { "aria-hidden": "true" }),
     h("span", null, "the best version on that window; lower is better"),
-    h("span.worse", { "aria-hidden": "true" }),
-    h("span", null, "worse than the base model"),
+    h("span.entry", null, h("span.worse", { "aria-hidden": "true" }), "worse than the base model"),
   );
 }
