@@ -77,8 +77,8 @@ def _operation(path: str, method: str, operation: Schema) -> Iterator[str]:
         yield "| parameter | in | type | |\n|---|---|---|---|"
         for one in parameters:
             default = one["schema"].get("default")
-            said = f"default `{json.dumps(default)}`" if default is not None else ""
-            words = ". ".join(text for text in (one.get("description", "").rstrip("."), said) if text)
+            default_text = f"default `{json.dumps(default)}`" if default is not None else ""
+            words = ". ".join(text for text in (one.get("description", "").rstrip("."), default_text) if text)
             yield _row(f"`{one['name']}`" + " *" * one.get("required", False), one["in"], _type(one["schema"]), words)
         yield ""
     if body := operation.get("requestBody"):
@@ -140,7 +140,7 @@ def _row(*cells: str) -> str:
 
 def main() -> int:
     PAGE.write_text(page(document()), encoding="utf-8")
-    print(f"  {PAGE.name} is new")
+    print(f"  {PAGE.name} written")
     return 0
 
 

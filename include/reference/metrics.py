@@ -75,7 +75,7 @@ def _rows() -> Iterator[str]:
 
 def main() -> int:
     PAGE.write_text(page(), encoding="utf-8")
-    print(f"  {PAGE.name} is new")
+    print(f"  {PAGE.name} written")
     return 0
 
 

@@ -10,7 +10,7 @@
 | Prometheus     | the system (apt)  | the alerts and the dashboard's queries                        |
 | Chromium       | the system (apt)  | the page, in a real browser                                   |
 
-At its first start MAX Serve compiles a model for three minutes and keeps the result in .cache/max-cache.
+At its first start MAX Serve compiles a model, which takes three minutes, and caches the result in .cache/max-cache.
 """
 
 import os

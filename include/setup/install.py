@@ -108,8 +108,8 @@ def write_hashes(venv: Environment) -> None:
     wanted = venv.path / "hashed.txt"
     wanted.write_text("\n".join(line for line in _lock_lines() if not line.startswith("torch==")))
     with step("the hashes of their files"):
-        form = ("--no-deps", "--generate-hashes", "--no-annotate", "--no-header", "--quiet")
-        found = run([venv.uv, "pip", "compile", "--python", venv.python, *form, wanted])
+        options = ("--no-deps", "--generate-hashes", "--no-annotate", "--no-header", "--quiet")
+        found = run([venv.uv, "pip", "compile", "--python", venv.python, *options, wanted])
     HASHES.write_text(HASHES_HEAD + found)
 
 
@@ -147,9 +147,9 @@ def _torch(venv: Environment, version: str, *, cuda: bool) -> None:
             venv.install("--torch-backend=cpu", f"torch=={version}")
         return
     pip = (str(venv.python), "-m", "pip", "install", "--disable-pip-version-check")
-    look = ("--dry-run", "--no-deps", "--ignore-installed", "--quiet", "--report", "-")
-    with step(f"which PyTorch {version} pip would install"):
-        report = run([*pip, *look, f"torch=={version}"])
+    dry_run = ("--dry-run", "--no-deps", "--ignore-installed", "--quiet", "--report", "-")
+    with step(f"check which build of PyTorch {version} pip would install"):
+        report = run([*pip, *dry_run, f"torch=={version}"])
     package = json.loads(report)["install"][0]["metadata"]
     if not is_cpu_build(package, platform.system()):
         raise SetupError(
@@ -164,9 +164,9 @@ def _torch(venv: Environment, version: str, *, cuda: bool) -> None:
 
 def _index_has_cpu_build(venv: Environment, version: str) -> bool:
     """Whether uv reaches PyTorch's index: one attempt of at most 30 s, without downloading."""
-    ask = (str(venv.uv), "pip", "install", "--python", str(venv.python), "--dry-run", "--torch-backend=cpu")
+    command = (str(venv.uv), "pip", "install", "--python", str(venv.python), "--dry-run", "--torch-backend=cpu")
     try:
-        run([*ask, f"torch=={version}"], timeout=30, UV_HTTP_RETRIES="0", UV_HTTP_TIMEOUT="10")
+        run([*command, f"torch=={version}"], timeout=30, UV_HTTP_RETRIES="0", UV_HTTP_TIMEOUT="10")
     except SetupError:
         return False
     return True
