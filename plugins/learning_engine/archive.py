@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from learning_engine.errors import IntegrityError
 
-# Float32 weights shrink by 7 % at every compression level.
+# Every compression level shrinks float32 weights by only 7 %, so use the fastest.
 COMPRESSION = 1
 CHUNK = 1 << 20
 KINDS = {

@@ -204,7 +204,7 @@ def test_a_loaded_version_is_refused_after_two_deployments_that_end_where_they_b
     loaded = scene.load(2, "week 2")
     scene.verify(scene.load(0, "back by hand", by_hand=True))
     scene.verify(scene.load(1, "again by hand", by_hand=True))
-    with pytest.raises(RegistryError, match="another deployment came between"):
+    with pytest.raises(RegistryError, match="another deployment happened meanwhile"):
         scene.verify(loaded)
     assert scene.live() == "v1.1"
 

@@ -127,7 +127,7 @@ def test_a_version_without_likes_keeps_the_information_of_its_parent(
     assert (second.parent, second.dataset.thumbs_up) == ("v1.0", 0)
     kept = fisher_step.get_or_measure(loop.resources, second)
     assert (kept.guards, kept.accumulated, kept.weight) == ("v1.1", ["v1.0"], record.weight)
-    assert kept.note == "no liked row of its own: only what was protected before it stays protected"
+    assert kept.note == "this version has no liked row: only what earlier versions protect stays protected"
     assert fisher_step.get_or_measure(loop.resources, second) == kept, "found in the bucket"
 
     def tensors(of: FisherRecord) -> Any:

@@ -71,7 +71,7 @@ def test_a_version_that_users_like_much_less_is_rolled_back(watched: Loop) -> No
     verdict = look(watched)
     assert (verdict.roll_back, verdict.version) == (True, "v1.1")
     assert verdict.why == (
-        "thumbs down rose from 10.0% of 200 votes on v1.0 to 40.0% of 200 on v1.1, by +23.2% at least (95 %); "
+        "thumbs down rose from 10.0% of 200 votes on v1.0 to 40.0% of 200 on v1.1, by at least +23.2% (95 %); "
         "watch.max_rise is 10.0%"
     )
 
@@ -81,7 +81,7 @@ def test_a_rise_that_may_be_chance_is_not_enough(watched: Loop) -> None:
     vote(watched, DEPLOYED, 166, 34)
     verdict = look(watched.with_settings(watch={"max_rise": 0.05}))
     assert not verdict.roll_back
-    assert "to 17.0% of 200 on v1.1, by +1.4% at least" in verdict.why
+    assert "to 17.0% of 200 on v1.1, by at least +1.4%" in verdict.why
 
 
 def test_too_few_votes_decide_nothing(watched: Loop) -> None:

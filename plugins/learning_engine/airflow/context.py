@@ -73,5 +73,6 @@ def run_info(context: Any) -> RunInfo:
 
 
 def person(context: Any) -> str:
+    """Who triggered this run, for the ledger."""
     run = context["dag_run"]
     return f"{run.triggering_user_name or 'an unnamed user'}, by hand"

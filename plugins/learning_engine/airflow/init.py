@@ -52,7 +52,7 @@ def main() -> int:
     for name, act in steps:
         try:
             console.print(f"[green]✓[/] {name}: {act()}")
-        except Exception as error:  # noqa: BLE001 - every failure is reported, and the next step runs all the same
+        except Exception as error:  # noqa: BLE001 - every failure is reported, and the next step still runs
             failed = True
             console.print(f"[red]✗[/] {name}: {error}", soft_wrap=True)
     return 1 if failed else 0

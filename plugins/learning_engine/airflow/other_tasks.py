@@ -38,7 +38,7 @@ def fisher_of_version() -> Json:
 
 @permanent_errors_fail
 def choose() -> Json:
-    """Choose the requested version, or the one to roll back to; the XCom `seen` records the state it was based on."""
+    """Choose the requested version, or the one to roll back to; the XCom `seen` records the state of that moment."""
     context = get_current_context()
     resources = resources_of(context)
     action, version = context["params"]["action"], context["params"].get("version")
@@ -58,8 +58,8 @@ def deploy_by_hand(choice: Json) -> Json:
     # A run that started before an upgrade may lack this XCom.
     seen = context["ti"].xcom_pull(task_ids="choose", key="seen") or {}
     if action == "rollback":
-        leaves = seen.get("live") or context["params"].get("version")
-        version = deploy_step.choose(resources, action=action, version=leaves)
+        replaced = seen.get("live") or context["params"].get("version")
+        version = deploy_step.choose(resources, action=action, version=replaced)
     return deploy_step.deploy(
         resources,
         version,
@@ -80,7 +80,7 @@ def reconcile() -> Json:
 
 @permanent_errors_fail
 def watch() -> bool:
-    """Short-circuit unless users like the live version less than the one before; the XCom `verdict` says why."""
+    """Skip the rest unless users like the live version less than the previous one; the XCom `verdict` says why."""
     context = get_current_context()
     verdict = monitor_step.judge(resources_of(context))
     event("watch", roll_back=verdict.roll_back, why=verdict.why)

@@ -44,7 +44,7 @@ def extract() -> Json:
 
 @permanent_errors_fail
 def enough(dataset: Json) -> bool:
-    """Short-circuit if there are too few samples; the XCom `verdict` has the verdict with its figures."""
+    """Skip the rest if there are too few samples; the XCom `verdict` has the figures."""
     context = get_current_context()
     record = Dataset.from_json(dataset)
     needed = settings_of(context).feedback.min_samples
@@ -105,7 +105,7 @@ def publish(dataset: Json, candidate: Json, report: Json) -> Json:
 
 @permanent_errors_fail
 def accepted(version: Json) -> bool:
-    """Short-circuit unless the version may be deployed: gate's verdict, `deploy` setting, descent from the live one."""
+    """Skip the deployment unless gate, `deploy` setting and descent from the live version all allow it."""
     context = get_current_context()
     resources = resources_of(context)
     record = AdapterVersion.from_json(version)
@@ -164,8 +164,8 @@ def _must_ask(settings: Settings, version: AdapterVersion) -> bool:
 
 
 def _decided_by(context: Any, version: AdapterVersion) -> str:
-    """Who decided: the person who approved, the person who forced the deployment, or the gate. Nobody, if approval was
-    required but a person marked that task as a success instead of answering."""
+    """Who decided: the person who approved or forced the deployment, or the gate. Nobody, if approval was required but
+    a person marked that task as a success instead of answering."""
     answer = context["ti"].xcom_pull(task_ids="approve")
     if answer:
         user = (answer.get("responded_by_user") or {}).get("name", "an unnamed user")

@@ -35,7 +35,7 @@ class RunWindow:
 
 
 def of_run(run: DagRun, params: Mapping[str, Any], dag: Dag) -> RunWindow:
-    """The window of `run`. Raises ConfigError if only one end is given, or the window is invalid, empty or not over."""
+    """The window of `run`. Raises ConfigError if only one end is given, or the window is invalid or has not ended."""
     start, end = params.get("window_start"), params.get("window_end")
     if start is None and end is None:
         return RunWindow(_scheduled(run, dag), explicit=False)

@@ -52,7 +52,7 @@ def rollback(
     if not yes:
         _require_terminal()
         ledger = client.get("/deployments", {"limit": 1}).body
-        # Without a target, the server rejects the request and says why.
+        # Without a target, the server rejects the rollback and says why.
         if target := ledger["rollback_target"]:
             current = ledger["items"][0]["version"]
             _confirm(f"Roll back to {target} and revoke {current or 'the base model'}?")

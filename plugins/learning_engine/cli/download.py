@@ -1,4 +1,4 @@
-"""Downloads an archive atomically: the file is complete, or it does not exist."""
+"""Downloads an archive atomically: the file either is complete or does not exist."""
 
 import hashlib
 import json
@@ -32,8 +32,8 @@ class Fetched:
 
 
 def fetch(client: Client, version: str, target: Path, force: bool) -> Fetched:
-    """`target` is a file, or a directory in which the file is named after the version. Raises CliError if the file
-    exists or the digest is wrong."""
+    """Download the archive to `target`: a file, or a directory, in which the file is named after the version. Raises
+    CliError if the file exists or the digest is wrong."""
     try:
         if target.is_dir():
             target /= f"{version}.tar.gz"

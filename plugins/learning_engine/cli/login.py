@@ -1,6 +1,6 @@
 """Server address and token: from options, else the environment, else the file that `login` writes.
 
-The file holds a token, so only its owner may ever read it, whatever the umask is.
+The file holds a token, so only its owner may ever read it, regardless of the umask.
 """
 
 import json
@@ -86,7 +86,7 @@ def address(url: str) -> str:
 
 
 def encrypted(url: str) -> bool:
-    """Whether a password is safe on the way: https, or a loopback address."""
+    """Whether passwords sent to `url` are protected: https, or a loopback address."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in LOOPBACK
 

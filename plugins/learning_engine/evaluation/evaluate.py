@@ -50,7 +50,7 @@ def evaluate(
 
     Losses are taken over liked rows, which the model should learn; disliked rows affect only the margin.
     `conversations` gives the conversation of each row of the file that `heldout` was encoded from. `users` is the
-    number of users behind the window, or None if unknown. `missing` names the versions whose held-out set is gone.
+    number of users who rated the window's rows, or None if unknown. `missing` names versions without a held-out set.
     `history` has the ancestors' rows of the matrix R. `broken_weights` counts the candidate's weights that are NaN or
     infinite. `unservable` is None, or the reason why the server would reject the adapter. Probes are searched among
     `probe_candidates`, then `prompts`.

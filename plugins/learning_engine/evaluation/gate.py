@@ -1,6 +1,6 @@
 """The gate: rules that decide whether a candidate may be deployed, each with a figure, a bound and a reason.
 
-It fails closed: a figure that is missing or not finite fails its rule. Losses and KL are in nats per token.
+It fails closed: a rule that applies fails if its figure is missing or not finite. Losses and KL are in nats per token.
 """
 
 from learning_engine.config import sections
@@ -25,7 +25,7 @@ def accepted(rules: list[Rule]) -> bool:
 
 def _heldout(figures: Figures, gate: sections.Gate) -> Rule:
     found, least = figures.learned.conversations, gate.min_heldout
-    why = f"The verdict rests on {found} conversations with liked held-out answers; at least {least} are needed."
+    why = f"The verdict is based on {found} conversations with liked held-out answers; at least {least} are needed."
     return Rule("heldout", float(found), ">=", float(least), found >= least, why)
 
 
@@ -33,10 +33,10 @@ def _users(figures: Figures, gate: sections.Gate) -> Rule:
     found, least = figures.users, gate.min_users
     if not found:
         needed = f"at least {least} are needed" if least > 1 else "one is enough"
-        why = f"The number of users behind this window cannot be judged, because no user is known; {needed}."
+        why = f"The number of users who rated this window is unknown; {needed}."
         return Rule("users", None, ">=", float(least), least <= 1, why)
     why = (
-        f"{found} different {'user is' if found == 1 else 'users are'} behind this window; at least {least} are needed."
+        f"{found} different {'user' if found == 1 else 'users'} rated this window's rows; at least {least} are needed."
     )
     return Rule("users", float(found), ">=", float(least), found >= least, why)
 

@@ -16,10 +16,10 @@ from learning_engine.evaluation.views import View, Views
 def learned(
     views: Views, heldout: datasets.Dataset, conversations: Sequence[str], settings: sections.Evaluation, *, seed: int
 ) -> Learned:
-    """Figures on the window's own held-out rows. A row's `row` is its index in `conversations`."""
+    """Figures on the window's own held-out rows. The column `row` of `heldout` is an index into `conversations`."""
     rows = _sample(heldout, settings.max_rows)
     liked = _liked(rows)
-    asked = np.array([conversations[row] for row in rows["row"]] if len(rows) else [], dtype=str)
+    conversation = np.array([conversations[row] for row in rows["row"]] if len(rows) else [], dtype=str)
 
     def losses(view: View) -> RowLosses:
         return metrics.row_losses(views, view, rows, batch_size=settings.batch_size)
@@ -28,12 +28,12 @@ def learned(
     parent = losses("parent") if views.has_parent else base
     return Learned(
         rows=len(rows),
-        conversations=len(np.unique(asked[liked])),
+        conversations=len(np.unique(conversation[liked])),
         loss=candidate[liked].mean(),
         loss_parent=parent[liked].mean(),
         loss_base=base[liked].mean(),
         gain_lower_bound=metrics.paired_bootstrap(
-            candidate[liked], parent[liked], asked[liked], draws=settings.bootstrap, seed=seed
+            candidate[liked], parent[liked], conversation[liked], draws=settings.bootstrap, seed=seed
         ),
         margin=metrics.margin(candidate, liked),
         margin_parent=metrics.margin(parent, liked),

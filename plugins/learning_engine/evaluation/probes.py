@@ -1,8 +1,8 @@
 """Probes: prompts whose greedy answer only the candidate gives, to prove which weights a server runs.
 
 For the candidate's greedy answer y_1 … y_k to a prompt, in nats (a difference of logits is one of log-probabilities):
-  confidence(e) = min over t ≤ e of the candidate's first choice over its second: no token up to e can flip;
-  separation(e) = max over t ≤ e of a reference's first choice over y_t: the reference gives another token by then.
+  confidence(e) = min over t ≤ e of the candidate's first choice minus its second: no token up to e can flip;
+  separation(e) = max over t ≤ e of a reference's first choice minus y_t: the reference gives another token by then.
 A probe ends at the e with the largest margin, min(confidence, separation from the parent, separation from the base).
 """
 

@@ -1,7 +1,7 @@
 """The share of earlier windows' improvement that a candidate retains, from losses in nats per token.
 
 Retained share of a window: (L_base − L_candidate) / (L_base − L_best), where L_best is the lowest loss that any version
-reached on that window's held-out rows; comparing with the best stops small losses from adding up unnoticed over weeks.
+reached on that window's held-out rows; comparing with the best reveals small losses that add up over weeks.
 1 means all is retained, 0 equals the base model, below 0 is worse than the base, above 1 is better than any earlier
 version. The share is never clipped.
 """

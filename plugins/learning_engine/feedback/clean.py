@@ -1,4 +1,4 @@
-"""Turn one raw row into a clean row, or into the reason why it is dropped. No row raises, however broken it is.
+"""Turn one raw row into a clean row, or into the reason why it is dropped. No row raises, even a corrupt one.
 
 Reasons: `superseded` (the user voted again), `bad_json` (not JSON, or nested too deeply), `no_prompt`, `no_answer`,
 `not_text` (an image, a number), `unknown_role`, `answer_in_prompt` (the conversation ends with another answer),

@@ -117,7 +117,7 @@ class _Encoder:
 
     Control tokens are the special tokens, and other added tokens that the template writes, such as `<｜User｜>`. They
     are counted among the token ids, not searched for in the text, because a tokenizer that normalises also reads
-    `<|END|>` as `<|end|>`. No row may contain more of one than the same conversation with "x" in place of each text.
+    `<|END|>` as `<|end|>`. A row is dropped if it has more of any than the same conversation with each text set to "x".
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: sections.Dataset) -> None:

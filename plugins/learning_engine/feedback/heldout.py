@@ -1,4 +1,4 @@
-"""Write a snapshot's held-out rows to a separate file, which outlives the snapshot to judge later versions by."""
+"""Write a snapshot's held-out rows to a separate file, kept longer than the snapshot, to evaluate later versions."""
 
 from pathlib import Path
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from learning_engine.config.sections import Feedback
 
-# `message` serves to order and deduplicate; `superseded` marks all but a user's last vote on a message.
+# `message` is used for ordering and deduplication; `superseded` marks all but a user's last vote on a message.
 SCHEMA = pa.schema(
     [
         pa.field("created_at", pa.timestamp("us", tz="UTC")),

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from learning_engine.feedback.snapshot import is_heldout
 from learning_engine.feedback.table import SCHEMA, writing
 
-KEPT = ("message", "conversation", "rating")
-DECIDING = ("message", "conversation", "created_at", "user", "rating", "heldout")
+JOIN_COLUMNS = ("message", "conversation", "rating")
+SELECTION_COLUMNS = ("message", "conversation", "created_at", "user", "rating", "heldout")
 
 
 def draw(snapshot: Path, target: Path, *, size: int, seed: int, earlier: Sequence[Path] = ()) -> int:
@@ -39,8 +39,8 @@ def join(snapshot: Path, reservoirs: Sequence[Path], target: Path, *, heldout_fr
     """Write the rows of `snapshot`, then those of `reservoirs`, to `target`; return the number of replayed rows.
 
     `reservoirs` are ordered by time. A message is left out if it also appears in `snapshot` or in a later reservoir,
-    since the newer ratings count. So is a conversation that would be held out now, whatever the fraction was when it
-    was drawn.
+    since the newer ratings count. So is a conversation that would be held out now, even if the fraction was different
+    when it was drawn.
     """
     replayed, seen = 0, set[str]()
     with writing(target, SCHEMA) as file:
@@ -49,7 +49,9 @@ def join(snapshot: Path, reservoirs: Sequence[Path], target: Path, *, heldout_fr
             file.write(batch)
         for batch in (batch for reservoir in reversed(reservoirs) for batch in _batches(reservoir)):
             wanted = []
-            for message, conversation, rating in zip(*(batch.column(name).to_pylist() for name in KEPT), strict=True):
+            for message, conversation, rating in zip(
+                *(batch.column(name).to_pylist() for name in JOIN_COLUMNS), strict=True
+            ):
                 replayable = message not in seen and rating > 0
                 wanted.append(replayable and not is_heldout(conversation, heldout_fraction))
                 seen.add(message)
@@ -60,8 +62,8 @@ def join(snapshot: Path, reservoirs: Sequence[Path], target: Path, *, heldout_fr
 
 def _chosen(snapshot: Path, seed: int) -> list[int]:
     """The indices of the rows that may be drawn, in the order in which they are drawn."""
-    table = pq.read_table(snapshot, columns=list(DECIDING))
-    columns = (table[name].to_pylist() for name in DECIDING)
+    table = pq.read_table(snapshot, columns=list(SELECTION_COLUMNS))
+    columns = (table[name].to_pylist() for name in SELECTION_COLUMNS)
     candidates = sorted(
         (hashlib.sha256(f"{seed} {message}".encode()).hexdigest(), created_at, user or "", row, message, conversation)
         for row, (message, conversation, created_at, user, rating, heldout) in enumerate(zip(*columns, strict=True))

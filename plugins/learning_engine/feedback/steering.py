@@ -6,8 +6,8 @@ voters agree, only the minority's votes are set aside, otherwise all of them. A 
 in a burst do not count, so that spam cannot outvote other users.
 `over_user_cap`: a user's votes beyond `feedback.cap_per_user`; the earliest are kept.
 
-Votes without a known user are never set aside, since their voters cannot be distinguished. A window is judged as a
-whole, from 33 bytes per row, so that a verdict depends neither on the batches nor on the source.
+Votes without a known user are never set aside, since their voters cannot be distinguished. The whole
+window is judged at once, from 33 bytes per row, so that a verdict depends neither on the batches nor on the source.
 """
 
 from array import array

@@ -1,4 +1,4 @@
-"""Count the tokens of texts with nothing but a tokenizer.json."""
+"""Count the tokens of texts with only a tokenizer.json, without torch or transformers."""
 
 from pathlib import Path
 

@@ -87,7 +87,7 @@ class LengthGroupedSampler(Sampler[int]):
 class MicroBatchSampler(BatchSampler):
     """The batches of `rows`, each split into `parts` consecutive micro-batches of nearly equal size.
 
-    The rows behind an optimizer step stay the same, however many of them fit into memory at once.
+    The rows of an optimizer step stay the same, even if fewer of them fit into memory at once.
     """
 
     def __init__(self, rows: LengthGroupedSampler, *, batch_size: int, parts: int) -> None:

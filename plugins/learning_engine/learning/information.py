@@ -1,7 +1,7 @@
-"""Fisher information as a record and a file: of which version and base model, and in which structure.
+"""Fisher information with the version, base model and structure that it belongs to, and its file format.
 
-There are two kinds, each in a module of that name: `diagonal`, of the LoRA factors, and `kronecker`, of the weight
-change. Loading fails if the kind, base model or LoRA shape is not the expected one.
+There are two kinds, each documented in the module of that name: `diagonal`, of the LoRA factors, and `kronecker`, of
+the weight change. Loading fails if the kind, base model or LoRA shape is not the expected one.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""KTO, Kahneman-Tversky Optimization: make liked answers likelier than under the parent, disliked ones less likely.
+"""KTO, Kahneman-Tversky Optimization: liked answers become more likely than under the parent, disliked ones less.
 
 L = (1/N) Σ_n w_n (1 − σ(β r_n (Δ_n − kl))), 0 ≤ L ≤ max w, dimensionless, over the N rows of an optimizer step;
 Δ_n = log π(y_n | x_n) − log π_ref(y_n | x_n) in nats, summed over the answer's supervised tokens;
 kl = max(0, mean_n (log π(y'_n | x_n) − log π_ref(y'_n | x_n))) in nats, without gradient;
-r_n = 1 for a liked and −1 for a disliked answer, w_n the weight of that rating. π_ref is the adapter when training
-begins, that is the parent's. Source: Ethayarajh et al., KTO: Model Alignment as Prospect Theoretic Optimization, 2024;
+r_n = 1 for a liked and −1 for a disliked answer, w_n the weight of that rating. π_ref is the model when training
+begins, that is the parent. Source: Ethayarajh et al., KTO: Model Alignment as Prospect Theoretic Optimization, 2024;
 the terms are those of TRL's KTOTrainer.
 
 y'_n is an answer to another prompt. Each row keeps the same y'_n throughout the training, so π_ref is evaluated once

@@ -28,7 +28,7 @@ class Objective(Protocol):
     """Call `prepare` once; then, per optimizer step, call `begin_step`, and the objective for each micro-batch."""
 
     def prepare(self, loaded: Loaded, rows: Rows, used: np.ndarray) -> list[str]:
-        """Compute what the objective needs from the parent, while `loaded` still is the parent.
+        """Compute what the objective needs from the parent, while `loaded` is still the parent.
 
         Training draws from `rows[used]`. Returns warnings for the user.
         """
@@ -51,8 +51,8 @@ class WeightedSft:
         if not disliked:
             return []
         return [
-            f"training.objective weighted_sft makes {disliked} disliked answers likelier too, though less than liked "
-            "ones: set dataset.weight_down to 0 to leave them out, or training.objective to kto to unlearn them"
+            f"training.objective weighted_sft makes {disliked} disliked answers more likely too, though less than "
+            "liked ones: set dataset.weight_down to 0 to leave them out, or training.objective to kto to unlearn them"
         ]
 
     def begin_step(self, model: Any, batches: Sequence[dict[str, Any]]) -> float:

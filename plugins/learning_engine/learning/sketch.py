@@ -1,4 +1,4 @@
-"""Sketches of Kronecker factors in less memory: the leading eigenvectors, and one curvature for all other directions.
+"""Low-memory sketches of Kronecker factors: the leading eigenvectors, and one curvature for all other directions.
 
 S ≈ V diag(v) Vᵀ + ρ I, where V (d, m) holds the eigenvectors of the m largest eigenvalues, v (m,) those eigenvalues
 minus ρ, and ρ is the mean of the other eigenvalues, so that the trace is exact. V is stored in bfloat16 (with m = d,

@@ -1,1 +1,1 @@
-"""The records that travel between tasks, into the bucket and out of the REST API."""
+"""The records passed between tasks, stored in the bucket and returned by the REST API."""

@@ -1,4 +1,4 @@
-"""The records that travel between tasks, into object metadata and out of the REST API.
+"""The records passed between tasks, stored in the bucket and returned by the REST API.
 
 Frozen, small and typed. Times are UTC; windows are half-open.
 """
@@ -68,7 +68,7 @@ class Dataset(Record):
 
 
 def weight_of(accumulated: int, decay: float) -> float:
-    """The total weight of a version and the `accumulated` versions before it if every fold used the same `decay`."""
+    """Total weight of a version and the `accumulated` versions before it, if all additions used the same `decay`."""
     return float(sum(decay**age for age in range(accumulated + 1)))
 
 
@@ -76,9 +76,9 @@ def weight_of(accumulated: int, decay: float) -> float:
 class FisherRecord(Record):
     """Fisher information that protects `guards` (a version, or "base"). `uri` is None if there is nothing to protect.
 
-    `accumulated` lists the earlier versions folded in, oldest first; the last fold used the factor `decay`. `weight` is
+    `accumulated` lists the earlier versions added, oldest first; the last addition used the factor `decay`. `weight` is
     the total weight of all of them, where the newest counts 1. For older records without a weight it is computed as if
-    every fold had used `decay`.
+    every addition had used `decay`.
     """
 
     guards: str

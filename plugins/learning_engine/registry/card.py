@@ -13,7 +13,7 @@ from learning_engine.records.report import Rule
 from learning_engine.registry.markdown import cell, code, number, share, table
 
 TAGS = ["lora", "continual-learning", "elastic-weight-consolidation", "learning-engine"]
-# The number of versions of the matrix R in the card; the metadata hold all of them.
+# Maximum number of versions of the matrix R in the card; the metadata hold all of them.
 MATRIX = 12
 USE = """```python
 from peft import PeftModel
@@ -216,7 +216,7 @@ def _training(version: AdapterVersion) -> str:
     return table(
         ("", ""),
         [
-            ("Task loss", f"{number(training.task_loss)} nats per supervised token"),
+            ("Task loss", f"{number(training.task_loss)} nats per supervised token (kto: in units of the weights)"),
             ("EWC loss at the last step", f"{number(training.ewc_loss)} (λ = {version.ewc_lambda:g})"),
             ("Fisher information of", information),
             ("Steps", f"{training.steps:,} over {training.examples:,} examples"),

@@ -35,6 +35,7 @@ class Census:
 
 
 def take(store: Store, registry: Registry, ledger: Ledger, *, now: datetime) -> Census:
+    """List the published versions. Raises StoreError if the store fails."""
     readable: list[AdapterVersion] = []
     unreadable: dict[str, str] = {}
     for name in registry.numbers():

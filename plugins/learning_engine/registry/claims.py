@@ -3,7 +3,7 @@
 Each run writes a claim, an object of its own, under the number that it wants, then lists the claims under that number.
 If its claim is the only one, the run owns the number; otherwise it tries a higher one. Claims are never withdrawn.
 
-Two runs never own the same number, however long either pauses between two requests: one claim was written last, and
+Two runs never own the same number, even if either pauses for long between two requests: one claim was written last, and
 its run lists after writing, so it sees both claims and moves on. Both runs may see both and move on; the number then
 stays unused. This requires a store whose listing includes earlier writes, as on S3 and MinIO; for a store whose
 listing lags, set `settle_seconds`. After a collision, each run skips as many numbers as there are rivals with a smaller

@@ -36,8 +36,8 @@ class Ledger:
     def record(self, deployment: Deployment) -> Deployment:
         """Append a decision and move the pointer; return the entry as stored.
 
-        Its time is always later than the newest entry's, whatever the worker's clock says. Nothing is appended if the
-        newest entry is the same decision of the same run; `recorded` finds a decision that others have followed.
+        Its time is always later than the newest entry's, even if the worker's clock is wrong. Nothing is appended if
+        the newest entry is the same decision of the same run; `recorded` finds a decision that others have followed.
         """
         entry = deployment
         for _ in range(TRIES):
@@ -55,7 +55,7 @@ class Ledger:
         return entry
 
     def recorded(self, deployment: Deployment) -> Deployment | None:
-        """The entry of this deployment, however many have followed it; None if there is none.
+        """The entry of this deployment, even if others have followed it; None if there is none.
 
         A run that is cleared from `deploy` loads the version again, after other entries: that is a new decision.
         """

@@ -77,7 +77,7 @@ class Registry:
         (ties: the highest number). `base_revision` None accepts any revision.
         """
         listing = claims.listing_of(self.store)
-        fitting = [
+        eligible = [
             version
             for version in self._read_all(listing)
             if (version.accepted or manifest.VOUCHED in listing[_number(version)])
@@ -86,7 +86,7 @@ class Registry:
             and base_revision in (None, version.base_revision)
             and not any(manifest.REVOKED in listing[_number(ancestor)] for ancestor in self.lineage(version.version))
         ]
-        return max(fitting, key=lambda version: (version.window.end, _number(version)), default=None)
+        return max(eligible, key=lambda version: (version.window.end, _number(version)), default=None)
 
     def continuable(self, version: AdapterVersion | None) -> tuple[AdapterVersion | None, list[str]]:
         """`version` or its nearest ancestor with an intact archive (None: the base model), and the versions passed over
@@ -119,7 +119,7 @@ class Registry:
         return self.revoked(version) or revocation
 
     def vouch(self, version: str, *, by: str, reason: str) -> None:
-        """Allow `version` to be a parent, whatever the gate's verdict. The first vouch stays in force."""
+        """Allow `version` to be a parent although the gate rejected it. The first vouch stays in force."""
         vouch = Vouch(version, by, reason, datetime.now(UTC))
         self.store.put_if_absent(manifest.adapter_key(version, manifest.VOUCHED), encode(vouch.to_json()))
 
@@ -159,7 +159,7 @@ class Registry:
         raise _no_number()
 
     def _check_parent(self, draft: Draft) -> None:
-        right, _ = self.continuable(
+        parent, _ = self.continuable(
             self.parent_for(
                 draft.dataset.asked or draft.window,
                 base_model=draft.base_model,
@@ -167,7 +167,7 @@ class Registry:
                 lora=draft.lora,
             )
         )
-        expected = right.version if right else None
+        expected = parent.version if parent else None
         if expected != draft.parent:
             raise ParentMoved(
                 f"Expected {expected or 'the base model'} as the parent of the window {draft.window}, found a "

@@ -1,4 +1,4 @@
-"""Retention: delete the objects in the bucket whose time is over. Called by the maintenance DAG.
+"""Retention: delete the objects in the bucket whose retention period has ended. Called by the maintenance DAG.
 
 User text is kept for `text_days`, runs and the remains of crashed runs for `runs_days`, rejected archives for
 `rejected_days`. Never deleted:
@@ -8,9 +8,9 @@ User text is kept for `text_days`, runs and the remains of crashed runs for `run
 - Fisher information that is a version's newest, or under which a version was trained;
 - the snapshot of a version whose Fisher information has not been measured yet.
 
-What is deleted of a version is first recorded in its swept.json, so that the audit can tell it from lost objects. An
-unreadable record stops nothing else: the objects that depend on it are kept and counted. Of a version whose metadata
-are corrupt or missing, only user text is deleted.
+A version's objects are recorded in its swept.json before they are deleted, so that the audit can tell them from lost
+objects. An unreadable record stops nothing else: the objects that depend on it are kept and counted. If a version's
+metadata are corrupt or missing, only its user text is deleted.
 """
 
 from collections import Counter
@@ -61,7 +61,7 @@ class Skipped(Counter[str]):
 def sweep(
     store: Store, registry: Registry, ledger: Ledger, retention: Retention, *, now: datetime, dry_run: bool = False
 ) -> Swept:
-    """Delete the objects whose retention has ended."""
+    """Delete the objects whose retention period has ended."""
     skipped = Skipped()
     versions = census.take(store, registry, ledger, now=now)
     for name, problem in versions.unreadable.items():
@@ -203,19 +203,19 @@ def _fisher_information(store: Store, versions: Census, before: datetime, skippe
 
 def _recorded(store: Store, expired: list[Expired], now: datetime, skipped: Skipped, *, dry_run: bool) -> list[Expired]:
     """Record what will be deleted of versions; return what may be deleted, which excludes what cannot be recorded."""
-    may_go = [each for each in expired if each.version is None]
+    deletable = [each for each in expired if each.version is None]
     of_versions = [each for each in expired if each.version]
-    for version, group in groupby(sorted(of_versions, key=lambda e: str(e.version)), key=lambda e: str(e.version)):
-        key, going = manifest.adapter_key(version, manifest.SWEPT), list(group)
+    for version, members in groupby(sorted(of_versions, key=lambda e: str(e.version)), key=lambda e: str(e.version)):
+        key, group = manifest.adapter_key(version, manifest.SWEPT), list(members)
         try:
-            swept = swept_of(store, version) | {each.stored.key: now.isoformat() for each in going}
+            swept = swept_of(store, version) | {each.stored.key: now.isoformat() for each in group}
         except IntegrityError as error:
             skipped.add("swept", store.uri(key), error)
             continue
         if not dry_run:
             store.put_json(key, {"swept": swept})
-        may_go += going
-    return may_go
+        deletable += group
+    return deletable
 
 
 def _grouped(objects: Iterable[Stored], name: Callable[[str], str]) -> Iterator[tuple[str, list[Stored]]]:

@@ -31,7 +31,7 @@ class ServerOutOfStep(ServingError):
 
 @dataclass(frozen=True)
 class Replica:
-    """A server at `url`, such as http://max-1:8000. Every method raises ServingError if the server does not comply."""
+    """A server at `url`, such as http://max-1:8000. Every method raises ServingError if the server fails or refuses."""
 
     url: str
     serving: sections.Serving

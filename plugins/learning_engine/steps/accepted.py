@@ -1,4 +1,4 @@
-"""The task `accepted`: may a version be deployed automatically? Also called by deploy, which asks again."""
+"""The task `accepted`: may a version be deployed automatically? Also called by `deploy`, which checks again."""
 
 from dataclasses import dataclass
 
@@ -24,8 +24,8 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
     """
     if resources.settings.deploy == "never":
         return Decision(False, "deploy is set to never: deploy it by hand when you want it")
-    if gone := revoked_of(resources, version.version):
-        return Decision(False, _revocation_text(version.version, gone))
+    if revoked := revoked_of(resources, version.version):
+        return Decision(False, _revocation_text(version.version, revoked))
     # Raises if an ancestor cannot be read: only a person may deploy then.
     ancestors = [ancestor.version for ancestor in resources.registry.lineage(version.version)]
     if not version.accepted and not force:
@@ -35,13 +35,13 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
     if live is None or live.version is None:
         return Decision(True, "nothing is live yet")
     if live.version == version.version:
-        return Decision(False, f"{version.version} is live already")
+        return Decision(False, f"{version.version} is already live")
     if live.version in version.dataset.passed_over:
         return Decision(True, f"it replaces the live version {live.version}, whose archive cannot be read")
     if live.version in ancestors:
         return Decision(True, f"it continues the live version {live.version}")
-    if gone := revoked_of(resources, live.version):
-        why = f"the live version {_revocation_text(live.version, gone)}, so no later version continues it"
+    if revoked := revoked_of(resources, live.version):
+        why = f"the live version {_revocation_text(live.version, revoked)}, so no later version continues it"
         return Decision(False, f"{why}: deploy {version.version} by hand, then later versions deploy automatically")
     return Decision(False, f"it does not descend from the live version {live.version}; deploy it by hand")
 
@@ -49,7 +49,7 @@ def may_deploy(resources: Resources, version: AdapterVersion, *, force: bool) ->
 def revoked_of(resources: Resources, version: str) -> list[str]:
     """The revoked versions among a version and its ancestors, newest first.
 
-    Ancestors beyond one whose metadata cannot be read are not checked: a person must be able to roll back all the same.
+    Ancestors beyond one whose metadata cannot be read are not checked, so that a person can still roll back.
     """
     return [name for name in readable_lineage(resources, version) if resources.registry.is_revoked(name)]
 

@@ -19,9 +19,9 @@ from learning_engine.steps.resources import Resources
 
 
 def choose(resources: Resources, *, action: str, version: str | None) -> AdapterVersion:
-    """The version to deploy: the named one, or for a rollback the version that was live before.
+    """The version to deploy: the named one, or for a rollback the previously live version.
 
-    A rollback may name the version that it replaces. Raises Overtaken if another version is live by now.
+    A rollback may name the version that it replaces. Raises Overtaken if another version is live.
     """
     if action == "deploy":
         if not version:
@@ -55,8 +55,8 @@ def deploy(
     `despite` lists the revoked versions among this one and its ancestors that a person accepted when choosing it.
     """
     live = resources.ledger.current()
-    again = live is not None and live.version == version.version
-    if not (by_hand or again) and not (decision := accepted.may_deploy(resources, version, force=force)).deploy:
+    is_live = live is not None and live.version == version.version
+    if not (by_hand or is_live) and not (decision := accepted.may_deploy(resources, version, force=force)).deploy:
         raise RegistryError(f"{version.version} may no longer be deployed automatically: {decision.why}")
     _require_no_new_revocation(resources, version.version, despite)
     name = placement.server_name(resources, version)
@@ -123,15 +123,15 @@ def _require_no_deployment_since(deployment: Deployment, live: Deployment | None
     if not (live.at == deployment.follows if live and deployment.follows else same_version):
         raise Overtaken(
             f"Expected {deployment.previous or 'nothing'} to be live, as when {deployment.version} was loaded, found "
-            f"{_live_name(live)}: another deployment came between; start this one again if you still want it."
+            f"{_live_name(live)}: another deployment happened meanwhile; start this one again if you still want it."
         )
 
 
 def _require_no_new_revocation(resources: Resources, version: str, despite: Collection[str]) -> None:
     """Raise RegistryError if the version or an ancestor is revoked, except those in `despite`."""
-    if gone := [name for name in accepted.revoked_of(resources, version) if name not in despite]:
+    if revoked := [name for name in accepted.revoked_of(resources, version) if name not in despite]:
         raise RegistryError(
-            f"Expected neither {version} nor any of its ancestors to be revoked, found {', '.join(gone)} revoked: "
+            f"Expected neither {version} nor any of its ancestors to be revoked, found {', '.join(revoked)} revoked: "
             "start a new deployment by hand if you still want it."
         )
 
@@ -182,10 +182,10 @@ def _drain_seconds(resources: Resources, keep: set[str]) -> float:
     """How long requests to adapters that are no longer live may still run: at most `serving.drain_seconds`, even if
     the ledger's times come from a wrong clock."""
     entries, unreadable = resources.ledger.history()
-    left_at = [entry.at for entry in entries if entry.previous_adapter_name not in keep | {None}]
+    replaced_at = [entry.at for entry in entries if entry.previous_adapter_name not in keep | {None}]
     # An unreadable entry does not say which adapter it replaced, so assume one that will be unloaded.
-    left_at += [manifest.ledger_time(key) for key in unreadable]
-    if not left_at:
+    replaced_at += [manifest.ledger_time(key) for key in unreadable]
+    if not replaced_at:
         return 0.0
-    gone, drain = (datetime.now(UTC) - max(left_at)).total_seconds(), resources.settings.serving.drain_seconds
-    return min(drain, max(0.0, drain - gone))
+    elapsed, drain = (datetime.now(UTC) - max(replaced_at)).total_seconds(), resources.settings.serving.drain_seconds
+    return min(drain, max(0.0, drain - elapsed))

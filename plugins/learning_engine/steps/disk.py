@@ -1,4 +1,4 @@
-"""Disk space check before work that could fill the disk, because a disk that fills up later wastes hours of work.
+"""Check the free disk space before long work, because a disk that fills up in the middle wastes hours.
 
 Called before training, and before an adapter is written to the model server's disk.
 """

@@ -149,7 +149,7 @@ def _column(heldout: Path, name: str) -> list[Any]:
 
 
 def _probe_candidates(heldout: Path, kept: list[int]) -> list[Messages]:
-    """The prompts of the rows `kept`, liked answers first, because the candidate most likely answers those differently.
+    """The prompts of the rows `kept`, liked answers first, because the candidate probably answers those differently.
 
     Rows that encoding dropped cannot be probes: their prompts forge a turn, or the template refuses them.
     """

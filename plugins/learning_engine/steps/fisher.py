@@ -1,6 +1,6 @@
 """The task `fisher`: Fisher information of a version, measured once and stored in the bucket.
 
-It tells training what the next version must not forget (online EWC):
+It tells training which weight changes would damage what earlier versions learned (online EWC):
 F(v) = F measured on v's own likes at v's weights + γ · F(parent of v), down to the base model's Fisher on anchor data.
 A version without likes has nothing of its own to protect: F(v) = F(parent of v).
 """
@@ -124,7 +124,7 @@ def _measure(
     examples = encode(snapshot, loaded.tokenizer, settings.dataset, heldout=False).examples
     liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
     if version is not None and window is None and not len(liked):
-        return None, "no liked row of its own: only what was protected before it stays protected"
+        return None, "this version has no liked row: only what earlier versions protect stays protected"
     guards = version.version if version else "base"
     return fisher.compute(loaded, liked, settings.fisher, seed=settings.training.seed, guards=guards), note
 
@@ -166,7 +166,7 @@ def _store(resources: Resources, folder: str, information: "FisherInformation", 
     path = work / "fisher.safetensors"
     save(fitted(information, resources.settings.fisher), path)
     sha256 = archive.sha256_file(path)
-    # The file is named by its content, so a run that holds the record of an earlier measurement still finds it.
+    # The file is named after its content, so a run that holds the record of an earlier measurement still finds it.
     key = manifest.fisher_key(folder, f"{sha256[:16]}.safetensors")
     resources.store.put_file(key, path)
     record = FisherRecord(
@@ -199,8 +199,8 @@ def _stored(resources: Resources, folder: str) -> FisherRecord | None:
         telemetry.warning("fisher.record_altered", guards=folder, message=str(error))
         return None
     wanted = resources.settings.fisher
-    asked = (wanted.structure, wanted.labels, wanted.smoothing_of_labels)
-    if (record.kind, record.labels, record.smoothing) != asked:
+    expected = (wanted.structure, wanted.labels, wanted.smoothing_of_labels)
+    if (record.kind, record.labels, record.smoothing) != expected:
         return None
     if found != record.sha256:
         telemetry.warning("fisher.altered", uri=record.uri, expected=record.sha256, found=found)

@@ -1,4 +1,4 @@
-"""The task `watch`: compare the votes on the live version with those on the version before it.
+"""The task `watch`: compare the votes on the live version with those on the previous version.
 
 Off by default (`watch.max_rise`). Votes pass the same cleaning and quarantine as for training, so votes that cannot
 steer training cannot cause a rollback either. A row whose response names its model (`model`, as in the OpenAI format)
@@ -51,7 +51,7 @@ class Verdict:
 
 
 def judge(resources: Resources, *, now: datetime | None = None) -> Verdict:
-    """Compare the live version's votes with those on the version before it. `now` is for tests."""
+    """Compare the votes on the live version with those on the previous version. `now` is for tests."""
     watch, moment = resources.settings.watch, now or datetime.now(UTC)
     if watch.max_rise is None:
         return Verdict(False, "watch.max_rise is not set")
@@ -96,7 +96,7 @@ def _verdict(live: Deployment, before: Votes, after: Votes, *, max_rise: float, 
     rise = rise_lower_bound(before, after)
     figures = (
         f"thumbs down rose from {before.share:.1%} of {before.total} votes on {live.previous} to {after.share:.1%} of "
-        f"{after.total} on {live.version}, by {rise:+.1%} at least (95 %)"
+        f"{after.total} on {live.version}, by at least {rise:+.1%} (95 %)"
     )
     return Verdict(rise > max_rise, f"{figures}; watch.max_rise is {max_rise:.1%}", live.version)
 

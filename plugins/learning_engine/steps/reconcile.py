@@ -1,7 +1,7 @@
-"""The task `reconcile`: restore on every replica the live adapter and the one that a rollback returns to.
+"""The task `reconcile`: restore the live adapter and the rollback target on every replica.
 
-A model server keeps its adapters in memory. After a restart it has lost them without notice, and answers requests for
-the live name with errors. The reconcile DAG runs this task every few minutes in the registry pool, so that no
+A model server keeps its adapters in memory. After a restart they are gone, and it answers requests for the live name
+with errors. The reconcile DAG runs this task every few minutes in the registry pool, so that no
 deployment runs at the same time. It never moves the pointer.
 """
 

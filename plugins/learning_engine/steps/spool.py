@@ -1,6 +1,6 @@
 """The spool: keeps a trained candidate on the worker's disk while the store fails, for the retry on the same worker.
 
-Weights are learned from user text, so only the worker's user may read them, whatever the umask is.
+Weights are learned from user text, so only the worker's user may read them, regardless of the umask.
 """
 
 import json

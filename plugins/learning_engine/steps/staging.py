@@ -38,7 +38,7 @@ def spooled(resources: Resources, run_key: str) -> Candidate | None:
 
 
 def stage(resources: Resources, candidate: Candidate, packed: Path) -> None:
-    """Upload the archive, then the record, which is what a retry looks for."""
+    """Upload the archive, then the record, which tells a retry that the candidate is complete."""
     directory = spool.place(resources.settings.store, candidate.run_key)
     try:
         resources.store.put_file(resources.store.key(candidate.uri), packed)

@@ -57,8 +57,8 @@ async def rollback(
     request: Request, airflow: OpenAirflow, backend: OpenBackend, body: RollbackBody = DEFAULT_ROLLBACK
 ) -> RunAccepted:
     """Return to the previously live version and revoke the current one."""
-    # The run's conf names the version too, so that a second queued rollback does not go back twice.
-    conf = {"action": "rollback", "version": await STORE_THREADS.run(_version_to_leave, backend, body.version)}
+    # The run's conf names the replaced version, so that a second queued rollback does not go back further.
+    conf = {"action": "rollback", "version": await STORE_THREADS.run(_version_to_replace, backend, body.version)}
     return await _start(request, airflow, backend.dag_id("deploy"), conf, body.note)
 
 
@@ -75,16 +75,16 @@ def _require_version(backend: Backend, version: str) -> None:
         raise unknown_version(version)
 
 
-def _version_to_leave(backend: Backend, wanted: str | None) -> str | None:
+def _version_to_replace(backend: Backend, wanted: str | None) -> str | None:
     """The live version. Raises Refused if it is not `wanted`, or if there is nothing to roll back to."""
     resources = backend.resources()
     live = resources.ledger.newest()
-    leaves = wanted or (live.version if live else None)
+    replaced = wanted or (live.version if live else None)
     try:
-        deploy_step.choose(resources, action="rollback", version=leaves)
+        deploy_step.choose(resources, action="rollback", version=replaced)
     except RegistryError as error:
         raise Refused(409, str(error)) from error
-    return leaves
+    return replaced
 
 
 def _window(window: WindowBody | None) -> dict[str, str]:

@@ -65,15 +65,15 @@ def list_adapters(
     """The published versions, newest first."""
     listed, unreadable = published(resources)
     live = _live(resources)
-    fitting = [
+    matching = [
         one
         for one in listed
         if accepted in (None, one.version.accepted)
         and revoked in (None, manifest.REVOKED in one.names)
         and base_model in (None, one.version.base_model)
     ]
-    items = [summary(one, live) for one in fitting[offset : offset + limit]]
-    return AdapterPage(total=len(fitting), limit=limit, offset=offset, items=items, unreadable=unreadable)
+    items = [summary(one, live) for one in matching[offset : offset + limit]]
+    return AdapterPage(total=len(matching), limit=limit, offset=offset, items=items, unreadable=unreadable)
 
 
 @router.get("/{version}", responses=responses(404, 422))
@@ -130,7 +130,7 @@ def download_archive(resources: OpenResources, version: Version) -> StreamingRes
         chunks = resources.store.chunks(resources.store.key(found.uri), CHUNK)
     except NotFound as error:
         raise Refused(
-            404, f"Expected the archive of {version}, found none: it was swept, or it is missing; see the daily audit."
+            404, f"Expected the archive of {version}, found none: deleted by retention, or lost; see the daily audit."
         ) from error
     headers = {
         "Content-Disposition": f'attachment; filename="{version}.tar.gz"',

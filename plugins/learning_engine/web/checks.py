@@ -65,23 +65,23 @@ def store(resources: Resources) -> Finding:
 def next_parent(resources: Resources) -> Finding:
     """Whether the next run can read its parent. This reads the whole archive, so the result is cached."""
     settings, now = resources.settings, datetime.now(UTC)
-    right = resources.registry.parent_for(
+    wanted = resources.registry.parent_for(
         Window(now, now + timedelta(seconds=1)),
         base_model=settings.model.base,
         base_revision=settings.model.revision,
         lora=resources.shape,
     )
-    key = (resources.store.uri(""), right.version if right else None)
+    key = (resources.store.uri(""), wanted.version if wanted else None)
     at, found = _parent_cache.get(key, (float("-inf"), Finding("unknown")))
     if time.monotonic() - at > PARENT_CACHE_SECONDS:
-        found = _check_parent(resources, right)
+        found = _check_parent(resources, wanted)
         _parent_cache.clear()
         _parent_cache[key] = time.monotonic(), found
     return found
 
 
-def _check_parent(resources: Resources, right: AdapterVersion | None) -> Finding:
-    parent, passed_over = resources.registry.continuable(right)
+def _check_parent(resources: Resources, wanted: AdapterVersion | None) -> Finding:
+    parent, passed_over = resources.registry.continuable(wanted)
     detail = {"version": parent.version if parent else None, "passed_over": passed_over}
     if passed_over:
         lost, instead = ", ".join(passed_over), parent.version if parent else "the base model"
@@ -134,5 +134,5 @@ def _replicas(resources: Resources) -> Iterator[Part]:
         yield "model server", "replica", partial(Finding, "down", str(error))
         return
     for server in servers:
-        asked = Replica(server.url, server.serving.model_copy(update=quick))
-        yield str(server), "replica", partial(replica, resources, asked)
+        quick_server = Replica(server.url, server.serving.model_copy(update=quick))
+        yield str(server), "replica", partial(replica, resources, quick_server)

@@ -7,9 +7,9 @@ from weakref import WeakKeyDictionary
 class ConcurrencyLimit:
     """`async with limit():` holds one slot. One semaphore per event loop, since tests run several loops."""
 
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
-        self._of: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+    def __init__(self, max_concurrent: int) -> None:
+        self._max_concurrent = max_concurrent
+        self._semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     def __call__(self) -> asyncio.Semaphore:
-        return self._of.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._at_once))
+        return self._semaphores.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._max_concurrent))

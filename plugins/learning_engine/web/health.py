@@ -22,7 +22,7 @@ from learning_engine.web.response_models import Check, Health
 from learning_engine.web.single_flight import SingleFlight
 from learning_engine.web.store_threads import Router
 
-# A component that takes longer counts as down, whatever its own time-outs are.
+# A component that takes longer counts as down, even if its own time-outs are longer.
 TIMEOUT_SECONDS = 15
 # Concurrent requests share one round of checks, so that many callers do not slow down the components they ask about.
 # The answer does not depend on the caller.
@@ -84,18 +84,18 @@ def _blocking_parts(backend: Backend) -> list[Part]:
 
 async def _run_once(name: str, check: Callable[[], T]) -> T:
     with _checks_lock:
-        asked = _running_checks.get(name)
-        if asked is None or asked.done():
-            asked = _running_checks[name] = Future()
-            threading.Thread(target=_run_check, args=(asked, check), daemon=True).start()
-    return await asyncio.shield(asyncio.wrap_future(asked))
+        future = _running_checks.get(name)
+        if future is None or future.done():
+            future = _running_checks[name] = Future()
+            threading.Thread(target=_run_check, args=(future, check), daemon=True).start()
+    return await asyncio.shield(asyncio.wrap_future(future))
 
 
-def _run_check(asked: Future[T], check: Callable[[], T]) -> None:
+def _run_check(future: Future[T], check: Callable[[], T]) -> None:
     try:
-        asked.set_result(check())
+        future.set_result(check())
     except Exception as error:  # noqa: BLE001 - raised again in the waiting caller
-        asked.set_exception(error)
+        future.set_exception(error)
 
 
 async def _timed(name: str, kind: Kind, ask: Callable[[], Any]) -> Check:

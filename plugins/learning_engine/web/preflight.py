@@ -27,9 +27,9 @@ from learning_engine.web.training import training_status
 # Each request reads a whole window of feedback in a subprocess.
 READ_LIMIT = ConcurrencyLimit(2)
 GPU_TASKS = ("fisher", "train", "evaluate")
-LAST = 5
+RECENT_RUNS = 5
 # The settings that a training's peak memory depends on.
-SHAPES = {
+MEMORY_SETTINGS = {
     "model": ("dtype", "quantization", "attention"),
     "lora": ("rank", "target_modules"),
     "dataset": ("max_tokens",),
@@ -49,7 +49,7 @@ async def preflight(
     async with READ_LIMIT():
         found, listed = await STORE_THREADS.run(_survey, backend, asked, widen=not explicit)
     versions = [one.version for one in listed]
-    status = await training_status(airflow, backend, sees_runs, recent=LAST)
+    status = await training_status(airflow, backend, sees_runs, recent=RECENT_RUNS)
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
     counts, needed = found.counts, backend.settings.feedback.min_samples
     passed = counts.rows >= needed
@@ -108,8 +108,8 @@ def _survey(backend: Backend, window: Window, *, widen: bool) -> tuple[Survey, l
 
 def _overlaps(one: ListedVersion, window: Window) -> bool:
     theirs = one.version.window
-    stands = one.version.accepted and manifest.REVOKED not in one.names
-    return stands and theirs.start < window.end and window.start < theirs.end
+    continuable = one.version.accepted and manifest.REVOKED not in one.names
+    return continuable and theirs.start < window.end and window.start < theirs.end
 
 
 def _memory(settings: Settings, versions: list[AdapterVersion]) -> MemoryFit:
@@ -121,7 +121,7 @@ def _memory(settings: Settings, versions: list[AdapterVersion]) -> MemoryFit:
         theirs = version.config
         return version.base_model == settings.model.base and all(
             theirs.get(section, {}).get(name) == mine[section][name]
-            for section, names in SHAPES.items()
+            for section, names in MEMORY_SETTINGS.items()
             for name in names
         )
 

@@ -245,7 +245,9 @@ class Preflight(ResponseModel):
     thumbs_down: int
     users: int | None
     conversations: int
-    tokens: int | None = Field(description="Estimated from the text length.")
+    tokens: int | None = Field(
+        description="Tokens of prompts and answers, without the chat template; None unless model.base is a directory."
+    )
     dropped: dict[str, int]
     quarantined: dict[str, int]
     count_gate: CountGate

@@ -18,19 +18,19 @@ class SingleFlight(Generic[T]):
     """At most one running call per event loop; callers that arrive meanwhile share its result."""
 
     def __init__(self) -> None:
-        self._of: dict[asyncio.AbstractEventLoop, asyncio.Task[T]] = {}
+        self._tasks: dict[asyncio.AbstractEventLoop, asyncio.Task[T]] = {}
 
     async def join(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the result of the running call, or start `ask`. Cancelling a caller does not cancel the call."""
         loop = asyncio.get_running_loop()
-        task = self._of.get(loop)
+        task = self._tasks.get(loop)
         if task is None:
-            task = self._of[loop] = loop.create_task(ask())
+            task = self._tasks[loop] = loop.create_task(ask())
             task.add_done_callback(self._forget)
         return await asyncio.shield(task)
 
     def _forget(self, task: "asyncio.Task[T]") -> None:
-        self._of.pop(task.get_loop(), None)
+        self._tasks.pop(task.get_loop(), None)
         # If every caller was cancelled, nobody retrieves the exception. Doing it here keeps asyncio from warning.
         if not task.cancelled():
             task.exception()

@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 
 class ThreadPool:
-    """Runs at most `at_once` calls per event loop. At most `waiting` others queue, each for `seconds` at most."""
+    """Runs at most `max_concurrent` calls per event loop. At most `waiting` others queue, for at most `seconds`."""
 
-    def __init__(self, at_once: int, *, waiting: int, seconds: float) -> None:
-        self._at_once, self._waiting, self._seconds = at_once, waiting, seconds
-        self._of: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
+    def __init__(self, max_concurrent: int, *, waiting: int, seconds: float) -> None:
+        self._max_concurrent, self._waiting, self._seconds = max_concurrent, waiting, seconds
+        self._limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of `call`. Raises Refused with 503 if no thread becomes free."""
-        limiter = self._of.setdefault(asyncio.get_running_loop(), CapacityLimiter(self._at_once))
+        limiter = self._limiters.setdefault(asyncio.get_running_loop(), CapacityLimiter(self._max_concurrent))
         holder = object()
         await self._acquire(limiter, holder)
         try:
@@ -57,7 +57,7 @@ class ThreadPool:
     def _busy(self, found: str) -> Refused:
         return Refused(
             503,
-            f"Expected a free thread among the {self._at_once} for the object store, found {found}: "
+            f"Expected a free thread among the {self._max_concurrent} for the object store, found {found}: "
             "check in GET /health that the store answers, then try again.",
         )
 

@@ -25,13 +25,15 @@ START_SECONDS = 60
 
 def read_window(resources: Resources, window: Window, path: Path, *, quarantine: Path | None = None) -> "Counts":
     """Like `resources.read_window`, including the package errors that it raises."""
-    asked = pickle.dumps((resources.settings, resources.open_feedback(), window, path, quarantine))
+    request = pickle.dumps((resources.settings, resources.open_feedback(), window, path, quarantine))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", __name__]
     # The database's own time-out is `feedback.timeout_seconds`; a file on a disk that hangs has none.
     limit = resources.settings.feedback.timeout_seconds + START_SECONDS
     try:
-        done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env=environment, check=False, timeout=limit)
+        done = subprocess.run(
+            command, input=request, stdout=subprocess.PIPE, env=environment, check=False, timeout=limit
+        )
     except subprocess.TimeoutExpired as error:
         raise FeedbackUnavailable(
             f"Expected the window to be read within {limit:g} s, found no result: check that the feedback source "
@@ -49,8 +51,8 @@ def read_window(resources: Resources, window: Window, path: Path, *, quarantine:
     return counts
 
 
-def _read(asked: bytes) -> "Counts | LearningEngineError":
-    settings, feedback, window, path, quarantine = pickle.loads(asked)  # noqa: S301 - from our own parent process
+def _read(request: bytes) -> "Counts | LearningEngineError":
+    settings, feedback, window, path, quarantine = pickle.loads(request)  # noqa: S301 - from our own parent process
     resources = Resources(settings, _not_available, lambda: feedback, _not_available)
     try:
         return read_here(resources, window, path, quarantine=quarantine)

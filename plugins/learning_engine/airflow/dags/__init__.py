@@ -1,1 +1,1 @@
-"""DAG factories. Each file in dags/ calls one of them, and so may your own DAG files."""
+"""DAG factories. Each file in dags/ calls one of them; your own DAG files may call them too."""

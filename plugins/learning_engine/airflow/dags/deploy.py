@@ -1,9 +1,9 @@
 """
 ### Deploy a version, or roll back
 
-`deploy` deploys the version that you name, whatever the gate's verdict. `rollback` returns to the version that was live
-before and revokes the one that it replaces. Both verify every replica before the pointer moves, and the ledger records
-who asked.
+`deploy` deploys the version that you name, even if the gate rejected it. `rollback` returns to the previously live
+version and revokes the one that it replaces. Both verify every replica before the pointer moves, and the ledger records
+who requested it.
 """
 
 from airflow.sdk import DAG, Param, task

@@ -3,7 +3,8 @@
 
 Every day, `sweep` deletes objects whose retention has expired, but never what the live version, its parents or the
 rollback version need to be served. Then, even if `sweep` failed, `audit` reads the ledger and every object, and fails
-naming each one that is missing or corrupt. `done` does nothing: as the last task it makes the run fail if either fails.
+naming each one that is missing or corrupt. `done` does nothing itself: being the last task, it makes the run
+fail if either of them failed.
 """
 
 from airflow.providers.standard.operators.empty import EmptyOperator

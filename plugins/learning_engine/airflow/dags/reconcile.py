@@ -1,15 +1,15 @@
 """
 ### Keep every replica serving the live version
 
-Every few minutes (`dag.reconcile_minutes`) each replica is probed for the live adapter, and for the one that a rollback
-returns to. A replica that restarted and lost them loads them again. If `watch.max_rise` is set, the votes on the live
-version are then compared with those on the version before; if users like it less, it is rolled back.
+Every few minutes (`dag.reconcile_minutes`) each replica is probed for the live adapter and for the rollback target.
+A replica that restarted and lost them loads them again. If `watch.max_rise` is set, the votes on the live
+version are then compared with those on the previous version; if users like it less, it is rolled back.
 
 | task | does |
 |---|---|
 | `reconcile` | probes the live adapter on every replica and loads it if missing; its error names a failed replica |
 | `watch` | skips the rest unless thumbs down have risen beyond the bound; its XCom `verdict` says why |
-| `roll_back` | loads the version before on every replica; skipped if the judged version is no longer live |
+| `roll_back` | loads the previous version on every replica; skipped if the judged version is no longer live |
 | `verify` | probes again, then updates ledger and pointer, drains and unloads |
 """
 

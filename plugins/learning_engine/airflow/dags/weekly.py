@@ -9,7 +9,7 @@ evaluates it, publishes it as a version and swaps it into the model server.
 | `turn` | waits while a run with an earlier window is active |
 | `extract` | stores the window's feedback as a snapshot in the bucket |
 | `enough` | skips the rest if there are too few samples; its XCom `verdict` has the figures |
-| `fisher` | measures what the next version must not forget of its parent, once per version |
+| `fisher` | measures which weights the parent's knowledge depends on, once per version |
 | `train` | trains the candidate |
 | `evaluate` | measures learning, retention and drift, finds probes, applies the gate's rules |
 | `publish` | publishes the immutable version with its verdict |
@@ -19,7 +19,7 @@ evaluates it, publishes it as a version and swaps it into the model server.
 | `verify` | probes again, then updates ledger and pointer, drains and unloads |
 
 **Backfill** past weeks with `airflow backfill create --dag-id learning_engine_weekly --from-date … --to-date …`. Each
-version continues the previous one, however many runs start at once.
+version continues the previous one, even if many runs start at once.
 """
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, task
