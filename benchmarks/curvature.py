@@ -77,7 +77,7 @@ def measure(weeks: Weeks) -> list[dict[str, Any]]:
     rows = []
     for name in STRUCTURES:
         _set_weights(loaded, start)
-        penalty = ewc.around(loaded.model, information[name], LAMBDA)
+        penalty = ewc.anchored_penalty(loaded.model, information[name], LAMBDA)
         weeks.train(loaded, 1, penalty)
         end = _weights(loaded)
         learned, kept = (share_right(loaded.model, loaded.tokenizer, weeks.taught[week].exam) for week in (1, 0))

@@ -151,7 +151,7 @@ class Bench:
             trainer.train(
                 loaded,
                 encode(loaded.tokenizer, week.rated, up=settings["up"], down=settings["down"]),
-                ewc.around(loaded.model, self._fisher, LAMBDA),
+                ewc.anchored_penalty(loaded.model, self._fisher, LAMBDA),
                 sections.Training(
                     objective=settings["objective"],
                     epochs=EPOCHS,

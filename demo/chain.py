@@ -81,7 +81,7 @@ def _train(settings: Settings, loaded: Any, information: Any, week: Week, feedba
     metrics = trainer.train(
         loaded,
         _examples(settings, loaded, feedback, week.window, work),
-        ewc.around(loaded.model, information, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
+        ewc.anchored_penalty(loaded.model, information, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
         settings.training,
         workdir=work / "trainer",
         resume=None,

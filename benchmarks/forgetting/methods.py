@@ -62,7 +62,7 @@ class PackagePenalty:
         self._information = both
 
     def penalty(self, loaded: Loaded) -> ewc.Regulariser:
-        return ewc.around(loaded.model, self._information, self._lambda)
+        return ewc.anchored_penalty(loaded.model, self._information, self._lambda)
 
 
 class PeerPenalty:
@@ -90,7 +90,7 @@ class NoPenalty:
         pass
 
     def penalty(self, loaded: Loaded) -> ewc.Regulariser:
-        return ewc.around(loaded.model, None, 0.0)
+        return ewc.anchored_penalty(loaded.model, None, 0.0)
 
 
 def penalty_source(method: Method, *, seed: int) -> PenaltySource:

@@ -24,7 +24,7 @@ def information(loaded, tensors) -> FisherInformation:
 
 
 def around(loaded, tensors, ewc_lambda):
-    return ewc.around(loaded.model, information(loaded, tensors), ewc_lambda)
+    return ewc.anchored_penalty(loaded.model, information(loaded, tensors), ewc_lambda)
 
 
 def test_the_formula_by_hand(load):
@@ -73,7 +73,7 @@ def test_value_and_gradient_against_autograd(load, adapter, examples):
 def test_without_fisher_information_or_lambda_the_penalty_is_zero(load, measured):
     loaded = load()
     importance = {name: torch.ones_like(weight) for name, weight in lora_weights(loaded.model).items()}
-    penalty = around(loaded, importance, 0.0) if measured else ewc.around(loaded.model, None, 300.0)
+    penalty = around(loaded, importance, 0.0) if measured else ewc.anchored_penalty(loaded.model, None, 300.0)
     with torch.no_grad():
         lora_weights(loaded.model).popitem()[1].add_(1.0)
     assert penalty(loaded.model).item() == 0.0

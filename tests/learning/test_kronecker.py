@@ -139,7 +139,7 @@ def test_value_and_gradient_of_the_penalty_equal_the_dense_form(small, weeks):  
     for week in range(1, weeks):
         other = compute(small, rows([week, 1, 2, 3, 4], [[-100, 1, 2, 3, 4]] * 4))
         found = fisher.accumulate(other, found, sections.Fisher(decay=0.5))
-    penalty = ewc.around(small.model, found, 300.0)
+    penalty = ewc.anchored_penalty(small.model, found, 300.0)
     anchor = {name: weight.detach().clone() for name, weight in lora_weights(small.model).items()}
     assert penalty(small.model).item() == 0.0
     moved(small)
@@ -156,7 +156,7 @@ def test_a_change_of_basis_of_the_lora_factors_costs_nothing(load, adapter, exam
     """(B, A) → (BR, R⁻¹A): the diagonal of the LoRA factors penalises it, the penalty on ΔW does not."""
     loaded = load(adapter)
     penalties = {
-        structure: ewc.around(loaded.model, compute(loaded, examples, structure=structure), 300.0)
+        structure: ewc.anchored_penalty(loaded.model, compute(loaded, examples, structure=structure), 300.0)
         for structure in ("diagonal", "kronecker")
     }
     generator = torch.Generator().manual_seed(0)
@@ -174,7 +174,7 @@ def test_a_change_of_basis_of_the_lora_factors_costs_nothing(load, adapter, exam
 def test_a_new_adapter_is_protected_in_a_too(load, examples):
     """At B = 0 the diagonal of the LoRA factors is zero for A; but once B has moved, moving A changes ΔW and costs."""
     loaded = load()
-    penalty = ewc.around(loaded.model, compute(loaded, examples), 300.0)
+    penalty = ewc.anchored_penalty(loaded.model, compute(loaded, examples), 300.0)
     weights = lora_weights(loaded.model)
     with torch.no_grad():
         for name, weight in weights.items():
@@ -205,7 +205,7 @@ def test_factors_of_another_model_are_rejected(load, adapter, examples):
     less = {name: tensor for name, tensor in found.tensors.items() if ".layers.1." not in name}
     for tensors in ({**found.tensors, key: torch.ones(7, 7)}, less):
         with pytest.raises(FisherMismatch, match="8 adapted weights"):
-            ewc.around(loaded.model, replace(found, tensors=tensors), 1.0)
+            ewc.anchored_penalty(loaded.model, replace(found, tensors=tensors), 1.0)
 
 
 def test_sampled_labels_converge_to_the_exact_trace(small):  # noqa: F811

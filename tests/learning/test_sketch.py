@@ -71,7 +71,7 @@ def test_the_penalty_on_a_sketch_equals_that_on_its_dense_form(load, adapter, ex
     assert any(name.endswith(".vectors") for name in sketched)
 
     def around(tensors):
-        return ewc.around(loaded.model, replace(exact, tensors=tensors), 300.0)
+        return ewc.anchored_penalty(loaded.model, replace(exact, tensors=tensors), 300.0)
 
     penalties = [around(sketched), around(sketch.dense(sketched)), around(exact.tensors)]
     moved(loaded, scale=0.05)

@@ -71,7 +71,7 @@ def test_training_meets_the_budget_and_reports_it(load, adapter, examples, tmp_p
     for budget in (1e-4, 1e-3):
         loaded = load(adapter)
         information = fisher.compute(loaded, examples, sections.Fisher(), seed=0, guards="v1.0")
-        penalty = ewc.around(loaded.model, information, "auto", kl_budget=budget)
+        penalty = ewc.anchored_penalty(loaded.model, information, "auto", kl_budget=budget)
         metrics = train(loaded, examples, tmp_path / str(budget), penalty=penalty, epochs=40, scheduler="cosine")
         assert metrics.predicted_kl == pytest.approx(budget, rel=0.5)
         measured[budget] = metrics.ewc_lambda
@@ -93,8 +93,8 @@ def changed(load, adapter, examples):
 def test_the_weight_reflects_each_decay_that_was_used(changed):
     loaded, week, whole = changed
     assert (week.weight, whole.weight) == (1.0, 1 + 0.5 * (1 + 1.0))
-    penalties = [ewc.around(loaded.model, each, 1.0) for each in (week, whole)]
-    budget = ewc.around(loaded.model, whole, "auto", kl_budget=1e-3).strength
+    penalties = [ewc.anchored_penalty(loaded.model, each, 1.0) for each in (week, whole)]
+    budget = ewc.anchored_penalty(loaded.model, whole, "auto", kl_budget=1e-3).strength
     with torch.no_grad():
         for weight in lora_weights(loaded.model).values():
             weight += 0.01

@@ -32,7 +32,7 @@ def train(loaded, examples, workdir: Path, *, penalty=NOTHING, resume=None, on_c
 
 def ewc_penalty(loaded, examples, ewc_lambda: float) -> ewc.Penalty:
     importance = fisher.compute(loaded, examples, sections.Fisher(structure="diagonal", draws=1), seed=0, guards="v1.0")
-    return ewc.around(loaded.model, importance, ewc_lambda)
+    return ewc.anchored_penalty(loaded.model, importance, ewc_lambda)
 
 
 def snapshot(loaded) -> dict[str, torch.Tensor]:

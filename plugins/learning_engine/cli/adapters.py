@@ -9,7 +9,7 @@ import typer
 from learning_engine.cli import formatting, options
 from learning_engine.cli.client import Client
 from learning_engine.cli.download import fetch
-from learning_engine.cli.output import coloured, give, grid, say, table, write
+from learning_engine.cli.output import coloured, grid, print_result, say, table, write
 
 GATE = {"accepted": "green", "rejected": "red", "passed": "green", "failed": "red"}
 ROLES = {"live": "bold green", "revoked": "red"}
@@ -29,7 +29,7 @@ def list_all(
     # Booleans in lower case, as in a URL query.
     params = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
     answer = Client.of(url).get("/adapters", params)
-    give(answer, as_json, _page)
+    print_result(answer, as_json, _page)
     body = answer.body
     if body["unreadable"]:
         say(f"Cannot be read: {', '.join(body['unreadable'])}. See the daily audit.", style="yellow")
@@ -42,7 +42,7 @@ def show(version: options.Version, url: options.Url = None, as_json: options.Jso
 
     Losses, gate verdict, lineage, training and deployments.
     """
-    give(Client.of(url).get(f"/adapters/{version}"), as_json, _detail)
+    print_result(Client.of(url).get(f"/adapters/{version}"), as_json, _detail)
 
 
 def download(
@@ -102,8 +102,8 @@ def _detail(body: Any) -> Iterator[Any]:
         (
             ("version", summary["version"] + (", live" if summary["live"] else "")),
             ("gate", coloured(_gate(summary), GATE)),
-            ("revoked", _said(revocation)),
-            ("vouched for", _said(vouch)),
+            ("revoked", _record_text(revocation)),
+            ("vouched for", _record_text(vouch)),
             ("window", formatting.interval(summary["window"])),
             ("published", f"{formatting.when(summary['created_at'])} UTC by {metadata['run']['run_id']}"),
             ("lineage", " ← ".join((summary["version"], *body["lineage"], "base"))),
@@ -155,6 +155,6 @@ def _losses(summary: Any) -> str:
     return ", ".join(found) or "not measured"
 
 
-def _said(record: Any) -> str | None:
+def _record_text(record: Any) -> str | None:
     """A revocation or a vouch as text."""
     return f"{formatting.when(record['at'])} UTC by {record['by']}: {record['reason']}" if record else None

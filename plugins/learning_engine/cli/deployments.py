@@ -9,7 +9,7 @@ import typer
 from learning_engine.cli import exit_codes, formatting, options
 from learning_engine.cli.client import Client
 from learning_engine.cli.exit_codes import CliError
-from learning_engine.cli.output import give, grid, say, table
+from learning_engine.cli.output import grid, print_result, say, table
 from learning_engine.cli.training import started_run
 
 
@@ -72,10 +72,10 @@ def deployments(
     """
     client = Client.of(url)
     if at:
-        give(client.get("/deployments/at", {"time": at}), as_json, _moment)
+        print_result(client.get("/deployments/at", {"time": at}), as_json, _moment)
         return
     answer = client.get("/deployments", {"limit": limit, "offset": offset})
-    give(answer, as_json, _ledger)
+    print_result(answer, as_json, _ledger)
     if unreadable := answer.body.get("unreadable"):
         say(f"Cannot be read: {', '.join(unreadable)}. See the daily audit.", style="yellow")
     shown, total = offset + len(answer.body["items"]), answer.body["total"]

@@ -8,7 +8,7 @@ import typer
 
 from learning_engine.cli import exit_codes, formatting, options
 from learning_engine.cli.client import Client
-from learning_engine.cli.output import coloured, give, grid, say, table, write
+from learning_engine.cli.output import coloured, grid, print_result, say, table, write
 
 STATES = {
     "up": "green",
@@ -29,14 +29,14 @@ def health(url: options.Url = None, as_json: options.Json = False) -> None:
     Database, store, replicas, GPU workers, scheduler. Exits with 1 if the overall state is down.
     """
     answer = Client.of(url).get("/health", also=(503,))
-    give(answer, as_json, _health)
+    print_result(answer, as_json, _health)
     if answer.body["state"] == "down":
         raise typer.Exit(exit_codes.FAILED)
 
 
 def live(url: options.Url = None, as_json: options.Json = False) -> None:
     """Show the live model, as applications request it."""
-    give(Client.of(url).get("/live"), as_json, _live)
+    print_result(Client.of(url).get("/live"), as_json, _live)
 
 
 def metrics(url: options.Url = None, as_json: options.Json = False) -> None:
@@ -50,7 +50,7 @@ def metrics(url: options.Url = None, as_json: options.Json = False) -> None:
 
 def storage(url: options.Url = None, as_json: options.Json = False) -> None:
     """Show the contents of the bucket."""
-    give(Client.of(url).get("/storage"), as_json, _storage)
+    print_result(Client.of(url).get("/storage"), as_json, _storage)
 
 
 def preflight(
@@ -61,7 +61,7 @@ def preflight(
     Default: the last complete week. Exits with 1 if there are too few rows to train on.
     """
     answer = Client.of(url).get("/preflight", options.window(start, end), seconds=PREFLIGHT_SECONDS)
-    give(answer, as_json, _preflight)
+    print_result(answer, as_json, _preflight)
     if not answer.body["count_gate"]["passed"]:
         say("Too few rows: a run over this window would train nothing.", style="yellow")
         raise typer.Exit(exit_codes.FAILED)

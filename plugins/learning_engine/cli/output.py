@@ -36,7 +36,7 @@ def write(raw: bytes) -> None:
     typer.echo(raw if not raw.endswith(b"\n") else raw[:-1])
 
 
-def give(answer: Answer, as_json: bool, show: Callable[[Any], Iterable[RenderableType]]) -> None:
+def print_result(answer: Answer, as_json: bool, show: Callable[[Any], Iterable[RenderableType]]) -> None:
     """Print a command's result: the server's JSON, or the tables that `show` yields."""
     if as_json:
         write(answer.raw)

@@ -13,7 +13,7 @@ from learning_engine.cli import formatting
 from learning_engine.cli.output import console, say
 
 # Without a terminal, the interval between lines about a training.
-SECONDS_A_LINE = 15.0
+LINE_INTERVAL_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _lines() -> Callable[[Snapshot], None]:
             if line and line not in printed:
                 printed.add(line)
                 say(line)
-        if snapshot.progress and snapshot.task == "train" and time.monotonic() - last_printed >= SECONDS_A_LINE:
+        if snapshot.progress and snapshot.task == "train" and time.monotonic() - last_printed >= LINE_INTERVAL_SECONDS:
             last_printed = time.monotonic()
             say(summary(snapshot.progress))
 

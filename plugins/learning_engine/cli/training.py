@@ -7,7 +7,7 @@ import typer
 
 from learning_engine.cli import exit_codes, follow, formatting, options
 from learning_engine.cli.client import Client
-from learning_engine.cli.output import coloured, give, grid, say, write
+from learning_engine.cli.output import coloured, grid, print_result, say, write
 from learning_engine.cli.progress import summary
 from learning_engine.cli.transport import Answer
 
@@ -62,7 +62,7 @@ def train(
     if wait:
         _follow(client, accepted.body["run_id"], timeout, as_json)
     else:
-        give(accepted, as_json, lambda body: _started(client, body))
+        print_result(accepted, as_json, lambda body: _started(client, body))
 
 
 def fisher(
@@ -108,13 +108,13 @@ def status(
             _follow(client, watched, timeout, as_json)
             return
         say("No run is active.")
-    give(answer, as_json, _status)
+    print_result(answer, as_json, _status)
 
 
 def started_run(client: Client, accepted: Answer, wait: bool, timeout: int, as_json: bool) -> None:
     """Print the started run of another DAG than the weekly one, or wait for it. Exits with 1 if it failed."""
     if not wait:
-        give(accepted, as_json, lambda body: _started(client, body))
+        print_result(accepted, as_json, lambda body: _started(client, body))
         return
     body = accepted.body
     ended = follow.dag_run(client, body["dag_id"], body["run_id"], timeout)
@@ -136,7 +136,7 @@ def _started(client: Client, body: Any) -> Iterator[Any]:
 def _follow(client: Client, run_id: str, timeout: int, as_json: bool) -> None:
     """Follow a weekly run until it ends. Exits with 1 if it failed."""
     answer = follow.training(client, run_id, timeout)
-    give(answer, as_json, _status)
+    print_result(answer, as_json, _status)
     run = follow.run_of(answer, run_id)
     if run["state"] != "success":
         say(f"The run {run_id} has {run['state']}. Logs: {client.page(run['airflow'])}", style="red")

@@ -151,8 +151,8 @@ def _message(response: requests.Response, url: str) -> str:
         return f"{status_line}: {_hint(url)}" if response.status_code == 404 else status_line
     if not isinstance(body, dict) or not (detail := body.get("detail")):
         return status_line
-    said = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
-    return f"{body.get('title') or status_line}: {said}"
+    text = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
+    return f"{body.get('title') or status_line}: {text}"
 
 
 def _reason(error: Exception) -> str:

@@ -60,7 +60,7 @@ class Penalty:
         return value
 
 
-def around(
+def anchored_penalty(
     model: Any, information: FisherInformation | None, ewc_lambda: float | Literal["auto"], *, kl_budget: float = 1e-4
 ) -> Penalty:
     """The penalty anchored at the current weights of `model`, where it is zero.

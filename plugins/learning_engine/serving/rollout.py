@@ -122,7 +122,7 @@ def retire(
     return [(str(replica), name) for replica, name in unneeded if _unload(replica, name)]
 
 
-def forget(adapter_dir: Path, keep: Collection[str], owned: Callable[[str], bool]) -> list[str]:
+def remove_obsolete(adapter_dir: Path, keep: Collection[str], owned: Callable[[str], bool]) -> list[str]:
     """Remove placed directories that no replica needs any more, and unfinished ones of dead workers."""
     removed = []
     for path in sorted(adapter_dir.iterdir()) if adapter_dir.is_dir() else []:

@@ -174,7 +174,7 @@ def _unload_old(resources: Resources, recorded: Deployment, replicas: list[Repli
     ours = {placement.server_name(resources, version) for version in resources.registry.versions()}
     keep = {name for name in (recorded.adapter_name, recorded.previous_adapter_name) if name}
     unloaded = rollout.retire(replicas, keep, ours.__contains__, drain_seconds=_drain_seconds(resources, keep))
-    rollout.forget(resources.serving.adapter_dir, keep, ours.__contains__)
+    rollout.remove_obsolete(resources.serving.adapter_dir, keep, ours.__contains__)
     return sorted({name for _, name in unloaded})
 
 

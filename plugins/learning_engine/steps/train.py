@@ -110,7 +110,7 @@ def _fit(
         metrics = trainer.train(
             loaded,
             encoded.examples,
-            ewc.around(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
+            ewc.anchored_penalty(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
             settings.training,
             workdir=work / "trainer",
             resume=resume,

@@ -8,7 +8,7 @@ export function airflowLink(href, text) {
   return h("a.airflow-link", { href, target: "_top", onclick }, text, icon("out"));
 }
 
-/** The frame's sandbox may not navigate the top window. Airflow's document, of the same origin, may: click there. */
+/** This sandboxed frame may not navigate the top window. Airflow's document, of the same origin, may: click there. */
 function onclick(event) {
   if (parent === window) return;
   event.preventDefault();

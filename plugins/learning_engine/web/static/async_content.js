@@ -1,4 +1,4 @@
-/** Loads content into a place, with loading, error and empty states. */
+/** Loads content into an element, with loading, error and empty states. */
 
 import { AIRFLOW, Problem } from "./api.js";
 import { h, replace, memoize } from "./dom.js";
@@ -9,9 +9,9 @@ import { airflowLink } from "./airflow_link.js";
 
 /**
  * Fills `place` with `render(await load())` and returns a function that reloads it. Before the first answer it shows a
- * loading state. If a reload fails, the old content stays and is marked as outdated. Reloads when a run that was
- * started here has ended.
- * With `every`, seconds or a function from the answer to seconds, it polls. Call the returned function with `true` if
+ * loading state. If a reload fails, the old content stays and is marked as outdated. It also reloads when a run that was
+ * started on this page has ended.
+ * With `every` (seconds, or a function from the answer to seconds) it polls. Call the returned function with `true` if
  * the query has changed, so that the old content is removed.
  */
 export function loadInto(place, { load, render, every, label = "Loading", signal }) {

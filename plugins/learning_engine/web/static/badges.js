@@ -30,7 +30,7 @@ export function badge(tone, sign, text, title) {
 export function statusBadges(summary) {
   return [
     summary.live && badge("live", dot("dot"), "Live"),
-    summary.revoked && 
+    summary.revoked &&
       badge("bad", icon("dash"), "Revoked", "Later runs do not continue it, and it is never deployed automatically"),
     summary.vouched &&
       badge("warn", icon("check"), "Vouched for", "A person deployed it although the gate rejected it"),

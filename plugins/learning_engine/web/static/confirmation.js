@@ -7,7 +7,7 @@ import { errorNote, loading, toProblem } from "./async_content.js";
 
 const NOTE = 500;
 
-/** Opens a confirmation in `place` for the action that `plan` returns, or shows the element that it returns instead. */
+/** Opens a confirmation in `place` for the action that `plan` returns. If `plan` returns an element, shows that instead. */
 export async function ask(place, label, plan) {
   const waiting = h("div.panel", null, loading(label));
   replace(place, waiting);

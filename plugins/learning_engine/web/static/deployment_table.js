@@ -8,7 +8,7 @@ import { icon } from "./icons.js";
 import { link } from "./router.js";
 import { table } from "./table.js";
 
-/** `deployments` newest first. `next`, the end of the newest one (null: still live), adds end and duration columns. */
+/** `deployments`: newest first. `next`: when the newest one ended (null: still live); if given, adds end and duration. */
 export function deploymentTable(deployments, next) {
   if (deployments.length === 0) return h("p.muted", null, "It has never been deployed.");
   const ends = new Map(deployments.map((entry, place) => [entry, place === 0 ? next : deployments[place - 1].at]));

@@ -17,7 +17,7 @@ const REASONS = {
   too_long: "longer than feedback.max_characters",
   null_character: "text with a null character",
   lone_surrogate: "text that is not valid Unicode",
-  over_user_cap: "beyond the maximum share of one user",
+  over_user_cap: "beyond feedback.cap_per_user",
   burst: "many votes by one user within minutes",
   contradictory: "liked by some users, disliked by others",
 };

@@ -15,12 +15,13 @@ export function me() {
 }
 
 /**
- * A row of buttons: `actions` are {label, right, onclick, main, not}, or elements that need no permission. `not` is the
- * reason why the action is not available. Reasons for disabled buttons appear below, and as their descriptions.
+ * A row of buttons: `actions` are {label, permission, onclick, main, unavailable}, or elements that need no permission.
+ * `unavailable` is the reason why the action is not available. Each disabled button's reason is shown below the row and
+ * is the button's accessible description.
  */
 export function actionButtons(...actions) {
   const row = actions.map((action) => (action instanceof Element ? { element: action } : { ...action, element: button(action) }));
-  const buttons = row.filter(({ right }) => right);
+  const buttons = row.filter(({ permission }) => permission);
   const reasons = h("div.reasons");
   const bar = h(
     "div.actions",
@@ -34,10 +35,10 @@ export function actionButtons(...actions) {
   );
   me().then(
     ({ may }) =>
-      applyPermissions(buttons, reasons, ({ right }) =>
-        may[right]
+      applyPermissions(buttons, reasons, ({ permission }) =>
+        may[permission]
           ? null
-          : `Expected permission to start runs of ${DAGS[right]}, found none: ask an Airflow admin for it.`,
+          : `Expected permission to start runs of ${DAGS[permission]}, found none: ask an Airflow admin for it.`,
       ),
     (error) =>
       applyPermissions(
@@ -57,7 +58,7 @@ function button({ label, main, onclick }) {
 function applyPermissions(buttons, reasons, missing) {
   const ids = new Map();
   for (const button of buttons) {
-    const reason = missing(button) ?? button.not;
+    const reason = missing(button) ?? button.unavailable;
     button.element.disabled = Boolean(reason);
     if (!reason) continue;
     if (!ids.has(reason)) ids.set(reason, uniqueId("reason"));

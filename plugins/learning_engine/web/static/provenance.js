@@ -5,7 +5,7 @@ import { windowOf } from "./format.js";
 import { link } from "./router.js";
 import { facts } from "./table.js";
 
-// Maximum number of ancestors to name; the rest is counted.
+// Maximum number of ancestors to name; the others are only counted.
 const FEW = 6;
 
 /** For an AdapterDetail. */

@@ -18,7 +18,7 @@ export function askRollback(place) {
 
 function plan(live, target, lineage) {
   const current = live ?? "the base model";
-  // A target that continues the current version builds on it, so the current version is not revoked.
+  // If the target continues the current version, the current version is not revoked.
   const revoked = lineage.includes(live)
     ? `${live} is not revoked, since ${target} continues it.`
     : `${live} is revoked: later runs continue neither it nor its descendants, and it is never deployed automatically again. This cannot be undone.`;

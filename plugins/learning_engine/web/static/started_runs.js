@@ -30,7 +30,7 @@ export function refused(label, why) {
   add(label, null, h("span.bad", null, `Not started: ${why}`), null, () => {});
 }
 
-/** Show the runs of this tab that are not dismissed, after a reload. */
+/** After a reload, show the runs of this tab that were not dismissed. */
 export function resume() {
   storedRuns().forEach(show);
 }

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { bytes, count, duration, figure, nats, percent, plural, humanize } from "./format.js";
 import { facts } from "./table.js";
 
-// Maximum number of versions to name; more are counted.
+// Maximum number of versions to name; more are only counted.
 const FEW = 4;
 
 /** For an AdapterVersion. */

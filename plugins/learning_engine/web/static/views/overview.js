@@ -56,11 +56,11 @@ async function liveVersion(signal) {
 
 function livePanel({ live, detail }, confirmationPlace) {
   const buttons = actionButtons(
-    { label: "Train…", right: "train", main: !detail, onclick: () => go("train") },
+    { label: "Train…", permission: "train", main: !detail, onclick: () => go("train") },
     {
       label: "Roll back…",
-      right: "deploy",
-      not: detail ? null : "No version is deployed.",
+      permission: "deploy",
+      unavailable: detail ? null : "No version is deployed.",
       onclick: () => askRollback(confirmationPlace),
     },
   );

@@ -28,7 +28,7 @@ export function preflightView({ query, signal }) {
           "div.panel-head",
           null,
           h("h2", null, "What a run would find"),
-          actionButtons({ label: "Train on this window…", right: "train", onclick: () => go("train", asked ?? {}) }),
+          actionButtons({ label: "Train on this window…", permission: "train", onclick: () => go("train", asked ?? {}) }),
         ),
         preflight(answer),
       ),

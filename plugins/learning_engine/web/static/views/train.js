@@ -57,7 +57,7 @@ export function train({ query, signal }) {
   function button() {
     return actionButtons({
       label: "Start training…",
-      right: "train",
+      permission: "train",
       main: true,
       onclick: () => form.reportValidity() && confirm(confirmationPlace, plan(window.value(), values(form))),
     });

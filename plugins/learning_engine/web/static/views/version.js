@@ -81,11 +81,11 @@ function heading(detail, confirmationPlace) {
     actionButtons(
       {
         label: "Deploy…",
-        right: "deploy",
-        not: summary.live ? `${name} is already live.` : null,
+        permission: "deploy",
+        unavailable: summary.live ? `${name} is already live.` : null,
         onclick: () => ask(confirmationPlace, "The live version", async () => deployConfirmation(detail, await get("live"))),
       },
-      { label: "Recalculate Fisher…", right: "fisher", onclick: () => confirm(confirmationPlace, fisherConfirmation(detail)) },
+      { label: "Recalculate Fisher…", permission: "fisher", onclick: () => confirm(confirmationPlace, fisherConfirmation(detail)) },
       h(
         "a.button",
         { href: href(`adapters/${name}/archive`), download: `${name}.tar.gz` },
@@ -128,7 +128,7 @@ function losses(metadata) {
       ["Length of answers", report.length_ratio === null ? null : `${figure(report.length_ratio)} × the parent's`],
       [
         "Held out",
-        `${count(report.heldout_rows)} rows${report.heldout_conversations === null ? "" : ` of ${count(report.heldout_conversations)} liked conversations`}`,
+        `${count(report.heldout_rows)} rows${report.heldout_conversations === null ? "" : `, ${count(report.heldout_conversations)} conversations with liked answers`}`,
       ],
       [
         "Probes",
