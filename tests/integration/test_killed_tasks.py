@@ -187,7 +187,7 @@ def new_version(live: Live, survivor: Survivor) -> AdapterVersion:
     return live.resources.registry.get(number)
 
 
-def test_a_run_of_which_every_task_was_killed_ends_well(live: Live, survivor: Survivor):
+def test_a_run_succeeds_although_every_task_was_killed_once(live: Live, survivor: Survivor):
     assert live.state(survivor.run) == "success", live.explain(survivor.run)
     tasks = live.tasks(survivor.run)
     assert {name: (tasks[name]["state"], tasks[name]["try_number"]) for name in TASKS} == dict.fromkeys(
@@ -195,7 +195,7 @@ def test_a_run_of_which_every_task_was_killed_ends_well(live: Live, survivor: Su
     )
 
 
-def test_it_makes_one_version_and_puts_it_live_once(live: Live, survivor: Survivor, parent: AdapterVersion):
+def test_it_publishes_one_version_and_deploys_it_once(live: Live, survivor: Survivor, parent: AdapterVersion):
     version = new_version(live, survivor)
     assert (version.run.run_id, version.parent) == (survivor.run, parent.version)
     entries = [entry for entry in live.resources.ledger.entries() if entry.run.run_id == survivor.run]
@@ -205,12 +205,12 @@ def test_it_makes_one_version_and_puts_it_live_once(live: Live, survivor: Surviv
     assert survivor.watch.replica.models().count(manifest.server_name(version.version, version.sha256)) == 1
 
 
-def test_no_half_version_was_ever_listed_and_nothing_is_left_half_done(live: Live, survivor: Survivor):
+def test_no_partial_version_was_ever_listed_and_no_work_is_unfinished(live: Live, survivor: Survivor):
     assert survivor.watch.looks > 10
     assert survivor.watch.wrong == set()
     assert audit(live.resources.store, live.resources.registry) == []
 
 
-def test_the_training_went_on_from_its_checkpoint(live: Live, survivor: Survivor):
+def test_the_training_resumed_from_its_checkpoint(live: Live, survivor: Survivor):
     training = new_version(live, survivor).training
     assert 0 < training.resumed_at_step < training.steps

@@ -242,11 +242,11 @@ def test_an_error_says_what_is_wrong_and_with_which_server(
     assert says in live.log(run, task, dag_id)
 
 
-def test_the_log_holds_no_secret_and_no_word(live: Live, results: Results):
+def test_the_log_contains_no_secret_and_no_user_text(live: Live, results: Results):
     assert find(logs(live, results), {**results.secrets, **USER_TEXT}) == set()
 
 
-def test_airflows_database_holds_no_secret_and_no_word(live: Live, results: Results):
+def test_airflows_database_contains_no_secret_and_no_user_text(live: Live, results: Results):
     seen = {where for where, _ in tables(live)}
     assert {f"a row of {name}" for name in ("xcom", "rendered_task_instance_fields", "log", "task_instance")} <= seen
     assert find(tables(live), {**results.secrets, **USER_TEXT}) == set()
@@ -256,7 +256,7 @@ def test_the_bucket_holds_no_secret(live: Live, results: Results):
     assert find(objects(live), results.secrets) == set()
 
 
-def test_the_bucket_holds_words_where_they_belong_and_nowhere_else(live: Live, results: Results):
+def test_the_bucket_contains_user_text_only_in_parquet_files_and_probes(live: Live, results: Results):
     places = find(objects(live), USER_TEXT)
     assert {where for where, _ in places if not where.endswith(TEXTS)} == set()
     holders = {where.rpartition("/")[2]: set[str]() for where, _ in places}
@@ -266,6 +266,6 @@ def test_the_bucket_holds_words_where_they_belong_and_nowhere_else(live: Live, r
     assert holders["quarantine.parquet"] == {"contested"}
 
 
-def test_the_workers_disk_holds_no_secret_and_no_word(live: Live, results: Results):
+def test_the_workers_disk_contains_no_secret_and_no_user_text(live: Live, results: Results):
     assert any(disk(live))
     assert find(disk(live), {**results.secrets, **USER_TEXT}) == set()

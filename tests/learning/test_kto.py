@@ -214,7 +214,7 @@ def test_a_pair_that_is_too_long_is_cut_at_the_start_of_its_prompt(rows, example
     assert mismatch(asked, answered, room=room).input_ids.tolist() == prompt[3:] + answer
 
 
-def test_liked_answers_become_likelier_and_disliked_ones_less_likely(load, adapter, examples, tmp_path):
+def test_liked_answers_become_more_likely_and_disliked_ones_less(load, adapter, examples, tmp_path):
     loaded, rows = load(adapter), Rows(examples)
     whole = batch_of(rows, *range(len(rows)))
     # A parent that has learned all answers, liked and disliked.

@@ -56,7 +56,9 @@ def train(loaded: Loaded, examples: Any, workdir: Path, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("objective", [pytest.param("weighted_sft", marks=pytest.mark.stack), "kto"])
-def test_the_same_rows_a_step_in_smaller_parts(load: Any, adapter: Path, examples: Any, tmp_path: Path, objective: str):
+def test_smaller_micro_batches_keep_the_rows_of_each_step(
+    load: Any, adapter: Path, examples: Any, tmp_path: Path, objective: str
+):
     loaded = load(adapter, lora={"dropout": 0.0})
     whole = train(loaded, examples, tmp_path / "whole", objective=objective)
     wanted = {name: weight.detach().clone() for name, weight in lora_weights(loaded.model).items()}

@@ -226,7 +226,7 @@ def test_a_load_that_arrives_after_its_retry_is_served_correctly_and_never_half_
 
 
 @pytest.mark.parametrize("name", ["v1=0", "", "..", "v1.0/..", "v1.0\n", "v1.٣", "\u202ev1.0"])
-def test_a_name_that_the_server_would_misread_is_never_sent(serve: Serve, sturdy: ModelServer, name: str) -> None:
+def test_a_name_that_the_server_would_misinterpret_is_never_sent(serve: Serve, sturdy: ModelServer, name: str) -> None:
     served = serve(sturdy)
     before = served.live()
     served.versions[2] = replace(served.versions[2], version=name)
@@ -239,7 +239,7 @@ def test_a_name_that_the_server_would_misread_is_never_sent(serve: Serve, sturdy
 
 
 @pytest.mark.parametrize("prefix", ["a=b", "a/b", "a b", "prä", "x" * 65, ".", "..", "-", "_"])
-def test_a_prefix_that_the_server_would_misread_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prefix_that_the_server_would_misinterpret_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEARNING_ENGINE__SERVING__ADAPTER_PREFIX", prefix)
     with pytest.raises(ConfigError, match=r"serving\.adapter_prefix"):
         config.load()

@@ -258,9 +258,7 @@ def test_forget_removes_owned_directories_that_are_not_kept(packed: tuple[Path, 
     assert rollout.remove_obsolete(tmp_path / "nowhere", set(), mine) == []
 
 
-def test_a_half_removed_directory_of_a_dead_worker_does_not_get_in_the_way(
-    packed: tuple[Path, str], tmp_path: Path
-) -> None:
+def test_a_half_removed_directory_of_a_dead_worker_is_no_obstacle(packed: tuple[Path, str], tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     for _ in range(2):
         shutil.copytree(place(packed, disk, name="mine-v1.0"), disk / ".mine-v1.0~removed", dirs_exist_ok=True)

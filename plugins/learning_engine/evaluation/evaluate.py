@@ -46,7 +46,7 @@ def evaluate(
     run_key: str,
     seed: int,
 ) -> Evaluation:
-    """Evaluate the candidate on its window's `heldout` rows and on those of the windows of `earlier` versions.
+    """Evaluate the candidate on the `heldout` rows of its window and on the held-out rows of `earlier` versions.
 
     Losses are taken over liked rows, which the model should learn; disliked rows affect only the margin.
     `conversations` gives the conversation of each row of the file that `heldout` was encoded from. `users` is the

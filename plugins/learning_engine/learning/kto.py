@@ -28,7 +28,7 @@ class Kto:
     """The objective `kto`. `seed` decides how rows are paired; the reference runs on `batch_size` rows at once.
 
     `partner` maps each row to the row whose answer is its y'_n, `reference` holds log π_ref(y_n | x_n) by row, and `kl`
-    is that of the current step.
+    belongs to the current step.
     """
 
     def __init__(self, *, beta: float, seed: int, batch_size: int) -> None:

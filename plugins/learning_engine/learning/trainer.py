@@ -1,7 +1,7 @@
 """Train the adapter: minimise task loss + EWC penalty with AdamW.
 
 Subclasses transformers.Trainer, which handles resuming, gradient accumulation, precision, schedulers and trackers.
-The task loss of an optimizer step is that of all its micro-batches together (see `objectives`); the penalty is added
+The task loss of an optimizer step is taken over all its micro-batches together (see `objectives`); the penalty is added
 once per step, with the last micro-batch. The objective takes its reference from the weights that `loaded` starts with,
 even if training resumes from a checkpoint.
 """
@@ -51,7 +51,7 @@ def train(
     `on_log` receives the fields of TrainingProgress except curve and updated_at, every `log_steps` and at the last
     step. `on_checkpoint` receives the directory of each complete checkpoint; it stays under `workdir` until the next
     one replaces it. `resume` is such a directory, anywhere; training continues as if it had never stopped. The last
-    step writes no checkpoint, because it ends in the candidate. Tokens, seconds and peak memory are those of this call;
+    step writes no checkpoint, because the candidate replaces it. Tokens, seconds and peak memory cover this call only;
     task_loss is the mean over the last logged interval. Equal seeds give equal losses.
 
     If memory runs out, training resumes from its last checkpoint with each batch in twice as many micro-batches. The

@@ -115,7 +115,7 @@ def ledger_key(at: datetime, version: str | None) -> str:
 
 
 def is_ledger_key(key: str) -> bool:
-    """Whether `ledger_key` made this key; other programs may put folder markers and the like next to the entries."""
+    """Whether `ledger_key` made this key; other programs may put objects such as folder markers there."""
     try:
         ledger_time(key)
     except ValueError:

@@ -48,7 +48,7 @@ def extract(resources: Resources, window: Window, *, widen: bool) -> Dataset:
 
 @dataclass(frozen=True)
 class Survey:
-    """The starting point of a run. `window` may have been widened; `passed_over` as in `Dataset`."""
+    """What a run starts from. `window` may have been widened; `passed_over` as in `Dataset`."""
 
     parent: AdapterVersion | None
     passed_over: list[str]

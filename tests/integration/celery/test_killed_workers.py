@@ -105,7 +105,7 @@ def test_every_other_task_ran_once(cluster: Cluster, interrupted: InterruptedRun
     assert {name for name, number in tries.items() if number != 1} == set(interrupted.killed)
 
 
-def test_the_training_goes_on_from_the_last_checkpoint_in_the_bucket(
+def test_the_training_resumes_from_the_last_checkpoint_in_the_bucket(
     interrupted: InterruptedRun, version: AdapterVersion
 ):
     assert version.training.resumed_at_step == interrupted.checkpoint
@@ -138,7 +138,7 @@ def test_one_version_is_published_once(cluster: Cluster, interrupted: Interrupte
     assert [event["extra"]["version"] for event in events] == [version.version]
 
 
-def test_one_ledger_entry_and_one_adapter_of_the_name_on_the_server(
+def test_there_is_one_ledger_entry_and_the_adapter_is_loaded_once(
     cluster: Cluster, interrupted: InterruptedRun, version: AdapterVersion
 ):
     ledger = cluster.live.resources.ledger

@@ -25,7 +25,7 @@ def finished_task(cluster: Cluster, run: str) -> dict[str, Any]:
     return dict(cluster.live.tasks(run, FISHER)[TASK])
 
 
-def test_a_worker_that_is_stopped_ends_its_task_first_and_takes_no_other(cluster: Cluster, first_week: FirstWeek):
+def test_a_stopped_worker_finishes_its_task_and_takes_no_other(cluster: Cluster, first_week: FirstWeek):
     run = start_fisher_run(cluster)
     cluster.wait_for_event(run, TASK, "fisher.start", FISHER)
     stopped = cluster.gpu
@@ -41,7 +41,7 @@ def test_a_worker_that_is_stopped_ends_its_task_first_and_takes_no_other(cluster
     assert stopped.attempts_of(following) == []
 
 
-def test_a_task_that_went_down_with_a_worker_before_it_began_is_sent_again(cluster: Cluster, first_week: FirstWeek):
+def test_a_task_lost_with_its_worker_before_it_started_is_sent_again(cluster: Cluster, first_week: FirstWeek):
     broker, processes = cluster.workers.broker, cluster.gpu.running.tree()
     before = broker.unacknowledged()
     run = start_fisher_run(cluster)

@@ -50,7 +50,7 @@ def test_other_weights_under_a_version_s_name_move_no_pointer(
     assert loop.resources.ledger.current() == served
 
 
-def test_twenty_swaps_and_a_rollback_under_load_lose_no_request_and_answer_none_wrong(
+def test_twenty_swaps_and_a_rollback_under_load_lose_no_request_and_give_no_wrong_answer(
     loop: Loop, server: MaxServer, world: swaps.World, record_property: Any
 ) -> None:
     figures = swaps.under_load(loop, world, swaps=20)
@@ -60,7 +60,7 @@ def test_twenty_swaps_and_a_rollback_under_load_lose_no_request_and_answer_none_
     assert len(figures["swap_seconds"]) == 20
 
 
-def test_adapters_and_base_in_one_batch_each_answer_their_own_while_another_is_swapped_in(
+def test_each_request_of_a_mixed_batch_gets_its_own_model_while_another_is_swapped_in(
     loop: Loop, server: MaxServer, world: swaps.World, tmp_path: Path
 ) -> None:
     for name, path in world.adapters.items():
