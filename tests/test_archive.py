@@ -48,7 +48,7 @@ def refuse(path: Path, tmp_path: Path, match: str, max_bytes: int = LIMIT) -> No
     assert not target.exists()
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_an_unpacked_archive_has_the_packed_files(tmp_path: Path) -> None:
     source = fill(tmp_path / "a")
     packed = archive.pack(source, tmp_path / "a.tar.gz")
     archive.unpack(tmp_path / "a.tar.gz", tmp_path / "b", max_bytes=LIMIT)
@@ -111,7 +111,7 @@ def test_pack_refuses_a_name_that_unpack_would_refuse(tmp_path: Path) -> None:
         ("a\nb", "control"),
     ],
 )
-def test_refuses_the_name(tmp_path: Path, name: str, why: str) -> None:
+def test_a_dangerous_name_is_refused(tmp_path: Path, name: str, why: str) -> None:
     bad = write_tar(tmp_path / "bad.tar.gz", (member("good"), b"x"), (member(name), b"x"))
     refuse(bad, tmp_path, f"{why}.*member 1")
     assert not list(tmp_path.rglob("*evil*"))
@@ -130,34 +130,34 @@ def test_refuses_the_name(tmp_path: Path, name: str, why: str) -> None:
         (tarfile.CONTTYPE, "type b'7'"),
     ],
 )
-def test_refuses_the_kind(tmp_path: Path, kind: bytes, why: str) -> None:
+def test_a_member_that_is_not_a_regular_file_is_refused(tmp_path: Path, kind: bytes, why: str) -> None:
     bad = write_tar(tmp_path / "bad.tar.gz", (member("good"), b"x"), (member("odd", kind, "good"), b""))
     refuse(bad, tmp_path, f"{why}.* member 1")
 
 
 @pytest.mark.parametrize("layout", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_refuses_extended_headers(tmp_path: Path, layout: int) -> None:
+def test_extended_headers_are_refused(tmp_path: Path, layout: int) -> None:
     refuse(write_tar(tmp_path / "bad.tar.gz", (member("x" * 200), b"x"), format=layout), tmp_path, "type .* member 0")
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "a"), ("a", "A"), ("a", "a/b"), ("a/b", "a"), ("d/a", "D/A")])
-def test_refuses_a_duplicate_name(tmp_path: Path, first: str, second: str) -> None:
+def test_a_duplicate_name_is_refused(tmp_path: Path, first: str, second: str) -> None:
     bad = write_tar(tmp_path / "bad.tar.gz", (member(first), b"1"), (member(second), b"2"))
     refuse(bad, tmp_path, "member 1 a second time")
 
 
-def test_bounds_the_total_size(tmp_path: Path) -> None:
+def test_the_total_size_is_limited(tmp_path: Path) -> None:
     bad = write_tar(tmp_path / "bad.tar.gz", (member("a"), b"0" * 600_000), (member("b"), b"0" * 600_000))
     refuse(bad, tmp_path, f"at most {LIMIT} bytes.* member 1")
 
 
-def test_bounds_the_number_of_empty_files(tmp_path: Path) -> None:
+def test_the_number_of_empty_files_is_limited(tmp_path: Path) -> None:
     refuse(
         write_tar(tmp_path / "bad.tar.gz", *((member(str(i)), b"") for i in range(30))), tmp_path, "member 19", 10_000
     )
 
 
-def test_bounds_the_data_after_the_end(tmp_path: Path) -> None:
+def test_the_data_after_the_end_is_limited(tmp_path: Path) -> None:
     write_tar(tmp_path / "bad.tar.gz", (member("a"), b"x"))
     with gzip.open(tmp_path / "bad.tar.gz", "ab") as stream:
         stream.write(bytes(2 * archive.CHUNK))
@@ -173,7 +173,7 @@ def test_a_false_size_is_refused(tmp_path: Path) -> None:
     refuse(tmp_path / "bad.tar.gz", tmp_path, "middle of a member", max_bytes=1 << 40)
 
 
-def test_refuses_a_corrupt_archive(tmp_path: Path) -> None:
+def test_a_corrupt_archive_is_refused(tmp_path: Path) -> None:
     archive.pack(fill(tmp_path / "a"), tmp_path / "a.tar.gz")
     whole, bad = (tmp_path / "a.tar.gz").read_bytes(), tmp_path / "bad.tar.gz"
     for data in (
@@ -196,7 +196,7 @@ def test_refuses_a_corrupt_archive(tmp_path: Path) -> None:
     refuse(bad, tmp_path, "member 0")
 
 
-def test_unpacks_only_into_an_empty_directory(tmp_path: Path) -> None:
+def test_an_archive_is_unpacked_only_into_an_empty_directory(tmp_path: Path) -> None:
     source = fill(tmp_path / "a")
     archive.pack(source, tmp_path / "a.tar.gz")
     before = contents(source)

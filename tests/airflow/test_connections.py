@@ -44,7 +44,7 @@ def test_replicas_and_directories_come_from_the_extra(monkeypatch: pytest.Monkey
         ({"host": "https://max", "port": 8443, "schema": "http"}, "https://max:8443"),
     ],
 )
-def test_without_replicas_the_connections_own_host_is_the_only_one(
+def test_without_replicas_the_connections_own_host_is_the_only_replica(
     monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any], replica: str
 ) -> None:
     place = serving(monkeypatch, **connection, extra={"adapter_dir": "/adapters"}).serving
@@ -74,7 +74,7 @@ def test_an_incomplete_serving_connection_is_named_with_the_extra_that_it_needs(
     assert PASSWORD not in str(raised.value)
 
 
-def test_the_database_is_that_of_the_connection_and_its_password_is_never_shown(
+def test_the_database_comes_from_the_connection_and_its_password_is_never_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     extra = {
@@ -131,7 +131,7 @@ def store_client(monkeypatch: pytest.MonkeyPatch, **extra: Any) -> Any:
     ).store.client
 
 
-def test_the_store_has_the_configurations_time_outs_and_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_uses_the_configured_time_outs_and_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"CONNECT_TIMEOUT_SECONDS": 3, "READ_TIMEOUT_SECONDS": 7, "ATTEMPTS": 2}.items():
         monkeypatch.setenv(f"LEARNING_ENGINE__STORE__{name}", str(value))
     found = store_client(monkeypatch, config_kwargs={"read_timeout": 999, "max_pool_connections": 3}).meta.config
@@ -157,7 +157,7 @@ def test_the_store_has_the_configurations_time_outs_and_attempts(monkeypatch: py
         ({}, "https://lora-adapters.s3.amazonaws.com/key"),
     ],
 )
-def test_a_bucket_is_addressed_as_its_store_answers(
+def test_the_addressing_style_depends_on_the_connection(
     monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], url: str
 ) -> None:
     client = store_client(monkeypatch, **extra)
@@ -165,14 +165,14 @@ def test_a_bucket_is_addressed_as_its_store_answers(
     assert signed.partition("?")[0] == url
 
 
-def test_bucket_and_prefix_are_the_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bucket_and_prefix_come_from_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEARNING_ENGINE__STORE__BUCKET", "own-bucket")
     monkeypatch.setenv("LEARNING_ENGINE__STORE__PREFIX", "tenant-a/")
     resources = connected(monkeypatch, "store", conn_type="aws", extra={"region_name": "eu-west-1"})
     assert resources.store.uri("adapters/v1.0") == "s3://own-bucket/tenant-a/adapters/v1.0"
 
 
-def test_a_connection_is_read_only_by_the_step_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_step_that_needs_a_connection_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.exceptions import AirflowNotFoundException
 
     resources = serving(monkeypatch, host="max", extra={"adapter_dir": "/adapters"})

@@ -46,7 +46,7 @@ def run(user: str | None, run_type: str = "manual") -> dict[str, Any]:
     }
 
 
-def test_the_retryable_errors() -> None:
+def test_exactly_these_errors_are_retryable() -> None:
     declared = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
     assert {name for name, kind in declared.items() if kind.retryable} == {
         "FeedbackUnavailable",
@@ -99,19 +99,19 @@ def test_a_task_keeps_its_name_arguments_and_result() -> None:
 
 
 @pytest.mark.parametrize("run_type", ["manual", "scheduled", "backfill"])
-def test_a_record_says_which_run_did_the_work(run_type: str) -> None:
+def test_run_info_names_the_run_and_who_triggered_it(run_type: str) -> None:
     info = airflow_context.run_info(run("ada", run_type))
     assert info == RunInfo(dag_id="learning_engine_weekly", run_id="r1", run_type=run_type, triggered_by="ada")
     assert RunInfo.from_json(info.to_json()) == info
     assert airflow_context.run_info(run(None, run_type)).triggered_by is None
 
 
-def test_a_person_is_named_where_airflow_knows_one() -> None:
+def test_a_person_is_named_if_airflow_knows_the_name() -> None:
     assert airflow_context.person(run("ada")) == "ada, by hand"
     assert airflow_context.person(run(None)) == "an unnamed user, by hand"
 
 
-def test_settings_are_those_of_the_run() -> None:
+def test_params_of_the_run_override_the_settings() -> None:
     assert (
         airflow_context.settings_of({"params": {"ewc_lambda": 7.0, "window_start": None, "force": "none"}}).ewc.lambda_
         == 7

@@ -48,7 +48,7 @@ print(json.dumps(sorted({HEAVY!r} & set(sys.modules))))
     assert in_subprocess(code) == []
 
 
-def test_the_plugin_loads_alone_and_light():
+def test_loading_the_plugin_executes_no_other_file_and_imports_nothing_heavy():
     """Only plugin.py is executed; no other file becomes a top-level module, and no heavy module is imported."""
     code = f"""
 import json, sys
@@ -89,7 +89,7 @@ def test_the_weekly_tasks_are_one_chain_in_the_promised_order(dagbag):
     assert " ".join(order) == ("turn extract enough fisher train evaluate publish accepted approve deploy verify")
 
 
-def test_queues_and_pools(dagbag):
+def test_each_task_has_its_queue_and_pool(dagbag):
     weekly = dagbag.dags["learning_engine_weekly"]
     for name in ("fisher", "train", "evaluate"):
         task = weekly.get_task(name)
@@ -160,7 +160,7 @@ print(json.dumps([dag.get_task("train").queue, dag.get_task("train").pool, dag.g
         ("deploy", "now"),
     ],
 )
-def test_the_form_refuses_what_is_out_of_bounds(dagbag, param, bad):
+def test_the_form_refuses_values_out_of_bounds(dagbag, param, bad):
     from airflow.sdk.exceptions import ParamValidationError
 
     weekly = dagbag.dags["learning_engine_weekly"]

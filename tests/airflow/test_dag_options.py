@@ -113,7 +113,7 @@ def test_every_task_has_the_configured_owner(configured: dict[str, Any]) -> None
     assert {task["owner"] for task in tasks(configured).values()} == {"team"}
 
 
-def test_a_weekly_run_has_the_interval_since_the_one_before(configured: dict[str, Any]) -> None:
+def test_a_weekly_run_covers_the_interval_since_the_run_before(configured: dict[str, Any]) -> None:
     assert configured["learning_engine_weekly"]["timetable"] == [
         "CronDataIntervalTimetable",
         "15 3 * * 2",
@@ -121,7 +121,7 @@ def test_a_weekly_run_has_the_interval_since_the_one_before(configured: dict[str
     ]
 
 
-def test_the_scheduled_dags(default: dict[str, Any]) -> None:
+def test_three_dags_are_scheduled(default: dict[str, Any]) -> None:
     scheduled = {name: dag["timetable"][0] for name, dag in default.items() if dag["timetable"][0] != "NullTimetable"}
     assert scheduled == {
         "learning_engine_weekly": "CronDataIntervalTimetable",

@@ -57,7 +57,7 @@ def test_a_task_without_its_input_names_the_task_that_has_no_result(
     assert len(weekly) == 12
 
 
-def test_an_approval_without_a_version_to_approve(dags: dict[str, Any]) -> None:
+def test_an_approval_without_a_version_fails_and_names_publish(dags: dict[str, Any]) -> None:
     approve = dags["learning_engine_weekly"].get_task("approve")
     with pytest.raises(AirflowFailException, match="Expected a result of publish"):
         approve.execute({"params": {}, "ti": TaskInstance({})})

@@ -156,7 +156,7 @@ def test_a_completed_rollback_that_is_cleared_does_not_roll_back_further(desk: D
         other_tasks.deploy_by_hand(choice)
 
 
-def test_a_deployment_by_hand_knows_what_was_revoked_when_it_was_chosen(desk: Desk) -> None:
+def test_a_deployment_by_hand_accepts_only_revocations_from_before_the_choice(desk: Desk) -> None:
     desk.context["params"] = {"action": "deploy", "version": "v1.2"}
     before = desk.choose()
     desk.resources.registry.revoke("v1.1", by="ada", reason="rolled back")

@@ -53,7 +53,9 @@ def dataset(rows: int) -> dict[str, Any]:
         (199, "quality", False),
     ],
 )
-def test_enough(monkeypatch: pytest.MonkeyPatch, rows: int, force: str, passes: bool):
+def test_enough_passes_with_the_minimum_of_rows_or_if_forced(
+    monkeypatch: pytest.MonkeyPatch, rows: int, force: str, passes: bool
+):
     instance = TaskInstance()
     context = {"params": {"force": force, "min_samples": 200}, "ti": instance}
     monkeypatch.setattr(weekly_tasks, "get_current_context", lambda: context)

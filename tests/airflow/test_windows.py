@@ -30,7 +30,7 @@ class Run:
     conf: dict[str, Any] | None = field(default_factory=dict)
 
 
-def test_a_run_with_an_interval_takes_it():
+def test_a_run_with_a_data_interval_uses_it():
     run = Run(
         at("2026-11-16T02:00"), data_interval_start=at("2026-11-09T02:00"), data_interval_end=at("2026-11-16T02:00")
     )
@@ -41,7 +41,7 @@ def test_a_run_with_an_interval_takes_it():
     "run_after",
     ["2026-11-16T02:00:00", "2026-11-18T13:37:11", "2026-11-23T01:59:59"],
 )
-def test_a_run_without_dates_takes_the_last_complete_week(run_after):
+def test_a_run_without_dates_uses_the_last_complete_week(run_after):
     window = windows.of_run(Run(at(run_after)), {}, WEEKLY)
     assert window.window == Window(at("2026-11-09T02:00"), at("2026-11-16T02:00"))
     assert not window.explicit

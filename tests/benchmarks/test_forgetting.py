@@ -117,7 +117,7 @@ def test_a_strong_penalty_keeps_the_base_and_without_one_it_is_forgotten(small):
     assert held.base > free.base
 
 
-def test_figures_of_an_outcome():
+def test_an_outcome_computes_its_figures_from_the_scores():
     outcome = Outcome(((1.0, 0.0, 0.1), (0.8, 0.9, 0.0), (0.5, 0.6, 0.7)))
     assert outcome.learned == pytest.approx(0.8)
     assert outcome.kept == pytest.approx(0.6)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.real
 OF_AIRFLOW = ("/ui/", "/api/v2/")
 
 
-def test_it_is_in_the_navigation(opened: Opener, site: Site, story: Story):
+def test_the_page_is_in_airflows_navigation(opened: Opener, site: Site, story: Story):
     screen = opened(expected_errors=OF_AIRFLOW)
     screen.page.goto(site.live.airflow.url)
     screen.page.get_by_role("link", name="Learning Engine").click()
@@ -21,7 +21,7 @@ def test_it_is_in_the_navigation(opened: Opener, site: Site, story: Story):
     expect(frame.get_by_role("heading", name=f"{story.first} is live")).to_be_visible(timeout=60_000)
 
 
-def test_it_is_a_tab_of_the_weekly_dag(opened: Opener, story: Story):
+def test_the_page_is_a_tab_of_the_weekly_dag(opened: Opener, story: Story):
     screen = opened(expected_errors=OF_AIRFLOW)
     screen.frame(f"dags/{WEEKLY}/plugin/learning-engine-dag", f"versions/{story.first}")
     expect(screen.root.get_by_role("heading", name=story.first, exact=True)).to_be_visible()
@@ -55,7 +55,7 @@ def test_the_archive_can_be_downloaded_from_the_sandbox(opened: Opener, story: S
     assert download.value.suggested_filename == f"{story.first}.tar.gz"
 
 
-def test_it_can_be_used_on_a_phone(opened: Opener, story: Story):
+def test_the_page_can_be_used_on_a_phone(opened: Opener, story: Story):
     screen = opened(expected_errors=OF_AIRFLOW, viewport=PHONE)
     screen.frame()
     screen.root.get_by_role("link", name="Versions").click()

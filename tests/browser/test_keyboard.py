@@ -25,7 +25,7 @@ def tab_to(screen: Screen, target: Locator) -> None:
     raise AssertionError(f"{target} could not be reached with {TABS} tabs")
 
 
-def test_keyboard_from_the_overview_to_a_confirmation_and_back(opened: Opener, story: Story):
+def test_the_keyboard_leads_from_the_overview_to_a_confirmation_and_back(opened: Opener, story: Story):
     screen = opened()
     screen.open()
     tab_to(screen, screen.root.get_by_role("link", name="Versions"))
@@ -47,7 +47,7 @@ def test_keyboard_from_the_overview_to_a_confirmation_and_back(opened: Opener, s
     expect(deploy).to_be_focused()
 
 
-def test_keyboard_through_an_action_to_the_end_of_its_run(opened: Opener, story: Story):
+def test_the_keyboard_starts_an_action_and_regains_the_focus_when_its_run_ends(opened: Opener, story: Story):
     screen = opened()
     screen.open(f"versions/{story.first}")
     tab_to(screen, screen.button("Recalculate Fisher…"))
@@ -60,7 +60,7 @@ def test_keyboard_through_an_action_to_the_end_of_its_run(opened: Opener, story:
     expect(screen.root.get_by_role("status").last).to_contain_text("done")
 
 
-def test_skip_to_content(opened: Opener, story: Story):
+def test_skip_to_content_moves_the_focus_to_the_main_part(opened: Opener, story: Story):
     screen = opened()
     screen.open("ledger")
     tab_to(screen, screen.button("Skip to content"))

@@ -29,7 +29,9 @@ def route(view: str, story: Story) -> str:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("view", VIEWS)
-def test_accessibility_and_no_overflow(opened: Opener, story: Story, view: str, size: dict[str, int], theme: str):
+def test_a_view_is_accessible_and_does_not_overflow(
+    opened: Opener, story: Story, view: str, size: dict[str, int], theme: str
+):
     screen = opened(viewport=size, color_scheme=theme)
     screen.open(route(view, story))
     for summary in screen.root.locator("main summary").all():
@@ -40,7 +42,7 @@ def test_accessibility_and_no_overflow(opened: Opener, story: Story, view: str, 
     assert screen.overflow() <= 0
 
 
-def test_overview(site: Site, opened: Opener, story: Story):
+def test_the_overview_shows_live_version_runs_and_health(site: Site, opened: Opener, story: Story):
     screen = opened()
     screen.open()
     live = ask(site, "live")
@@ -58,7 +60,7 @@ def test_overview(site: Site, opened: Opener, story: Story):
         expect(health.get_by_role("row").filter(has_text=check["name"]).first).to_contain_text(check["state"])
 
 
-def test_versions_and_filters(opened: Opener, story: Story):
+def test_the_list_of_versions_can_be_filtered(opened: Opener, story: Story):
     screen = opened()
     screen.open("versions")
     table = screen.root.get_by_role("table", name="Versions, newest first")
@@ -78,7 +80,7 @@ def test_versions_and_filters(opened: Opener, story: Story):
     expect(revocation).to_be_focused()
 
 
-def test_version_detail_view(site: Site, opened: Opener, story: Story):
+def test_the_version_view_shows_rules_matrix_digests_and_card(site: Site, opened: Opener, story: Story):
     screen = opened()
     screen.open(f"versions/{story.second}")
     detail = ask(site, f"adapters/{story.second}")
@@ -112,7 +114,7 @@ def test_the_archive_is_the_published_one(site: Site, opened: Opener, story: Sto
     assert download.value.suggested_filename == f"{story.first}.tar.gz"
 
 
-def test_preflight_view(site: Site, opened: Opener, story: Story):
+def test_the_preflight_view_shows_the_apis_figures(site: Site, opened: Opener, story: Story):
     window = site.live.resources.registry.get(story.first).window
     times = {"start": window.start.isoformat(), "end": window.end.isoformat()}
     found = ask(site, "preflight", **times)

@@ -150,7 +150,7 @@ def test_watch_follows_the_first_active_run(cli: Run, stub: Stub):
     assert "success" in shown.out
 
 
-def test_watch_exit_codes(cli: Run, stub: Stub):
+def test_watch_exits_with_the_result_of_the_run(cli: Run, stub: Stub):
     shown = cli("status", "--watch")
     assert (shown.code, shown.err) == (exit_codes.DONE, "No run is active.\n")
     stub.trainings["old"] = [samples.training("old", "failed")]

@@ -58,7 +58,7 @@ def test_an_expired_login_names_the_login_command(cli: Run, stub: Stub):
     assert f"Run `learning-engine login --url {stub.url} --user NAME`." in shown.err
 
 
-def test_connection_refused(cli: Run):
+def test_a_refused_connection_names_the_address(cli: Run):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -70,7 +70,7 @@ def test_connection_refused(cli: Run):
     )
 
 
-def test_a_server_that_does_not_answer(cli: Run, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_does_not_answer_is_a_retryable_error(cli: Run, monkeypatch: pytest.MonkeyPatch):
     from learning_engine.cli.client import Client
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -107,7 +107,7 @@ def test_a_redirect_is_not_followed(cli: Run, stub: Stub):
         (Response("{}", 200), exit_codes.SERVER_ERROR, "have different versions"),
     ],
 )
-def test_unexpected_responses(cli: Run, stub: Stub, answer: Response, code: int, words: str):
+def test_unexpected_responses_are_explained(cli: Run, stub: Stub, answer: Response, code: int, words: str):
     stub.instead[LIVE] = [answer]
     shown = cli("live")
     assert (shown.code, shown.out) == (code, "")
@@ -115,7 +115,7 @@ def test_unexpected_responses(cli: Run, stub: Stub, answer: Response, code: int,
 
 
 @pytest.mark.parametrize("command", [("no",), ("live", "--no"), ("adapters", "show"), ("train", "--epochs", "x")])
-def test_usage_errors(cli: Run, stub: Stub, command: tuple[str, ...]):
+def test_usage_errors_are_found_before_any_request(cli: Run, stub: Stub, command: tuple[str, ...]):
     shown = cli(*command)
     assert (shown.code, shown.out) == (exit_codes.USAGE, "")
     assert "Error: " in shown.err

@@ -126,7 +126,7 @@ def test_metrics_as_text_and_as_samples(cli: Run):
     assert last["value"] == "nan"
 
 
-def test_storage_table(cli: Run):
+def test_storage_shows_sizes_and_counts(cli: Run):
     words = " ".join(cli("storage").out.split())
     assert "bytes 56.8 MB versions 2: 1 accepted, 1 rejected, 1 revoked" in words
     assert "adapters 34 50.0 MB" in words

@@ -67,7 +67,7 @@ def test_secrets_are_not_shown(anonymous: Run, file: Path, monkeypatch: pytest.M
     assert line(anonymous("config", "show").out, "token") == 'token: "**********"  # LEARNING_ENGINE__WEB__TOKEN'
 
 
-def test_check(anonymous: Run, file: Path, monkeypatch: pytest.MonkeyPatch):
+def test_check_reports_each_problem_and_its_origin(anonymous: Run, file: Path, monkeypatch: pytest.MonkeyPatch):
     done = anonymous("config", "check")
     assert (done.code, done.out) == (exit_codes.DONE, "")
     assert done.err == f"Valid: {file}, overridden by 0 environment variables.\n"

@@ -47,7 +47,7 @@ def test_a_request_imports_only_requests_and_rich(stub: Stub):
     assert taken & HEAVY == {"requests", "rich"}
 
 
-def test_it_imports_only_settings_and_errors_of_the_package():
+def test_the_cli_imports_only_config_and_errors_of_the_package():
     names: set[str] = set()
     for file in PACKAGE.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -60,12 +60,12 @@ def test_it_imports_only_settings_and_errors_of_the_package():
     }
 
 
-def test_version(anonymous: Run):
+def test_version_is_printed(anonymous: Run):
     assert anonymous("--version").out == f"{learning_engine.__version__}\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(shell: str, home: Path):
+def test_each_shell_completes_subcommands(shell: str, home: Path):
     program = [sys.executable, "-P", "-m", "learning_engine.cli"]
     done = subprocess.run(
         program,
@@ -85,7 +85,7 @@ def test_completion(shell: str, home: Path):
     assert {"list", "show", "download"} <= set(done.stdout.replace('"', " ").replace(":", " ").split())
 
 
-def test_completion_of_a_partial_version(stub: Stub):
+def test_a_partial_version_is_completed(stub: Stub):
     environment = {
         "_LEARNING_ENGINE_COMPLETE": "complete_zsh",
         "_TYPER_COMPLETE_ARGS": "learning-engine adapters show v1.",

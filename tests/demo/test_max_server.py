@@ -15,7 +15,9 @@ def option(command: tuple[str, ...], name: str) -> str:
     return command[command.index(name) + 1]
 
 
-def test_it_listens_on_loopback_and_caches_compiled_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_server_listens_on_loopback_and_caches_compiled_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SECRET", "x")
     program = max_server.program(tmp_path, "town", port=8299)
     assert (option(program.command, "--host"), option(program.command, "--port")) == (LOOPBACK, "8299")

@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory):
     assert not home.exists()
 
 
-def test_psycopg_and_adbc_reach_it(server: postgres.Postgres):
+def test_psycopg_and_adbc_can_connect(server: postgres.Postgres):
     with psycopg.connect(server.uri("feedback")) as connection:
         assert connection.execute("SHOW timezone").fetchone() == ("UTC",)
     with adbc_driver_postgresql.dbapi.connect(server.uri("feedback")) as connection, connection.cursor() as cursor:
@@ -40,7 +40,7 @@ def test_the_password_is_required(server: postgres.Postgres):
     assert server.password not in repr(server.program())
 
 
-def test_it_listens_only_on_loopback(server: postgres.Postgres):
+def test_postgres_listens_only_on_loopback(server: postgres.Postgres):
     with psycopg.connect(server.uri("feedback")) as connection:
         assert connection.execute("SHOW listen_addresses").fetchone() == (LOOPBACK,)
 

@@ -40,13 +40,13 @@ def put(resources: Resources, key: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
-def test_a_candidate_is_trained_again(resources: Resources, data: bytes) -> None:
+def test_a_corrupt_candidate_is_trained_again(resources: Resources, data: bytes) -> None:
     put(resources, manifest.run_key("run", manifest.CANDIDATE), data)
     assert staging.staged(resources, "run") is None
 
 
 @pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
-def test_a_candidate_on_the_worker_s_disk_is_trained_again(resources: Resources, data: bytes) -> None:
+def test_a_corrupt_candidate_on_the_worker_s_disk_is_trained_again(resources: Resources, data: bytes) -> None:
     directory = spool.place(resources.settings.store, "run")
     directory.mkdir(parents=True)
     (directory / manifest.CANDIDATE).write_bytes(data)
@@ -62,6 +62,6 @@ def test_a_candidate_on_the_worker_s_disk_without_its_archive_is_trained_again(r
 
 
 @pytest.mark.parametrize("data", CORRUPT.values(), ids=CORRUPT)
-def test_fisher_information_is_measured_again(resources: Resources, data: bytes) -> None:
+def test_corrupt_fisher_information_is_measured_again(resources: Resources, data: bytes) -> None:
     put(resources, manifest.fisher_key("v1.0", manifest.FISHER_RECORD), data)
     assert fisher_step._stored(resources, "v1.0") is None

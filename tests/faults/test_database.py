@@ -115,7 +115,7 @@ def test_the_same_feedback_gives_the_same_dataset_from_a_table_and_from_a_file(t
 @pytest.mark.parametrize(
     "after", [500, *(pytest.param(size, marks=pytest.mark.stack) for size in (0, 100_000, STREAMING))]
 )
-def test_a_connection_that_breaks(table: Table, after: int) -> None:
+def test_a_broken_connection_is_retryable_and_the_retry_gives_the_same_dataset(table: Table, after: int) -> None:
     """At the first byte, during setup, and while rows arrive."""
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
@@ -125,7 +125,7 @@ def test_a_connection_that_breaks(table: Table, after: int) -> None:
         assert table.extract(port) == undisturbed
 
 
-def test_a_backend_that_is_terminated_while_rows_arrive(table: Table) -> None:
+def test_a_terminated_backend_is_retryable_and_the_retry_gives_the_same_dataset(table: Table) -> None:
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'learning_engine'"
@@ -138,7 +138,7 @@ def test_a_backend_that_is_terminated_while_rows_arrive(table: Table) -> None:
         assert table.extract(port) == undisturbed
 
 
-def test_a_server_that_is_killed_while_rows_arrive(table: Table) -> None:
+def test_a_killed_server_is_retryable_and_the_retry_gives_the_same_dataset(table: Table) -> None:
     """SIGKILL of one backend takes all of them down; the server recovers on its own."""
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
@@ -163,7 +163,7 @@ def answers(database: Postgres) -> bool:
         return False
 
 
-def test_rows_inserted_and_deleted_while_the_window_is_read(table: Table) -> None:
+def test_rows_inserted_or_deleted_during_the_read_do_not_change_the_dataset(table: Table) -> None:
     """The step reads the rows as they were when the statement began."""
     undisturbed = table.extract()
 
@@ -179,13 +179,13 @@ def test_rows_inserted_and_deleted_while_the_window_is_read(table: Table) -> Non
     assert later.read == 2 * ROWS - ROWS // 50
 
 
-def test_a_server_that_never_responds(table: Table) -> None:
+def test_a_server_that_never_responds_is_retryable_after_the_timeout(table: Table) -> None:
     with wires.wire(table.database.port, 0, wires.waits) as (wire, port):
         table.fails(FeedbackUnavailable, "connection to server", port, timeout_seconds=2)
         assert wire.reached.is_set()
 
 
-def test_a_table_that_stays_locked(table: Table) -> None:
+def test_a_table_that_stays_locked_is_retryable_after_the_timeout(table: Table) -> None:
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
     with psycopg.connect(table.database.uri("feedback")) as other:
@@ -205,7 +205,7 @@ def test_a_table_that_stays_locked(table: Table) -> None:
         ("RENAME TO kept", "", r"a table public\.feedback, found none"),
     ],
 )
-def test_a_table_that_has_changed(table: Table, change: str, undo: str, says: str) -> None:
+def test_a_renamed_column_or_table_is_named_and_not_retried(table: Table, change: str, undo: str, says: str) -> None:
     """No retry helps until someone restores the table."""
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
@@ -215,7 +215,7 @@ def test_a_table_that_has_changed(table: Table, change: str, undo: str, says: st
     assert table.extract() == undisturbed
 
 
-def test_a_table_that_is_dropped_between_its_description_and_its_rows(table: Table) -> None:
+def test_a_table_dropped_between_its_description_and_its_rows_is_not_retried(table: Table) -> None:
     described = postgres_module._column_types
 
     def and_dropped(cursor: Any, feedback: Any) -> Any:
@@ -228,12 +228,12 @@ def test_a_table_that_is_dropped_between_its_description_and_its_rows(table: Tab
     assert table.sql("SELECT to_regclass('feedback')") == [(None,)]
 
 
-def test_a_server_that_is_not_there(table: Table) -> None:
+def test_an_unreachable_server_is_retryable(table: Table) -> None:
     table.fails(FeedbackUnavailable, "connection to server .* failed: Connection refused", free_port())
     assert table.extract().read == ROWS
 
 
-def test_a_wrong_password(table: Table) -> None:
+def test_a_wrong_password_is_retryable(table: Table) -> None:
     """Retryable, since a password is changed in two places, one after the other."""
     table.fails(FeedbackUnavailable, "password authentication failed", password="guess")
     assert table.extract().read == ROWS

@@ -130,7 +130,7 @@ SLOW = pytest.mark.stack
 
 
 @pytest.mark.parametrize("kind", [pytest.param(ATOMIC, marks=SLOW), RACY, pytest.param(NONE, marks=SLOW)])
-def test_one_run_paused_at_any_request_while_the_other_publishes(moto: ObjectStore, proxy: Proxy, kind: str) -> None:
+def test_two_runs_publish_two_versions_if_one_pauses_at_any_request(moto: ObjectStore, proxy: Proxy, kind: str) -> None:
     race = Race(moto, proxy, kind)
     tracks, problem = race.run()
     assert not problem
@@ -141,7 +141,7 @@ def test_one_run_paused_at_any_request_while_the_other_publishes(moto: ObjectSto
 
 
 @SLOW
-def test_both_runs_paused(moto: ObjectStore, proxy: Proxy) -> None:
+def test_two_runs_publish_two_versions_if_both_pause(moto: ObjectStore, proxy: Proxy) -> None:
     """a is paused before it writes its claim, or before it lists the claims, while b advances to any of its requests;
     then a ends, then b. Of all other pairs of pauses, a sample."""
     race = Race(moto, proxy, RACY)
@@ -165,7 +165,9 @@ def racing(server: ObjectStore, bucket: str, works: list[Work], start: Any) -> N
 
 
 @pytest.mark.parametrize("kind", [pytest.param("swift", marks=SLOW), "moto"])
-def test_processes_that_publish_at_the_same_time(request: pytest.FixtureRequest, kind: str) -> None:
+def test_concurrent_processes_publish_versions_with_different_numbers(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
     server: ObjectStore = request.getfixturevalue(kind)
     bucket = new_bucket(server)
     rounds = [Store(bucket.client, bucket.bucket, f"round{number}") for number in range(ROUNDS)]

@@ -18,7 +18,7 @@ def store(moto: ObjectStore, proxy: Proxy) -> Store:
     return Store(client, new_bucket(moto).bucket, "models/a")
 
 
-def test_a_response_that_is_cut_off_while_it_is_streamed(store: Store, proxy: Proxy) -> None:
+def test_a_response_cut_off_while_it_is_streamed_raises_a_store_error(store: Store, proxy: Proxy) -> None:
     store.put_bytes("big", b"0123456789" * 1000)
     with proxy.under(faults.cut_answer(2000), method="GET"):
         chunks = store.chunks("big", 500)

@@ -27,7 +27,7 @@ VALUES = st.recursive(
 @example('\u007f\u2028"\\/\b\f\n\r\t\u0001')
 @example([Decimal("1e2"), Decimal("-0"), Decimal("-0.0"), Decimal("0e5"), Decimal("1.50e1"), Decimal("1E-7")])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_equals_the_text_of_jsonb(connection: Any, value: Any) -> None:
+def test_the_canonical_text_equals_that_of_jsonb(connection: Any, value: Any) -> None:
     text = canonical(value)
     ((there, digest),) = connection.execute(
         "SELECT j::text, encode(sha256(convert_to(jsonb_build_array(j, NULL)::text, 'UTF8')), 'hex') "
@@ -47,7 +47,7 @@ def test_every_spelling_gives_the_text_of_the_database(database: Database, spell
     )
 
 
-def test_values_that_jsonb_cannot_hold_have_a_text_too() -> None:
+def test_values_that_jsonb_cannot_hold_also_have_a_canonical_text() -> None:
     assert canonical(["\ud800é", "\0"]) == '["\\ud800é", "\\u0000"]'
     assert json.loads(canonical({"\udfff": "\ud800"})) == {"\udfff": "\ud800"}
     assert canonical(parse("1e999999999")) == "1E+999999999"

@@ -36,22 +36,22 @@ DEEP = {"row", "bad_json", "no_prompt", "no_answer", "not_text"}
         ("Thumbs_Down", -1),
     ],
 )
-def test_spellings_of_thumbs(spelling: str, rating: int) -> None:
+def test_thumbs_are_recognised_in_each_spelling(spelling: str, rating: int) -> None:
     assert kept(parse(thumb=spelling)).rating == rating
 
 
-def test_configured_spellings_of_thumbs() -> None:
+def test_configured_spellings_replace_the_default_ones() -> None:
     assert kept(parse(thumb="Very \t GOOD", thumbs_up=("very good",))).rating == 1
     assert reason(parse(thumb="thumbs_up", thumbs_up=("very good",))) == "unknown_thumb"
     assert kept(parse(thumb="both", thumbs_up=("both",), thumbs_down=("Both",))).rating == -1
 
 
 @pytest.mark.parametrize("thumb", [None, "", "meh", "thumbs", "0", SQL, "up" * 50_000])
-def test_unknown_thumbs(thumb: str | None) -> None:
+def test_unknown_thumbs_are_dropped(thumb: str | None) -> None:
     assert reason(parse(thumb=thumb)) == "unknown_thumb"
 
 
-def test_ids_are_digests() -> None:
+def test_user_and_conversation_ids_become_digests() -> None:
     row = kept(parse_row(Raw(1, "m", '"Hello?"', '"Hi!"', "up", "ann", "c7", False), rules(Feedback())))
     assert (row.created_at, row.message) == (1, "m")
     assert (row.user, row.conversation) == (digest("ann"), digest("c7"))
@@ -70,7 +70,7 @@ def test_ids_are_digests() -> None:
         ({"superseded": True}, "superseded"),
     ],
 )
-def test_null_columns_and_superseded_votes(columns: dict[str, Any], why: str) -> None:
+def test_rows_with_null_columns_and_superseded_votes_are_dropped(columns: dict[str, Any], why: str) -> None:
     raw = Raw(1, "m", '"Hello?"', '"Hi!"', "up", None, None, False)
     assert reason(parse_row(raw._replace(**columns), rules(Feedback()))) == why
 
@@ -106,7 +106,7 @@ def test_null_columns_and_superseded_votes(columns: dict[str, Any], why: str) ->
         ("x" * 1_000_000, "too_long"),
     ],
 )
-def test_requests_that_cannot_be_read(request_data: Any, why: str) -> None:
+def test_requests_that_cannot_be_read_are_dropped_with_a_reason(request_data: Any, why: str) -> None:
     assert reason(parse(request_data)) == why
 
 
@@ -131,12 +131,12 @@ def test_requests_that_cannot_be_read(request_data: Any, why: str) -> None:
         ("x" * 100_001, "too_long"),
     ],
 )
-def test_responses_that_cannot_be_read(response_data: Any, why: str) -> None:
+def test_responses_that_cannot_be_read_are_dropped_with_a_reason(response_data: Any, why: str) -> None:
     assert reason(parse(response=response_data)) == why
 
 
 @pytest.mark.parametrize("text", ["", "{", "nul", '{"prompt": ', "'x'", "[" * 100_000, '{"prompt":' * 100_000])
-def test_text_that_is_not_json(text: str) -> None:
+def test_text_that_is_not_json_is_dropped(text: str) -> None:
     assert reason(parse_text(text, '"Hi!"')) == "bad_json"
     assert reason(parse_text('"Hello?"', text)) == "bad_json"
 

@@ -12,7 +12,7 @@ from learning_engine.errors import FeedbackError
 from .conftest import NAMES, PEOPLE, SQL, TABLE, WINDOW, WITH_PEOPLE, Database, Store, row
 
 
-def test_are_read_as_json_text_in_utc(database: Database) -> None:
+def test_columns_are_read_as_json_text_and_utc_times(database: Database) -> None:
     database.create()
     database.insert(row("Who?", "Me."))
     (found,) = database.read()
@@ -34,7 +34,7 @@ def test_user_and_conversation_are_read_if_configured(store: Store, user: str | 
 
 
 @pytest.mark.parametrize("kind", ["text", "varchar", "json"])
-def test_text_varchar_and_json_columns(database: Database, kind: str) -> None:
+def test_text_varchar_and_json_columns_are_read(database: Database, kind: str) -> None:
     database.create(TABLE.replace("jsonb", kind))
     request = '{"prompt":  "Who?"}'
     database.sql("INSERT INTO feedback VALUES (%s, %s, 'up', '2026-01-06')", request, '"Me \\ud83d\\ude00"')
@@ -43,7 +43,7 @@ def test_text_varchar_and_json_columns(database: Database, kind: str) -> None:
     assert json.loads(json.loads(found["response"])) == "Me 😀"
 
 
-def test_thumbs_and_ids_of_other_types(database: Database) -> None:
+def test_thumbs_and_ids_of_other_types_are_read_as_text(database: Database) -> None:
     database.create(TABLE.replace("varchar", "integer") + ", user_id bigint, conversation_id uuid")
     identifier = "6f1c1b1e-0000-4000-8000-000000000001"
     database.insert(row(thumb=-1, user=7, conversation=identifier), names=NAMES)
@@ -51,7 +51,7 @@ def test_thumbs_and_ids_of_other_types(database: Database) -> None:
     assert (found["feedback_type"], found["user"], found["conversation"]) == ("-1", "7", identifier)
 
 
-def test_enums_and_domains(database: Database) -> None:
+def test_enums_and_domains_are_read_like_their_base_types(database: Database) -> None:
     database.sql("CREATE TYPE thumb AS ENUM ('thumbs_up', 'thumbs_down')")
     database.sql("CREATE DOMAIN chat AS jsonb CHECK (VALUE <> '0')")
     database.sql("CREATE DOMAIN instant AS timestamp NOT NULL")
@@ -62,7 +62,7 @@ def test_enums_and_domains(database: Database) -> None:
     assert (found["feedback_type"], found["created_at"]) == ("thumbs_up", WINDOW.start)
 
 
-def test_any_name_of_table_schema_and_columns(database: Database) -> None:
+def test_any_name_of_table_and_columns_can_be_configured(database: Database) -> None:
     database.sql('CREATE TABLE "Order" ("select" jsonb, "Answer" jsonb, "type" text, "end" timestamptz, "user" int)')
     database.sql("""INSERT INTO "Order" VALUES ('"q"', '"a"', 'up', '2026-01-05 01:00+01', 3)""")
     names = Columns(request="select", response="Answer", feedback_type="type", created_at="end", user="user")

@@ -148,7 +148,7 @@ def test_an_answer_that_does_not_fit_with_one_token_of_prompt_is_dropped(tmp_pat
     assert encoded(tmp_path, tokenizer, one(answer="bird " * 5000)).dropped == {"answer_truncated": 1}
 
 
-def test_a_prompt_that_is_no_prefix_of_the_conversation_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
+def test_a_prompt_that_is_not_a_prefix_of_the_conversation_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
     tokenizer.chat_template = "{{ messages | length }}" + CHATML
     result = encoded(tmp_path, tokenizer, one(), one())
     assert result.dropped == {"template_prefix": 2}
@@ -156,7 +156,7 @@ def test_a_prompt_that_is_no_prefix_of_the_conversation_is_dropped(tmp_path: Pat
     assert result.examples.column_names[0] == "input_ids"
 
 
-def test_a_token_that_joins_prompt_and_answer_is_noticed(tmp_path: Path, tokenizer: Any) -> None:
+def test_a_row_with_a_token_across_prompt_and_answer_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
     )
@@ -165,7 +165,7 @@ def test_a_token_that_joins_prompt_and_answer_is_noticed(tmp_path: Path, tokeniz
     assert result.examples["row"][:] == [1]
 
 
-def test_a_template_may_refuse_a_conversation(tmp_path: Path, tokenizer: Any) -> None:
+def test_a_conversation_that_the_template_refuses_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
     tokenizer.chat_template = (
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system prompts') }}{% endif %}" + CHATML
     )
@@ -199,7 +199,7 @@ def test_more_rows_than_a_batch_keep_their_order(tmp_path: Path, tokenizer: Any)
         assert supervised(tokenizer, example) == f"Bird {example['row']} is blue.<|end|>"
 
 
-def test_nothing_is_left_on_the_disk_and_the_examples_stay(
+def test_no_files_are_left_on_the_disk_and_the_examples_stay_usable(
     tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "tmp"

@@ -120,7 +120,7 @@ def test_nested_parquet_is_read_as_json(tmp_path: Path) -> None:
         (None, False),
     ],
 )
-def test_times_of_lines(write_lines: Write, time: str | None, inside: bool) -> None:
+def test_only_lines_with_a_time_in_the_window_are_read(write_lines: Write, time: str | None, inside: bool) -> None:
     assert len(rows_of(read(FileSource(write_lines(row(time=time))), WINDOW, Feedback()))) == inside
 
 

@@ -38,7 +38,7 @@ def test_the_file_has_the_held_out_rows_in_their_order(lines: Lines) -> None:
     assert table.to_pylist() == [one for one in rows if one["heldout"]]
 
 
-def test_no_conversation_is_on_both_sides(lines: Lines) -> None:
+def test_no_conversation_is_split(lines: Lines) -> None:
     rows, table = split(lines)
     held = set(table["conversation"].to_pylist())
     assert not held & {one["conversation"] for one in rows if not one["heldout"]}

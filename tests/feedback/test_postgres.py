@@ -25,7 +25,7 @@ def test_rows_are_ordered_by_time_and_message_however_they_were_stored(database:
     assert found == sorted(found)
 
 
-def test_reads_a_view_a_partitioned_table_and_the_table_of_the_sql_file(database: Database) -> None:
+def test_a_view_a_partitioned_table_and_the_table_of_the_sql_file_are_read(database: Database) -> None:
     database.sql(DDL.read_text())
     database.insert(row())
     database.sql("CREATE VIEW seen AS SELECT * FROM feedback")
@@ -51,7 +51,7 @@ def test_a_window_uses_the_index(database: Database) -> None:
     assert after[0][0] > before[0][0]
 
 
-def test_an_empty_table(database: Database) -> None:
+def test_an_empty_table_has_no_rows(database: Database) -> None:
     database.create()
     assert database.read() == []
 

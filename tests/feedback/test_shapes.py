@@ -38,7 +38,7 @@ PATHS = {"request_paths": ("body.turns[0].text", "alt"), "response_paths": ("out
         {"messages": json.dumps(CHAT["messages"])},
     ],
 )
-def test_requests(request_data: Any) -> None:
+def test_every_format_of_a_request_gives_the_same_messages(request_data: Any) -> None:
     assert kept(parse(request_data)).messages == ASKED
 
 
@@ -66,7 +66,7 @@ def test_requests(request_data: Any) -> None:
         json.dumps("Hi!"),
     ],
 )
-def test_responses(response_data: Any) -> None:
+def test_every_format_of_a_response_gives_the_same_answer(response_data: Any) -> None:
     assert kept(parse(response=response_data)).answer == "Hi!"
 
 
@@ -83,7 +83,7 @@ def test_responses(response_data: Any) -> None:
         ("function", "tool"),
     ],
 )
-def test_roles(logged: str, role: str) -> None:
+def test_logged_roles_become_known_roles(logged: str, role: str) -> None:
     messages = [{"role": logged, "content": "x"}, {"role": "user", "content": "Hello?"}]
     assert kept(parse(messages)).messages == [(role, "x"), *ASKED]
 
@@ -108,7 +108,7 @@ def test_tool_calls_become_text() -> None:
     assert kept(parse(response=called)).answer == "\n".join([row.messages[2].content] * 2)
 
 
-def test_a_system_prompt_next_to_the_messages() -> None:
+def test_a_system_prompt_next_to_the_messages_comes_first() -> None:
     assert kept(parse({"system": "Be brief.", **CHAT})).messages == [("system", "Be brief."), *ASKED]
 
 

@@ -58,7 +58,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_has_the_documented_columns(tmp_path: Path) -> None:
+def test_the_snapshot_has_the_documented_columns(tmp_path: Path) -> None:
     rows = raw_rows(1, user="ann", conversation="c1", feedback_type="down")
     write(rows, tmp_path / "s.parquet", fraction=0.5)
     table = pq.read_table(tmp_path / "s.parquet")
@@ -96,7 +96,7 @@ def test_row_groups_are_limited_in_rows_and_in_characters(tmp_path: Path) -> Non
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [17, 17, 6]
 
 
-def test_counts(tmp_path: Path) -> None:
+def test_rows_votes_users_and_conversations_are_counted(tmp_path: Path) -> None:
     rows = raw_rows(
         10,
         user=lambda i: [None, "ann", "bob"][i % 3],

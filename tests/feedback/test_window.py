@@ -27,7 +27,7 @@ def _machine_in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_machine_in_new_york")
-def test_is_half_open_and_a_time_without_zone_is_utc(store: Store) -> None:
+def test_the_window_is_half_open_and_a_time_without_zone_is_utc(store: Store) -> None:
     store.fill(*(row(f"at {edge}", time=edge) for edge in EDGES))
     assert [one["created_at"] for one in store.read()] == INSIDE
 

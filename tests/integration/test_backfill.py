@@ -11,7 +11,7 @@ DAG = "learning_engine_weekly"
 
 
 @pytest.mark.timeout(900)
-def test_a_backfill_at_full_speed_gives_the_chain_of_one_run_at_a_time(live: Live):
+def test_a_backfill_with_concurrent_runs_gives_the_same_chain_as_sequential_runs(live: Live):
     for number in range(5):
         live.add_feedback(rows_of(number))
     # The dates select the starts of intervals. Airflow's default is ten concurrent runs.

@@ -51,7 +51,7 @@ def current(live: Live) -> Deployment:
     return found
 
 
-def test_a_replica_that_restarted_has_its_adapters_back(live: Live, pair: tuple[AdapterVersion, AdapterVersion]):
+def test_a_restarted_replica_gets_its_adapters_back(live: Live, pair: tuple[AdapterVersion, AdapterVersion]):
     replica = Replica(live.resources.serving.replicas[0], live.resources.settings.serving)
     before = current(live)
     names = [placement.server_name(live.resources, version) for version in pair]

@@ -66,7 +66,7 @@ def test_a_training_run_is_started_watched_and_listed(live: Live):
     assert (newest["version"], newest["rows"]) == (run["version"], 40)
 
 
-def test_a_deployment_and_a_rollback(live: Live):
+def test_a_deployment_and_a_rollback_change_the_live_version(live: Live):
     live.rest.unpause(DEPLOY)
     before = api(live, "GET", "live").json()
     versions = api(live, "GET", "adapters", params={"limit": 100}).json()["items"]
@@ -83,7 +83,7 @@ def test_a_deployment_and_a_rollback(live: Live):
     assert at["version"] == target
 
 
-def test_fifty_readers_at_once_are_all_answered(live: Live):
+def test_fifty_concurrent_readers_all_get_an_answer(live: Live):
     """Each request makes several calls to Airflow in process; without a concurrency limit they would deadlock."""
 
     def status(_: int) -> int:

@@ -93,7 +93,7 @@ def test_an_empty_window_does_not_fail_the_run(live: Live, started: dict[str, st
         {"base_model": ""},
     ],
 )
-def test_rest_refuses_what_the_form_cannot_hold(live: Live, conf: dict[str, Any]):
+def test_rest_refuses_values_that_the_form_would_refuse(live: Live, conf: dict[str, Any]):
     import requests
 
     with pytest.raises(requests.HTTPError, match="400"):

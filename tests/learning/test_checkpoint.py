@@ -144,7 +144,7 @@ def test_nothing_in_a_checkpoint_can_run_code(load, adapter, examples, tmp_path)
     assert not (tmp_path / "evil").exists()
 
 
-def test_a_checkpoint_that_does_not_fit_is_rejected(load, adapter, examples, tmp_path):
+def test_an_incomplete_checkpoint_or_one_of_another_training_is_rejected(load, adapter, examples, tmp_path):
     train(load(adapter), examples, tmp_path, checkpoint_steps=2)
     directory = newest(tmp_path)
     with pytest.raises(TrainingError, match=r"training of 20 steps.*found one of 10"):

@@ -27,7 +27,7 @@ def around(loaded, tensors, ewc_lambda):
     return ewc.anchored_penalty(loaded.model, information(loaded, tensors), ewc_lambda)
 
 
-def test_the_formula_by_hand(load):
+def test_the_penalty_equals_its_formula_computed_by_hand(load):
     loaded = load()
     weights = lora_weights(loaded.model)
     importance = {name: torch.zeros_like(weight) for name, weight in weights.items()}
@@ -47,7 +47,7 @@ def test_the_formula_by_hand(load):
     assert weights[name].grad.count_nonzero() == 2
 
 
-def test_value_and_gradient_against_autograd(load, adapter, examples):
+def test_value_and_gradient_equal_those_of_autograd(load, adapter, examples):
     loaded = load(adapter)
     importance = fisher.compute(loaded, examples, sections.Fisher(structure="diagonal"), seed=0, guards="v1.0").tensors
     penalty = around(loaded, importance, 300.0)

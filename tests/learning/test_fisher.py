@@ -190,7 +190,7 @@ def test_max_sequences_limits_the_sequences(load, adapter, examples):
 
 @pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"quantization": "4bit"}, {"quantization": "8bit"}])
 @pytest.mark.parametrize("structure", ["diagonal", "kronecker"])
-def test_bases_of_lower_precision(load, adapter, examples, settings, structure):
+def test_bases_of_lower_precision_give_similar_fisher_information(load, adapter, examples, settings, structure):
     exact = compute(load(adapter), examples, labels="observed", structure=structure).tensors
     rough = compute(load(adapter, model=settings), examples, labels="observed", structure=structure).tensors
     for name, tensor in exact.items():
@@ -199,7 +199,7 @@ def test_bases_of_lower_precision(load, adapter, examples, settings, structure):
 
 
 @pytest.mark.parametrize("quantization", ["4bit", "8bit"])
-def test_gradients_over_a_quantised_base_after_a_pass_without_them(load, adapter, examples, quantization):
+def test_a_quantised_base_has_gradients_after_a_pass_without_gradients(load, adapter, examples, quantization):
     """Training with kto runs the parent first, without gradients."""
     ids, found = torch.tensor([examples[0]["input_ids"]]), []
     for settings in ({}, {"quantization": quantization, "attention": "eager"}):
@@ -211,7 +211,7 @@ def test_gradients_over_a_quantised_base_after_a_pass_without_them(load, adapter
     assert functional.cosine_similarity(*found, dim=0) > 0.9
 
 
-def test_without_supervised_tokens_it_fails(load, examples):
+def test_rows_without_supervised_tokens_are_refused(load, examples):
     silent = examples.map(lambda row: {"labels": [-100] * len(row["labels"])}, load_from_cache_file=False)
     for nothing in (silent, examples.select([])):
         with pytest.raises(DatasetError, match="found none"):

@@ -171,7 +171,7 @@ def test_a_change_of_basis_of_the_lora_factors_costs_nothing(load, adapter, exam
     assert abs(costs["kronecker"]) < 1e-6 * costs["diagonal"]
 
 
-def test_a_new_adapter_is_protected_in_a_too(load, examples):
+def test_a_new_adapter_is_also_protected_in_lora_a(load, examples):
     """At B = 0 the diagonal of the LoRA factors is zero for A; but once B has moved, moving A changes ΔW and costs."""
     loaded = load()
     penalty = ewc.anchored_penalty(loaded.model, compute(loaded, examples), 300.0)

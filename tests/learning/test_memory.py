@@ -82,7 +82,7 @@ def test_smaller_micro_batches_keep_the_rows_of_each_step(
         pytest.param(200, 0, id="from the beginning", marks=pytest.mark.stack),
     ],
 )
-def test_what_was_learned_before_memory_ran_out_is_kept(
+def test_training_that_ran_out_of_memory_ends_with_the_same_losses(
     load: Any, examples: Any, tmp_path: Path, every: int, resumed: int
 ):
     loaded = load(lora={"dropout": 0.0})
@@ -96,7 +96,7 @@ def test_what_was_learned_before_memory_ran_out_is_kept(
     assert [loss for _, loss, _ in metrics.curve] == pytest.approx([loss for _, loss, _ in whole.curve], abs=1e-5)
 
 
-def test_one_row_that_does_not_fit_names_what_would(load: Any, examples: Any, tmp_path: Path):
+def test_the_error_for_one_row_that_does_not_fit_names_what_to_set(load: Any, examples: Any, tmp_path: Path):
     loaded = load()
     with room(loaded, 1), pytest.raises(OutOfMemory) as caught:
         train(loaded, examples, tmp_path, gradient_accumulation=2)
@@ -139,7 +139,7 @@ def test_a_failed_allocation_on_the_cpu_counts_as_lack_of_memory():
     assert tried == [6, 3, 1]
 
 
-def test_the_bound_holds_on_every_gpu(monkeypatch: pytest.MonkeyPatch):
+def test_the_memory_limit_is_set_on_every_gpu(monkeypatch: pytest.MonkeyPatch):
     bounds: list[tuple[float, int]] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(

@@ -76,13 +76,13 @@ def test_tokens_that_no_label_depends_on_are_not_computed(twins, examples):
     assert widths == [(1, sum(last) - last[2])]
 
 
-def test_a_batch_with_one_needed_token(twins):
+def test_a_batch_with_one_needed_token_gives_the_same_logits(twins):
     ids, labels = torch.tensor([[5, 6], [7, 8]]), torch.tensor([[-100, 6], [-100, -100]])
     ours, theirs = (supervised_logits(loaded.model, ids, labels)[0] for loaded in twins)
     torch.testing.assert_close(ours, theirs)
 
 
-def test_a_batch_without_labels(twins, examples):
+def test_a_batch_without_labels_gives_no_logits(twins, examples):
     rows = Rows(examples)
     batch = collate([rows[index] for index in range(3)])
     logits, tokens, owner = supervised_logits(
@@ -93,7 +93,7 @@ def test_a_batch_without_labels(twins, examples):
 
 
 @pytest.mark.parametrize("structure", ["diagonal", "kronecker"])
-def test_fisher_information_of_packed_rows(twins, examples, structure):
+def test_packed_rows_give_the_same_fisher_information(twins, examples, structure):
     settings = sections.Fisher(structure=structure, batch_size=8)
     for loaded in twins:
         loaded.model.double()
@@ -103,7 +103,7 @@ def test_fisher_information_of_packed_rows(twins, examples, structure):
 
 
 @pytest.mark.parametrize("objective", ["weighted_sft", "kto"])
-def test_a_training_on_packed_rows(twins, examples, tmp_path, objective):
+def test_training_on_packed_rows_gives_the_same_losses(twins, examples, tmp_path, objective):
     settings = sections.Training(objective=objective, batch_size=8, epochs=2, learning_rate=3e-3, log_steps=1)
     curves = []
     for name, loaded in zip(("packed", "padded"), twins, strict=True):

@@ -44,7 +44,7 @@ def test_a_sketch_fits_keeps_the_trace_and_is_positive(share):
         assert (back[name] - tensor).norm() <= 0.02 * tensor.norm() + 1.01 * left
 
 
-def test_all_directions_are_exact_up_to_rounding():
+def test_a_sketch_of_all_directions_is_exact_up_to_rounding():
     exact = factors()
     back = sketch.dense(sketch.fitted(exact, size(exact) - 1))
     for name, tensor in exact.items():

@@ -31,7 +31,7 @@ def descend(strength, *, curvature: float, pull: float, steps: int = 300) -> flo
 @pytest.mark.parametrize("curvature", [0.1, 10.0])
 @pytest.mark.parametrize("pull", [0.1, 10.0])
 @pytest.mark.parametrize("budget", [1e-3, 1e-2])
-def test_the_quadratic_ends_at_its_budget(curvature, pull, budget):
+def test_the_predicted_kl_ends_at_its_budget(curvature, pull, budget):
     assert descend(BudgetController(budget), curvature=curvature, pull=pull) == pytest.approx(budget, rel=0.25)
 
 

@@ -50,7 +50,7 @@ def test_the_losses_of_a_tiny_model_are_reproduced(load, adapter, examples, tmp_
     assert (metrics.task_loss, metrics.ewc_loss) == (task[-1], penalty[-1])
 
 
-def test_the_loop_is_adamw_on_the_objective(load, adapter, examples, tmp_path):
+def test_training_equals_a_bare_adamw_loop_on_the_objective(load, adapter, examples, tmp_path):
     """The Trainer's curve equals that of a bare loop over the same batches: no loss is scaled, averaged or dropped."""
     metrics = train(load(adapter, lora={"dropout": 0.0}), examples, tmp_path, scheduler="constant")
     loaded = load(adapter, lora={"dropout": 0.0})
@@ -128,7 +128,7 @@ def test_epochs_may_be_fractions(load, examples, tmp_path, epochs, steps):
     assert [event["step"] for event in logs] == [*range(2, steps, 2), steps]
 
 
-def test_logged_figures_and_counts(load, examples, tmp_path):
+def test_figures_and_counts_are_logged(load, examples, tmp_path):
     logs = []
     metrics = train(load(), examples, tmp_path, epochs=3, log_steps=5, logs=logs)
     assert [set(event) for event in logs] == [

@@ -97,7 +97,7 @@ def test_a_base_models_own_code_is_not_run(hostile: Path, evidence: Path, kind: 
         "messages.append('more')",
     ],
 )
-def test_a_chat_template_reaches_nothing_outside(hostile: Path, evidence: Path, payload: str) -> None:
+def test_a_chat_template_cannot_leave_its_sandbox(hostile: Path, evidence: Path, payload: str) -> None:
     template = "{{ " + payload.replace("{}", str(evidence)) + " }}"
     change(hostile / "tokenizer_config.json", chat_template=template)
     for file in hostile.glob("chat_template*"):

@@ -31,7 +31,7 @@ def delete_metadata(store: Store, number: int) -> str:
 
 
 @pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.stack) for number in range(1, 4))])
-def test_missing_metadata_are_named(bucket: Store, number: int) -> None:
+def test_missing_metadata_is_named(bucket: Store, number: int) -> None:
     uri = delete_metadata(bucket, number)
     (finding,) = [found for found in audit(bucket, Registry(bucket)) if found.uri == uri]
     assert finding.problem.startswith("missing, but the ledger names it")
@@ -46,7 +46,7 @@ def test_missing_metadata_are_named(bucket: Store, number: int) -> None:
         ("fisher", "its Fisher information exists"),
     ],
 )
-def test_evidence_that_a_version_was_published(
+def test_missing_metadata_is_named_if_anything_shows_that_it_was_published(
     mock_store: Store, mock_registry: Registry, leave: str, evidence: str
 ) -> None:
     chain(mock_store, mock_registry, 2 if leave == "child" else 1)

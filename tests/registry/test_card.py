@@ -52,7 +52,7 @@ def test_a_first_version_has_no_matrix(mock_store: Store, mock_registry: Registr
     assert "| R |" not in card.render(chain(mock_store, mock_registry, 1)[0])
 
 
-def test_the_summary_of_the_chain(mock_store: Store, mock_registry: Registry) -> None:
+def test_the_card_shows_the_summary_of_the_chain(mock_store: Store, mock_registry: Registry) -> None:
     text = card.render(third(mock_store, mock_registry))
     assert "| Learned: mean loss on each window right after it | 1.117 |" in text
     assert "| Forgotten since the best of each window | 0.125 |" in text

@@ -23,7 +23,7 @@ def test_versions_are_ordered_numerically() -> None:
 
 
 @pytest.mark.parametrize("text", ["1.0", "v1", "v1.", "v1.0.0", "v01.0", "v1.-1", "v1.0\n", "", "../v1.0", "v1.٣"])
-def test_invalid_version_numbers(text: str) -> None:
+def test_invalid_version_numbers_are_refused(text: str) -> None:
     with pytest.raises(RegistryError, match=r"such as v1\.3, found"):
         VersionNumber.parse(text)
 
@@ -32,7 +32,7 @@ def test_invalid_version_numbers(text: str) -> None:
     "other",
     [Family("big", "r1", SHAPE), Family("tiny", "r2", SHAPE), Family("tiny", "r1", LoraShape(8, 32.0, ("q_proj",)))],
 )
-def test_next_number(other: Family) -> None:
+def test_the_next_number_depends_on_the_family(other: Family) -> None:
     assert str(next_number({}, TINY)) == "v1.0"
     assert str(next_number(numbers(v1_0=TINY, v1_9=TINY), TINY)) == "v1.10"
     assert str(next_number(numbers(v1_0=TINY), other)) == "v2.0"
@@ -42,13 +42,13 @@ def test_next_number(other: Family) -> None:
     assert str(next_number(numbers(v1_0=TINY, v1_1=other), TINY)) == "v1.2"
 
 
-def test_server_names() -> None:
+def test_a_server_name_has_prefix_version_and_digest() -> None:
     assert manifest.server_name("v1.3", "0123456789abcdef", "prod-") == "prod-v1.3-01234567"
     with pytest.raises(RegistryError):
         manifest.server_name("v1.3", "0123456789", "a=b")
 
 
-def test_keys() -> None:
+def test_object_keys_have_their_documented_form() -> None:
     assert manifest.adapter_key("v1.3", manifest.METADATA) == "adapters/v1.3/metadata.json"
     assert manifest.fisher_key("base-1f", "fisher.json") == "fisher/base-1f/fisher.json"
     assert manifest.heldout_key("v1.3") == "heldout/v1.3/heldout.parquet"
@@ -58,7 +58,7 @@ def test_keys() -> None:
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a b", "ä", "a\n"])
-def test_invalid_names(name: str) -> None:
+def test_invalid_names_are_refused(name: str) -> None:
     with pytest.raises(RegistryError, match="Expected a name"):
         manifest.adapter_key(name, "x")
     with pytest.raises(RegistryError, match="Expected a name"):

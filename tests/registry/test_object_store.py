@@ -46,7 +46,7 @@ def members(directory: Path) -> list[str]:
     return [line for line in lines if str(directory) in line]
 
 
-def test_it_reports_its_kind(swift: ObjectStore, moto: ObjectStore) -> None:
+def test_a_store_reports_its_kind(swift: ObjectStore, moto: ObjectStore) -> None:
     assert (swift.kind, moto.kind) == ("OpenStack Swift", "moto (mock)")
     assert reachable(swift)
     assert reachable(moto)
@@ -99,7 +99,7 @@ def test_a_port_in_use_is_named(swift: ObjectStore, tmp_path: Path) -> None:
     assert f"Port {port} is in use" in (tmp_path / "store.log").read_text()
 
 
-def test_a_fixed_port(moto: ObjectStore, tmp_path: Path) -> None:
+def test_a_store_can_use_a_fixed_port(moto: ObjectStore, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with object_store.start(tmp_path, port=port, moto=True) as store:
@@ -108,7 +108,7 @@ def test_a_fixed_port(moto: ObjectStore, tmp_path: Path) -> None:
     assert not reachable(store)
 
 
-def test_why_not_swift(tmp_path: Path) -> None:
+def test_the_reason_why_swift_cannot_run_is_given(tmp_path: Path) -> None:
     missing = tmp_path / "python"
     assert "is missing" in str(object_store.why_not_swift(tmp_path, missing))
     missing.symlink_to(sys.executable)

@@ -17,7 +17,7 @@ def parent_for(registry: Registry, window: Window, **changes: Any) -> str | None
     return found and found.version
 
 
-def test_the_parent_of_a_window(store: Store, registry: Registry) -> None:
+def test_the_parent_is_the_last_version_before_the_window(store: Store, registry: Registry) -> None:
     chain(store, registry, 2)
     assert parent_for(registry, week(0)) is None
     assert parent_for(registry, week(1)) == "v1.0"
@@ -33,7 +33,7 @@ def test_a_later_version_of_the_same_window_is_the_parent(mock_store: Store, moc
     assert parent_for(mock_registry, week(1)) == "v1.10"
 
 
-def test_rejected_and_revoked_versions_become_no_parent(store: Store, registry: Registry) -> None:
+def test_rejected_and_revoked_versions_are_not_parents(store: Store, registry: Registry) -> None:
     chain(store, registry, 2)
     rejected = stage(store, "rejected", week(2), "v1.1", accepted=False).publish(registry)
     assert (rejected.version, rejected.accepted) == ("v1.2", False)
@@ -75,7 +75,7 @@ def test_another_base_or_shape_starts_a_major_number(
     assert newest == "v1.2"
 
 
-def test_the_parent_moved(store: Store, registry: Registry) -> None:
+def test_a_run_whose_parent_has_changed_is_not_published(store: Store, registry: Registry) -> None:
     chain(store, registry, 1)
     late = stage(store, "late", week(2), "v1.0")
     stage(store, "between", week(1), "v1.0").publish(registry)

@@ -22,7 +22,7 @@ from tests.registry.conftest import Connect, fresh
 from tests.registry.work import SHAPE, chain, stage, week, with_reservoir
 
 
-def test_a_chain(store: Store, registry: Registry) -> None:
+def test_a_chain_is_listed_with_its_lineage(store: Store, registry: Registry) -> None:
     made = chain(store, registry, 3)
     assert [(v.version, v.parent) for v in made] == [("v1.0", None), ("v1.1", "v1.0"), ("v1.2", "v1.1")]
     again = Registry(store)
@@ -59,7 +59,7 @@ def test_the_reservoir_is_copied_to_its_version(mock_store: Store, mock_registry
     assert AdapterVersion.from_json(body) == dataclasses.replace(version, replay_uri=None)
 
 
-def test_without_heldout_rows_and_probes(mock_store: Store, mock_registry: Registry) -> None:
+def test_a_version_without_heldout_rows_and_probes_is_published(mock_store: Store, mock_registry: Registry) -> None:
     work = stage(mock_store, "run0", week(0))
     draft = dataclasses.replace(work.draft, report=dataclasses.replace(work.draft.report, probes=None))
     version = mock_registry.publish(draft, archive=work.archive, heldout=None)
@@ -97,7 +97,7 @@ def crash_after(client: Any, writes: int) -> Iterator[None]:
             client.meta.events.unregister(event, unique_id=event)
 
 
-def test_a_crash_before_any_write(moto: ObjectStore, connect: Connect) -> None:
+def test_the_retry_after_a_crash_before_any_write_completes_the_version(moto: ObjectStore, connect: Connect) -> None:
     """No version is listed until it is complete, and the retry completes it under the same number."""
     client = connect(moto)
     for writes in range(100):
@@ -151,7 +151,7 @@ def race(connect: Connect, server: ObjectStore, store: Store, settle_seconds: fl
         return list(pool.map(publish, works))
 
 
-def test_racing_publishers_on_an_atomic_store(moto: ObjectStore, connect: Connect) -> None:
+def test_concurrent_publishers_get_different_numbers_on_an_atomic_store(moto: ObjectStore, connect: Connect) -> None:
     store = fresh(connect(moto))
     made = race(connect, moto, store, 0, runs=4)
     assert len({v.version for v in made}) == 4
@@ -159,7 +159,9 @@ def test_racing_publishers_on_an_atomic_store(moto: ObjectStore, connect: Connec
     assert audit(store, Registry(store)) == []
 
 
-def test_racing_publishers_on_a_store_that_is_not_atomic(swift: ObjectStore, connect: Connect) -> None:
+def test_concurrent_publishers_get_different_numbers_on_a_store_that_is_not_atomic(
+    swift: ObjectStore, connect: Connect
+) -> None:
     store = fresh(connect(swift))
     made = race(connect, swift, store, 0, runs=4)
     assert len({v.version for v in made}) == 4
@@ -195,7 +197,7 @@ def test_an_unreadable_claim_costs_only_its_number(mock_store: Store, mock_regis
     assert stage(mock_store, "run1", week(1), "v1.0").publish(mock_registry).version == "v1.2"
 
 
-def test_metadata_of_another_run_are_never_overwritten(mock_store: Store, mock_registry: Registry) -> None:
+def test_metadata_of_another_run_is_never_overwritten(mock_store: Store, mock_registry: Registry) -> None:
     theirs = stage(mock_store, "theirs", week(0)).publish(mock_registry)
     work = stage(mock_store, "ours", week(0))
     registry = Registry(mock_store, settle_seconds=0)
@@ -214,7 +216,7 @@ def test_a_modified_staged_object_is_not_published(mock_store: Store, mock_regis
     assert mock_registry.versions() == []
 
 
-def test_an_unknown_version(mock_registry: Registry) -> None:
+def test_an_unknown_version_is_refused(mock_registry: Registry) -> None:
     for name in ("v1.0", "v9.9"):
         with pytest.raises(RegistryError, match=f"found no {name}"):
             mock_registry.get(name)
@@ -230,7 +232,7 @@ def test_foreign_objects_are_ignored(mock_store: Store, mock_registry: Registry)
     assert mock_registry.versions() == []
 
 
-def test_the_card(mock_store: Store, mock_registry: Registry) -> None:
+def test_the_card_shows_verdict_rules_and_parent(mock_store: Store, mock_registry: Registry) -> None:
     stage(mock_store, "run0", week(0)).publish(mock_registry)
     stage(mock_store, "run1", week(1), "v1.0", accepted=False).publish(mock_registry)
     text = mock_store.get_bytes("adapters/v1.1/README.md").decode()

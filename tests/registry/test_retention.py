@@ -17,7 +17,7 @@ from tests.registry.work import chain, deployment, stage, week, with_reservoir
 STACK = pytest.mark.stack
 
 
-def test_nothing_is_deleted_before_its_time(bucket: Store) -> None:
+def test_nothing_is_deleted_before_it_expires(bucket: Store) -> None:
     before = keys(bucket)
     assert sweep(bucket, 29) == Swept(False, {}, {})
     assert keys(bucket) == before
@@ -34,7 +34,7 @@ def test_a_dry_run_only_counts(bucket: Store) -> None:
     assert real.bytes["rejected"] == len("adapter.tar.gz of rejected") * 100
 
 
-def test_runs_are_deleted_after_their_time(real_bucket: Store) -> None:
+def test_expired_runs_are_deleted(real_bucket: Store) -> None:
     before = keys(real_bucket)
     swept = sweep(real_bucket, 31)
     gone = before - keys(real_bucket)
@@ -56,7 +56,7 @@ def test_a_snapshot_is_kept_until_fisher_information_is_measured(mock_store: Sto
     assert keys(mock_store, "runs/") == {"runs/run1/dataset.parquet"}
 
 
-def test_text_is_deleted_after_its_time_and_the_audit_does_not_miss_it(bucket: Store) -> None:
+def test_expired_text_is_deleted_and_the_audit_does_not_report_it_missing(bucket: Store) -> None:
     sweep(bucket, 91)
     assert keys(bucket, "heldout/") == set()
     probes = {f"adapters/v1.{number}/probes.json" for number in (2, 3)}
@@ -137,7 +137,7 @@ def test_with_unknown_ancestors_texts_are_deleted_and_archives_kept(
 
 @pytest.mark.parametrize("harm", [b"{", pytest.param(b'{"record": "AdapterVersion", "schema": 99}', marks=STACK)])
 @pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=STACK) for number in range(1, 5))])
-def test_corrupt_metadata_do_not_stop_the_deletion_of_texts(bucket: Store, number: int, harm: bytes) -> None:
+def test_corrupt_metadata_does_not_stop_the_deletion_of_texts(bucket: Store, number: int, harm: bytes) -> None:
     bucket.put_bytes(f"adapters/v1.{number}/metadata.json", harm)
     swept = sweep(bucket, 91)
     assert keys(bucket, "heldout/") == set()

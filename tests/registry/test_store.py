@@ -38,7 +38,7 @@ def answers(status: int, code: str) -> Any:
     return lambda **_: AWSResponse("http://store", status, {"Content-Type": "application/xml"}, Answer(body))
 
 
-def test_bytes_and_json(store: Store) -> None:
+def test_bytes_and_json_are_read_back_unchanged(store: Store) -> None:
     digest = store.put_bytes("a/b.bin", b"\x00\xff")
     assert store.get_bytes("a/b.bin") == b"\x00\xff"
     assert (store.head("a/b.bin").sha256, store.head("a/b.bin").size) == (digest, 2)
@@ -48,7 +48,7 @@ def test_bytes_and_json(store: Store) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1000, 20 << 20])
-def test_files_in_one_part_or_many(store: Store, tmp_path: Path, size: int) -> None:
+def test_files_of_one_or_many_parts_are_read_back_unchanged(store: Store, tmp_path: Path, size: int) -> None:
     source, target = tmp_path / "source", tmp_path / "new" / "target"
     source.write_bytes(b"0123456789abcdef" * (size // 16))
     digest = store.put_file("big", source)
@@ -81,19 +81,19 @@ def test_a_given_digest_overrides_the_stored_one(store: Store) -> None:
         store.get_bytes("a", sha256="0" * 64)
 
 
-def test_an_object_that_is_not_json(mock_store: Store) -> None:
+def test_an_object_that_is_not_json_is_refused(mock_store: Store) -> None:
     mock_store.put_bytes("a", b"{")
     with pytest.raises(IntegrityError, match="Expected JSON"):
         mock_store.get_json("a")
 
 
-def test_put_if_absent(store: Store) -> None:
+def test_put_if_absent_does_not_overwrite(store: Store) -> None:
     assert store.put_if_absent("claim", b"first")
     assert not store.put_if_absent("claim", b"second")
     assert store.get_bytes("claim") == b"first"
 
 
-def test_a_store_without_conditions(mock_store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_put_if_absent_works_on_a_store_without_conditions(mock_store: Store, caplog: pytest.LogCaptureFixture) -> None:
     def refuse_conditions(request: Any, **_: Any) -> Any:
         return answers(501, "NotImplemented")() if "If-None-Match" in request.headers else None
 
@@ -110,7 +110,7 @@ def test_a_lost_race_is_a_result_and_not_an_error(mock_store: Store, status: int
     assert not mock_store.put_if_absent("a", b"1")
 
 
-def test_list_delete_exists(store: Store) -> None:
+def test_list_delete_and_exists_stay_within_the_prefix(store: Store) -> None:
     other = Store(store.client, store.bucket, "models/b/")
     other.put_bytes("x/1", b"other model")
     for key in ("x/2", "x/1", "y"):
@@ -123,7 +123,7 @@ def test_list_delete_exists(store: Store) -> None:
     assert other.exists("x/1")
 
 
-def test_lists_more_than_one_page(mock_store: Store) -> None:
+def test_a_list_of_several_pages_is_complete(mock_store: Store) -> None:
     mock_store.client.meta.events.register(
         "before-parameter-build.s3.ListObjectsV2", lambda params, **_: params.update(MaxKeys=2)
     )
@@ -133,7 +133,7 @@ def test_lists_more_than_one_page(mock_store: Store) -> None:
 
 
 @pytest.mark.parametrize(("prefix", "root"), [("", ""), ("a", "a/"), ("a/b/", "a/b/"), ("/a/", "a/")])
-def test_uris(prefix: str, root: str) -> None:
+def test_keys_become_uris_and_back(prefix: str, root: str) -> None:
     store = Store(None, "lora-adapters", prefix)
     assert store.uri("x/y") == f"s3://lora-adapters/{root}x/y"
     assert store.key(store.uri("x/y")) == "x/y"
@@ -142,7 +142,7 @@ def test_uris(prefix: str, root: str) -> None:
             store.key(uri)
 
 
-def test_a_missing_object(store: Store, tmp_path: Path) -> None:
+def test_a_missing_object_is_reported_and_not_retried(store: Store, tmp_path: Path) -> None:
     for read in (
         lambda: store.get_bytes("nothing"),
         lambda: store.head("nothing"),
@@ -155,7 +155,7 @@ def test_a_missing_object(store: Store, tmp_path: Path) -> None:
         assert not caught.value.retryable
 
 
-def test_no_such_bucket(store: Store) -> None:
+def test_a_missing_bucket_is_named(store: Store) -> None:
     with pytest.raises(StoreRefused, match="write s3://no-such-bucket/a: the store answered NoSuchBucket"):
         Store(store.client, "no-such-bucket").put_bytes("a", b"")
 
@@ -174,7 +174,7 @@ def test_a_wrong_secret_is_refused_and_not_shown(swift: ObjectStore, connect: Co
         assert not caught.value.retryable
 
 
-def test_a_store_that_is_down(connect: Connect, tmp_path: Path) -> None:
+def test_a_store_that_is_down_is_retryable(connect: Connect, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
     down = ObjectStore(endpoint, "key", "open-sesame", "us-east-1", "none", endpoint)
@@ -205,7 +205,7 @@ def test_error_responses_are_retried(mock_store: Store) -> None:
     assert caught.value.retryable
 
 
-def test_client_config_overrides_the_connection_s() -> None:
+def test_configured_time_outs_override_those_of_the_connection() -> None:
     from botocore.config import Config
 
     theirs = Config(s3={"addressing_style": "path"}, connect_timeout=99)

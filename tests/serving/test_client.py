@@ -22,7 +22,9 @@ def error(status: int, message: str, kind: str) -> Answer:
     return status, json.dumps({"error": {"message": message, "type": kind, "param": None, "code": status}})
 
 
-def test_the_local_server(pair: tuple[ModelServer, ModelServer], adapters: Path, good: list[Probe]) -> None:
+def test_the_client_works_with_the_local_server(
+    pair: tuple[ModelServer, ModelServer], adapters: Path, good: list[Probe]
+) -> None:
     replica = pair[0].replica
     assert replica.models()[0]
     for _ in range(2):
@@ -34,7 +36,7 @@ def test_the_local_server(pair: tuple[ModelServer, ModelServer], adapters: Path,
         assert "client-v1.0" not in replica.models()
 
 
-def test_vllm(scripted: Callable[..., Replica]) -> None:
+def test_the_client_works_with_vllm(scripted: Callable[..., Replica]) -> None:
     chat = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "red", "refusal": None}}]}
     replica = scripted(
         {
@@ -112,7 +114,7 @@ def test_a_worker_timeout_needs_a_restart(scripted: Callable[..., Replica]) -> N
 
 
 @pytest.mark.parametrize("content", ["", "<html>", "[]", '{"data": [{"name": "base"}]}', '{"data": null}'])
-def test_an_address_that_is_not_a_model_server(scripted: Callable[..., Replica], content: str) -> None:
+def test_an_address_that_is_not_a_model_server_is_reported(scripted: Callable[..., Replica], content: str) -> None:
     with pytest.raises(ServingError, match="is this address MAX Serve's or vLLM's"):
         scripted({MODELS: [(200, content)]}).models()
 

@@ -13,11 +13,13 @@ from tests.serving.conftest import ROOT, SETTINGS, ModelServer, model_servers
 
 
 @pytest.mark.parametrize("case", contract.CASES, ids=lambda case: case.name)
-def test_contract(case: contract.Case, pair: tuple[ModelServer, ModelServer], adapters: Path) -> None:
+def test_the_local_server_satisfies_the_contract(
+    case: contract.Case, pair: tuple[ModelServer, ModelServer], adapters: Path
+) -> None:
     contract.run(case, pair[0].url, adapters)
 
 
-def test_contract_without_lora(base: Path, adapters: Path) -> None:
+def test_the_local_server_without_lora_satisfies_the_contract(base: Path, adapters: Path) -> None:
     with model_servers(base, ["--max-loras", "0"]) as (server,):
         for case in contract.CASES_WITHOUT_LORA:
             contract.run(case, server.url, adapters)

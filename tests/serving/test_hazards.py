@@ -94,7 +94,7 @@ def test_a_phantom_answers_as_base(
     assert "retried" not in hazardous.models()
 
 
-def test_an_adapter_unloaded_under_a_request(
+def test_a_request_whose_adapter_is_unloaded_continues_as_base(
     hazardous: Replica, well_behaved: Replica, base: Path, adapters: Path, other: list[Probe]
 ) -> None:
     full = truth.probes(base, adapters / "good", tokens=TOKENS)[0].text

@@ -46,7 +46,7 @@ def file_of(loop: Loop, record: FisherRecord) -> str:
     return loop.resources.store.digest(loop.resources.store.key(str(record.uri)))
 
 
-def test_it_is_measured_once_per_version(guarded: tuple[Loop, AdapterVersion, FisherRecord]) -> None:
+def test_fisher_information_is_measured_once_per_version(guarded: tuple[Loop, AdapterVersion, FisherRecord]) -> None:
     loop, version, record = guarded
     assert (record.guards, record.accumulated, record.note) == ("v1.0", [], "")
     assert record.n_sequences > 0

@@ -24,7 +24,7 @@ def rule(report: Report, name: str) -> Rule:
     return next(found for found in report.rules if found.name == name)
 
 
-def test_a_chain_s_report_holds_its_matrix_and_how_far_it_moved(loop: Loop) -> None:
+def test_a_report_contains_the_chains_matrix_and_its_drift(loop: Loop) -> None:
     loop.teach(0, 1, 2)
     first, second, third = (loop.learn(week(number)) for number in range(3))
     assert first.report.matrix == first.report.drift_windows == {}

@@ -108,7 +108,9 @@ def test_a_long_curve_is_thinned(loop: Loop) -> None:
     assert (len(found.curve), found.curve[-1][0]) == (200, 1000)
 
 
-def test_a_slow_store_loses_updates_and_takes_no_time(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_store_loses_updates_and_does_not_delay_the_training(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "INTERVAL_SECONDS", 0.0)
     with writes(loop, slowed=SLOW_SECONDS) as steps:
         with progress.Reporter(loop.resources.store, "run", []) as reporter:

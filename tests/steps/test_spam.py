@@ -75,7 +75,7 @@ def test_without_defences_the_lie_is_learned_and_accepted(loop: Loop, tmp_path: 
     ],
     ids=["cap", "burst"],
 )
-def test_with_honest_users_each_defence_stops_it(
+def test_with_honest_users_each_defence_stops_the_spam(
     loop: Loop, tmp_path: Path, defence: dict[str, Any], dropped: dict[str, int], quarantined: dict[str, int]
 ) -> None:
     loop.teach(0)
@@ -87,7 +87,7 @@ def test_with_honest_users_each_defence_stops_it(
 
 
 @pytest.mark.stack
-def test_with_few_other_votes_the_rule_on_users_stops_it(loop: Loop, tmp_path: Path) -> None:
+def test_with_few_other_votes_the_users_rule_rejects_the_version(loop: Loop, tmp_path: Path) -> None:
     loop.teach(0, count=2)
     poison(loop, 0)
     asking = loop.with_settings(feedback=UNDEFENDED, gate={"min_users": 5})

@@ -37,7 +37,7 @@ def test_anonymous_actions_are_rejected(anonymous: TestClient, admin: TestClient
 
 
 @pytest.mark.parametrize(("path", "body"), ACTS.items())
-def test_a_viewer_may_not_act(viewer: TestClient, admin: TestClient, path: str, body: dict[str, Any]):
+def test_actions_of_a_viewer_are_rejected(viewer: TestClient, admin: TestClient, path: str, body: dict[str, Any]):
     before = runs(admin)
     answer = viewer.post(f"{ROOT}/{path}", json=body)
     assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
@@ -65,7 +65,7 @@ def test_a_form_post_is_rejected(admin: TestClient):
 
 
 @pytest.mark.parametrize(("path", "body"), ACTS.items())
-def test_an_action_is_a_dag_run_triggered_by_the_caller(admin: TestClient, path: str, body: dict[str, Any]):
+def test_an_action_starts_a_dag_run_in_the_name_of_the_caller(admin: TestClient, path: str, body: dict[str, Any]):
     accepted = admin.post(
         f"{ROOT}/{path}", json={**body, "note": "as agreed"}, headers={"Origin": "http://airflow.test"}
     )
@@ -78,7 +78,7 @@ def test_an_action_is_a_dag_run_triggered_by_the_caller(admin: TestClient, path:
     assert [(entry["event"], entry["owner"]) for entry in log[:1]] == [("trigger_dag_run", "admin")]
 
 
-def test_train_conf(admin: TestClient):
+def test_train_passes_its_body_as_the_conf_of_the_run(admin: TestClient):
     body = {"window": WINDOW, "ewc_lambda": 50, "deploy": "never", "force": "count"}
     found = admin.post(f"{ROOT}/train", json=body).json()
     run = admin.get(f"/api/v2/dags/{found['dag_id']}/dagRuns/{found['run_id']}").json()
@@ -88,7 +88,7 @@ def test_train_conf(admin: TestClient):
     assert [one["run_id"] for one in status["current"]] == [found["run_id"]]
 
 
-def test_rollback_and_deploy_conf(admin: TestClient):
+def test_rollback_and_deploy_pass_action_and_version_as_conf(admin: TestClient):
     for path, body, conf in (
         ("rollback", {}, {"action": "rollback", "version": "v1.1"}),
         ("rollback", {"version": "v1.1"}, {"action": "rollback", "version": "v1.1"}),

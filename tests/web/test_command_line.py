@@ -86,7 +86,7 @@ def test_every_read_command_prints_its_response(cli: Run, words: tuple[str, ...]
     assert cli(*words, "--json").json
 
 
-def test_health_and_metrics(cli: Run):
+def test_health_and_metrics_are_printed(cli: Run):
     shown = cli("health")
     assert {"store", "up"} <= set(shown.out.split())
     state = cli("health", "--json").json["state"]
@@ -133,7 +133,7 @@ def test_an_action_starts_a_run_that_can_be_waited_for(cli: Run, admin: TestClie
         assert "found it queued. The run continues." in waited.err
 
 
-def test_rejected_commands_and_their_reasons(cli: Run, admin: TestClient):
+def test_rejected_commands_give_the_reason(cli: Run, admin: TestClient):
     admin.patch("/api/v2/dags/learning_engine_weekly", json={"is_paused": True})
     later = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     for words, code, why in (
@@ -151,7 +151,7 @@ def test_rejected_commands_and_their_reasons(cli: Run, admin: TestClient):
         assert why in done.err, (words, done.err)
 
 
-def test_an_address_without_learning_engine(cli: Run, url: str, monkeypatch: pytest.MonkeyPatch):
+def test_an_address_without_learning_engine_is_reported(cli: Run, url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(login.TOKEN, (login.read() or login.Login("", "")).token)
     done = cli("live", "--url", f"{url}/elsewhere")
     assert done.code == exit_codes.NO_ACCESS

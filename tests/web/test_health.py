@@ -212,7 +212,7 @@ def check(kind: Any, state: Any) -> Check:
         ([check("replica", "down"), check("replica", "down")], "down"),
     ],
 )
-def test_overall_state(found: list[Check], state: str):
+def test_the_overall_state_follows_from_the_checks(found: list[Check], state: str):
     assert overall(found) == state
 
 

@@ -53,7 +53,7 @@ def mock_bucket(mock_store: Store) -> Store:
     return populate(mock_store)
 
 
-def test_live_version_metrics(bucket: Store) -> None:
+def test_metrics_of_the_live_version(bucket: Store) -> None:
     found = scraped(bucket)
     assert value(found, "info", version=learning_engine.__version__, base_model=config.load().model.base) == 1
     assert labelled(found, "live") == {("v1.0-0",): 1}
@@ -64,7 +64,7 @@ def test_live_version_metrics(bucket: Store) -> None:
     assert labelled(found, "deployments_total") == {("deploy",): 2, ("rollback",): 1}
 
 
-def test_version_and_gate_metrics(bucket: Store) -> None:
+def test_metrics_of_all_versions_and_of_the_gate(bucket: Store) -> None:
     found = scraped(bucket)
     verdicts = {text: value(found, "versions", verdict=text) for text in ("accepted", "rejected", "revoked")}
     assert verdicts == {"accepted": 1, "rejected": 1, "revoked": 1}
@@ -74,7 +74,7 @@ def test_version_and_gate_metrics(bucket: Store) -> None:
     assert labelled(found, "newest_rule_passed") == {("learned",): 1, ("other",): 0}
 
 
-def test_newest_version_metrics(bucket: Store) -> None:
+def test_metrics_of_the_newest_version(bucket: Store) -> None:
     found = scraped(bucket)
     versions = {dict(labels)["version"] for (name, labels) in found if name.startswith("newest_")}
     assert versions == {"v1.2"}
@@ -130,7 +130,7 @@ def test_unmeasured_values_are_absent(mock_store: Store) -> None:
     }
 
 
-def test_an_empty_bucket(mock_store: Store) -> None:
+def test_an_empty_bucket_has_only_metrics_that_are_always_known(mock_store: Store) -> None:
     found = scraped(mock_store)
     assert set(labelled(found, "storage_bytes").values()) == {0}
     assert set(labelled(found, "deployments_total").values()) == {0}
@@ -164,7 +164,7 @@ def test_durations_are_passed_through(mock_store: Store) -> None:
     assert 0 < (value(found, "collection_duration_seconds") or 0) < 60
 
 
-def test_running_training_metrics(bucket: Store) -> None:
+def test_metrics_of_a_running_training(bucket: Store) -> None:
     found = scraped(bucket)
     expected = {
         "training_running": 1,

@@ -21,7 +21,7 @@ def asked(client: TestClient, number: int) -> dict[str, Any]:
     return found
 
 
-def test_it_matches_the_actual_run(site: Site, viewer: TestClient):
+def test_preflight_matches_the_actual_run(site: Site, viewer: TestClient):
     dataset = site.loop.resources.registry.get("v1.1").dataset
     found = asked(viewer, 1)
     same = ("read", "rows", "thumbs_up", "thumbs_down", "users", "conversations", "tokens", "dropped", "quarantined")
@@ -41,7 +41,7 @@ def test_overlapping_versions_are_named(site: Site, viewer: TestClient):
     assert asked(viewer, -3)["overlapping"] == []
 
 
-def test_it_writes_nothing_to_the_bucket(site: Site, viewer: TestClient):
+def test_preflight_writes_nothing_to_the_bucket(site: Site, viewer: TestClient):
     before = {stored.key for stored in site.loop.resources.store.list()}
     asked(viewer, 1)
     assert {stored.key for stored in site.loop.resources.store.list()} == before
@@ -58,7 +58,7 @@ def test_too_few_rows_fail_the_count_gate(viewer: TestClient):
     }
 
 
-def test_memory_estimate_from_the_last_training(site: Site, viewer: TestClient):
+def test_memory_is_estimated_from_the_last_training(site: Site, viewer: TestClient):
     last = site.loop.resources.registry.get("v1.2").training
     memory = asked(viewer, 1)["memory"]
     assert (memory["fits"], memory["expected_bytes"]) == (None, last.peak_memory_bytes), "unknown on a CPU"
@@ -69,14 +69,14 @@ def test_memory_estimate_from_the_last_training(site: Site, viewer: TestClient):
     ("section", "changed"),
     [("training", {"gradient_checkpointing": True}), ("training", {"batch_size": 3}), ("lora", {"rank": 4})],
 )
-def test_no_memory_estimate_from_other_settings(
+def test_memory_is_not_estimated_from_a_training_with_other_settings(
     viewer: TestClient, override_settings: Callable[..., None], section: str, changed: dict[str, Any]
 ):
     override_settings(section, **changed)
     assert asked(viewer, 1)["memory"]["expected_bytes"] is None
 
 
-def test_no_carry_over_message_if_disabled(viewer: TestClient, override_settings: Callable[..., None]):
+def test_carry_over_is_not_mentioned_if_disabled(viewer: TestClient, override_settings: Callable[..., None]):
     override_settings("window", carry_over=False)
     assert asked(viewer, -3)["count_gate"]["why"] == "0 rows, 10 are needed"
 

@@ -154,7 +154,7 @@ def test_the_static_token_reads_live_and_metrics(site: Site):
 
 
 @pytest.mark.parametrize("path", [path for path in READ if path not in ("live", "metrics")])
-def test_the_static_token_opens_nothing_else(site: Site, path: str):
+def test_the_static_token_reads_nothing_else(site: Site, path: str):
     assert site.client(Authorization=f"Bearer {TOKEN}").get(f"{ROOT}/{path}").status_code == 401
 
 

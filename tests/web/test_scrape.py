@@ -62,7 +62,7 @@ def test_no_live_metrics_if_the_newest_ledger_entry_is_unreadable(mock_bucket: S
     assert not {name for name, _ in found if name.startswith(("live", "swap"))}
 
 
-def test_a_missing_live_archive(mock_bucket: Store) -> None:
+def test_a_missing_live_archive_is_exported_as_zero(mock_bucket: Store) -> None:
     mock_bucket.delete([manifest.adapter_key("v1.0", "adapter.tar.gz")])
     assert value(scraped(mock_bucket), "live_archive_present") == 0
 

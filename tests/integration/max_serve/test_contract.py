@@ -13,16 +13,18 @@ pytestmark = pytest.mark.real
 
 
 @pytest.mark.parametrize("case", contract.CASES, ids=lambda case: case.name)
-def test_contract(case: contract.Case, real_routes: str, adapters: Path) -> None:
+def test_the_real_routes_satisfy_the_contract(case: contract.Case, real_routes: str, adapters: Path) -> None:
     contract.run(case, real_routes, adapters)
 
 
 @pytest.mark.parametrize("case", contract.CASES_WITHOUT_LORA, ids=lambda case: case.name)
-def test_contract_without_lora(case: contract.Case, real_routes: str, adapters: Path) -> None:
+def test_the_real_routes_without_lora_satisfy_the_contract(
+    case: contract.Case, real_routes: str, adapters: Path
+) -> None:
     contract.run(case, real_routes + "/without-lora", adapters)
 
 
-def test_client(real_routes: str, adapters: Path) -> None:
+def test_the_client_works_with_the_real_routes(real_routes: str, adapters: Path) -> None:
     replica = Replica(real_routes, Serving())
     for _ in range(2):
         replica.load("client-v1.0", str(adapters / "good"))

@@ -17,7 +17,7 @@ from tests.steps.conftest import Loop, week
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
-def test_what_was_trained_is_deployed_proven_and_rolled_back(loop: Loop, server: MaxServer) -> None:
+def test_a_trained_version_is_deployed_proven_and_rolled_back(loop: Loop, server: MaxServer) -> None:
     loop.teach(0, 1)
     first, second = (loop.learn(week(number)) for number in range(2))
     assert first.report.probes is not None
@@ -36,7 +36,7 @@ def test_what_was_trained_is_deployed_proven_and_rolled_back(loop: Loop, server:
     assert loop.resources.registry.revoked(second.version) is not None
 
 
-def test_other_weights_under_a_version_s_name_move_no_pointer(
+def test_other_weights_under_a_version_s_name_do_not_move_the_pointer(
     loop: Loop, server: MaxServer, world: swaps.World
 ) -> None:
     first, second = (

@@ -14,6 +14,6 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("case", contract.CASES, ids=lambda case: case.name)
-def test_contract(case: contract.Case, server: MaxServer, adapters: Path) -> None:
+def test_the_complete_server_satisfies_the_contract(case: contract.Case, server: MaxServer, adapters: Path) -> None:
     contract.run(case, server.url, adapters)
     assert server.replica.models()
