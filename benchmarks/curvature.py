@@ -91,14 +91,14 @@ def measure(weeks: Weeks) -> list[dict[str, Any]]:
 
 def _information(weeks: Weeks, loaded: Any, examples: Any, kind: str) -> Any:
     structure = "kronecker" if kind == "expand" else kind
-    # Without smoothing, the prediction is of the KL that is measured.
+    # Without smoothing, predicted and measured KL are the same quantity.
     settings = weeks.settings.fisher.model_copy(update={"structure": structure, "draws": DRAWS, "smoothing": 0.0})
     with expanded() if kind == "expand" else nullcontext():
         return fisher.compute(loaded, examples, settings, seed=weeks.seed, guards="first")
 
 
 def _kl(loaded: Any, examples: Any) -> Callable[[], float]:
-    """A function that returns the KL from the present model to the model at the time of the call, per supervised token
+    """A function that returns the KL from the model as it is now to the model at the time of the call, per supervised token
     of `examples`."""
     rows = Rows(examples)
     batch = collate([rows[index] for index in range(len(rows))])
@@ -144,7 +144,7 @@ def main(arguments: argparse.Namespace) -> None:
         ],
         packages=("torch", "transformers", "peft"),
         arguments=arguments,
-        title=f"The second week at λ = {LAMBDA:g}; KL in nats a token on the first; {DRAWS} draws of labels",
+        title=f"The second week at λ = {LAMBDA:g}; KL in nats per token on the first week; {DRAWS} draws of labels",
     )
 
 

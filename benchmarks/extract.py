@@ -60,7 +60,7 @@ MODULES = {
 COLUMNS = {
     "description": "way",
     "seconds": "seconds",
-    "cpu_seconds": "of its CPU",
+    "cpu_seconds": "CPU seconds",
     "rows_per_second": "rows/s",
     "peak_bytes": "peak bytes",
     "output_bytes": "output bytes",

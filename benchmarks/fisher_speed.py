@@ -1,4 +1,4 @@
-"""Time the Fisher information, ours and that of other libraries, against a plain forward and backward pass.
+"""Time our Fisher information and that of other libraries against a plain forward and backward pass.
 
     .venv/bin/python benchmarks/fisher_speed.py
 
@@ -7,7 +7,7 @@ All run on one model and data set in one process: our structures, a batch-of-one
 padded ones, because they separate rows by the batch's first axis. The plain pass runs packed and computes the gradients
 of the LoRA weights, summed over the batch. For comparison, it also runs padded, and in the usual form
 `model(labels=…).loss`. `ratio` is relative to the plain pass of the same round, the median over rounds. `cosine` is to
-the batch-of-one loop, the mean over tensors; below 1, another quantity is computed.
+the batch-of-one loop, the mean over tensors; below 1, the contestant computes another quantity.
 Prints a table; writes benchmarks/results/fisher_speed.json.
 """
 
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments: argparse.Namespace = report.arguments(__doc__, argv, tiny=True)
     arguments.threads = torch.get_num_threads()
     available = environment.ready("opacus", "nngeometry", install=not arguments.tiny)
-    shape = shapes.of_arguments(arguments, replace(shapes.SMALL, layers=4))
+    shape = shapes.for_arguments(arguments, replace(shapes.SMALL, layers=4))
     sequences, tokens, batch, repetitions = (12, 12, 4, 1) if arguments.tiny else (32, 128, 8, 3)
     if arguments.device == "cuda" or arguments.full:
         sequences, tokens, batch, repetitions = 128, 512, 16, 5

@@ -1,4 +1,4 @@
-"""Weekly facts: a small transformer that knows four domains learns four more, one a week, through one LoRA adapter.
+"""Weekly facts: a small transformer that knows four domains learns four more, one per week, through one LoRA adapter.
 
     .venv/bin/python benchmarks/forgetting_facts.py
 

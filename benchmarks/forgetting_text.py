@@ -1,4 +1,4 @@
-"""Text from any Python installation: a byte model of code and prose learns four other kinds, one a week.
+"""Text from any Python installation: a byte model of code and prose learns four other kinds, one per week.
 
     .venv/bin/python benchmarks/forgetting_text.py
 

@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         columns=COLUMNS,
         title=f"value and gradient, rank {RANK}",
     )
-    print(f"a step takes {step['step_milliseconds']:,.0f} ms, the penalty on it {step['milliseconds']:,.1f} ms")
+    print(f"a step takes {step['step_milliseconds']:,.0f} ms, its penalty {step['milliseconds']:,.1f} ms")
 
 
 if __name__ == "__main__":

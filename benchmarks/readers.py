@@ -82,7 +82,7 @@ def main() -> None:
     arguments = report.arguments(__doc__, gpu=False, tiny=True)
     readers, count = (4, len(ROUTES)) if arguments.tiny else (READERS, 6 * len(ROUTES) if arguments.full else 14)
     with stack() as (url, token):
-        asyncio.run(read(url, token, 2, len(ROUTES)))  # the first of each is not counted
+        asyncio.run(read(url, token, 2, len(ROUTES)))  # a warm-up, which is not counted
         answers, seconds = asyncio.run(read(url, token, readers, count))
     rows = [row(route, [one for one in answers if one[0] == route]) for route in ROUTES]
     everything = row("all", answers) | {"per_second": len(answers) / seconds}
@@ -98,7 +98,7 @@ def main() -> None:
             "failed": "failed",
             "p50_s": "p50, s",
             "p95_s": "p95, s",
-            "per_second": "a second",
+            "per_second": "per second",
         },
         title=f"{readers} readers at once",
     )

@@ -34,7 +34,7 @@ from learning_engine.learning.model import Loaded
 
 OURS, SAME_ORDER = "ours", "TRL, our order of the rows"
 BEST = "TRL, group_by_length"
-DEFAULTS = "TRL as it comes: random order, gradient checkpointing"
+DEFAULTS = "TRL's defaults: random order, gradient checkpointing"
 FASTER, APART = 3.0, 1e-4
 COLUMNS = {"what": "", "seconds": "s", "ratio": "÷ ours", "loss": "loss after"}
 Run = Callable[[Loaded, Path], object]
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = report.arguments(__doc__, argv, tiny=True)
     arguments.threads = torch.get_num_threads()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    shape = shapes.of_arguments(arguments, shapes.SMALL)
+    shape = shapes.for_arguments(arguments, shapes.SMALL)
     sequences, tokens, batch = (16, 12, 4) if arguments.tiny else (64, 211, 8)
     if arguments.device == "cuda":
         sequences, tokens, batch = 256, 512, 8

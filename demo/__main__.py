@@ -93,7 +93,7 @@ def _write_address(airflow: Airflow) -> None:
 
 
 def down(screen: Screen) -> int:
-    """Stop whatever is running; it is no error if nothing is."""
+    """Stop whatever is running; nothing running is not an error."""
     if not _stop(Stack(stack.HOME), screen):
         screen.say("Nothing was running.")
     return 0

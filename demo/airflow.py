@@ -113,7 +113,7 @@ def migrate(airflow: Airflow) -> Program:
 
 
 def services(airflow: Airflow) -> list[Program]:
-    """The four processes. Scheduler, dag-processor and triggerer are healthy if Airflow reports their heartbeat so."""
+    """The four processes. Each is healthy once Airflow's health report says so."""
 
     def beats(component: str) -> Callable[[], bool]:
         def healthy() -> bool:

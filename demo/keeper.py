@@ -3,9 +3,10 @@
     python -P demo/keeper.py COMMAND ARGUMENT…
 
 Each restart is logged in the service's log. The pause before a restart doubles while the service keeps exiting early;
-a service that never came up is not restarted. On a signal to end, it ends with the service. It also ends everything
-that the service started: on Linux, orphans become its children, even with another title, group or session. Run it with
--P, and import nothing from this directory, where files have the names of installed packages, such as airflow.py.
+a service that never came up is not restarted. On a signal to end, the keeper ends the service, everything that the
+service started, and itself. On Linux, orphans become its children, even if they changed their title, group or session.
+Run it with -P, and import nothing from this directory, where files have the names of installed packages, such as
+airflow.py.
 """
 
 import ctypes

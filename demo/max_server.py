@@ -25,7 +25,7 @@ PYTHON = counterparts.MAX_ENVIRONMENT / "bin" / "python"
 PATIENCE = 1800.0
 FIRST_REQUEST = 300.0
 MAX_TOKENS = 256
-# MAX exits without the first and the last of these flags; without the interpreter the first request kills it.
+# Without the first or the last of these flags MAX does not start; without the interpreter its first request kills it.
 FLAGS = ("--prefer-module-v3", "--enable-lora", "--allow-cold-interpreter-cache", "--no-enable-prefix-caching")
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 

@@ -31,25 +31,27 @@ from demo.replies import Reply
 ERROR_TYPES = {404: "not_found_error", 409: "conflict_error"}
 
 
-class Closed(BaseModel):
+class RequestBody(BaseModel):
+    """A request body; unknown fields are refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class Load(Closed):
+class Load(RequestBody):
     lora_name: str
     lora_path: str
 
 
-class Unload(Closed):
+class Unload(RequestBody):
     lora_name: str
 
 
-class Message(Closed):
+class Message(RequestBody):
     role: str
     content: str
 
 
-class Sampling(Closed):
+class Sampling(RequestBody):
     model: str
     max_tokens: int | None = Field(None, ge=1)
     temperature: float = Field(1.0, ge=0, le=2)
@@ -185,7 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True, help="directory of the base model")
     parser.add_argument("--name", required=True, help="the base model's name in /v1/models")
     parser.add_argument("--port", type=int, default=8200, help="on 127.0.0.1; 0 picks a free one")
-    parser.add_argument("--max-loras", type=int, default=1, help="0 serves without LoRA; more than these are swapped")
+    parser.add_argument(
+        "--max-loras", type=int, default=1, help="0 disables LoRA; more adapters than this are swapped in and out"
+    )
     parser.add_argument("--max-lora-rank", type=int, default=16)
     parser.add_argument(
         "--hazards", default=",".join(HAZARDS), help=f"faults to reproduce, from {', '.join(HAZARDS)}; or none"

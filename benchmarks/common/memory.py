@@ -1,4 +1,4 @@
-"""Measure the peak memory of a run on top of the memory held before it.
+"""Measure by how much a run's peak memory exceeds the memory held before it.
 
 On a GPU, torch's allocator counts it. On a CPU, this counts the storages that operations return, from creation to
 release. Memory that an operation allocates and frees internally is counted on a GPU only.

@@ -1,6 +1,6 @@
 """Llama models with random weights and a LoRA adapter, and random feedback of varying length.
 
-Speed and exactness do not depend on what a model knows, so no trained weights are needed. B ≠ 0, as after a week.
+Speed and exactness do not depend on what a model knows, so no trained weights are needed. B ≠ 0, as after a week of training.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -58,7 +58,7 @@ def loaded(shape: Shape, *, device: str, seed: int, targets: tuple[str, ...] = T
         tie_word_embeddings=False,
     )
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(targets), bias="none", task_type="CAUSAL_LM")
-    with torch.random.fork_rng(), torch.device(device), _default(shape.dtype):
+    with torch.random.fork_rng(), torch.device(device), _default_dtype(shape.dtype):
         torch.manual_seed(seed)
         model = get_peft_model(LlamaForCausalLM(config), lora)
         with torch.no_grad():
@@ -93,7 +93,7 @@ def describe(shape: Shape, rows: datasets.Dataset, *, batch: int) -> str:
     )
 
 
-def of_arguments(arguments: Any, default: Shape) -> Shape:
+def for_arguments(arguments: Any, default: Shape) -> Shape:
     """The shape for the chosen device: on a GPU 1.5 billion weights, with --full 8 billion."""
     if arguments.tiny:
         return TINY
@@ -103,7 +103,7 @@ def of_arguments(arguments: Any, default: Shape) -> Shape:
 
 
 @contextmanager
-def _default(dtype: torch.dtype) -> Iterator[None]:
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -15,7 +15,7 @@ from learning_engine.learning.batches import IGNORED
 from learning_engine.learning.model import Loaded
 
 LIKED, DISLIKED, HELD_OUT = 6, 4, 4  # phrasings per fact
-UNKNOWN = 3  # no user knows the right answer to every third fact
+UNKNOWN = 3  # for every third fact, no user knows the right answer
 
 
 @dataclass(frozen=True)

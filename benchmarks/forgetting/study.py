@@ -79,7 +79,7 @@ def conduct(study: Study, options: argparse.Namespace, folder: Path) -> tuple[li
         list(pool.map(_build, [(study.build, seed, options.quick, folder) for seed in (DEVELOPMENT, *seeds)]))
         development = _search(pool, study, options, folder)
         chosen = [choose(study, development, method.name) for method in study.methods]
-        reported = _all(pool, study, options, folder, [(seed, method) for method in chosen for seed in seeds])
+        reported = _run_all(pool, study, options, folder, [(seed, method) for method in chosen for seed in seeds])
     return development, reported
 
 
@@ -111,13 +111,13 @@ def _search(pool: Executor, study: Study, options: argparse.Namespace, folder: P
     """Run every λ at the first learning rate, then the best λ at the other rates."""
     first, *others = study.learning_rates[:1] if options.quick else study.learning_rates
     grid = [method.at(strength, first) for method in study.methods for strength in method.lambdas]
-    found = _all(pool, study, options, folder, [(DEVELOPMENT, method) for method in grid])
+    found = _run_all(pool, study, options, folder, [(DEVELOPMENT, method) for method in grid])
     best = [choose(study, found, method.name) for method in study.methods]
     again = [(DEVELOPMENT, method.at(method.ewc_lambda, rate)) for method in best for rate in others]
-    return found + _all(pool, study, options, folder, again)
+    return found + _run_all(pool, study, options, folder, again)
 
 
-def _all(
+def _run_all(
     pool: Executor, study: Study, options: argparse.Namespace, folder: Path, wanted: Sequence[tuple[int, Method]]
 ) -> list[Run]:
     found = []

@@ -1,6 +1,6 @@
 """½ Σ_ij F_ij (ΔW − ΔW*)²_ij with ΔW = s·BA: a diagonal penalty on the weight change, as in EWC-LoRA.
 
-F and ΔW* are as large as the weight itself, as is the change that each step computes; autograd differentiates it.
+F, ΔW* and the change that each step computes are as large as the weight itself. Autograd computes the gradient.
 Source: EWC-LoRA, ICLR 2026, arXiv 2602.17559.
 """
 
