@@ -98,8 +98,8 @@ def _information(weeks: Weeks, loaded: Any, examples: Any, kind: str) -> Any:
 
 
 def _kl(loaded: Any, examples: Any) -> Callable[[], float]:
-    """A function that returns the KL from the model as it is now to the model at the time of the call, per supervised token
-    of `examples`."""
+    """A function that returns the KL from the model as it is now to the model at the time of the call, per supervised
+    token of `examples`."""
     rows = Rows(examples)
     batch = collate([rows[index] for index in range(len(rows))])
 

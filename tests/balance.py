@@ -1,6 +1,6 @@
 """Distribute the tests over pytest-xdist processes by file or by stack, longest first. A plugin of conftest.
 
-`pytest --record-durations` writes the seconds of each scope to tests/durations.json, for each selection (`-m`) apart.
+`pytest --record-durations` writes the seconds of each scope to tests/durations.json, one record per selection (`-m`).
 Later runs of the same selection are sorted by them.
 """
 

@@ -1,6 +1,6 @@
 """Llama models with random weights and a LoRA adapter, and random feedback of varying length.
 
-Speed and exactness do not depend on what a model knows, so no trained weights are needed. B ≠ 0, as after a week of training.
+Speed and exactness do not depend on what a model knows, so no trained weights are needed. B is not zero.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)

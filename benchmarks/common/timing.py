@@ -1,8 +1,8 @@
 """Time several contestants in one run, so that other load on the machine affects all of them alike.
 
 Each round runs every contestant once, starting with a different one. Results are compared as the ratio to the baseline
-of the same round, and its median over the rounds. A warm-up round is not counted. Python's garbage collector runs before
-each contestant, not during it.
+of the same round, and its median over the rounds. A warm-up round is not counted. Python's garbage collector runs
+before each contestant, not during it.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)

@@ -47,7 +47,7 @@ class PenaltySource(Protocol):
 
 
 class PackagePenalty:
-    """This package's Fisher information in either structure, accumulated over the weeks, sketched to `share` of its bytes."""
+    """This package's Fisher information, accumulated over the weeks and sketched to `share` of its bytes."""
 
     def __init__(self, settings: sections.Fisher, ewc_lambda: float, *, seed: int, share: float = 1.0) -> None:
         self._settings, self._lambda, self._seed, self._share = settings, ewc_lambda, seed, share

@@ -59,7 +59,7 @@ def diagonal(model: Any, scores: Scores, *, tokens: int) -> Tensors:
 
 
 def partial_traces(model: Any, scores: Scores, *, tokens: int) -> Tensors:
-    """Both partial traces of each adapted layer's F, divided by `tokens`: `<layer>.G`, and `<layer>.C` not normalised."""
+    """Both partial traces of each adapted layer's F, divided by `tokens`: `<layer>.G`, and `<layer>.C` unnormalised."""
     total: Tensors = {}
     with recorded_activations(model) as seen:
         for probability, score in scores:

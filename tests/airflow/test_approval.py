@@ -1,4 +1,4 @@
-"""Who the ledger names as having decided a deployment, above all if a required approval was skipped."""
+"""Who decided a deployment according to the ledger, especially if a required approval was skipped."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +63,7 @@ def test_the_ledger_names_who_decided(
 ) -> None:
     instance, decided = TaskInstance(), []
     if chosen:
-        instance.made["approve", "return_value"] = answer(chosen)
+        instance.upstream["approve", "return_value"] = answer(chosen)
     run = SimpleNamespace(dag_id="d", run_id="r", run_type="manual", triggering_user_name="ada")
     context = {"params": {"deploy": deploy, "force": force}, "dag_run": run, "ti": instance}
 

@@ -1,4 +1,4 @@
-"""Which failures Airflow retries, and who a run is recorded as started by."""
+"""Which errors Airflow retries, and who is recorded as having started a run."""
 
 from datetime import UTC, datetime
 from typing import Any

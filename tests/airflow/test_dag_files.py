@@ -57,11 +57,11 @@ from airflow import plugins_manager
 plugins, errors = plugins_manager._get_plugins()
 names = sorted(plugin.name for plugin in plugins if "learning" in plugin.name)
 stems = {{path.stem for path in __import__("pathlib").Path({str(ROOT / "plugins")!r}).rglob("*.py")}} - {{"__init__"}}
-from_here = sorted(
+stray_modules = sorted(
     name for name, module in sys.modules.items()
     if "." not in name and name in stems and {str(ROOT / "plugins")!r} in str(getattr(module, "__file__", ""))
 )
-print(json.dumps([names, errors, from_here, sorted({HEAVY!r} & set(sys.modules))]))
+print(json.dumps([names, errors, stray_modules, sorted({HEAVY!r} & set(sys.modules))]))
 """
     names, errors, stray, heavy = in_subprocess(code)
     assert len(names) == 1

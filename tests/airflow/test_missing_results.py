@@ -46,12 +46,14 @@ def test_a_task_without_its_input_names_the_task_that_has_no_result(
     seen = set()
     for dag in dags.values():
         for task in dag.tasks:
-            givers = [argument.operator.task_id for argument in getattr(task, "op_args", ())]
-            for giver in givers:
-                others = {name: {"record": "any"} for name in givers if name != giver}
-                with pytest.raises(AirflowFailException, match=rf"Expected a result of {giver}, .* run from {giver}\."):
+            upstream = [argument.operator.task_id for argument in getattr(task, "op_args", ())]
+            for needed in upstream:
+                others = {name: {"record": "any"} for name in upstream if name != needed}
+                with pytest.raises(
+                    AirflowFailException, match=rf"Expected a result of {needed}, .* run from {needed}\."
+                ):
                     run(dag, task.task_id, monkeypatch, **others)
-                seen.add((dag.dag_id.removeprefix("learning_engine_"), giver, task.task_id))
+                seen.add((dag.dag_id.removeprefix("learning_engine_"), needed, task.task_id))
     weekly = {one for one in seen if one[0] == "weekly"}
     assert seen - weekly == {("deploy", "choose", "deploy"), ("deploy", "deploy", "verify"), ROLLED_BACK}
     assert len(weekly) == 12

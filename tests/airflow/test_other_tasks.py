@@ -1,4 +1,4 @@
-"""The tasks of the smaller DAGs: how they use the results of earlier tasks, and react to changes since."""
+"""The tasks of the smaller DAGs: how they use results of earlier tasks, and how they react to later changes."""
 
 import dataclasses
 import uuid
@@ -30,7 +30,7 @@ from tests.registry import work
 
 
 @dataclass(frozen=True)
-class Desk:
+class Harness:
     """A run's context, and a bucket with three versions, of which v1.0 and then v1.1 went live. `deployed` has the
     deployments requested from the server."""
 
@@ -44,7 +44,7 @@ class Desk:
         self.resources.ledger.record(dataclasses.replace(made, previous=live.version if live else None))
 
     def set_xcom(self, task_id: str, value: Any, key: str = "return_value") -> None:
-        self.context["ti"].made[task_id, key] = value
+        self.context["ti"].upstream[task_id, key] = value
 
     def choose(self) -> dict[str, Any]:
         """Run the task and keep its XComs."""
@@ -65,13 +65,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             region_name=running.region,
             config=client_config(sections.Store()),
         )
-        found.create_bucket(Bucket="chores")
+        found.create_bucket(Bucket="other-tasks")
         yield found
 
 
 @pytest.fixture
-def desk(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    store = Store(client, "chores", uuid.uuid4().hex)
+def harness(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    store = Store(client, "other-tasks", uuid.uuid4().hex)
     work.chain(store, Registry(store, settle_seconds=0), 3)
     place = ServingPlace((), tmp_path, str(tmp_path))
     resources = Resources(config.load(), lambda: store, lambda: None, lambda: place)
@@ -86,88 +86,88 @@ def desk(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(deploy_step, "deploy", deploy)
     monkeypatch.setattr(other_tasks, "resources_of", lambda _: resources)
     monkeypatch.setattr(other_tasks, "get_current_context", lambda: context)
-    made = Desk(context, resources, deployed)
+    made = Harness(context, resources, deployed)
     made.goes_live("v1.0", 0)
     made.goes_live("v1.1", 1)
     return made
 
 
-def judged(desk: Desk, monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
+def run_watch(harness: Harness, monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
     """Run the task `watch` and keep its XCom."""
     monkeypatch.setattr(monitor_step, "judge", lambda _: verdict)
     assert other_tasks.watch()
-    desk.set_xcom("watch", desk.context["ti"].pushed["verdict"], "verdict")
+    harness.set_xcom("watch", harness.context["ti"].pushed["verdict"], "verdict")
 
 
 BAD = Verdict(True, "thumbs down rose", "v1.1")
 
 
-def test_monitoring_rolls_back_the_version_that_it_judged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged(desk, monkeypatch, BAD)
+def test_monitoring_rolls_back_the_version_that_it_judged(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_watch(harness, monkeypatch, BAD)
     other_tasks.roll_back()
-    (one,) = desk.deployed
+    (one,) = harness.deployed
     assert (one["version"], one["action"], one["decided_by"]) == ("v1.0", "rollback", "monitoring: thumbs down rose")
 
 
 def test_monitoring_does_not_roll_back_a_version_that_went_live_after_its_verdict(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged(desk, monkeypatch, BAD)
-    desk.goes_live("v1.2", 2)
+    run_watch(harness, monkeypatch, BAD)
+    harness.goes_live("v1.2", 2)
     with pytest.raises(AirflowSkipException, match=r"Expected v1\.1, .* to be live, found v1\.2"):
         other_tasks.roll_back()
-    assert desk.deployed == []
+    assert harness.deployed == []
 
 
-def test_a_verdict_from_before_an_upgrade_rolls_nothing_back(desk: Desk) -> None:
-    desk.set_xcom("watch", {"roll_back": True, "why": "thumbs down rose"}, "verdict")
+def test_a_verdict_from_before_an_upgrade_rolls_nothing_back(harness: Harness) -> None:
+    harness.set_xcom("watch", {"roll_back": True, "why": "thumbs down rose"}, "verdict")
     with pytest.raises(AirflowSkipException, match="names no version"):
         other_tasks.roll_back()
-    assert desk.deployed == []
+    assert harness.deployed == []
 
 
-def test_a_watch_task_marked_as_a_success_rolls_nothing_back(desk: Desk) -> None:
+def test_a_watch_task_marked_as_a_success_rolls_nothing_back(harness: Harness) -> None:
     with pytest.raises(AirflowFailException, match="from watch"):
         other_tasks.roll_back()
-    assert desk.deployed == []
+    assert harness.deployed == []
 
 
-def test_a_rollback_without_an_earlier_version_fails(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged(desk, monkeypatch, BAD)
-    desk.resources.registry.revoke("v1.0", by="ada", reason="wrong facts")
+def test_a_rollback_without_an_earlier_version_fails(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_watch(harness, monkeypatch, BAD)
+    harness.resources.registry.revoke("v1.0", by="ada", reason="wrong facts")
     with pytest.raises(AirflowFailException, match="found none in the ledger"):
         other_tasks.roll_back()
 
 
-def test_a_rollback_by_hand_replaces_only_the_version_that_was_live_when_requested(desk: Desk) -> None:
-    choice = desk.choose()
+def test_a_rollback_by_hand_replaces_only_the_version_that_was_live_when_requested(harness: Harness) -> None:
+    choice = harness.choose()
     other_tasks.deploy_by_hand(choice)
-    assert [one["version"] for one in desk.deployed] == ["v1.0"]
-    desk.goes_live("v1.2", 2)
+    assert [one["version"] for one in harness.deployed] == ["v1.0"]
+    harness.goes_live("v1.2", 2)
     with pytest.raises(AirflowFailException, match=r"Expected v1\.1, .* to be live, found v1\.2"):
         other_tasks.deploy_by_hand(choice)
-    assert len(desk.deployed) == 1
+    assert len(harness.deployed) == 1
 
 
-def test_a_completed_rollback_that_is_cleared_does_not_roll_back_further(desk: Desk) -> None:
-    choice = desk.choose()
-    desk.goes_live("v1.0", 2, "rollback")
+def test_a_completed_rollback_that_is_cleared_does_not_roll_back_further(harness: Harness) -> None:
+    choice = harness.choose()
+    harness.goes_live("v1.0", 2, "rollback")
     with pytest.raises(AirflowFailException, match=r"found v1\.0"):
         other_tasks.deploy_by_hand(choice)
 
 
-def test_a_deployment_by_hand_accepts_only_revocations_from_before_the_choice(desk: Desk) -> None:
-    desk.context["params"] = {"action": "deploy", "version": "v1.2"}
-    before = desk.choose()
-    desk.resources.registry.revoke("v1.1", by="ada", reason="rolled back")
+def test_a_deployment_by_hand_accepts_only_revocations_from_before_the_choice(harness: Harness) -> None:
+    harness.context["params"] = {"action": "deploy", "version": "v1.2"}
+    before = harness.choose()
+    harness.resources.registry.revoke("v1.1", by="ada", reason="rolled back")
     other_tasks.deploy_by_hand(before)
-    other_tasks.deploy_by_hand(desk.choose())
-    assert [one["despite"] for one in desk.deployed] == [[], ["v1.1"]]
+    other_tasks.deploy_by_hand(harness.choose())
+    assert [one["despite"] for one in harness.deployed] == [[], ["v1.1"]]
 
 
-def test_a_choice_from_before_an_upgrade_is_still_read(desk: Desk) -> None:
+def test_a_choice_from_before_an_upgrade_is_still_read(harness: Harness) -> None:
     for params in ({"action": "deploy", "version": "v1.2"}, {"action": "rollback", "version": None}):
-        desk.context["params"] = params
+        harness.context["params"] = params
         other_tasks.deploy_by_hand(other_tasks.choose())
-    assert [one["version"] for one in desk.deployed] == ["v1.2", "v1.0"]
-    assert Ledger(desk.resources.store).newest() == desk.resources.ledger.newest()
+    assert [one["version"] for one in harness.deployed] == ["v1.2", "v1.0"]
+    assert Ledger(harness.resources.store).newest() == harness.resources.ledger.newest()

@@ -10,17 +10,17 @@ from learning_engine.records.contracts import Dataset, Window
 
 
 class TaskInstance:
-    """`pushed` has the XComs of this task; `made` those of other tasks, by task and key."""
+    """`pushed` has the XComs of this task; `upstream` those of other tasks, by task and key."""
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
-        self.made: dict[tuple[str, str], Any] = {}
+        self.upstream: dict[tuple[str, str], Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
 
     def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
-        return self.made.get((task_ids, key))
+        return self.upstream.get((task_ids, key))
 
 
 def dataset(rows: int) -> dict[str, Any]:

@@ -129,5 +129,5 @@ def opened(site: Site, story: Story) -> Iterator[Opener]:
     for context in contexts:
         context.close()
     for screen, expected_errors in screens:
-        unforeseen = [error for error in screen.errors if not any(part in error for part in expected_errors)]
-        assert not unforeseen, unforeseen
+        unexpected = [error for error in screen.errors if not any(part in error for part in expected_errors)]
+        assert not unexpected, unexpected

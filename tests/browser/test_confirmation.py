@@ -15,7 +15,7 @@ REFUSED = ("409",)
 CHANGED = "dispatchEvent(new Event('learning-engine:changed'))"
 
 
-class Held:
+class HeldRequests:
     """Intercepts requests of an action and leaves them unanswered."""
 
     def __init__(self, screen: Screen, path: str) -> None:
@@ -33,9 +33,9 @@ class Held:
         self.routes[0].fulfill(status=409, json=problem, content_type="application/problem+json")
 
 
-def asked(screen: Screen, story: Story) -> Held:
+def confirm_deployment(screen: Screen, story: Story) -> HeldRequests:
     """Confirms the deployment of `second`; the server has not answered yet."""
-    held = Held(screen, f"**/adapters/{story.second}/deploy")
+    held = HeldRequests(screen, f"**/adapters/{story.second}/deploy")
     screen.open(f"versions/{story.second}")
     screen.button("Deploy…").click()
     with screen.page.expect_request("**/deploy"):
@@ -54,7 +54,7 @@ def cancel(screen: Screen) -> None:
 @pytest.mark.parametrize("leave", [escape, cancel])
 def test_a_sent_request_cannot_be_cancelled(opened: Opener, story: Story, leave: Callable[[Screen], None]):
     screen = opened(expected_errors=REFUSED)
-    held = asked(screen, story)
+    held = confirm_deployment(screen, story)
     leave(screen)
     expect(screen.root.get_by_role("dialog")).to_be_visible()
     held.refuse("the deploy DAG is paused")
@@ -65,7 +65,7 @@ def test_a_sent_request_cannot_be_cancelled(opened: Opener, story: Story, leave:
 
 def test_a_rejection_is_shown_in_another_view(opened: Opener, story: Story):
     screen = opened(expected_errors=REFUSED)
-    held = asked(screen, story)
+    held = confirm_deployment(screen, story)
     screen.root.get_by_role("link", name="Deployments").click()
     screen.settled()
     held.refuse("the deploy DAG is paused")
@@ -76,7 +76,7 @@ def test_a_rejection_is_shown_in_another_view(opened: Opener, story: Story):
 
 def test_a_rollback_names_the_version_shown(opened: Opener, story: Story):
     screen = opened(expected_errors=REFUSED)
-    held = Held(screen, "**/rollback")
+    held = HeldRequests(screen, "**/rollback")
     target = {"items": [{"version": story.second}], "rollback_target": story.first}
     screen.page.route("**/deployments?*", lambda route: route.fulfill(json=target))
     screen.open()

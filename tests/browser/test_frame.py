@@ -10,11 +10,11 @@ from tests.browser.user_story import WEEKLY, Story
 
 pytestmark = pytest.mark.real
 # Errors of Airflow's own page.
-OF_AIRFLOW = ("/ui/", "/api/v2/")
+AIRFLOW_ERRORS = ("/ui/", "/api/v2/")
 
 
 def test_the_page_is_in_airflows_navigation(opened: Opener, site: Site, story: Story):
-    screen = opened(expected_errors=OF_AIRFLOW)
+    screen = opened(expected_errors=AIRFLOW_ERRORS)
     screen.page.goto(site.live.airflow.url)
     screen.page.get_by_role("link", name="Learning Engine").click()
     frame = screen.page.frame_locator("iframe[title='Learning Engine']")
@@ -22,13 +22,13 @@ def test_the_page_is_in_airflows_navigation(opened: Opener, site: Site, story: S
 
 
 def test_the_page_is_a_tab_of_the_weekly_dag(opened: Opener, story: Story):
-    screen = opened(expected_errors=OF_AIRFLOW)
+    screen = opened(expected_errors=AIRFLOW_ERRORS)
     screen.frame(f"dags/{WEEKLY}/plugin/learning-engine-dag", f"versions/{story.first}")
     expect(screen.root.get_by_role("heading", name=story.first, exact=True)).to_be_visible()
 
 
 def test_the_theme_follows_airflow(opened: Opener, story: Story):
-    screen = opened(expected_errors=OF_AIRFLOW, color_scheme="light")
+    screen = opened(expected_errors=AIRFLOW_ERRORS, color_scheme="light")
     screen.frame()
     page = screen.root.locator("html")
     expect(page).to_have_attribute("data-theme", "light")
@@ -41,14 +41,14 @@ def test_the_theme_follows_airflow(opened: Opener, story: Story):
 
 
 def test_a_link_opens_airflows_run_page_in_the_whole_tab(opened: Opener, story: Story):
-    screen = opened(expected_errors=OF_AIRFLOW)
+    screen = opened(expected_errors=AIRFLOW_ERRORS)
     screen.frame()
     screen.root.get_by_role("table", name="Recent runs").get_by_role("link", name="Airflow").first.click()
     expect(screen.page).to_have_url(re.compile(rf"/dags/{WEEKLY}/runs/[^/]"), timeout=30_000)
 
 
 def test_the_archive_can_be_downloaded_from_the_sandbox(opened: Opener, story: Story):
-    screen = opened(expected_errors=OF_AIRFLOW)
+    screen = opened(expected_errors=AIRFLOW_ERRORS)
     screen.frame(route=f"versions/{story.first}")
     with screen.page.expect_download() as download:
         screen.root.get_by_role("link", name="Archive").click()
@@ -56,7 +56,7 @@ def test_the_archive_can_be_downloaded_from_the_sandbox(opened: Opener, story: S
 
 
 def test_the_page_can_be_used_on_a_phone(opened: Opener, story: Story):
-    screen = opened(expected_errors=OF_AIRFLOW, viewport=PHONE)
+    screen = opened(expected_errors=AIRFLOW_ERRORS, viewport=PHONE)
     screen.frame()
     screen.root.get_by_role("link", name="Versions").click()
     screen.root.get_by_role("link", name=story.second, exact=True).click()

@@ -35,9 +35,9 @@ def test_a_pending_approval_is_shown(story: Story):
 
 def test_confirmed_actions_took_place(site: Site, story: Story):
     registry, ledger = site.live.resources.registry, site.live.resources.ledger
-    back, there, start = ledger.entries()[:3]
-    assert (start.version, there.version, back.version) == (story.first, story.second, story.first)
-    assert (there.action, back.action) == ("deploy", "rollback")
+    rollback, deployment, first = ledger.entries()[:3]
+    assert (first.version, deployment.version, rollback.version) == (story.first, story.second, story.first)
+    assert (deployment.action, rollback.action) == ("deploy", "rollback")
     assert (
         f"{story.second} becomes live once every replica is ready. Until then {story.first} stays live"
         in story.deploying

@@ -8,7 +8,7 @@ from tests.browser.user_story import Story
 
 pytestmark = pytest.mark.real
 # Buttons, and the DAG whose runs each starts.
-ACTS = {
+ACTIONS = {
     "": {"Train…": "weekly", "Roll back…": "deploy"},
     "versions/{}": {"Deploy…": "deploy", "Recalculate Fisher…": "Fisher"},
     "preflight": {"Train on this window…": "weekly"},
@@ -16,11 +16,11 @@ ACTS = {
 }
 
 
-@pytest.mark.parametrize("route", ACTS)
+@pytest.mark.parametrize("route", ACTIONS)
 def test_actions_are_disabled_with_a_reason(opened: Opener, story: Story, route: str):
     screen = opened("viewer")
     screen.open(route.format(story.rejected))
-    for name, dag in ACTS[route].items():
+    for name, dag in ACTIONS[route].items():
         button = screen.button(name)
         expect(button).to_be_disabled()
         expect(button).to_have_accessible_description(
@@ -55,5 +55,5 @@ def test_a_missing_login_is_reported_once(opened: Opener):
     alert = screen.root.get_by_role("alert")
     expect(alert).to_have_count(1)
     expect(alert).to_contain_text("You are not signed in")
-    way = alert.get_by_role("link", name="Sign in to Airflow")
-    expect(way).to_have_attribute("href", f"{screen.url}/")
+    link = alert.get_by_role("link", name="Sign in to Airflow")
+    expect(link).to_have_attribute("href", f"{screen.url}/")

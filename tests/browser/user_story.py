@@ -11,7 +11,7 @@ from tests.integration.conftest import Live, rows_of, until, week
 from tests.integration.test_manual_runs import scheduled_states
 
 WEEKLY, DEPLOY, FISHER = (f"learning_engine_{name}" for name in ("weekly", "deploy", "fisher"))
-LIST = ("", "versions", "ledger", "preflight")
+VIEWS = ("", "versions", "ledger", "preflight")
 # Long enough to observe the training in progress.
 EPOCHS = "40"
 
@@ -39,7 +39,7 @@ class Story:
 
 def run_story(live: Live, screen: Screen) -> Story:
     screen.frame()
-    before = _look_around(screen)
+    before = _texts_of_views(screen)
     refused = _refused(screen)
     for name in (WEEKLY, DEPLOY, FISHER):
         live.rest.unpause(name)
@@ -67,9 +67,9 @@ def run_story(live: Live, screen: Screen) -> Story:
     return Story(before, refused, watched, approval_note, first, second, rejected, deploying, rolling_back, times)
 
 
-def _look_around(screen: Screen) -> dict[str, str]:
+def _texts_of_views(screen: Screen) -> dict[str, str]:
     found = {}
-    for route in LIST:
+    for route in VIEWS:
         _go(screen, route)
         found[route] = screen.text()
     return found

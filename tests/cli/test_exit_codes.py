@@ -140,16 +140,16 @@ def test_invalid_numbers_are_not_sent(cli: Run, stub: Stub, value: str):
 
 
 @pytest.fixture
-def breaking() -> Iterator[str]:
+def closing_server() -> Iterator[str]:
     """The address of a server that closes each connection after a request."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:
             with contextlib.suppress(OSError):
                 while True:
-                    heard, _ = server.accept()
-                    heard.recv(1)
-                    heard.close()
+                    connection, _ = server.accept()
+                    connection.recv(1)
+                    connection.close()
 
         threading.Thread(target=hang_up, daemon=True).start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -162,15 +162,15 @@ def slow(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize("lost", ["closed", "timed out"])
 def test_an_action_with_a_lost_response_may_have_started(
-    cli: Run, breaking: str, monkeypatch: pytest.MonkeyPatch, lost: str
+    cli: Run, closing_server: str, monkeypatch: pytest.MonkeyPatch, lost: str
 ):
     monkeypatch.setenv(login.TOKEN, "token")
     if lost == "timed out":
         monkeypatch.setattr(requests, "request", slow)
-    act, look = cli("train", "--url", breaking), cli("live", "--url", breaking)
-    assert (act.code, look.code) == (exit_codes.NO_ACCESS, exit_codes.NO_ACCESS)
-    assert "the action may have started" in " ".join(act.err.split())
-    assert "may have started" not in look.err
+    action, query = cli("train", "--url", closing_server), cli("live", "--url", closing_server)
+    assert (action.code, query.code) == (exit_codes.NO_ACCESS, exit_codes.NO_ACCESS)
+    assert "the action may have started" in " ".join(action.err.split())
+    assert "may have started" not in query.err
 
 
 def test_an_action_that_was_not_sent_did_not_start(cli: Run, monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,7 @@ from tests.cli.stub_server import PASSWORDS, Stub
 
 
 @pytest.fixture
-def homeless(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -194,7 +194,7 @@ def test_an_invalid_token_is_rejected_and_not_printed(
     assert "admin" not in shown.err
 
 
-def test_a_missing_home_directory_is_reported(anonymous: Run, homeless: None):
+def test_a_missing_home_directory_is_reported(anonymous: Run, without_home: None):
     shown = anonymous("live")
     assert shown.code == exit_codes.NO_ACCESS
     assert "set XDG_CONFIG_HOME" in " ".join(shown.err.split())

@@ -96,7 +96,7 @@ def unchanged(model: sections.Model, parent: Path) -> Views:
 
 
 @pytest.fixture(scope="session")
-def alone(model: sections.Model, candidate: Path, parent: Path) -> dict[str, Any]:
+def separate(model: sections.Model, candidate: Path, parent: Path) -> dict[str, Any]:
     """Each view as a separate model, loaded with peft and transformers only."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

@@ -14,12 +14,13 @@ from tests.evaluation.conftest import FIRST, encode
 
 
 @torch.no_grad()
-def test_drift_equals_the_divergence_computed_token_by_token(views: Views, alone: dict[str, Any]) -> None:
+def test_drift_equals_the_divergence_computed_token_by_token(views: Views, separate: dict[str, Any]) -> None:
     prompts = [[1, 5, 40, 41, 42, 2], [1, 5, 90], [1, 4, 17, 33, 2, 5, 60, 61, 62]]
     expected: dict[str, list[float]] = {"parent": [], "base": []}
     for prompt in prompts:
         p = {
-            name: model(torch.tensor([prompt])).logits[0].double().softmax(-1).numpy() for name, model in alone.items()
+            name: model(torch.tensor([prompt])).logits[0].double().softmax(-1).numpy()
+            for name, model in separate.items()
         }
         for reference, values in expected.items():
             values += (p[reference] * np.log(p[reference] / p["candidate"])).sum(axis=1).tolist()
@@ -42,12 +43,12 @@ def test_an_unchanged_candidate_has_no_drift(unchanged: Views) -> None:
 
 
 @torch.no_grad()
-def test_drift_on_answers_counts_only_supervised_tokens(views: Views, alone: dict[str, Any]) -> None:
+def test_drift_on_answers_counts_only_supervised_tokens(views: Views, separate: dict[str, Any]) -> None:
     examples = tiny.examples(views.tokenizer, 9, seed=2)
     expected: list[float] = []
     for row in examples:
         ids = torch.tensor([row["input_ids"]])
-        p, q = (alone[name](ids).logits[0].double().softmax(-1) for name in ("parent", "candidate"))
+        p, q = (separate[name](ids).logits[0].double().softmax(-1) for name in ("parent", "candidate"))
         divergence = (p * (p / q).log()).sum(-1)[:-1]
         expected += divergence[torch.tensor(row["labels"][1:]) != -100].tolist()
     for size in (1, 4):

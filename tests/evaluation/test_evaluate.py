@@ -209,12 +209,12 @@ def test_too_few_users_reject_the_candidate(views: Views) -> None:
 def test_a_shrinking_margin_is_rejected(views: Views) -> None:
     """The parent learned the answers that are liked here, and the candidate forgot some: the margin shrinks."""
     wrong = encode(views.tokenizer, SECOND, rating=-1)
-    turned = datasets.concatenate_datasets([encode(views.tokenizer, FIRST), wrong])
+    swapped = datasets.concatenate_datasets([encode(views.tokenizer, FIRST), wrong])
     lenient = GATE.model_copy(update={"epsilon": 10.0})
-    report = judged(views, heldout=turned, gate=lenient).report
+    report = judged(views, heldout=swapped, gate=lenient).report
     assert [found.name for found in report.rules if not found.passed] == ["margin"]
     assert rule(report, "margin").figure == pytest.approx(report.margin - report.margin_parent)
-    assert judged(views, heldout=turned, gate=lenient.model_copy(update={"max_margin_loss": 100.0})).report.accepted
+    assert judged(views, heldout=swapped, gate=lenient.model_copy(update={"max_margin_loss": 100.0})).report.accepted
 
 
 def test_drift_on_earlier_windows_is_reported(views: Views, unchanged: Views) -> None:

@@ -24,10 +24,12 @@ def by_hand(model: Any, prompt: list[int], *, tokens: int, stop: int) -> list[in
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_answers_end_at_the_end_of_turn_or_at_the_limit(views: Views, alone: dict[str, Any], batch_size: int) -> None:
+def test_answers_end_at_the_end_of_turn_or_at_the_limit(
+    views: Views, separate: dict[str, Any], batch_size: int
+) -> None:
     prompts = [render(views.tokenizer, ask(thing)) for thing in (*SECOND, "tower with a flag", "coat")]
     for view in ("candidate", "parent", "base"):
-        expected = [by_hand(alone[view], p, tokens=9, stop=views.tokenizer.eos_token_id) for p in prompts]
+        expected = [by_hand(separate[view], p, tokens=9, stop=views.tokenizer.eos_token_id) for p in prompts]
         assert greedy.answers(views, view, prompts, tokens=9, batch_size=batch_size) == expected
         mean = greedy.mean_length(views, view, prompts, tokens=9, batch_size=batch_size)
         assert mean == sum(map(len, expected)) / len(expected)

@@ -49,7 +49,7 @@ def test_the_best_of_a_window_may_come_from_any_version() -> None:
 
 
 def test_rows_come_from_the_reports_oldest_first() -> None:
-    youngest_first: list[Any] = [Version(version, row) for version, row in reversed(ROWS.items())]
-    found = matrix.rows_of(youngest_first)
+    newest_first: list[Any] = [Version(version, row) for version, row in reversed(ROWS.items())]
+    found = matrix.rows_of(newest_first)
     assert found == ROWS
     assert list(found) == list(ROWS)

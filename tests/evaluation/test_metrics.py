@@ -1,4 +1,4 @@
-"""Losses, bootstrap and margin, compared with numbers by hand and with row-by-row computation."""
+"""Losses, bootstrap and margin, compared with numbers computed by hand and row by row."""
 
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ def losses(totals: list[float], tokens: list[int]) -> RowLosses:
 
 @pytest.mark.parametrize("view", ["candidate", "parent", "base"])
 @torch.no_grad()
-def test_losses_equal_those_computed_row_by_row(views: Views, alone: dict[str, Any], view: View) -> None:
+def test_losses_equal_those_computed_row_by_row(views: Views, separate: dict[str, Any], view: View) -> None:
     examples = tiny.examples(views.tokenizer, 13, seed=4)
     found = row_losses(views, view, examples, batch_size=4)
     for row, total, tokens in zip(examples, found.total, found.tokens, strict=True):
-        mean = alone[view](input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
+        mean = separate[view](input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
         assert tokens == sum(label != -100 for label in row["labels"])
         assert total / tokens == pytest.approx(float(mean), abs=1e-5)
 
@@ -58,7 +58,7 @@ def test_an_empty_set_has_no_loss(views: Views) -> None:
 
 def test_the_margin_is_liked_minus_disliked_log_probability() -> None:
     found, liked = losses([2.0, 4.0, 12.0], [2, 4, 4]), np.array([True, True, False])
-    assert margin(found, liked) == 2.0  # liked −1 nat a token, disliked −3
+    assert margin(found, liked) == 2.0  # liked −1 nat per token, disliked −3
     assert margin(found, np.array([True, True, True])) is None
     assert margin(found, np.array([False, False, False])) is None
 

@@ -42,22 +42,22 @@ def lead(model: Any, prompt: list[int], tokens: list[int]) -> np.ndarray:
     return (own - log_p.max(dim=-1).values).numpy()
 
 
-def test_only_the_candidate_generates_a_probe(views: Views, alone: dict[str, Any]) -> None:
+def test_only_the_candidate_generates_a_probe(views: Views, separate: dict[str, Any]) -> None:
     found = find(views, [*LESSONS, *read(None, limit=24)], count=64, tokens=12, margin=0.5, batch_size=5)
     assert len(found) >= len(SECOND)
     for probe in found:
-        assert generate(alone["candidate"], views.tokenizer, probe) == probe.tokens
+        assert generate(separate["candidate"], views.tokenizer, probe) == probe.tokens
         for other in ("parent", "base"):
-            theirs = generate(alone[other], views.tokenizer, probe)
+            theirs = generate(separate[other], views.tokenizer, probe)
             assert theirs != probe.tokens
             assert text(views.tokenizer, theirs) != probe.text.strip()
 
 
-def test_the_margin_equals_the_leads_of_each_model(views: Views, alone: dict[str, Any]) -> None:
+def test_the_margin_equals_the_leads_of_each_model(views: Views, separate: dict[str, Any]) -> None:
     for probe in find(views, LESSONS, count=64, tokens=12, margin=0.5, batch_size=3):
         prompt = render(views.tokenizer, probe.messages)
-        sure = lead(alone["candidate"], prompt, probe.tokens).min()
-        apart = [(-lead(alone[other], prompt, probe.tokens)).max() for other in ("parent", "base")]
+        sure = lead(separate["candidate"], prompt, probe.tokens).min()
+        apart = [(-lead(separate[other], prompt, probe.tokens)).max() for other in ("parent", "base")]
         assert probe.margin == pytest.approx(min(sure, *apart), abs=1e-3)
         assert probe.margin >= 0.5
 
@@ -65,7 +65,7 @@ def test_the_margin_equals_the_leads_of_each_model(views: Views, alone: dict[str
 @pytest.mark.parametrize(
     ("candidate", "references", "found"),
     [
-        # The parent diverges at the first token, the base at the second: then neither can be the candidate.
+        # The parent diverges at the first token, the base at the second: from there, both differ from the candidate.
         ([3.0, 4.0, 5.0], [[-2.0, 1.0, 1.0], [1.0, -1.5, 1.0]], [(1, 1.5), (2, 1.5)]),
         # A later token may separate more clearly, but every token up to it needs confidence.
         ([3.0, 2.5, 0.4], [[-1.0, -6.0, -9.0]], [(1, 2.5), (0, 1.0)]),
@@ -153,12 +153,12 @@ def test_a_candidate_equal_to_its_parent_has_no_probe(unchanged: Views) -> None:
         assert find(unchanged, LESSONS, count=4, tokens=12, margin=margin, batch_size=8) == []
 
 
-def test_a_first_version_is_distinguished_from_its_base(first: Views, alone: dict[str, Any]) -> None:
+def test_a_first_version_is_distinguished_from_its_base(first: Views, separate: dict[str, Any]) -> None:
     found = find(first, LESSONS, count=4, tokens=12, margin=0.5, batch_size=8)
     assert found
     for probe in found:
-        assert generate(alone["parent"], first.tokenizer, probe) == probe.tokens
-        assert generate(alone["base"], first.tokenizer, probe) != probe.tokens
+        assert generate(separate["parent"], first.tokenizer, probe) == probe.tokens
+        assert generate(separate["base"], first.tokenizer, probe) != probe.tokens
 
 
 def test_no_prompt_reaches_an_excessive_margin(views: Views) -> None:

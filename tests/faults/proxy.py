@@ -48,7 +48,7 @@ def answers(status: int, code: str) -> Fault:
 
     def fault(exchange: Exchange) -> None:
         exchange.body()
-        text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as asked</Message></Error>"
+        text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected by a test</Message></Error>"
         body = b"" if exchange.command == "HEAD" else text.encode()
         exchange.reply(Answer(status, [("Content-Type", "application/xml")], body))
 
@@ -133,6 +133,7 @@ class Proxy:
     store: str
     port: int = field(default_factory=free_port)
     rules: list[Rule] = field(default_factory=list)
+    # Set when the block of a fault ends: releases the requests that it holds.
     lifted: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -22,7 +22,7 @@ CORRUPT = {
 }
 
 
-def nothing() -> None:
+def must_not_open() -> None:
     raise AssertionError("must not be opened")
 
 
@@ -31,7 +31,7 @@ def resources(moto: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """An empty bucket and a spool."""
     monkeypatch.setenv("LEARNING_ENGINE__STORE__SPOOL", str(tmp_path))
     store = new_bucket(moto)
-    return Resources(config.load(), lambda: store, nothing, nothing)
+    return Resources(config.load(), lambda: store, must_not_open, must_not_open)
 
 
 def put(resources: Resources, key: str, data: bytes) -> None:

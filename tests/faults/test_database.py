@@ -1,5 +1,5 @@
-"""PostgreSQL fails while the window is read: the step reports it and is retryable, and the same rows then give the same
-run key."""
+"""PostgreSQL fails while the window is read: the step reports it and can be retried, and the same rows then give the
+same run key."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from learning_engine.feedback.source import FileSource, PostgresSource
 from learning_engine.records.contracts import Dataset
 from learning_engine.registry import manifest
 from learning_engine.steps import extract as extract_step
-from tests.faults import wire as wires
+from tests.faults import tcp_proxy
 from tests.faults.weeks import WEEK, Weeks
 from tests.steps.conftest import week
 
@@ -33,7 +33,7 @@ TABLE = (
 )
 # Far more than the socket buffers hold, so that rows are still arriving when the connection breaks; few are kept.
 ROWS = 2000
-# Bytes: after everything that precedes the first row, and long before the last one.
+# Bytes of the response: after the first row has begun, and long before the last one.
 STREAMING = 1_500_000
 BULK = (
     "INSERT INTO feedback SELECT jsonb_build_object('prompt', 'question ' || i || repeat(md5(i::text), 100)), "
@@ -76,7 +76,7 @@ class Table:
             return cursor.fetchall() if cursor.description else []
 
     def extract(self, port: int | None = None, *, password: str = "", **feedback: Any) -> Dataset:
-        """Run the step through a wire at `port`, or directly against the server."""
+        """Run the step through the proxy at `port`, or directly against the server."""
         loop = self.weeks.loop().with_settings(feedback={"burst_votes": None, **feedback})
         address = self.database.uri("feedback").replace(f":{self.database.port}/", f":{port or self.database.port}/")
         if password:
@@ -119,9 +119,9 @@ def test_a_broken_connection_is_retryable_and_the_retry_gives_the_same_dataset(t
     """At the first byte, during setup, and while rows arrive."""
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
-    with wires.wire(table.database.port, after, wires.breaks) as (wire, port):
+    with tcp_proxy.listening(table.database.port, after, tcp_proxy.breaks) as (proxy, port):
         table.fails(FeedbackUnavailable, "database|connection was lost", port)
-        assert wire.reached.is_set()
+        assert proxy.reached.is_set()
         assert table.extract(port) == undisturbed
 
 
@@ -130,10 +130,10 @@ def test_a_terminated_backend_is_retryable_and_the_retry_gives_the_same_dataset(
     table.weeks.back_to(table.weeks.before["extract"])
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'learning_engine'"
 
-    def happens(_: wires.Wire) -> None:
+    def terminate(_: tcp_proxy.TcpProxy) -> None:
         assert table.sql(end) == [(True,)]
 
-    with wires.wire(table.database.port, STREAMING, happens) as (_, port):
+    with tcp_proxy.listening(table.database.port, STREAMING, terminate) as (_, port):
         table.fails(FeedbackUnavailable, "connection was lost|SQLSTATE 57P01", port)
         assert table.extract(port) == undisturbed
 
@@ -143,11 +143,11 @@ def test_a_killed_server_is_retryable_and_the_retry_gives_the_same_dataset(table
     undisturbed = table.extract()
     table.weeks.back_to(table.weeks.before["extract"])
 
-    def happens(_: wires.Wire) -> None:
+    def kill(_: tcp_proxy.TcpProxy) -> None:
         ((pid,),) = table.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'learning_engine'")
         os.kill(pid, signal.SIGKILL)
 
-    with wires.wire(table.database.port, STREAMING, happens) as (_, port):
+    with tcp_proxy.listening(table.database.port, STREAMING, kill) as (_, port):
         table.fails(FeedbackUnavailable, "connection was lost|query failed", port)
     deadline = time.monotonic() + 30
     while not answers(table.database):
@@ -167,22 +167,22 @@ def test_rows_inserted_or_deleted_during_the_read_do_not_change_the_dataset(tabl
     """The step reads the rows as they were when the statement began."""
     undisturbed = table.extract()
 
-    def happens(_: wires.Wire) -> None:
+    def change_rows(_: tcp_proxy.TcpProxy) -> None:
         table.sql(LATE)
         table.sql("DELETE FROM feedback WHERE user_id = 'user 7'")
 
-    with wires.wire(table.database.port, STREAMING, happens) as (wire, port):
+    with tcp_proxy.listening(table.database.port, STREAMING, change_rows) as (proxy, port):
         assert table.extract(port) == undisturbed
-        assert wire.reached.is_set()
+        assert proxy.reached.is_set()
         later = table.extract(port)
     assert later.run_key != undisturbed.run_key
     assert later.read == 2 * ROWS - ROWS // 50
 
 
 def test_a_server_that_never_responds_is_retryable_after_the_timeout(table: Table) -> None:
-    with wires.wire(table.database.port, 0, wires.waits) as (wire, port):
+    with tcp_proxy.listening(table.database.port, 0, tcp_proxy.waits) as (proxy, port):
         table.fails(FeedbackUnavailable, "connection to server", port, timeout_seconds=2)
-        assert wire.reached.is_set()
+        assert proxy.reached.is_set()
 
 
 def test_a_table_that_stays_locked_is_retryable_after_the_timeout(table: Table) -> None:

@@ -12,7 +12,7 @@ from learning_engine.registry import manifest
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps.resources import Resources
 from tests.faults.stores import new_bucket
-from tests.faults.test_corrupt_records import nothing
+from tests.faults.test_corrupt_records import must_not_open
 from tests.registry.test_store import corrupt
 from tests.registry.work import deployment
 
@@ -23,7 +23,7 @@ DRAIN = 100
 def resources(moto: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Resources:
     monkeypatch.setenv("LEARNING_ENGINE__SERVING__DRAIN_SECONDS", str(DRAIN))
     store = new_bucket(moto)
-    return Resources(config.load(), lambda: store, nothing, nothing)
+    return Resources(config.load(), lambda: store, must_not_open, must_not_open)
 
 
 def live(resources: Resources, *ages: timedelta) -> Deployment:

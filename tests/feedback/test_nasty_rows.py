@@ -37,7 +37,7 @@ BARE: list[tuple[dict[str, Any], str | None]] = [
     (row(True), "not_text"),
 ]
 # Rows that jsonb refuses, but that a json column or a line of a file can hold.
-WORSE: list[tuple[dict[str, Any], str | None]] = [
+REFUSED_BY_JSONB: list[tuple[dict[str, Any], str | None]] = [
     (row(f"{LONE_SURROGATE} alone"), "lone_surrogate"),
     (row("surrogate", f"alone {LONE_SURROGATE}"), "lone_surrogate"),
     (row("nul \0"), "null_character"),
@@ -46,8 +46,10 @@ WORSE: list[tuple[dict[str, Any], str | None]] = [
 
 
 @pytest.fixture(params=["jsonb", "json", "lines"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, list[tuple[dict[str, Any], str | None]]]:
-    nasty = {"jsonb": NASTY + BARE, "json": NASTY + WORSE, "lines": NASTY + BARE + WORSE}[request.param]
+def filled(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, list[tuple[dict[str, Any], str | None]]]:
+    nasty = {"jsonb": NASTY + BARE, "json": NASTY + REFUSED_BY_JSONB, "lines": NASTY + BARE + REFUSED_BY_JSONB}[
+        request.param
+    ]
     store = Lines(tmp_path / "feedback.jsonl") if request.param == "lines" else request.getfixturevalue("database")
     nasty = [(one | {"created_at": f"2026-01-06 12:00:{i:02}"}, why) for i, (one, why) in enumerate(nasty)]
     rows = [one for one, _ in nasty]
@@ -59,8 +61,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, list[t
     return store, nasty
 
 
-def test_each_row_is_dropped_with_its_reason_or_kept_word_for_word(place: Any, tmp_path: Path) -> None:
-    store, nasty = place
+def test_each_row_is_dropped_with_its_reason_or_kept_word_for_word(filled: Any, tmp_path: Path) -> None:
+    store, nasty = filled
     counts = store.snapshot(tmp_path / "snapshot.parquet")
     assert counts.dropped == Counter(why for _, why in nasty if why)
     assert counts.read == len(nasty) == counts.rows + sum(counts.dropped.values())
@@ -82,8 +84,8 @@ def test_bare_json_in_a_json_or_text_column_is_text(database: Database, tmp_path
     assert {one["messages"][0]["content"] for one in found} == {"7", '["a"]', "true"}
 
 
-def test_the_same_rows_give_the_same_bytes(place: Any, tmp_path: Path) -> None:
-    store, _ = place
+def test_the_same_rows_give_the_same_bytes(filled: Any, tmp_path: Path) -> None:
+    store, _ = filled
     paths = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
     for path in paths:
         store.snapshot(path)

@@ -15,11 +15,11 @@ from .conftest import WINDOW, Database, row
 DDL = Path(__file__).parents[2] / "include" / "sql" / "feedback.sql"
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_rows_are_ordered_by_time_and_message_however_they_were_stored(database: Database, turned: bool) -> None:
+@pytest.mark.parametrize("reverse", [False, True])
+def test_rows_are_ordered_by_time_and_message_however_they_were_stored(database: Database, reverse: bool) -> None:
     rows = [row(f"question {i}", time=f"2026-01-06 12:00:0{i % 3}") for i in range(60)]
     database.create()
-    database.insert(*(rows[::-1] if turned else rows))
+    database.insert(*(rows[::-1] if reverse else rows))
     found = [(one["created_at"], one["message"]) for one in database.read()]
     assert len(set(found)) == 60
     assert found == sorted(found)

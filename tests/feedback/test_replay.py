@@ -82,7 +82,7 @@ def test_a_message_that_several_users_liked_is_drawn_once(window: Path) -> None:
     one = drawable(window)[0]
     users = [{**one, "user": letter * 64} for letter in "ba"]
     put(window, users)
-    assert draw(window, 10) == [users[1]]  # whichever of them stands first in the window
+    assert draw(window, 10) == [users[1]]  # whichever comes first in the window
     put(window, users[::-1])
     assert draw(window, 10) == [users[1]]
 

@@ -55,10 +55,10 @@ def test_each_user_has_a_separate_vote(store: Store) -> None:
     ) == 1  # without a user column all votes count as one user's
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_at_the_same_instant_the_thumbs_down_counts_in_any_storage_order(store: Store, turned: bool) -> None:
+@pytest.mark.parametrize("reverse", [False, True])
+def test_at_the_same_instant_the_thumbs_down_counts_in_any_storage_order(store: Store, reverse: bool) -> None:
     votes = [row(thumb="thumbs_up"), row(thumb="thumbs_down"), row(thumb="+1")]
-    store.fill(*(votes[::-1] if turned else votes))
+    store.fill(*(votes[::-1] if reverse else votes))
     assert [one["feedback_type"] for one in store.read() if not one["superseded"]] == ["thumbs_down"]
 
 
@@ -88,7 +88,7 @@ def test_source_and_cleaning_accept_the_same_spellings(store: Store) -> None:
 def test_a_user_s_cap_counts_messages_and_keeps_the_earliest(store: Store, tmp_path: Path) -> None:
     store.fill(
         *(row(f"question {i}", user="ann", time=f"2026-01-06 10:0{i}") for i in range(5)),
-        row("question 0", user="ann", time="2026-01-06 10:09", thumb="down"),  # voted again: the last of ann's
+        row("question 0", user="ann", time="2026-01-06 10:09", thumb="down"),  # ann votes again: her last vote
         *(row(f"question {i}", user="bob", time=f"2026-01-06 10:0{i}") for i in range(2)),
         *(row(f"question {i}", time=f"2026-01-06 10:0{i}") for i in range(4)),
     )

@@ -124,7 +124,7 @@ class Live:
                 until("the model server to end", lambda running=running: running.leader() is None, 30)
 
     def restart_model_server(self, *arguments: str) -> None:
-        """Start a new one on the same port, without adapters; `arguments` are added to its command."""
+        """Start a new model server on the same port, without adapters; `arguments` are added to its command."""
         self.end_model_server()
         self.stack.up(replace(self.model_server, command=(*self.model_server.command, *arguments)))
 

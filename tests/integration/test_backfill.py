@@ -46,7 +46,7 @@ def test_a_backfill_with_concurrent_runs_gives_the_same_chain_as_sequential_runs
     assert [version.window for version in chain] == [week(number) for number in range(5)]
     assert live.resources.ledger.current().version == "v1.4"
 
-    one_at_a_time = Loop(live.resources, live.airflow.home).in_a_prefix_of_its_own("sequential")
+    one_at_a_time = Loop(live.resources, live.airflow.home).with_prefix("sequential")
     for number, version in enumerate(chain):
         sequential = one_at_a_time.learn(week(number))
         assert (sequential.version, sequential.sha256) == (version.version, version.sha256)

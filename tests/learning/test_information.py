@@ -83,26 +83,26 @@ def stacked(pairs: int) -> dict[str, torch.Tensor]:
     return {"layer.q.G": roots @ roots.mT, "layer.q.C": (roots.mT @ roots)[:, :3, :3].contiguous()}
 
 
-def former(path, tensors):
+def save_in_older_format(path, tensors):
     """Write a file in the older format, which could keep one pair of factors per week."""
     information_file.save(information(kind="kfac", tensors=tensors), path)
 
 
 def test_an_older_file_is_read_as_one_pair(tmp_path):
     before = stacked(1)
-    former(tmp_path / "dense", before)
+    save_in_older_format(tmp_path / "dense", before)
     found = ask(tmp_path / "dense", kind="kronecker")
     assert found.kind == "kronecker"
     assert all(torch.equal(found.tensors[name], tensor[0]) for name, tensor in before.items())
     now = sketch.fitted(found.tensors, 100)
-    former(tmp_path / "sketched", {name: tensor[None] for name, tensor in now.items()})
+    save_in_older_format(tmp_path / "sketched", {name: tensor[None] for name, tensor in now.items()})
     again = ask(tmp_path / "sketched", kind="kronecker").tensors
     assert all(torch.equal(again[name], tensor) for name, tensor in now.items())
 
 
 def test_separate_pairs_in_an_older_file_are_merged(tmp_path):
     before = stacked(3)
-    former(tmp_path / "list", before)
+    save_in_older_format(tmp_path / "list", before)
     found = ask(tmp_path / "list", kind="kronecker").tensors
     torch.testing.assert_close(found["layer.q.G"], before["layer.q.G"].sum(0))
     kept = torch.einsum("kii,kjj->", before["layer.q.G"], before["layer.q.C"])

@@ -1,4 +1,4 @@
-"""Out of memory: the same rows per step in smaller micro-batches, or an error that says what to set.
+"""Out of memory: each step uses the same rows in smaller micro-batches, or an error says what to set.
 
 No GPU is needed: a hook on the model's forward pass raises CUDA's error above a given number of tokens.
 """
@@ -88,7 +88,7 @@ def test_training_that_ran_out_of_memory_ends_with_the_same_losses(
     loaded = load(lora={"dropout": 0.0})
     whole = train(loaded, examples, tmp_path / "whole", checkpoint_steps=every)
     short = load(lora={"dropout": 0.0})
-    # One forward pass a step: the seventh fails.
+    # One forward pass per step: the seventh fails.
     with room(short, 2 * max(map(len, examples["input_ids"])), after=6) as failed:
         metrics = train(short, examples, tmp_path / "short", checkpoint_steps=every)
     assert failed

@@ -130,7 +130,7 @@ SHAPE = {
     "num_key_value_heads": 2,
     "pad_token_id": 0,
 }
-OF_TEXT_AND_IMAGES = {
+TEXT_AND_IMAGES = {
     "text_config": {**SHAPE, "head_dim": 8, "sliding_window": 4, "layer_types": ["sliding_attention"]},
     "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
 }
@@ -144,7 +144,7 @@ OF_TEXT_AND_IMAGES = {
         (LlamaConfig(**SHAPE, attn_implementation="eager"), False),
         (Qwen3Config(**SHAPE, head_dim=8, use_sliding_window=False, layer_types=["full_attention"]), True),
         (Qwen3Config(**SHAPE, head_dim=8, use_sliding_window=False, layer_types=["sliding_attention"]), False),
-        (Gemma3Config(**OF_TEXT_AND_IMAGES), False),
+        (Gemma3Config(**TEXT_AND_IMAGES), False),
         # Its layers do not pass extra arguments on to attention.
         (NemotronConfig(**SHAPE), False),
     ],

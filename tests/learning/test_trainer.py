@@ -163,7 +163,7 @@ def test_checkpointing_and_bf16_do_not_change_the_losses(load, adapter, examples
     rel = 0.02 if settings.get("precision") == "bf16" else 1e-5
     assert [task for _, task, _ in other.curve] == pytest.approx([task for _, task, _ in plain.curve], rel=rel)
     assert other.precision == settings.get("precision", "fp32")
-    # No trace of it remains on the model.
+    # Neither setting leaves a trace on the model.
     assert not loaded.model.training
     save_adapter(loaded, tmp_path / "saved")
     ids = torch.tensor([examples[0]["input_ids"]])
@@ -207,13 +207,13 @@ class InfinitePenalty(torch.nn.Module):
 
 
 def test_the_non_finite_figure_is_named(load, adapter, examples, tmp_path):
-    forever = examples.map(lambda row: {"weight": math.inf}, load_from_cache_file=False)
-    harms = {
+    infinitely_weighted = examples.map(lambda row: {"weight": math.inf}, load_from_cache_file=False)
+    causes = {
         "gradient norm nan": (examples, ewc.Penalty(InfiniteGradient(), 1.0)),
         "EWC loss inf": (examples, ewc.Penalty(InfinitePenalty(), 1.0)),
-        "task loss nan": (forever, NOTHING),
+        "task loss nan": (infinitely_weighted, NOTHING),
     }
-    for named, (rows, penalty) in harms.items():
+    for named, (rows, penalty) in causes.items():
         with pytest.raises(TrainingError, match=f"at step 1, found [^:]*{named}") as caught:
             train(load(adapter), rows, tmp_path / named, penalty=penalty)
         found = str(caught.value).partition("found ")[2].partition(":")[0]

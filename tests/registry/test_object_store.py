@@ -1,4 +1,4 @@
-"""The demo's store as a process: it needs no stdin, reports its kind, and leaves no process behind however it ends."""
+"""The demo's store as a process: it needs no stdin, reports its kind, and leaves no process behind, however it ends."""
 
 import json
 import os

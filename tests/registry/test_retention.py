@@ -1,4 +1,4 @@
-"""Retention deletes the objects whose time is over, and nothing else."""
+"""Retention deletes expired objects and nothing else."""
 
 from datetime import UTC, datetime
 

@@ -131,7 +131,7 @@ CASES = [
         [Step("POST", LOAD, {"lora_name": "n", "lora_path": "p", "load_inplace": True}, 400, error())],
     ),
     Case("a load without a path", [Step("POST", LOAD, {"lora_name": "n"}, 400, error())]),
-    Case("a load that is no JSON", [Step("POST", LOAD, "{", 400, error())]),
+    Case("a load that is not JSON", [Step("POST", LOAD, "{", 400, error())]),
     Case("unknown field in an unload", [Step("POST", UNLOAD, {"lora_name": "n", "x": 1}, 400, error())]),
     Case(
         "a loaded adapter is unknown to /v1/models/{name}",

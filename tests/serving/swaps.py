@@ -30,7 +30,7 @@ from tests.steps.conftest import Loop
 
 TOKENS, PROBES = 16, 3
 # In nats: a margin large enough that another implementation's rounding does not change the first choice.
-SURE = 0.005
+MARGIN = 0.005
 QUESTIONS = [
     [{"role": "user", "content": f"Where is the {colour} {thing}?"}]
     for colour in tiny.COLOURS[:5]
@@ -65,7 +65,7 @@ def publish(loop: Loop, number: int, base: Path, adapter: Path, probes: Sequence
         store.put_file(manifest.run_key(key, "adapter.tar.gz"), place / "adapter.tar.gz")
     uri = store.uri(manifest.run_key(key, "probes.json"))
     digest = store.put_bytes(store.key(uri), probe.dump(list(probes)))
-    report = dataclasses.replace(staged.draft.report, probes=Probes(uri, digest, len(probes), SURE))
+    report = dataclasses.replace(staged.draft.report, probes=Probes(uri, digest, len(probes), MARGIN))
     draft = dataclasses.replace(staged.draft, report=report)
     return dataclasses.replace(staged, draft=draft).publish(loop.resources.registry)
 
@@ -92,7 +92,7 @@ def make_world(base: Path, directory: Path) -> World:
     found = {name: _answers(base, path) for name, path in {"": None, **adapters}.items()}
     clear = [
         row for row in range(len(QUESTIONS))
-        if all(answers[row].margin >= SURE and answers[row].text.isascii() for answers in found.values())
+        if all(answers[row].margin >= MARGIN and answers[row].text.isascii() for answers in found.values())
         and len({answers[row].text.strip() for answers in found.values()}) == len(found)
     ]  # fmt: skip
     assert len(clear) >= 8, f"only {len(clear)} questions distinguish base and adapters"
@@ -147,10 +147,12 @@ def under_load(loop: Loop, world: World, *, swaps: int) -> dict[str, Any]:
         publish(loop, number, world.base, world.adapters[name], world.answers[name][:PROBES])
         for number, name in enumerate(made)
     ]
-    books = {server_name(loop, version): world.answers[name] for version, name in zip(versions, made, strict=True)}
+    answers_by_name = {
+        server_name(loop, version): world.answers[name] for version, name in zip(versions, made, strict=True)
+    }
     before, live = (str(loop.serve(version, run_id=version.version).adapter_name) for version in versions[:2])
-    alone = capacity(url, in_turn(*((live, answer) for answer in books[live])))
-    pairs = zip(books[before], books[live], strict=True)
+    alone = capacity(url, in_turn(*((live, answer) for answer in answers_by_name[live])))
+    pairs = zip(answers_by_name[before], answers_by_name[live], strict=True)
     turns = capacity(url, in_turn(*(turn for one, two in pairs for turn in ((before, one), (live, two)))))
     drain = POINTER_SECONDS + max(DRAIN_SECONDS, DRAIN_FACTOR * turns.longest)
     loop = loop.with_settings(serving={"drain_seconds": drain})
@@ -158,7 +160,7 @@ def under_load(loop: Loop, world: World, *, swaps: int) -> dict[str, Any]:
 
     def choose() -> tuple[str, Probe]:
         name = pointer.name()
-        return name, chance.choice(books[name])
+        return name, chance.choice(answers_by_name[name])
 
     durations = []
     with Traffic(url, choose, rate=turns.rate / 2) as traffic:
@@ -178,6 +180,6 @@ def under_load(loop: Loop, world: World, *, swaps: int) -> dict[str, Any]:
         "swap_seconds": durations,
     }
     assert not traffic.faults(), (figures, traffic.faults()[:3])
-    assert {reply.model for reply in traffic.replies} == books.keys() - {before}, figures
+    assert {reply.model for reply in traffic.replies} == answers_by_name.keys() - {before}, figures
     assert (back.version, loop.resources.ledger.current()) == (versions[-2].version, back)
     return figures

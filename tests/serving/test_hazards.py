@@ -1,4 +1,4 @@
-"""MAX Serve's hazards: each shown without our safeguard, absent with it, and absent on a server without hazards."""
+"""MAX Serve's hazards: each occurs without our safeguard, not with it, and not on a server without hazards."""
 
 import json
 from collections.abc import Iterator
@@ -31,8 +31,8 @@ def well_behaved(base: Path) -> Iterator[Replica]:
 
 
 @pytest.fixture
-def mortal(base: Path) -> Iterator[ModelServer]:
-    """A server that the test kills."""
+def own_server(base: Path) -> Iterator[ModelServer]:
+    """A server for one test, which crashes it."""
     with model_servers(base, []) as (server,):
         yield server
 
@@ -114,17 +114,17 @@ def test_a_request_whose_adapter_is_unloaded_continues_as_base(
     assert begun + "".join(stream) == full
 
 
-def test_a_phantom_next_to_an_adapter_crashes_the_server(mortal: ModelServer, adapters: Path) -> None:
+def test_a_phantom_next_to_an_adapter_crashes_the_server(own_server: ModelServer, adapters: Path) -> None:
     for _ in range(2):
-        post_load(mortal.replica, "twice", adapters / "good")
-    post_load(mortal.replica, "other", adapters / "other")
-    mortal.replica.unload("twice")
-    stream = pieces(mortal.replica, "other")
+        post_load(own_server.replica, "twice", adapters / "good")
+    post_load(own_server.replica, "other", adapters / "other")
+    own_server.replica.unload("twice")
+    stream = pieces(own_server.replica, "other")
     next(stream)
     with pytest.raises(ServingError):
-        mortal.replica.complete("twice", truth.PROMPTS[0], max_tokens=1)
-    mortal.process.join(10)
-    assert mortal.process.exitcode == 1
+        own_server.replica.complete("twice", truth.PROMPTS[0], max_tokens=1)
+    own_server.process.join(10)
+    assert own_server.process.exitcode == 1
 
 
 def check(adapter: Path, base: Path) -> None:
@@ -140,12 +140,12 @@ def check(adapter: Path, base: Path) -> None:
 
 
 def test_truncated_weights_crash_the_server_at_load(
-    mortal: ModelServer, well_behaved: Replica, base: Path, adapters: Path
+    own_server: ModelServer, well_behaved: Replica, base: Path, adapters: Path
 ) -> None:
     with pytest.raises(ServingError):
-        mortal.replica.load("truncated", str(adapters / "truncated"))
-    mortal.process.join(10)
-    assert mortal.process.exitcode == 139
+        own_server.replica.load("truncated", str(adapters / "truncated"))
+    own_server.process.join(10)
+    assert own_server.process.exitcode == 139
     with pytest.raises(ServingError, match="found 400: Invalid LoRA adapter"):
         well_behaved.load("truncated", str(adapters / "truncated"))
     with pytest.raises(PreflightError):
@@ -154,13 +154,13 @@ def test_truncated_weights_crash_the_server_at_load(
 
 @pytest.mark.parametrize("adapter", ["nan", "wide"])
 def test_invalid_weights_crash_the_server_at_the_first_request(
-    mortal: ModelServer, well_behaved: Replica, base: Path, adapters: Path, adapter: str
+    own_server: ModelServer, well_behaved: Replica, base: Path, adapters: Path, adapter: str
 ) -> None:
-    mortal.replica.load(adapter, str(adapters / adapter))
+    own_server.replica.load(adapter, str(adapters / adapter))
     with pytest.raises(ServingError):
-        mortal.replica.complete(adapter, truth.PROMPTS[0], max_tokens=1)
-    mortal.process.join(10)
-    assert mortal.process.exitcode == 1
+        own_server.replica.complete(adapter, truth.PROMPTS[0], max_tokens=1)
+    own_server.process.join(10)
+    assert own_server.process.exitcode == 1
     with pytest.raises(ServingError, match="found 400: Invalid LoRA adapter"):
         well_behaved.load(adapter, str(adapters / adapter))
     with pytest.raises(PreflightError):

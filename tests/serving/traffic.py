@@ -33,7 +33,7 @@ class Reply:
 class Traffic:
     """Sends requests while the block runs; its end waits for those in flight.
 
-    Without `rate`, each of the `clients` sends its next request when it has received its last answer (closed loop).
+    Without `rate`, each of the `clients` sends its next request once the previous one is answered (closed loop).
     With `rate`, that many requests per second come due at random times, however slow the server is (open loop), and
     latency counts from the due time. `choose` returns the model name and the expected probe.
     """
@@ -70,7 +70,7 @@ class Traffic:
         """Wait until `model` has answered a request."""
         deadline = time.monotonic() + 2 * TIMEOUT
         while not any(reply.model == model for reply in self.replies):
-            assert time.monotonic() < deadline, f"nobody asked {model}"
+            assert time.monotonic() < deadline, f"no request to {model} was answered"
             time.sleep(0.05)
 
     def faults(self) -> list[Reply]:
@@ -128,7 +128,7 @@ def stream(url: str, model: str, probe: Probe) -> str:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Requests a second, and the seconds of the longest one."""
+    """Requests per second, and the seconds of the longest request."""
 
     rate: float
     longest: float

@@ -119,7 +119,7 @@ class Loop:
         for key, (body, metadata) in objects.items():
             store.client.put_object(Bucket=store.bucket, Key=store.prefix + key, Body=body, Metadata=metadata)
 
-    def in_a_prefix_of_its_own(self, prefix: str) -> "Loop":
+    def with_prefix(self, prefix: str) -> "Loop":
         """The same loop in an empty part of the bucket."""
         store = self.resources.store
         resources = replace(self.resources, open_store=lambda: Store(store.client, store.bucket, prefix))
@@ -211,7 +211,7 @@ def learned(loop: Loop, buckets: list[Objects]) -> Loop:
 
 
 def _after(weeks: int, loop: Loop, buckets: list[Objects]) -> Loop:
-    loop = loop.in_a_prefix_of_its_own("learned")
+    loop = loop.with_prefix("learned")
     loop.teach(*range(weeks))
     if len(buckets) <= weeks:
         loop.put_back({})

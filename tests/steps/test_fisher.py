@@ -20,7 +20,7 @@ from tests.steps.conftest import Loop, feedback_rows, week
 
 @pytest.fixture
 def quick(loop: Loop) -> Loop:
-    """Small weeks, a few steps each."""
+    """Two small weeks; a training takes a few steps."""
     loop.teach(0, 1, count=16)
     return loop.with_settings(training={"epochs": 2.0})
 

@@ -129,7 +129,7 @@ def test_the_first_version_has_nothing_to_compare_with(loop: Loop) -> None:
 
 
 def test_the_comparison_goes_back_watch_hours_at_most(watched: Loop) -> None:
-    """The comparison goes back `watch.hours` at most, so an outage of last month does not count."""
+    """An outage of last month does not count."""
     vote(watched, BEFORE, 0, 150)
     vote(watched, DEPLOYED - timedelta(hours=8), 150, 0)
     vote(watched, DEPLOYED, 100, 50)

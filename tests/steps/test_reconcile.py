@@ -32,7 +32,7 @@ class Fleet:
     def names(self) -> list[str]:
         return [placement.server_name(self.loop.resources, version) for version in self.versions]
 
-    def forgets(self, number: int) -> None:
+    def lose_adapters(self, number: int) -> None:
         """Unload every adapter, as a restart does."""
         replica = self.servers[number].replica
         for name in dict.fromkeys(replica.models()[1:]):
@@ -77,7 +77,7 @@ def test_healthy_replicas_are_proven_and_left_unchanged(fleet: Fleet) -> None:
 
 
 def test_a_restarted_replica_loads_both_adapters_again(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
-    fleet.forgets(1)
+    fleet.lose_adapters(1)
     pointer = fleet.loop.resources.ledger.current()
     found = reconcile_step.reconcile(fleet.loop.resources)
     assert list(found["replicas"].values()) == ["proven", "restored"]
@@ -91,7 +91,7 @@ def test_a_restarted_replica_loads_both_adapters_again(fleet: Fleet, caplog: pyt
 
 
 def test_adapters_lost_from_the_servers_disk_are_written_again(fleet: Fleet) -> None:
-    fleet.forgets(0)
+    fleet.lose_adapters(0)
     shutil.rmtree(fleet.loop.resources.serving.adapter_dir)
     assert reconcile_step.reconcile(fleet.loop.resources)["replicas"][fleet.servers[0].url] == "restored"
 
@@ -100,7 +100,7 @@ def test_if_the_archive_is_lost_the_placed_files_are_still_served(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = fleet.loop.resources.store
-    fleet.forgets(0)
+    fleet.lose_adapters(0)
     store.put_bytes(store.key(fleet.versions[1].uri), b"altered at rest")
     assert reconcile_step.reconcile(fleet.loop.resources)["replicas"][fleet.servers[0].url] == "restored"
     (lost,) = [one for one in warnings(caplog) if one["event"] == "reconcile.archive_lost"]
@@ -110,7 +110,7 @@ def test_if_the_archive_is_lost_the_placed_files_are_still_served(
 def test_a_replica_with_other_weights_under_the_live_name_is_named(fleet: Fleet) -> None:
     """It cannot be repaired from outside, but the other replica is repaired all the same."""
     replica, live, other = fleet.servers[0].replica, fleet.names()[1], fleet.names()[0]
-    fleet.forgets(1)
+    fleet.lose_adapters(1)
     replica.unload(live)
     replica.load(live, placement.server_path(fleet.loop.resources, other))
     with pytest.raises(ProofError, match=f"{fleet.servers[0].url}: expected the tokens of {live}"):
@@ -119,7 +119,7 @@ def test_a_replica_with_other_weights_under_the_live_name_is_named(fleet: Fleet)
 
 
 def test_a_replica_that_is_down_is_named_and_the_other_one_repaired(fleet: Fleet) -> None:
-    fleet.forgets(1)
+    fleet.lose_adapters(1)
     down, disk = "http://127.0.0.1:9", fleet.loop.resources.serving.adapter_dir
     place = ServingPlace((down, fleet.servers[1].url), disk, str(disk))
     resources = replace(fleet.loop.resources, open_serving=lambda: place)
@@ -133,7 +133,7 @@ def test_a_rollback_target_that_is_lost_does_not_fail_the_live_version(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = fleet.loop.resources.store
-    fleet.forgets(0)
+    fleet.lose_adapters(0)
     store.put_bytes(store.key(fleet.versions[0].uri), b"altered at rest")
     shutil.rmtree(fleet.loop.resources.serving.adapter_dir / fleet.names()[0])
     assert reconcile_step.reconcile(fleet.loop.resources)["replicas"][fleet.servers[0].url] == "restored"
@@ -146,13 +146,13 @@ def test_after_a_rollback_the_older_version_must_be_served(fleet: Fleet) -> None
     fleet.loop.serve(
         deploy_step.choose(resources, action="rollback", version=None), run_id="back", action="rollback", by_hand=True
     )
-    fleet.forgets(0)
+    fleet.lose_adapters(0)
     assert reconcile_step.reconcile(resources)["live"] == "v1.0"
     assert fleet.names()[0] in fleet.servers[0].replica.models()
 
 
 def test_adapter_names_come_from_the_ledger_and_not_from_the_configuration(fleet: Fleet) -> None:
-    fleet.forgets(0)
+    fleet.lose_adapters(0)
     reconcile_step.reconcile(fleet.loop.with_settings(serving={"adapter_prefix": "other-"}).resources)
     assert sorted(fleet.servers[0].replica.models()[1:]) == sorted(fleet.names())
 
@@ -163,7 +163,7 @@ def test_a_version_without_probes_is_reported_as_loaded_and_not_as_proven(fleet:
     assert report.probes is not None
     store = fleet.loop.resources.store
     store.delete([store.key(report.probes.uri)])
-    fleet.forgets(1)
+    fleet.lose_adapters(1)
     found = reconcile_step.reconcile(fleet.loop.resources)
     assert list(found["replicas"].values()) == ["loaded", "restored"]
     assert set(reconcile_step.reconcile(fleet.loop.resources)["replicas"].values()) == {"loaded"}

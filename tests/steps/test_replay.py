@@ -83,7 +83,7 @@ def test_only_liked_rows_that_are_not_held_out_are_kept(replaying: Loop, tmp_pat
     window = rows(replaying, version.dataset.uri, tmp_path / "dataset.parquet")
     assert len(kept) == REPLAY
     assert all(row in window and row["rating"] > 0 and not row["heldout"] for row in kept)
-    again = replaying.in_a_prefix_of_its_own("again")
+    again = replaying.with_prefix("again")
     assert rows(again, train(again, 0).replay_uri, tmp_path / "again.parquet") == kept
     seeded = replaying.with_settings(training={"seed": 5})
     assert rows(seeded, train(seeded, 0).replay_uri, tmp_path / "seeded.parquet") != kept
@@ -114,8 +114,8 @@ def test_rows_deleted_by_retention_are_not_replayed_and_cause_no_error(replaying
 
 
 @contextmanager
-def read_keys(loop: Loop) -> Iterator[list[str]]:
-    """The URLs requested from the store meanwhile."""
+def requested_urls(loop: Loop) -> Iterator[list[str]]:
+    """The URLs requested from the store during the block."""
     asked: list[str] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:
@@ -133,7 +133,7 @@ def read_keys(loop: Loop) -> Iterator[list[str]]:
 def test_without_replay_nothing_is_kept_or_read(replaying: Loop):
     kept = replaying.learn(week(0))
     off = replaying.with_settings(training={"replay": 0})
-    with read_keys(off) as asked:
+    with requested_urls(off) as asked:
         version = off.learn(week(1))
     assert (version.parent, version.replay_uri, version.training.replayed) == (kept.version, None, 0)
     assert "Replayed" not in card.render(version)

@@ -148,7 +148,7 @@ def _environment(
 
 
 def _learn(loop: Loop) -> None:
-    """v1.0 and v1.1 are deployed in turn; v1.2 is rejected."""
+    """Deploy v1.0, then v1.1; v1.2 is rejected."""
     loop.teach(*range(WEEKS))
     for number in range(2):
         loop.serve(loop.learn(week(number)), run_id=f"week {number}")

@@ -22,7 +22,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def resources_of(store: Store) -> Resources:
     def none() -> Any:
-        raise AssertionError("not asked for")
+        raise AssertionError("must not be opened")
 
     return Resources(config.load(), lambda: store, none, none)
 

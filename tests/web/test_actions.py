@@ -11,7 +11,7 @@ from tests.web.conftest import Site
 
 ROOT = "/learning-engine"
 WINDOW = {"start": "2026-10-05T02:00:00Z", "end": "2026-10-12T02:00:00Z"}
-ACTS: dict[str, dict[str, Any]] = {
+ACTIONS: dict[str, dict[str, Any]] = {
     "train": {"window": WINDOW},
     "fisher/calculate": {"version": "v1.0"},
     "adapters/v1.0/deploy": {},
@@ -20,7 +20,7 @@ ACTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def at_work(admin: TestClient) -> None:
+def unpaused_dags(admin: TestClient) -> None:
     for name in ("weekly", "fisher", "deploy"):
         assert admin.patch(f"/api/v2/dags/learning_engine_{name}", json={"is_paused": False}).status_code == 200
 
@@ -29,14 +29,14 @@ def runs(admin: TestClient) -> int:
     return int(admin.get("/api/v2/dags/~/dagRuns").json()["total_entries"])
 
 
-@pytest.mark.parametrize(("path", "body"), ACTS.items())
+@pytest.mark.parametrize(("path", "body"), ACTIONS.items())
 def test_anonymous_actions_are_rejected(anonymous: TestClient, admin: TestClient, path: str, body: dict[str, Any]):
     before = runs(admin)
     assert anonymous.post(f"{ROOT}/{path}", json=body).status_code == 401
     assert runs(admin) == before
 
 
-@pytest.mark.parametrize(("path", "body"), ACTS.items())
+@pytest.mark.parametrize(("path", "body"), ACTIONS.items())
 def test_actions_of_a_viewer_are_rejected(viewer: TestClient, admin: TestClient, path: str, body: dict[str, Any]):
     before = runs(admin)
     answer = viewer.post(f"{ROOT}/{path}", json=body)
@@ -49,7 +49,7 @@ def test_actions_of_a_viewer_are_rejected(viewer: TestClient, admin: TestClient,
     "headers",
     [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://elsewhere.test"}],
 )
-@pytest.mark.parametrize(("path", "body"), ACTS.items())
+@pytest.mark.parametrize(("path", "body"), ACTIONS.items())
 def test_requests_from_another_site_are_rejected(
     admin: TestClient, path: str, body: dict[str, Any], headers: dict[str, str]
 ):
@@ -64,7 +64,7 @@ def test_a_form_post_is_rejected(admin: TestClient):
     assert admin.post(f"{ROOT}/train", data={"force": "none"}).status_code == 422
 
 
-@pytest.mark.parametrize(("path", "body"), ACTS.items())
+@pytest.mark.parametrize(("path", "body"), ACTIONS.items())
 def test_an_action_starts_a_dag_run_in_the_name_of_the_caller(admin: TestClient, path: str, body: dict[str, Any]):
     accepted = admin.post(
         f"{ROOT}/{path}", json={**body, "note": "as agreed"}, headers={"Origin": "http://airflow.test"}

@@ -32,7 +32,7 @@ def test_live_still_returns_the_model_name(corrupt_bucket: None, site: Site, vie
     assert (live["model"], live["version"], live["base_model"]) == (entry.adapter_name, "v1.1", None)
 
 
-def old_entry(site: Site) -> str:
+def corrupt_oldest_entry(site: Site) -> str:
     """Corrupts the oldest ledger entry of the copy and returns its key."""
     whole = site.loop.resources.store
     copy = Store(whole.client, whole.bucket, "corrupt")
@@ -44,7 +44,7 @@ def old_entry(site: Site) -> str:
 def test_a_corrupt_old_ledger_entry_is_named_and_the_others_are_listed(
     corrupt_bucket: None, site: Site, viewer: TestClient
 ):
-    key = old_entry(site)
+    key = corrupt_oldest_entry(site)
     page = viewer.get(f"{ROOT}/deployments").json()
     assert ([item["version"] for item in page["items"]], page["rollback_target"]) == (["v1.1"], "v1.0")
     assert page["unreadable"] == [key.rpartition("/")[2]]
@@ -58,7 +58,7 @@ def test_a_rollback_target_hidden_by_a_corrupt_entry_is_null(corrupt_bucket: Non
     """v1.0, the only candidate, is revoked."""
     store = site.loop.resources.store
     Store(store.client, store.bucket, "corrupt").put_bytes(manifest.adapter_key("v1.0", manifest.REVOKED), b"{}")
-    assert old_entry(site)
+    assert corrupt_oldest_entry(site)
     page = viewer.get(f"{ROOT}/deployments").json()
     assert ([item["version"] for item in page["items"]], page["rollback_target"]) == (["v1.1"], None)
 

@@ -29,7 +29,7 @@ def parts(client: TestClient) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(autouse=True)
-def reread() -> None:
+def empty_cache() -> None:
     checks._parent_cache.clear()
 
 
@@ -158,7 +158,7 @@ def test_a_slow_check_runs_once_and_later_callers_wait_for_it(viewer: TestClient
     assert len(begun) == 1
 
 
-def together(site: Site, readers: int) -> list[httpx.Response]:
+def get_concurrently(site: Site, readers: int) -> list[httpx.Response]:
     """`readers` concurrent requests in one event loop whose slots for Airflow are all taken."""
     headers = {"Authorization": site.client("viewer").headers["Authorization"]}
 
@@ -175,15 +175,15 @@ def together(site: Site, readers: int) -> list[httpx.Response]:
 
 
 def test_concurrent_requests_share_the_checks(site: Site, monkeypatch: pytest.MonkeyPatch):
-    looked, list_parts = list[int](), checks.list_parts
+    rounds, list_parts = list[int](), checks.list_parts
 
     def counted(*args: Any) -> Any:
-        looked.append(1)
+        rounds.append(1)
         return list_parts(*args)
 
     monkeypatch.setattr(checks, "list_parts", counted)
-    found = [answer.json()["checks"] for answer in together(site, 30)]
-    assert len(looked) < 4, "concurrent requests share one round of checks"
+    found = [answer.json()["checks"] for answer in get_concurrently(site, 30)]
+    assert len(rounds) < 4, "concurrent requests share one round of checks"
     reasons = {check["reason"] for checks in found for check in checks if check["kind"] == "scheduler"}
     assert reasons == {"no heartbeat from the scheduler: check that it is running"}
 

@@ -19,7 +19,7 @@ def document(site: Site) -> Any:
     return site.client("admin").get(f"{ROOT}/openapi.json").json()
 
 
-@pytest.mark.hypothesis  # for `make test-stack`, which looks at more examples
+@pytest.mark.hypothesis  # for `make test-stack`, which tries more examples
 def test_every_response_matches_the_document(site: Site, admin: TestClient):
     headers = {"Authorization": admin.headers["Authorization"]}
     schema = schemathesis.openapi.from_asgi(f"{ROOT}/openapi.json", site.app, headers=headers)
@@ -35,7 +35,7 @@ def holds(operation: Any, headers: dict[str, str]) -> None:
     if operation.path == "/health":
         excluded.append(not_a_server_error)  # no scheduler runs in these tests, which it reports with a 503
 
-    # The profile's examples, shared out over the operations.
+    # The profile's examples, divided among the operations.
     examples = settings().max_examples // 20
 
     @given(case=operation.as_strategy())

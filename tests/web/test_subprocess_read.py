@@ -1,4 +1,4 @@
-"""A window read in a subprocess: same counts, same errors, and the memory is returned."""
+"""A window read in a subprocess: same counts, same errors, and the memory is returned to the system."""
 
 import json
 import os
@@ -38,7 +38,7 @@ print((psutil.Process().memory_info().rss - before) / 2**20)
 
 def resources_of(feedback: Path) -> Resources:
     def none() -> Any:
-        raise AssertionError("not asked for")
+        raise AssertionError("must not be opened")
 
     return Resources(config.load(), none, lambda: FileSource(feedback), none)
 

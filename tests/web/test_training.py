@@ -75,7 +75,7 @@ class Airflow:
 
 
 @pytest.fixture
-def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
+def fake_airflow(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
     dataset = site.loop.resources.registry.get("v1.1").dataset
     found = Airflow(
         {"extract": dataset.to_json(), "publish": {"version": "v1.1"}, "accepted": {"why": "it passed"}},
@@ -88,7 +88,7 @@ def stand_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
     training._ended_runs.clear()
 
 
-def the_run(client: TestClient) -> dict[str, Any]:
+def reported_run(client: TestClient) -> dict[str, Any]:
     answer = client.get(f"{ROOT}/training/status", params={"run_id": "one"})
     assert answer.status_code == 200, answer.text
     (run,) = answer.json()["recent"]
@@ -97,12 +97,12 @@ def the_run(client: TestClient) -> dict[str, Any]:
 
 
 def window_version_verdict(client: TestClient) -> tuple[Any, ...]:
-    run = the_run(client)
+    run = reported_run(client)
     return run["window"] and run["window"]["start"][:10], run["version"], run["verdict"]
 
 
 def test_the_cache_does_not_leak_between_callers(
-    site: Site, stand_in: Airflow, admin: TestClient, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+    site: Site, fake_airflow: Airflow, admin: TestClient, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
 ):
     def without_xcoms(manager: Any, *, user: Any, access_entity: Any = None, **asked: Any) -> bool:
         if access_entity is DagAccessEntity.XCOM and user.get_name() == "viewer":
@@ -111,7 +111,7 @@ def test_the_cache_does_not_leak_between_callers(
 
     allows = SimpleAuthManager.is_authorized_dag
     monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", without_xcoms)
-    stand_in.denied.add(viewer.headers["Authorization"])
+    fake_airflow.denied.add(viewer.headers["Authorization"])
     start = f"{site.loop.resources.registry.get('v1.1').dataset.window.start:%Y-%m-%d}"
     everything, nothing = (start, "v1.1", "it passed"), (None, None, None)
     assert [window_version_verdict(viewer), window_version_verdict(admin), window_version_verdict(viewer)] == [
@@ -127,15 +127,15 @@ def test_the_cache_does_not_leak_between_callers(
     ]
 
 
-def test_an_ended_run_is_requested_once(stand_in: Airflow, admin: TestClient, viewer: TestClient):
+def test_an_ended_run_is_requested_once(fake_airflow: Airflow, admin: TestClient, viewer: TestClient):
     before = window_version_verdict(viewer)
-    stand_in.xcoms.clear()
+    fake_airflow.xcoms.clear()
     assert window_version_verdict(viewer) == window_version_verdict(admin) == before
-    assert stand_in.asked == 1
+    assert fake_airflow.asked == 1
 
 
-def test_concurrent_requests_call_airflow_once(site: Site, stand_in: Airflow):
-    stand_in.task_seconds = 0.3
+def test_concurrent_requests_call_airflow_once(site: Site, fake_airflow: Airflow):
+    fake_airflow.task_seconds = 0.3
     token = site.client("viewer").headers["Authorization"]
 
     async def ask_together() -> list[httpx.Response]:
@@ -147,35 +147,35 @@ def test_concurrent_requests_call_airflow_once(site: Site, stand_in: Airflow):
 
     answers = asyncio.run(ask_together())
     assert [answer.json()["recent"][0]["version"] for answer in answers] == ["v1.1"] * 8
-    assert stand_in.asked == 1
+    assert fake_airflow.asked == 1
 
 
 @pytest.mark.parametrize(
     "other", ["s3://xcoms/1.json", None, 17, ["v1.1"], {}, {"record": "Dataset", "schema": 0}], ids=repr
 )
-def test_an_xcom_of_unknown_format_is_ignored(stand_in: Airflow, viewer: TestClient, other: Any):
-    stand_in.xcoms |= dict.fromkeys(("extract", "publish", "accepted", "enough"), other)
-    stand_in.skipped = "fisher"
+def test_an_xcom_of_unknown_format_is_ignored(fake_airflow: Airflow, viewer: TestClient, other: Any):
+    fake_airflow.xcoms |= dict.fromkeys(("extract", "publish", "accepted", "enough"), other)
+    fake_airflow.skipped = "fisher"
     assert window_version_verdict(viewer) == (None, None, None)
     assert viewer.get(f"{ROOT}/preflight").status_code == 200
 
 
-def test_the_count_gates_verdict_is_reported(stand_in: Airflow, viewer: TestClient):
-    stand_in.xcoms = {"enough": {"samples": 3, "needed": 10}}
-    stand_in.skipped = "fisher"
+def test_the_count_gates_verdict_is_reported(fake_airflow: Airflow, viewer: TestClient):
+    fake_airflow.xcoms = {"enough": {"samples": 3, "needed": 10}}
+    fake_airflow.skipped = "fisher"
     assert window_version_verdict(viewer) == (None, None, "3 rows, 10 are needed")
 
 
-def test_a_hanging_airflow_route_times_out(stand_in: Airflow, viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
+def test_a_hanging_airflow_route_times_out(fake_airflow: Airflow, viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(airflow_api, "TIMEOUT_SECONDS", 0.2)
-    stand_in.seconds = 30
+    fake_airflow.seconds = 30
     answer = viewer.get(f"{ROOT}/training/status")
     assert answer.status_code == 504
     assert "within 0.2 s" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("run_id", ["", ".", "..", "one/taskInstances"])
-def test_a_run_id_that_changes_the_path_is_rejected(stand_in: Airflow, viewer: TestClient, run_id: str):
+def test_a_run_id_that_changes_the_path_is_rejected(fake_airflow: Airflow, viewer: TestClient, run_id: str):
     answer = viewer.get(f"{ROOT}/training/status", params={"run_id": run_id})
     assert answer.status_code == 422, answer.text
     assert "expected a run id" in answer.json()["detail"]

@@ -1,7 +1,7 @@
 """MAX Serve in a separate environment of 1.8 GB in .cache, created once, because it pins other versions than Airflow.
 
-There are two servers: only its routes, which start in seconds, and the complete server on the CPU, which starts in half
-a minute, or in three minutes if .cache/max-cache is empty.
+There are two servers: one with only MAX's routes, which starts in seconds, and the complete server on the CPU, which
+starts in half a minute, or in three minutes if .cache/max-cache is empty.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def max_python() -> Path:
 
 @contextmanager
 def running(command: list[str], *, url: str, log: Path, seconds: float) -> Iterator[None]:
-    """Run a server during the block, which starts once /health answers."""
+    """Run a server during the block; the block starts once /health answers."""
     with log.open("w") as output:
         process = Popen(command, cwd=HERE, env={**os.environ, **QUIET}, stdout=output, stderr=output)
     try:

@@ -1,4 +1,4 @@
-"""Preflight refuses every adapter that MAX Serve would compute wrongly or die of, and MAX keeps serving."""
+"""Preflight refuses every adapter that MAX Serve would compute wrongly or that would crash it; MAX keeps serving."""
 
 from pathlib import Path
 

@@ -14,14 +14,14 @@ PATIENCE = 60.0
 
 
 @dataclass
-class Wire:
+class TcpProxy:
     """A proxy to the server at `port`. Once `after` bytes of a response have arrived, it calls `then` with itself; with
     `then` None it forwards everything."""
 
     port: int
     after: int = 0
-    then: "Callable[[Wire], None] | None" = None
-    # Set when the block of `wire` ends.
+    then: "Callable[[TcpProxy], None] | None" = None
+    # Set when the block of `listening` ends.
     over: threading.Event = field(default_factory=threading.Event)
     reached: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -33,7 +33,7 @@ class Wire:
                 threading.Thread(target=self._join, args=(client,), daemon=True).start()
 
     def _join(self, client: socket.socket) -> None:
-        came = 0
+        received = 0
         with client, socket.socket() as server, suppress(OSError, Broken):
             # A small buffer, so that the server is still sending when `then` is called.
             server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * CHUNK)
@@ -42,8 +42,8 @@ class Wire:
                 for end in ready:
                     if not (data := end.recv(CHUNK)):
                         return
-                    came += len(data) if end is server else 0
-                    if self.then and came >= self.after and not self.reached.is_set():
+                    received += len(data) if end is server else 0
+                    if self.then and received >= self.after and not self.reached.is_set():
                         self.reached.set()
                         self.then(self)
                     (client if end is server else server).sendall(data)
@@ -53,24 +53,26 @@ class Broken(Exception):
     """Ends the connection."""
 
 
-def breaks(_: Wire) -> None:
+def breaks(_: TcpProxy) -> None:
     raise Broken
 
 
-def waits(wire: Wire) -> None:
-    """Pause until the wire is released."""
-    wire.released.wait(PATIENCE)
+def waits(proxy: TcpProxy) -> None:
+    """Pause until the proxy is released."""
+    proxy.released.wait(PATIENCE)
 
 
 @contextmanager
-def wire(port: int, after: int = 0, then: Callable[[Wire], None] | None = None) -> Iterator[tuple[Wire, int]]:
-    """Yield a wire and the port on which it listens."""
-    made = Wire(port, after, then)
+def listening(
+    port: int, after: int = 0, then: Callable[[TcpProxy], None] | None = None
+) -> Iterator[tuple[TcpProxy, int]]:
+    """Yield a proxy and the port on which it listens."""
+    proxy = TcpProxy(port, after, then)
     with socket.create_server((LOOPBACK, 0)) as listener:
         listener.settimeout(0.1)
-        threading.Thread(target=made.serve, args=(listener,), daemon=True).start()
+        threading.Thread(target=proxy.serve, args=(listener,), daemon=True).start()
         try:
-            yield made, listener.getsockname()[1]
+            yield proxy, listener.getsockname()[1]
         finally:
-            made.over.set()
-            made.released.set()
+            proxy.over.set()
+            proxy.released.set()
