@@ -30,7 +30,7 @@ NASTY: list[tuple[dict[str, Any], str | None]] = [
     (row("\\u0000 \\ud800 %s $1 \\ {} \t\u2028 😀 ‮", "\r\n\x01"), None),
     (row('{"prompt": "text of JSON"}', '{"response": "as it is"}'), None),
 ]
-# A json column is read as text, so there these are plain text.
+# In a json column these are plain text, because it is read as text.
 BARE: list[tuple[dict[str, Any], str | None]] = [
     (row(7), "not_text"),
     (row(["a"]), "not_text"),

@@ -1,4 +1,4 @@
-"""Texts that give special tokens are dropped, however they spell them."""
+"""Texts that contain special tokens are dropped, in any spelling."""
 
 # ruff: noqa: F811 (shared and tokenizer are fixtures)
 
@@ -55,7 +55,7 @@ PIECES = (*SPELLINGS, "<|", "|>", "|", "<", ">", "END", "User", "\u200b", "ï¼œï½
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join), min_size=2, max_size=4))
-def test_no_text_gives_a_special_token(tmp_path: Path, normalising: Any, texts: list[str]) -> None:
+def test_no_kept_text_contains_a_special_token(tmp_path: Path, normalising: Any, texts: list[str]) -> None:
     """A row is kept if and only if none of its texts contains a special token, also where text and template meet."""
     roles = ["user", "assistant"] * 2
     *turns, answer = texts

@@ -35,7 +35,7 @@ def wait_until_gone(store: ObjectStore) -> None:
         time.sleep(0.05)
 
 
-def members(directory: Path) -> list[str]:
+def command_lines(directory: Path) -> list[str]:
     """The command lines of all processes that contain `directory`."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -64,12 +64,12 @@ def test_swift_ends_with_its_process(swift: ObjectStore, tmp_path: Path, number:
     assert process.stdout is not None
     store = ObjectStore(**json.loads(process.stdout.readline()))
     assert reachable(store)
-    assert len(members(tmp_path)) == 5
+    assert len(command_lines(tmp_path)) == 5
     os.killpg(process.pid, number)
     assert process.wait(20) == (0 if number == signal.SIGTERM else -number)
     wait_until_gone(store)
     deadline = time.monotonic() + 20
-    while left := members(tmp_path):
+    while left := command_lines(tmp_path):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
 

@@ -197,7 +197,7 @@ def test_a_corrupt_ledger_does_not_stop_the_deletion_of_texts(bucket: Store) -> 
     assert swept.skipped == {"ledger": 1}
 
 
-def test_a_new_measurement_does_not_delete_one_that_a_version_was_trained_under(bucket: Store) -> None:
+def test_a_new_measurement_does_not_delete_one_that_a_version_was_trained_with(bucket: Store) -> None:
     measure(bucket, "v1.0", "another-window")
     measure(bucket, "v1.1", "another-window")
     assert audit(bucket, Registry(bucket)) == []
@@ -205,7 +205,7 @@ def test_a_new_measurement_does_not_delete_one_that_a_version_was_trained_under(
     assert sweep(bucket, 31).objects["fisher"] == 1
     assert {key.partition("/")[2] for key in keys(bucket, "fisher/")} == {
         "v1.0/fisher.json",
-        "v1.0/own.safetensors",  # v1.2 was trained under it
+        "v1.0/own.safetensors",  # v1.2 was trained with it
         "v1.0/another-window.safetensors",
         "v1.1/fisher.json",
         "v1.1/another-window.safetensors",

@@ -33,7 +33,7 @@ READERS = 45
 
 
 @asynccontextmanager
-async def host_of(endpoint: str, **store: str) -> AsyncIterator[httpx.AsyncClient]:
+async def airflow_with_store(endpoint: str, **store: str) -> AsyncIterator[httpx.AsyncClient]:
     """An app with a synchronous route, like Airflow's, in which ours is mounted with its store at `endpoint`."""
     app = FastAPI()
     app.mount(PREFIX, LazyApp())
@@ -54,7 +54,7 @@ async def host_of(endpoint: str, **store: str) -> AsyncIterator[httpx.AsyncClien
         base_url="http://airflow.test",
         headers={"Authorization": f"Bearer {TOKEN}"},
     )
-    # This host has no Airflow database.
+    # This app has no Airflow database.
     no_tasks = mock.patch.object(durations, "newest", return_value={})
     with mock.patch.dict(os.environ, environment), no_tasks:
         async with client:
@@ -84,7 +84,7 @@ async def unresponsive_store() -> AsyncIterator[tuple[str, asyncio.Event]]:
 @pytest.mark.parametrize("path", ["live", "metrics"])
 def test_airflow_s_own_routes_answer_while_many_requests_wait_for_the_store(path: str):
     async def ask() -> str:
-        async with unresponsive_store() as (endpoint, asked), host_of(endpoint) as client:
+        async with unresponsive_store() as (endpoint, asked), airflow_with_store(endpoint) as client:
             waiting = [asyncio.create_task(client.get(f"{PREFIX}/{path}")) for _ in range(READERS)]
             await asked.wait()
             async with asyncio.timeout(1):
@@ -98,7 +98,7 @@ def test_airflow_s_own_routes_answer_while_many_requests_wait_for_the_store(path
 
 def test_a_request_to_a_silent_store_soon_gets_503_with_retry_after(short_timeouts: None):
     async def ask() -> httpx.Response:
-        async with unresponsive_store() as (endpoint, _), host_of(endpoint) as client:
+        async with unresponsive_store() as (endpoint, _), airflow_with_store(endpoint) as client:
             return await client.get(f"{PREFIX}/live")
 
     answer = asyncio.run(ask())
@@ -111,7 +111,7 @@ def test_the_last_known_live_version_is_returned_with_its_age(moto: ObjectStore,
     entry = Ledger(store).record(deployment("v1.0", datetime(2026, 11, 1, tzinfo=UTC), "deploy", 0))
 
     async def ask() -> list[httpx.Response]:
-        async with host_of(proxy.endpoint, bucket=store.bucket, prefix=store.prefix) as client:
+        async with airflow_with_store(proxy.endpoint, bucket=store.bucket, prefix=store.prefix) as client:
             before = await client.get(f"{PREFIX}/live")
             with proxy.under(silent):
                 meanwhile = await asyncio.gather(*(client.get(f"{PREFIX}/live") for _ in range(READERS)))

@@ -22,23 +22,23 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, port: int) -> None:
         super().__init__((LOOPBACK, 0), ForwardingHandler)
-        self.behind = f"http://{LOOPBACK}:{port}"
+        self.target = f"http://{LOOPBACK}:{port}"
         self.held: str | None = None
         self.asked: list[tuple[str, str]] = []
-        self.answered, self.let_go = threading.Event(), threading.Event()
+        self.answered, self.released = threading.Event(), threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @contextmanager
     def hold(self, path: str) -> Iterator[threading.Event]:
         """Hold the answers to `path`; yields an event that is set once the server has answered such a request."""
         self.answered.clear()
-        self.let_go.clear()
+        self.released.clear()
         self.held = path
         try:
             yield self.answered
         finally:
             self.held = None
-            self.let_go.set()
+            self.released.set()
 
 
 class ForwardingHandler(BaseHTTPRequestHandler):
@@ -56,11 +56,11 @@ class ForwardingHandler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, body.decode()))
         kind = {"Content-Type": self.headers.get("Content-Type", "application/json")}
         answer = requests.request(
-            self.command, f"{self.server.behind}{self.path}", data=body, headers=kind, timeout=SECONDS
+            self.command, f"{self.server.target}{self.path}", data=body, headers=kind, timeout=SECONDS
         )
         if self.path == self.server.held:
             self.server.answered.set()
-            self.server.let_go.wait(SECONDS)
+            self.server.released.wait(SECONDS)
         self.send_response(answer.status_code)
         self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
         self.send_header("Content-Length", str(len(answer.content)))
