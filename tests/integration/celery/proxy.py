@@ -22,7 +22,7 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, port: int) -> None:
         super().__init__((LOOPBACK, 0), ForwardingHandler)
-        self.target = f"http://{LOOPBACK}:{port}"
+        self.behind = f"http://{LOOPBACK}:{port}"
         self.held: str | None = None
         self.asked: list[tuple[str, str]] = []
         self.answered, self.released = threading.Event(), threading.Event()
@@ -56,7 +56,7 @@ class ForwardingHandler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, body.decode()))
         kind = {"Content-Type": self.headers.get("Content-Type", "application/json")}
         answer = requests.request(
-            self.command, f"{self.server.target}{self.path}", data=body, headers=kind, timeout=SECONDS
+            self.command, f"{self.server.behind}{self.path}", data=body, headers=kind, timeout=SECONDS
         )
         if self.path == self.server.held:
             self.server.answered.set()
