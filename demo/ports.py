@@ -27,9 +27,8 @@ def free_port(preferred: int = 0, *, taken: set[int] | None = None) -> int:
         if found is not None and found not in taken and _lock(found):
             taken.add(found)
             return found
-    raise OSError(
-        f"Expected a free port from {preferred} to {preferred + 199} on {LOOPBACK}, found none: stop a server."
-    )
+    wanted = f"a free port from {preferred} to {preferred + 199}" if preferred else "any free port"
+    raise OSError(f"Expected {wanted} on {LOOPBACK}, found none: stop a server.")
 
 
 def require_disk(directory: Path, *, gigabytes: float) -> None:

@@ -133,4 +133,5 @@ def test_three_dags_are_scheduled(default: dict[str, Any]) -> None:
 def test_a_notifier_that_cannot_be_imported_is_an_import_error_of_the_dag_file() -> None:
     errors, found = in_subprocess(DESCRIBE, LEARNING_ENGINE__DAG__ON_FAILURE="nowhere.Notifier")
     assert found == {}
+    assert errors
     assert all("nowhere" in error for error in errors.values())

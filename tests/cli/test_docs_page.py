@@ -32,9 +32,8 @@ def test_every_command_is_documented():
     names = set(re.findall(r"`([a-z]+)", PAGE))
     assert {*COMMANDS, *GROUPS} <= names
     for group, (_, functions) in GROUPS.items():
-        row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{group} "))
-        for name in functions:
-            assert re.search(rf"\b{name}\b", PAGE), (row, name)
+        commands = [line.split(" | ")[0] for line in PAGE.splitlines() if line.startswith(f"| `{group} ")]
+        assert set(functions) <= set(re.findall(r"[a-z]+", " ".join(commands)))
 
 
 def test_every_option_of_train_is_documented(anonymous: Run):

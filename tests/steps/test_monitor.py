@@ -125,7 +125,9 @@ def test_a_rollback_is_not_monitored(watched: Loop) -> None:
 
 def test_the_first_version_has_nothing_to_compare_with(loop: Loop) -> None:
     loop.resources.ledger.record(entry("v1.0", OLD, BEFORE))
-    assert not look(loop.with_settings(watch={"max_rise": 0.1})).roll_back
+    vote(loop, BEFORE, 0, 150)
+    verdict = look(loop.with_settings(watch={"max_rise": 0.1}))
+    assert verdict == Verdict(False, "the live version did not replace another one")
 
 
 def test_the_comparison_goes_back_watch_hours_at_most(watched: Loop) -> None:
