@@ -8,14 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
-from demo import object_store
+from demo.object_store import ObjectStore
 from learning_engine import config
 from learning_engine.feedback.source import FileSource
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo, Window
-from learning_engine.registry.store import Store, client_config
+from learning_engine.registry.store import Store
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
@@ -24,6 +23,7 @@ from learning_engine.steps import publish as publish_step
 from learning_engine.steps import train as train_step
 from learning_engine.steps.resources import Resources, ServingPlace
 from tests import tiny
+from tests.object_stores import client_of
 from tests.serving.conftest import ModelServer, model_servers
 
 FIRST = datetime(2026, 10, 5, 2, tzinfo=UTC)
@@ -146,23 +146,10 @@ def server(base: Path) -> Iterator[ModelServer]:
         yield only
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
-    with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as running:
-        yield running
-
-
-def open_loop(directory: Path, s3: object_store.ObjectStore, server: str) -> Loop:
+def open_loop(directory: Path, s3: ObjectStore, server: str) -> Loop:
     """A loop with the settings of the environment, and a feedback file and an adapter directory in `directory`."""
     settings = config.load()
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=s3.secret_key,
-        region_name=s3.region,
-        config=client_config(settings.store),
-    )
+    client = client_of(s3, **settings.store.model_dump())
     client.create_bucket(Bucket=settings.store.bucket)
     feedback, adapters = directory / "feedback.jsonl", directory / "adapters"
     feedback.touch()
@@ -180,15 +167,13 @@ def open_loop(directory: Path, s3: object_store.ObjectStore, server: str) -> Loo
 
 
 @pytest.fixture
-def loop(
-    base: Path, server: ModelServer, s3: object_store.ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Loop:
+def loop(base: Path, server: ModelServer, moto: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     """A loop with its own part of the bucket, feedback file and adapter directory."""
     feedback, spool = tmp_path / "feedback.jsonl", tmp_path / "spool"
     own = {"MODEL__BASE": base, "FEEDBACK__PATH": feedback, "STORE__SPOOL": spool, "STORE__PREFIX": tmp_path.name}
     for name, value in {**SMALL, **own}.items():
         monkeypatch.setenv(f"LEARNING_ENGINE__{name}", str(value))
-    return open_loop(tmp_path, s3, server.url)
+    return open_loop(tmp_path, moto, server.url)
 
 
 @pytest.fixture(scope="session")
