@@ -15,7 +15,6 @@ import pytest
 from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry import manifest
 from learning_engine.registry.audit import audit
-from learning_engine.serving.client import Replica
 from tests.integration.conftest import Live, until
 from tests.integration.test_decisions import DAG, add_feedback_window, run_to_success
 
@@ -89,7 +88,7 @@ class Watch(threading.Thread):
     def __init__(self, live: Live) -> None:
         super().__init__(daemon=True)
         self.resources, self.ended = live.resources, threading.Event()
-        self.replica = Replica(live.resources.serving.replicas[0], live.resources.settings.serving)
+        self.replica = live.replica
         self.looks, self.wrong = 0, set[str]()
 
     def run(self) -> None:
