@@ -1,4 +1,9 @@
-"""Kill the process of every task of one weekly run, each at its worst moment, through the real scheduler."""
+"""Kill the process of every task of one weekly run, each at its worst moment, through the real scheduler.
+
+Proven here: Airflow retries each task with the results of the earlier ones, an approval is asked for again, and whoever
+looks at bucket and server meanwhile sees nothing half done. The gaps between any two writes of a step are tested in
+tests/faults/test_kills, the death of a whole worker in celery/test_killed_workers.
+"""
 
 import re
 import threading
