@@ -11,7 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from learning_engine.cli import follow, login, main
-from tests.cli.stub_server import Stub, serving
+from tests.cli.stub import Stub
+from tests.cli.stub_server import serving
 
 
 @dataclass(frozen=True)

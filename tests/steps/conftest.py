@@ -1,6 +1,7 @@
 """The whole weekly run without Airflow: a feedback file, an S3 server and the local model server."""
 
 import json
+import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from learning_engine import config
 from learning_engine.feedback.source import FileSource
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo, Window
 from learning_engine.registry.store import Store
+from learning_engine.serving.client import Replica
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
@@ -85,6 +87,10 @@ class Loop:
 
     resources: Resources
     feedback: Path
+
+    @property
+    def replica(self) -> Replica:
+        return Replica(self.resources.serving.replicas[0], self.resources.settings.serving)
 
     def teach(self, *weeks: int, count: int = 40) -> None:
         with self.feedback.open("a", encoding="utf-8") as file:
@@ -206,3 +212,23 @@ def _after(weeks: int, loop: Loop, buckets: list[Objects]) -> Loop:
             buckets.append(loop.objects())
     loop.put_back(buckets[weeks])
     return loop
+
+
+@pytest.fixture
+def small(loop: Loop) -> Loop:
+    """A week that trains in eight steps, with a checkpoint every three steps."""
+    loop.teach(0, count=16)
+    training = {"batch_size": 4, "epochs": 2.0, "checkpoint_steps": 3, "log_steps": 1}
+    return loop.with_settings(training=training, dataset={"heldout_fraction": 0.0})
+
+
+@pytest.fixture
+def events(caplog: pytest.LogCaptureFixture) -> Any:
+    """Counts how often an event was logged."""
+    caplog.set_level(logging.INFO, logger="learning_engine")
+
+    def count(name: str) -> int:
+        ours = [json.loads(record.getMessage()) for record in caplog.records if record.name == "learning_engine"]
+        return [one["event"] for one in ours].count(name)
+
+    return count

@@ -14,12 +14,10 @@ from learning_engine.records.contracts import Dataset, TrainingProgress
 from learning_engine.registry import manifest, retention
 from learning_engine.registry.audit import audit
 from learning_engine.steps import progress
-from tests.steps import test_retries
+from tests.steps.attempts import killed_at, prepare, refused, train
 from tests.steps.conftest import Loop
-from tests.steps.test_retries import killed_at, prepare, refused, train
 
 SLOW_SECONDS = 2.0
-small, events = test_retries.small, test_retries.events
 
 
 def stored_progress(loop: Loop, dataset: Dataset) -> TrainingProgress:

@@ -18,8 +18,8 @@ from learning_engine.registry.audit import audit
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
+from tests.steps.attempts import killed_at
 from tests.steps.conftest import Loop, feedback_rows, week
-from tests.steps.test_retries import killed_at
 
 REPLAY = 4
 
