@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,17 @@ def spool_of(loop: Loop, dataset: Dataset) -> Path:
 
 
 @contextmanager
+def hooked(loop: Loop, event: str, hook: Callable[..., None]) -> Iterator[None]:
+    """Call `hook` at each such event of the store's client."""
+    events = loop.resources.store.client.meta.events
+    events.register(event, hook)
+    try:
+        yield
+    finally:
+        events.unregister(event, hook)
+
+
+@contextmanager
 def refused(loop: Loop, name: str) -> Iterator[None]:
     """The network drops every write of an object whose key ends in `name`."""
 
@@ -59,12 +70,8 @@ def refused(loop: Loop, name: str) -> Iterator[None]:
         if params["url_path"].endswith(name):
             raise EndpointConnectionError(endpoint_url=params["url"])
 
-    hooks = loop.resources.store.client.meta.events
-    hooks.register("before-call.s3.PutObject", drop)
-    try:
+    with hooked(loop, "before-call.s3.PutObject", drop):
         yield
-    finally:
-        hooks.unregister("before-call.s3.PutObject", drop)
 
 
 @contextmanager
