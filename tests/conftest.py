@@ -27,7 +27,7 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
 }
 
-pytest_plugins = ["tests.balance"]
+pytest_plugins = ["tests.balance", "tests.object_stores"]
 # Examples per property test: `make test` runs 100, `make test-stack` 1000.
 settings.register_profile("quick", max_examples=100, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from learning_engine.web.training import TASKS
 from tests.conftest import ROOT
 
 HEAVY = {"torch", "transformers", "peft", "datasets", "boto3", "pyarrow", "accelerate", "bitsandbytes"}
@@ -87,6 +88,7 @@ def test_the_weekly_tasks_are_one_chain_in_the_promised_order(dagbag):
     weekly = dagbag.dags["learning_engine_weekly"]
     order = [task.task_id for task in weekly.topological_sort()]
     assert " ".join(order) == ("turn extract enough fisher train evaluate publish accepted approve deploy verify")
+    assert tuple(order) == TASKS, "the status of a run lists its tasks in this order"
 
 
 def test_each_task_has_its_queue_and_pool(dagbag):

@@ -1,31 +1,27 @@
 """The tasks of the smaller DAGs: how they use results of earlier tasks, and how they react to later changes."""
 
 import dataclasses
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from demo import object_store
+from demo.object_store import ObjectStore
 from learning_engine import config
 from learning_engine.airflow import other_tasks
-from learning_engine.config import sections
 from learning_engine.records.contracts import AdapterVersion, Deployment
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
-from learning_engine.registry.store import Store, client_config
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import monitor as monitor_step
 from learning_engine.steps.monitor import Verdict
 from learning_engine.steps.resources import Resources, ServingPlace
 from tests.airflow.test_weekly_tasks import TaskInstance
+from tests.object_stores import new_bucket
 from tests.registry import work
 
 
@@ -54,24 +50,9 @@ class Harness:
         return choice
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as running:
-        found = boto3.client(
-            "s3",
-            endpoint_url=running.endpoint,
-            aws_access_key_id=running.access_key,
-            aws_secret_access_key=running.secret_key,
-            region_name=running.region,
-            config=client_config(sections.Store()),
-        )
-        found.create_bucket(Bucket="other-tasks")
-        yield found
-
-
 @pytest.fixture
-def harness(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
-    store = Store(client, "other-tasks", uuid.uuid4().hex)
+def harness(moto: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    store = new_bucket(moto)
     work.chain(store, Registry(store, settle_seconds=0), 3)
     place = ServingPlace((), tmp_path, str(tmp_path))
     resources = Resources(config.load(), lambda: store, lambda: None, lambda: place)

@@ -11,7 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from learning_engine.cli import follow, login, main
-from tests.cli.stub_server import Stub, serving
+from tests.cli.stub import Stub
+from tests.cli.stub_server import serving
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,19 @@ class Done:
 
 
 Run = Callable[..., Done]
+
+
+def runner(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in this process without a terminal."""
+
+    def run(*words: str, stdin: str = "") -> Done:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        code = main(words)
+        written = capsys.readouterr()
+        return Done(code, written.out, written.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -62,15 +76,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def anonymous(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command without a login and without a terminal."""
-
-    def run(*arguments: str, stdin: str = "") -> Done:
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        capsys.readouterr()
-        code = main(arguments)
-        written = capsys.readouterr()
-        return Done(code, written.out, written.err)
-
-    return run
+    return runner(capsys, monkeypatch)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from learning_engine.cli import exit_codes, follow
 from tests.cli import samples
 from tests.cli.conftest import Run
-from tests.cli.stub_server import ORDINARY, Stub, problem
+from tests.cli.stub import ORDINARY, Stub, problem
 
 STATUS = "GET /learning-engine/training/status"
 

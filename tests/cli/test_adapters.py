@@ -11,7 +11,7 @@ from starlette.responses import Response
 from learning_engine.cli import exit_codes
 from tests.cli import samples
 from tests.cli.conftest import Run
-from tests.cli.stub_server import Stub
+from tests.cli.stub import Stub
 
 
 def test_list_filters_on_the_server(cli: Run, stub: Stub):

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from learning_engine.cli import app, exit_codes, login
 from tests.cli.conftest import Run
-from tests.cli.stub_server import Stub, problem
+from tests.cli.stub import Stub, problem
 
 LIVE = "GET /learning-engine/live"
 

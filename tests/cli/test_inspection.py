@@ -7,7 +7,7 @@ import pytest
 from learning_engine.cli import exit_codes
 from tests.cli import samples
 from tests.cli.conftest import Run
-from tests.cli.stub_server import Stub
+from tests.cli.stub import Stub, problem
 
 # Every read-only command.
 READING = [
@@ -77,8 +77,6 @@ def test_health_names_components_that_are_down(cli: Run, stub: Stub):
 
 
 def test_a_failed_health_request_is_a_server_error(cli: Run, stub: Stub):
-    from tests.cli.stub_server import problem
-
     stub.instead["GET /learning-engine/health"] = [problem(503, "StoreError: the store is away")]
     shown = cli("health")
     assert (shown.code, shown.out) == (exit_codes.SERVER_ERROR, "")

@@ -10,7 +10,8 @@ import pytest
 
 from learning_engine.cli import exit_codes, login
 from tests.cli.conftest import Run
-from tests.cli.stub_server import PASSWORDS, Stub
+from tests.cli.stub import Stub
+from tests.cli.stub_server import PASSWORDS
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import typer
 import learning_engine
 from include.setup import install, packages
 from tests.cli.conftest import Run
-from tests.cli.stub_server import Stub
+from tests.cli.stub import Stub
 from tests.conftest import ROOT
 
 HEAVY = {"airflow", "torch", "boto3", "pyarrow", "pydantic_settings", "numpy", "requests", "rich"}

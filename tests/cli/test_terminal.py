@@ -13,7 +13,8 @@ import pytest
 
 from learning_engine.cli import exit_codes, login
 from tests.cli import samples
-from tests.cli.stub_server import PASSWORDS, Stub
+from tests.cli.stub import Stub
+from tests.cli.stub_server import PASSWORDS
 from tests.conftest import ROOT
 
 Terminal = Callable[..., tuple[int, str, str]]

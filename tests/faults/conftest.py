@@ -8,11 +8,10 @@ import pytest
 from demo.object_store import ObjectStore
 from tests.faults.proxy import Proxy, front
 from tests.faults.weeks import Weeks, Worker, workers
-from tests.registry.conftest import moto, swift
 from tests.serving.conftest import ModelServer
 from tests.steps.conftest import base, server
 
-__all__ = ["base", "moto", "server", "swift"]
+__all__ = ["base", "server"]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from learning_engine.registry import manifest
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import spool, staging
 from learning_engine.steps.resources import Resources
-from tests.faults.stores import new_bucket
+from tests.object_stores import new_bucket
 
 # Stored without a digest, as by another program.
 CORRUPT = {

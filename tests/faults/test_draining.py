@@ -11,8 +11,8 @@ from learning_engine.records.contracts import Deployment
 from learning_engine.registry import manifest
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps.resources import Resources
-from tests.faults.stores import new_bucket
 from tests.faults.test_corrupt_records import must_not_open
+from tests.object_stores import new_bucket
 from tests.registry.test_store import corrupt
 from tests.registry.work import deployment
 

@@ -1,4 +1,7 @@
-"""kill -9 at every point of publish, deploy and verify: the retry, in a new process, completes the work once."""
+"""kill -9 at every point of publish, deploy and verify: the retry, in a new process, completes the work once.
+
+Without Airflow. That it retries is proven in tests/integration/test_killed_tasks.
+"""
 
 import time
 from dataclasses import replace

@@ -1,7 +1,9 @@
-"""Objects modified in the bucket by others are detected and named before they are used."""
+"""Objects modified in the bucket are detected before they are used: the step, or the audit, fails and names them.
 
-import json
-from collections.abc import Callable
+test_replaceable_objects has those that a step makes again or does without. Which version a week continues when archives
+are lost is in tests/steps/test_lost_archives.
+"""
+
 from dataclasses import dataclass
 
 import pytest
@@ -11,34 +13,8 @@ from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import maintain as maintain_step
+from tests.faults.harms import HARMS, Harm, Key, always, another_schema, cut_short, fisher_file, modify, of_run, one_bit
 from tests.faults.weeks import RUN_OF_WEEK, STEPS, Weeks
-
-Harm = Callable[[bytes], bytes]
-
-
-def one_bit(data: bytes) -> bytes:
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-
-
-def cut_short(data: bytes) -> bytes:
-    return data[: len(data) // 2]
-
-
-def another_schema(data: bytes) -> bytes:
-    return json.dumps(json.loads(data) | {"schema": 99}).encode()
-
-
-HARMS = [one_bit, pytest.param(cut_short, marks=pytest.mark.stack)]
-
-
-def modify(weeks: Weeks, key: str, harm: Harm, *, forget: bool = False) -> None:
-    """Rewrite an object; keep its metadata, or drop them as a program that ignores them would."""
-    at = {"Bucket": weeks.store.bucket, "Key": weeks.store.prefix + key}
-    answer = weeks.client.get_object(**at)
-    data = answer["Body"].read()
-    assert harm(data) != data
-    weeks.client.put_object(**at, Body=harm(data), Metadata={} if forget else answer["Metadata"])
 
 
 @dataclass(frozen=True)
@@ -47,24 +23,12 @@ class Case:
 
     name: str
     step: str
-    key: Callable[[Weeks], str]
+    key: Key
     # Whether another record also holds its digest, besides its own metadata.
     recorded: bool = True
 
     def __str__(self) -> str:
         return f"{self.name}, {self.step}"
-
-
-def of_run(name: str) -> Callable[[Weeks], str]:
-    return lambda weeks: manifest.run_key(weeks.dataset.run_key, name)
-
-
-def always(key: str) -> Callable[[Weeks], str]:
-    return lambda weeks: key
-
-
-def fisher_file(weeks: Weeks) -> str:
-    return weeks.store.key(str(weeks.fisher.uri))
 
 
 CASES = [
@@ -143,17 +107,6 @@ def test_a_modified_record_stops_the_step(weeks: Weeks, key: str, step: str) -> 
     assert STEPS[step](weeks, weeks.loop().resources)
 
 
-@pytest.mark.parametrize("harm", [one_bit, cut_short, another_schema])
-@pytest.mark.parametrize("forget", [False, True])
-def test_an_unreadable_pointer_is_rewritten_from_the_ledger(weeks: Weeks, harm: Harm, forget: bool) -> None:
-    weeks.back_to(weeks.before["deploy"])
-    intact = weeks.store.get_bytes(manifest.CURRENT)
-    modify(weeks, manifest.CURRENT, cut_short if (harm, forget) == (one_bit, True) else harm, forget=forget)
-    made = STEPS["deploy"](weeks, weeks.loop().resources)
-    assert made.version == "v1.2"
-    assert weeks.store.get_bytes(manifest.CURRENT) == intact
-
-
 @pytest.mark.parametrize("step", ["train", "evaluate", "publish"])
 def test_the_error_for_missing_staging_names_the_step_to_clear(weeks: Weeks, step: str) -> None:
     weeks.back_to(weeks.before[step])
@@ -161,41 +114,6 @@ def test_the_error_for_missing_staging_names_the_step_to_clear(weeks: Weeks, ste
     with pytest.raises(NotFound, match=r"runs/.*there is no such object.*clear the run from `extract`") as caught:
         STEPS[step](weeks, weeks.loop().resources)
     assert not caught.value.retryable
-
-
-def test_with_a_modified_checkpoint_the_training_starts_over(weeks: Weeks) -> None:
-    weeks.back_to(weeks.before["evaluate"])
-    key = max(stored.key for stored in weeks.store.list(manifest.run_key(weeks.dataset.run_key, "checkpoints/")))
-    weeks.store.delete([manifest.run_key(weeks.dataset.run_key, "candidate.json")])
-    modify(weeks, key, one_bit)
-    made = STEPS["train"](weeks, weeks.loop().resources)
-    assert (made.training.resumed_at_step, made.sha256) == (0, weeks.candidate.sha256)
-
-
-@pytest.mark.parametrize("harm", HARMS)
-@pytest.mark.parametrize("key", [always("fisher/v1.1/fisher.json"), fisher_file], ids=["record", "file"])
-def test_modified_fisher_information_is_measured_again(weeks: Weeks, key: Callable[[Weeks], str], harm: Harm) -> None:
-    weeks.back_to(weeks.before["train"])
-    modify(weeks, key(weeks), harm)
-    assert STEPS["fisher"](weeks, weeks.loop().resources) == weeks.fisher
-    assert weeks.store.digest(fisher_file(weeks)) == weeks.fisher.sha256
-
-
-@pytest.mark.parametrize("harm", HARMS)
-def test_modified_held_out_rows_of_an_earlier_window_are_not_used_to_judge(weeks: Weeks, harm: Harm) -> None:
-    weeks.back_to(weeks.before["evaluate"])
-    modify(weeks, "heldout/v1.0/heldout.parquet", harm)
-    report = STEPS["evaluate"](weeks, weeks.loop().resources)
-    assert "v1.0" in weeks.report.scores
-    assert report.scores.keys() == weeks.report.scores.keys() - {"v1.0"}
-
-
-def test_a_modified_claim_costs_only_its_number(weeks: Weeks) -> None:
-    weeks.back_to(weeks.before["publish"])
-    claim = manifest.adapter_key("v1.2", manifest.claim_name("stopped"))
-    weeks.store.put_json(claim, {"record": "Claim"})
-    modify(weeks, claim, one_bit)
-    assert STEPS["publish"](weeks, weeks.loop().resources).version == "v1.3"
 
 
 def test_the_audit_names_all_modified_objects(weeks: Weeks) -> None:

@@ -19,7 +19,7 @@ from learning_engine.registry.audit import audit
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
 from tests.faults.proxy import PATIENCE, Exchange, Proxy, answers, passes
-from tests.faults.stores import client_of, new_bucket
+from tests.object_stores import client_of, new_bucket
 from tests.registry.work import Work, stage, week
 
 RACER = "x-racer"

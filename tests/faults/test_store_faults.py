@@ -13,8 +13,8 @@ from learning_engine.errors import StoreError
 from learning_engine.steps import maintain as maintain_step
 from tests.faults import proxy as faults
 from tests.faults.proxy import Fault, Proxy
-from tests.faults.stores import client_of
 from tests.faults.weeks import MAKES, STEPS, TIMEOUTS, Weeks
+from tests.object_stores import client_of
 
 WRITES = "PUT|POST|DELETE"
 # `deploy` reads only.

@@ -7,7 +7,7 @@ from learning_engine.errors import IntegrityError, StoreError
 from learning_engine.registry.store import Store
 from tests.faults import proxy as faults
 from tests.faults.proxy import Proxy
-from tests.faults.stores import client_of, new_bucket
+from tests.object_stores import client_of, new_bucket
 from tests.registry.test_store import corrupt
 
 

@@ -26,7 +26,7 @@ from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import publish as publish_step
 from learning_engine.steps import train as train_step
 from learning_engine.steps.resources import Resources, ServingPlace
-from tests.faults.stores import client_of
+from tests.object_stores import client_of
 from tests.serving.conftest import ModelServer
 from tests.steps.conftest import RUN, SMALL, Loop, week
 

@@ -18,6 +18,7 @@ from demo.airflow import Airflow
 from demo.processes import Program, Stack
 from demo.rest import Rest, TaskState
 from learning_engine.records.contracts import Window
+from learning_engine.serving.client import Replica
 from learning_engine.steps.resources import Resources
 from tests.integration import assembly
 from tests.steps.conftest import SMALL, feedback_rows
@@ -65,6 +66,10 @@ class Live:
     database: postgres.Postgres
     resources: Resources
     model_server: Program
+
+    @property
+    def replica(self) -> Replica:
+        return Replica(self.resources.serving.replicas[0], self.resources.settings.serving)
 
     def trigger(self, dag_id: str = "learning_engine_weekly", **body: Any) -> str:
         """Start a run by REST, as the UI's form and scripts do; returns its id."""

@@ -1,5 +1,11 @@
-"""Manual runs through the real scheduler: deploy, roll back, measure, clean up; and a server that is down."""
+"""Manual runs through the real scheduler: deploy, roll back, measure, clean up; and a server that is down.
 
+The effect of a rollback (ledger, pointer, server) is proven here, and in test_reconcile the revocation that goes with
+it. The tests of the command line and of the page prove only that they start it, and what they say.
+"""
+
+from learning_engine.serving import rollout
+from learning_engine.steps import placement
 from tests.integration.conftest import Live, rows_of, until, week
 
 WEEKLY, DEPLOY = "learning_engine_weekly", "learning_engine_deploy"
@@ -40,8 +46,12 @@ def test_deploy_manually_then_roll_back(live: Live):
 
     run = live.trigger(DEPLOY, conf={"action": "rollback"})
     assert live.wait_for_end(run, DEPLOY) == "success", live.explain(run, DEPLOY)
-    assert ledger.current().version == before.version
-    assert ledger.current().action == "rollback"
+    entry, back = ledger.current(), registry.get(before.version)
+    assert (entry.action, entry.version, entry.previous) == ("rollback", before.version, first)
+    assert (entry.run.run_id, entry.decided_by, entry.proven) == (run, "admin, by hand", before.proven)
+    assert live.replica.models().count(entry.adapter_name) == 1
+    probes = placement.probes(live.resources, back)
+    assert rollout.prove(live.replica, entry.adapter_name, probes) == len(probes), "it answers with its own weights"
     assert [version.version for version in registry.lineage(before.version)][-1] == first
     assert registry.revoked(first) is None, "the live version descends from it"
 

@@ -7,7 +7,6 @@ import pytest
 
 from learning_engine.records.contracts import AdapterVersion, Deployment
 from learning_engine.serving import rollout
-from learning_engine.serving.client import Replica
 from learning_engine.steps import placement
 from tests.integration.conftest import Live, rows_of, until
 from tests.integration.test_manual_runs import DEPLOY, run_week
@@ -52,7 +51,7 @@ def current(live: Live) -> Deployment:
 
 
 def test_a_restarted_replica_gets_its_adapters_back(live: Live, pair: tuple[AdapterVersion, AdapterVersion]):
-    replica = Replica(live.resources.serving.replicas[0], live.resources.settings.serving)
+    replica = live.replica
     before = current(live)
     names = [placement.server_name(live.resources, version) for version in pair]
     assert set(names) <= set(replica.models())

@@ -1,4 +1,7 @@
-"""The REST API on the complete stack: it starts runs, reports their progress, and answers many readers."""
+"""The REST API on the complete stack: it trains, reports progress, and answers many readers.
+
+test_command_line deploys and rolls back by it.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,7 +12,6 @@ import requests
 
 from tests.integration.conftest import Live, until
 from tests.integration.test_decisions import DAG, add_feedback_window
-from tests.integration.test_manual_runs import DEPLOY
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -64,23 +66,6 @@ def test_a_training_run_is_started_watched_and_listed(live: Live):
     assert "never" in run["verdict"]
     newest = api(live, "GET", "adapters", params={"limit": 1}).json()["items"][0]
     assert (newest["version"], newest["rows"]) == (run["version"], 40)
-
-
-def test_a_deployment_and_a_rollback_change_the_live_version(live: Live):
-    live.rest.unpause(DEPLOY)
-    before = api(live, "GET", "live").json()
-    versions = api(live, "GET", "adapters", params={"limit": 100}).json()["items"]
-    target = next(item["version"] for item in versions if item["version"] != before["version"])
-    for path, now in ((f"adapters/{target}/deploy", target), ("rollback", before["version"])):
-        accepted = api(live, "POST", path)
-        assert accepted.status_code == 202, accepted.text
-        run = accepted.json()["run_id"]
-        assert live.wait_for_end(run, DEPLOY) == "success", live.explain(run, DEPLOY)
-        assert api(live, "GET", "live").json()["version"] == now
-    (rollback, deployment) = api(live, "GET", "deployments", params={"limit": 2}).json()["items"]
-    assert (rollback["action"], rollback["decided_by"], deployment["version"]) == ("rollback", "admin, by hand", target)
-    at = api(live, "GET", "deployments/at", params={"time": deployment["at"]}).json()
-    assert at["version"] == target
 
 
 def test_fifty_concurrent_readers_all_get_an_answer(live: Live):

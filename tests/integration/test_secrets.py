@@ -5,19 +5,13 @@ the bucket with its name and metadata, and the files on the worker's disk.
 """
 
 import json
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-import psycopg
-import pyarrow.parquet
 import pytest
-from psycopg import sql
 
 from demo import airflow
 from demo.ports import free_port
@@ -26,6 +20,7 @@ from tests.integration.conftest import Live, until, week
 from tests.integration.test_decisions import DAG
 from tests.integration.test_manual_runs import DEPLOY
 from tests.integration.test_reconcile import deploy
+from tests.integration.texts import disk, find, logs, objects, tables
 
 COUNT = 40
 # The objects of versions and runs that may contain user text.
@@ -36,7 +31,6 @@ USER_TEXT = {
 SECRETS = {name: f"planted-{name}-5d0b7e" for name in ("option", "key", "replica", "password", "database", "store")}
 # The first test waits for the runs that the fixtures start.
 pytestmark = pytest.mark.timeout(900)
-Texts = Iterator[tuple[str, str]]
 
 
 @dataclass
@@ -166,58 +160,6 @@ def results(live: Live) -> Iterator[Results]:
         restart_scheduler(live, found, {})
 
 
-def logs(live: Live, results: Results) -> Texts:
-    yield from results.logs.items()
-    for place in (live.stack.logs, live.airflow.home / "logs"):
-        for path in filter(Path.is_file, place.rglob("*")):
-            if (
-                path.name != "object-store.log"
-            ):  # at its start the local store prints its key for the process that started it
-                yield str(path), path.read_text(errors="replace")
-
-
-def tables(live: Live) -> Texts:
-    """Every row of Airflow's database."""
-    names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1"
-    with psycopg.connect(live.database.uri("airflow")) as connection:
-        for (name,) in connection.execute(names).fetchall():
-            for row in connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(name))):
-                cells = (cell.decode("latin-1") if isinstance(cell, bytes) else str(cell) for cell in row)
-                yield f"a row of {name}", "\n".join(cells)
-
-
-def content(name: str, data: bytes) -> Texts:
-    """The content of an object as text, unpacked if it is an archive or Parquet."""
-    if name.endswith(".parquet"):
-        yield name, str(pyarrow.parquet.read_table(BytesIO(data)).to_pylist())
-    elif name.endswith(".tar.gz"):
-        with tarfile.open(fileobj=BytesIO(data)) as tar:
-            for member in tar:
-                file = tar.extractfile(member)
-                yield f"{name}: {member.name}", file.read().decode("latin-1") if file else ""
-    else:
-        yield name, data.decode("latin-1")
-
-
-def objects(live: Live) -> Texts:
-    store = live.resources.store
-    for stored in store.list():
-        head = store.client.head_object(Bucket=store.bucket, Key=store.prefix + stored.key)
-        yield f"the head of {stored.key}", f"{stored.key} {head['Metadata']} {head['ResponseMetadata']['HTTPHeaders']}"
-        yield from content(stored.key, store.get_bytes(stored.key))
-
-
-def disk(live: Live) -> Texts:
-    for place in (live.resources.serving.adapter_dir, Path(live.resources.settings.store.spool)):
-        for path in filter(Path.is_file, place.rglob("*")):
-            yield str(path), path.read_bytes().decode("latin-1")
-
-
-def find(texts: Texts, needles: dict[str, str]) -> set[tuple[str, str]]:
-    """(where, what) for each text that contains a needle."""
-    return {(where, what) for where, text in texts for what, needle in needles.items() if needle in text}
-
-
 def test_the_runs_ended_as_planned(live: Live, results: Results):
     states = {what: live.state(*one) for what, one in results.runs.items()}
     assert states == dict.fromkeys(states, "failed") | {"it succeeds": "success"}
@@ -243,7 +185,8 @@ def test_an_error_says_what_is_wrong_and_with_which_server(
 
 
 def test_the_log_contains_no_secret_and_no_user_text(live: Live, results: Results):
-    assert find(logs(live, results), {**results.secrets, **USER_TEXT}) == set()
+    needles = {**results.secrets, **USER_TEXT}
+    assert find(results.logs.items(), needles) | find(logs(live), needles) == set()
 
 
 def test_airflows_database_contains_no_secret_and_no_user_text(live: Live, results: Results):

@@ -7,7 +7,6 @@ import pytest
 
 from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry import manifest
-from learning_engine.serving.client import Replica
 from tests import tiny
 from tests.integration.conftest import Live, rows_of
 from tests.integration.test_manual_runs import DEPLOY, run_week
@@ -63,7 +62,7 @@ def test_a_server_that_refuses_the_adapter_fails_the_run(
 def test_a_server_with_other_weights_under_the_name_fails_the_proof(live: Live, target: AdapterVersion, tmp_path: Path):
     before = live.resources.ledger.current()
     live.restart_model_server()
-    replica = Replica(live.resources.serving.replicas[0], live.resources.settings.serving)
+    replica = live.replica
     name = manifest.server_name(target.version, target.sha256)
     other = tiny.make_adapter(Path(target.base_model), tmp_path / "other", seed=3)
     replica.load(name, str(other))

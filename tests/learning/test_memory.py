@@ -14,11 +14,11 @@ import torch
 
 from learning_engine.config import sections
 from learning_engine.errors import OutOfMemory
-from learning_engine.learning import ewc, fisher, memory, trainer
+from learning_engine.learning import fisher, memory
 from learning_engine.learning.batches import LengthGroupedSampler, MicroBatchSampler
 from learning_engine.learning.model import Loaded, lora_weights
+from tests.learning.test_trainer import train
 
-NOTHING = ewc.Penalty(None, 0.0)
 CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB."
 
 
@@ -39,20 +39,6 @@ def room(loaded: Loaded, tokens: int, *, after: int = 0) -> Iterator[list[int]]:
         yield failed
     finally:
         hook.remove()
-
-
-def train(loaded: Loaded, examples: Any, workdir: Path, **settings: Any) -> Any:
-    plain = {"objective": "weighted_sft", "batch_size": 8, "epochs": 2, "learning_rate": 3e-3, "log_steps": 1}
-    return trainer.train(
-        loaded,
-        examples,
-        NOTHING,
-        sections.Training(**{**plain, **settings}),
-        workdir=workdir,
-        resume=None,
-        on_checkpoint=None,
-        on_log=lambda _: None,
-    )
 
 
 @pytest.mark.parametrize("objective", [pytest.param("weighted_sft", marks=pytest.mark.stack), "kto"])

@@ -18,11 +18,11 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from demo import object_store
+from demo.object_store import ObjectStore
 from demo.ports import LOOPBACK, free_port
 from learning_engine.steps.resources import Resources
 from learning_engine.web import metrics
-from tests.faults.stores import new_bucket
+from tests.object_stores import new_bucket
 from tests.production.conftest import ROOT
 from tests.production.test_dashboard import ALERTS, queries, rules
 from tests.production.test_real import absent
@@ -73,9 +73,8 @@ def promtool() -> str:
 
 
 @pytest.fixture(scope="module")
-def resources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
-    with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as s3:
-        yield resources_of(populate(new_bucket(s3)))
+def resources(moto: ObjectStore) -> Resources:
+    return resources_of(populate(new_bucket(moto)))
 
 
 @pytest.fixture(scope="module")

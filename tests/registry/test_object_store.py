@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from demo import object_store
 from demo.object_store import ROOT, ObjectStore
-from tests.registry.conftest import Connect
+from tests.object_stores import client_of
 
 
 def reachable(store: ObjectStore) -> bool:
@@ -74,21 +74,21 @@ def test_swift_ends_with_its_process(swift: ObjectStore, tmp_path: Path, number:
         time.sleep(0.05)
 
 
-def test_a_real_store_refuses_bytes_that_do_not_match_their_digest(swift: ObjectStore, connect: Connect) -> None:
-    client, other = connect(swift), b64encode(md5(b"other", usedforsecurity=False).digest()).decode()
+def test_a_real_store_refuses_bytes_that_do_not_match_their_digest(swift: ObjectStore) -> None:
+    client, other = client_of(swift), b64encode(md5(b"other", usedforsecurity=False).digest()).decode()
     client.create_bucket(Bucket="digests")
     with pytest.raises(ClientError, match="BadDigest"):
         client.put_object(Bucket="digests", Key="a", Body=b"bytes", ContentMD5=other)
     assert "Contents" not in client.list_objects_v2(Bucket="digests")
 
 
-def test_swift_keeps_its_objects_across_a_restart(swift: ObjectStore, tmp_path: Path, connect: Connect) -> None:
+def test_swift_keeps_its_objects_across_a_restart(swift: ObjectStore, tmp_path: Path) -> None:
     with object_store.start(tmp_path) as store:
-        connect(store).create_bucket(Bucket="kept")
-        connect(store).put_object(Bucket="kept", Key="a", Body=b"1")
+        client_of(store).create_bucket(Bucket="kept")
+        client_of(store).put_object(Bucket="kept", Key="a", Body=b"1")
     assert not reachable(store)
     with object_store.start(tmp_path) as again:
-        assert connect(again).get_object(Bucket="kept", Key="a")["Body"].read() == b"1"
+        assert client_of(again).get_object(Bucket="kept", Key="a")["Body"].read() == b"1"
 
 
 def test_a_port_in_use_is_named(swift: ObjectStore, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from learning_engine.registry.audit import audit
 from learning_engine.registry.draft import Claim
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
-from tests.registry.conftest import Connect, fresh
+from tests.object_stores import client_of, new_bucket
 from tests.registry.work import SHAPE, chain, stage, week, with_reservoir
 
 
@@ -97,13 +97,12 @@ def crash_after(client: Any, writes: int) -> Iterator[None]:
             client.meta.events.unregister(event, unique_id=event)
 
 
-def test_the_retry_after_a_crash_before_any_write_completes_the_version(moto: ObjectStore, connect: Connect) -> None:
+def test_the_retry_after_a_crash_before_any_write_completes_the_version(moto: ObjectStore) -> None:
     """No version is listed until it is complete, and the retry completes it under the same number."""
-    client = connect(moto)
     for writes in range(100):
-        store = fresh(client)
+        store = new_bucket(moto)
         work = stage(store, "run0", week(0))
-        with crash_after(client, writes):
+        with crash_after(store.client, writes):
             work.publish(Registry(store, settle_seconds=0))
             break
         assert Registry(store).versions() == []
@@ -138,12 +137,12 @@ def test_another_run_s_claim_is_respected(store: Store, registry: Registry) -> N
     assert audit(store, registry) == []
 
 
-def race(connect: Connect, server: ObjectStore, store: Store, settle_seconds: float, runs: int) -> list[AdapterVersion]:
+def race(server: ObjectStore, store: Store, settle_seconds: float, runs: int) -> list[AdapterVersion]:
     works = [stage(store, f"run{number}", week(0)) for number in range(runs)]
     start = threading.Barrier(runs)
 
     def publish(work: Any) -> AdapterVersion:
-        own = Store(connect(server), store.bucket, store.prefix)
+        own = Store(client_of(server), store.bucket, store.prefix)
         start.wait()
         return work.publish(Registry(own, settle_seconds=settle_seconds))
 
@@ -151,19 +150,17 @@ def race(connect: Connect, server: ObjectStore, store: Store, settle_seconds: fl
         return list(pool.map(publish, works))
 
 
-def test_concurrent_publishers_get_different_numbers_on_an_atomic_store(moto: ObjectStore, connect: Connect) -> None:
-    store = fresh(connect(moto))
-    made = race(connect, moto, store, 0, runs=4)
+def test_concurrent_publishers_get_different_numbers_on_an_atomic_store(moto: ObjectStore) -> None:
+    store = new_bucket(moto)
+    made = race(moto, store, 0, runs=4)
     assert len({v.version for v in made}) == 4
     assert {v.run_key: v for v in Registry(store).versions()} == {v.run_key: v for v in made}
     assert audit(store, Registry(store)) == []
 
 
-def test_concurrent_publishers_get_different_numbers_on_a_store_that_is_not_atomic(
-    swift: ObjectStore, connect: Connect
-) -> None:
-    store = fresh(connect(swift))
-    made = race(connect, swift, store, 0, runs=4)
+def test_concurrent_publishers_get_different_numbers_on_a_store_that_is_not_atomic(swift: ObjectStore) -> None:
+    store = new_bucket(swift)
+    made = race(swift, store, 0, runs=4)
     assert len({v.version for v in made}) == 4
     assert sorted(v.run_key for v in Registry(store).versions()) == ["run0", "run1", "run2", "run3"]
     assert audit(store, Registry(store)) == []

@@ -14,7 +14,7 @@ from learning_engine.archive import sha256_file
 from learning_engine.config import sections
 from learning_engine.errors import ConfigError, IntegrityError, StoreError
 from learning_engine.registry.store import NotFound, Store, StoreRefused, client_config
-from tests.registry.conftest import Connect
+from tests.object_stores import client_of
 
 
 def corrupt(store: Store, key: str, data: bytes) -> None:
@@ -160,8 +160,8 @@ def test_a_missing_bucket_is_named(store: Store) -> None:
         Store(store.client, "no-such-bucket").put_bytes("a", b"")
 
 
-def test_a_wrong_secret_is_refused_and_not_shown(swift: ObjectStore, connect: Connect, tmp_path: Path) -> None:
-    store = Store(connect(swift, secret_key="open-sesame"), "lora-adapters")
+def test_a_wrong_secret_is_refused_and_not_shown(swift: ObjectStore, tmp_path: Path) -> None:
+    store = Store(client_of(swift, secret_key="open-sesame"), "lora-adapters")
     (tmp_path / "a").write_text("x")
     for write in (
         lambda: store.put_bytes("a", b""),
@@ -174,11 +174,11 @@ def test_a_wrong_secret_is_refused_and_not_shown(swift: ObjectStore, connect: Co
         assert not caught.value.retryable
 
 
-def test_a_store_that_is_down_is_retryable(connect: Connect, tmp_path: Path) -> None:
+def test_a_store_that_is_down_is_retryable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
     down = ObjectStore(endpoint, "key", "open-sesame", "us-east-1", "none", endpoint)
-    store = Store(connect(down, attempts=1), "lora-adapters")
+    store = Store(client_of(down, attempts=1), "lora-adapters")
     (tmp_path / "a").write_text("x")
     for call in (
         lambda: store.get_bytes("a"),

@@ -80,6 +80,11 @@ def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return contract.write_adapters(base, tmp_path_factory.mktemp("adapters"))
 
 
+@pytest.fixture
+def adapter(base: Path, tmp_path: Path) -> Path:
+    return tiny.make_adapter(base, tmp_path / "adapter", seed=1)
+
+
 @pytest.fixture(scope="session")
 def pair(base: Path) -> Iterator[tuple[ModelServer, ModelServer]]:
     """Two replicas that behave like MAX Serve: every hazard is on."""

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from learning_engine import archive
 from learning_engine.records import probe
@@ -25,6 +23,7 @@ from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps.resources import workspace
 from tests import tiny
 from tests.registry import work
+from tests.serving import truth
 from tests.serving.traffic import Traffic, capacity, in_turn
 from tests.steps.conftest import Loop
 
@@ -70,6 +69,15 @@ def publish(loop: Loop, number: int, base: Path, adapter: Path, probes: Sequence
     return dataclasses.replace(staged, draft=draft).publish(loop.resources.registry)
 
 
+def publish_both(loop: Loop, world: World) -> tuple[AdapterVersion, AdapterVersion]:
+    """Both adapters as versions, the second continuing the first."""
+    first, second = (
+        publish(loop, number, world.base, world.adapters[name], world.answers[name][:PROBES])
+        for number, name in enumerate(("one", "two"))
+    )
+    return first, second
+
+
 def server_name(loop: Loop, version: AdapterVersion) -> str:
     return manifest.server_name(version.version, version.sha256, loop.resources.settings.serving.adapter_prefix)
 
@@ -89,7 +97,8 @@ def make_base(directory: Path) -> Path:
 def make_world(base: Path, directory: Path) -> World:
     """Adapters of `base`, and the questions that base and adapters each answer differently and with a clear margin."""
     adapters = {name: tiny.make_adapter(base, directory / name, seed=seed) for seed, name in ((1, "one"), (2, "two"))}
-    found = {name: _answers(base, path) for name, path in {"": None, **adapters}.items()}
+    models: dict[str, Path | None] = {"": None, **adapters}
+    found = {name: truth.probes(base, path, prompts=QUESTIONS, tokens=TOKENS) for name, path in models.items()}
     clear = [
         row for row in range(len(QUESTIONS))
         if all(answers[row].margin >= MARGIN and answers[row].text.isascii() for answers in found.values())
@@ -97,25 +106,6 @@ def make_world(base: Path, directory: Path) -> World:
     ]  # fmt: skip
     assert len(clear) >= 8, f"only {len(clear)} questions distinguish base and adapters"
     return World(base, adapters, {name: [answers[row] for row in clear] for name, answers in found.items()})
-
-
-def _answers(base: Path, adapter: Path | None) -> list[Probe]:
-    """Greedy answers computed with transformers and peft; `margin` is the smallest over the tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-    if adapter:
-        model = PeftModel.from_pretrained(model, adapter).eval()
-    found = []
-    for messages in QUESTIONS:
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
-        output = model.generate(
-            **prompt, max_new_tokens=TOKENS, do_sample=False, output_logits=True, return_dict_in_generate=True
-        )
-        best = torch.stack(output.logits).topk(2, dim=-1).values
-        tokens = output.sequences[0, prompt["input_ids"].shape[1] :].tolist()
-        text = tokenizer.decode(tokens, skip_special_tokens=True)
-        found.append(Probe(messages, tokens, text, float((best[..., 0] - best[..., 1]).min())))
-    return found
 
 
 class Pointer:

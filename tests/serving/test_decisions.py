@@ -1,24 +1,21 @@
 """Decisions that are retried, cleared or overtaken: a revoked version stays out, unless a person asks for it."""
 
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
-from demo import object_store
+from demo.object_store import ObjectStore
 from learning_engine import config
-from learning_engine.config import sections
 from learning_engine.errors import RegistryError, StoreError
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo
 from learning_engine.registry import manifest
-from learning_engine.registry.store import Store, client_config
 from learning_engine.steps import accepted as accepted_step
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps.resources import Resources, ServingPlace
+from tests.object_stores import new_bucket
 from tests.serving.conftest import ModelServer, model_servers
 from tests.serving.served import LIMITS, Chain
 
@@ -72,24 +69,9 @@ def server(base: Path) -> Iterator[ModelServer]:
         yield only
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as running:
-        found = boto3.client(
-            "s3",
-            endpoint_url=running.endpoint,
-            aws_access_key_id=running.access_key,
-            aws_secret_access_key=running.secret_key,
-            region_name=running.region,
-            config=client_config(sections.Store()),
-        )
-        found.create_bucket(Bucket="decisions")
-        yield found
-
-
 @pytest.fixture
-def scene(chain: Chain, server: ModelServer, client: Any, tmp_path: Path) -> Scene:
-    store, adapters = Store(client, "decisions", uuid.uuid4().hex), tmp_path / "adapters"
+def scene(chain: Chain, server: ModelServer, moto: ObjectStore, tmp_path: Path) -> Scene:
+    store, adapters = new_bucket(moto), tmp_path / "adapters"
     place = ServingPlace((server.url,), adapters, str(adapters))
     settings = config.load().model_copy(update={"serving": LIMITS})
     made = Scene(Resources(settings, lambda: store, lambda: None, lambda: place), chain.publish(store))

@@ -4,25 +4,22 @@ The calls go through a proxy to the local server, which has every hazard on.
 """
 
 import json
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import requests
 
-from demo import object_store
+from demo.object_store import ObjectStore
 from learning_engine import config
-from learning_engine.config import sections
 from learning_engine.errors import ConfigError, IntegrityError, LearningEngineError, ProofError
-from learning_engine.registry.store import Store, client_config
 from learning_engine.serving import rollout
 from learning_engine.serving.client import NoAnswer
 from learning_engine.steps.resources import Resources, ServingPlace
 from tests.faults.proxy import Exchange, Fault, front, loses_answer, passes, silent
+from tests.object_stores import new_bucket
 from tests.serving.conftest import ModelServer, is_up, model_servers
 from tests.serving.contract import CHAT, LOAD, MODELS, UNLOAD
 from tests.serving.served import HURRIED, LIMITS, Chain, Served
@@ -46,21 +43,6 @@ def chain(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as running:
-        found = boto3.client(
-            "s3",
-            endpoint_url=running.endpoint,
-            aws_access_key_id=running.access_key,
-            aws_secret_access_key=running.secret_key,
-            region_name=running.region,
-            config=client_config(sections.Store()),
-        )
-        found.create_bucket(Bucket="faults")
-        yield found
-
-
-@pytest.fixture(scope="module")
 def sturdy(base: Path) -> Iterator[ModelServer]:
     """A server that no test kills; every test unloads its adapters."""
     with model_servers(base, []) as (server,):
@@ -71,9 +53,9 @@ Serve = Callable[[ModelServer], Served]
 
 
 @pytest.fixture
-def serve(chain: Chain, client: Any, tmp_path: Path) -> Iterator[Serve]:
-    """Sets up a server with a prefix in the bucket, an adapter directory, a proxy and two deployed versions."""
-    store = Store(client, "faults", uuid.uuid4().hex)
+def serve(chain: Chain, moto: ObjectStore, tmp_path: Path) -> Iterator[Serve]:
+    """Sets up a server with a bucket, an adapter directory, a proxy and two deployed versions."""
+    store = new_bucket(moto)
     settings = config.load().model_copy(update={"serving": LIMITS})
     started: list[Served] = []
 

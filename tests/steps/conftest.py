@@ -1,6 +1,7 @@
 """The whole weekly run without Airflow: a feedback file, an S3 server and the local model server."""
 
 import json
+import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
-from demo import object_store
+from demo.object_store import ObjectStore
 from learning_engine import config
 from learning_engine.feedback.source import FileSource
 from learning_engine.records.contracts import AdapterVersion, Deployment, RunInfo, Window
-from learning_engine.registry.store import Store, client_config
+from learning_engine.registry.store import Store
+from learning_engine.serving.client import Replica
 from learning_engine.steps import deploy as deploy_step
 from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
@@ -24,6 +25,7 @@ from learning_engine.steps import publish as publish_step
 from learning_engine.steps import train as train_step
 from learning_engine.steps.resources import Resources, ServingPlace
 from tests import tiny
+from tests.object_stores import client_of
 from tests.serving.conftest import ModelServer, model_servers
 
 FIRST = datetime(2026, 10, 5, 2, tzinfo=UTC)
@@ -86,6 +88,10 @@ class Loop:
     resources: Resources
     feedback: Path
 
+    @property
+    def replica(self) -> Replica:
+        return Replica(self.resources.serving.replicas[0], self.resources.settings.serving)
+
     def teach(self, *weeks: int, count: int = 40) -> None:
         with self.feedback.open("a", encoding="utf-8") as file:
             for number in weeks:
@@ -146,23 +152,10 @@ def server(base: Path) -> Iterator[ModelServer]:
         yield only
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
-    with object_store.start(tmp_path_factory.mktemp("s3"), moto=True) as running:
-        yield running
-
-
-def open_loop(directory: Path, s3: object_store.ObjectStore, server: str) -> Loop:
+def open_loop(directory: Path, s3: ObjectStore, server: str) -> Loop:
     """A loop with the settings of the environment, and a feedback file and an adapter directory in `directory`."""
     settings = config.load()
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=s3.secret_key,
-        region_name=s3.region,
-        config=client_config(settings.store),
-    )
+    client = client_of(s3, **settings.store.model_dump())
     client.create_bucket(Bucket=settings.store.bucket)
     feedback, adapters = directory / "feedback.jsonl", directory / "adapters"
     feedback.touch()
@@ -180,15 +173,13 @@ def open_loop(directory: Path, s3: object_store.ObjectStore, server: str) -> Loo
 
 
 @pytest.fixture
-def loop(
-    base: Path, server: ModelServer, s3: object_store.ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Loop:
+def loop(base: Path, server: ModelServer, moto: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     """A loop with its own part of the bucket, feedback file and adapter directory."""
     feedback, spool = tmp_path / "feedback.jsonl", tmp_path / "spool"
     own = {"MODEL__BASE": base, "FEEDBACK__PATH": feedback, "STORE__SPOOL": spool, "STORE__PREFIX": tmp_path.name}
     for name, value in {**SMALL, **own}.items():
         monkeypatch.setenv(f"LEARNING_ENGINE__{name}", str(value))
-    return open_loop(tmp_path, s3, server.url)
+    return open_loop(tmp_path, moto, server.url)
 
 
 @pytest.fixture(scope="session")
@@ -221,3 +212,23 @@ def _after(weeks: int, loop: Loop, buckets: list[Objects]) -> Loop:
             buckets.append(loop.objects())
     loop.put_back(buckets[weeks])
     return loop
+
+
+@pytest.fixture
+def small(loop: Loop) -> Loop:
+    """A week that trains in eight steps, with a checkpoint every three steps."""
+    loop.teach(0, count=16)
+    training = {"batch_size": 4, "epochs": 2.0, "checkpoint_steps": 3, "log_steps": 1}
+    return loop.with_settings(training=training, dataset={"heldout_fraction": 0.0})
+
+
+@pytest.fixture
+def events(caplog: pytest.LogCaptureFixture) -> Any:
+    """Counts how often an event was logged."""
+    caplog.set_level(logging.INFO, logger="learning_engine")
+
+    def count(name: str) -> int:
+        ours = [json.loads(record.getMessage()) for record in caplog.records if record.name == "learning_engine"]
+        return [one["event"] for one in ours].count(name)
+
+    return count

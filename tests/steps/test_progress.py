@@ -14,12 +14,10 @@ from learning_engine.records.contracts import Dataset, TrainingProgress
 from learning_engine.registry import manifest, retention
 from learning_engine.registry.audit import audit
 from learning_engine.steps import progress
-from tests.steps import test_retries
+from tests.steps.attempts import hooked, killed_at, prepare, refused, train
 from tests.steps.conftest import Loop
-from tests.steps.test_retries import killed_at, prepare, refused, train
 
 SLOW_SECONDS = 2.0
-small, events = test_retries.small, test_retries.events
 
 
 def stored_progress(loop: Loop, dataset: Dataset) -> TrainingProgress:
@@ -43,12 +41,8 @@ def writes(loop: Loop, *, slowed: float = 0.0) -> Iterator[list[int]]:
             time.sleep(slowed)
             steps.append(json.loads(params["body"].getvalue())["step"])
 
-    hooks = loop.resources.store.client.meta.events
-    hooks.register("before-call.s3.PutObject", note)
-    try:
+    with hooked(loop, "before-call.s3.PutObject", note):
         yield steps
-    finally:
-        hooks.unregister("before-call.s3.PutObject", note)
 
 
 def test_the_bucket_has_the_progress_of_a_training(small: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

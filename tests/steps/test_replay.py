@@ -18,8 +18,8 @@ from learning_engine.registry.audit import audit
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
+from tests.steps.attempts import hooked, killed_at
 from tests.steps.conftest import Loop, feedback_rows, week
-from tests.steps.test_retries import killed_at
 
 REPLAY = 4
 
@@ -121,12 +121,8 @@ def requested_urls(loop: Loop) -> Iterator[list[str]]:
     def note(params: dict[str, Any], **_: Any) -> None:
         asked.append(unquote(params["url"]))
 
-    hooks = loop.resources.store.client.meta.events
-    hooks.register("before-call.s3", note)
-    try:
+    with hooked(loop, "before-call.s3", note):
         yield asked
-    finally:
-        hooks.unregister("before-call.s3", note)
 
 
 @pytest.mark.stack

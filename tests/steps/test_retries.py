@@ -2,108 +2,20 @@
 
 import errno
 import json
-import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
 
 from learning_engine import archive
 from learning_engine.errors import StoreError
-from learning_engine.records.contracts import Candidate, Dataset
 from learning_engine.registry import manifest
-from learning_engine.steps import extract as extract_step
-from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import spool
-from learning_engine.steps import train as train_step
-from tests.steps.conftest import Loop, week
-
-
-class Killed(BaseException):
-    """Stands for a killed worker: a BaseException, so that no step catches it."""
-
-
-class KillAt(logging.Handler):
-    """Kills the training when it logs this step or a later one."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-
-    def emit(self, record: logging.LogRecord) -> None:
-        fields = json.loads(record.getMessage())
-        if fields["event"] == "train.progress" and fields["step"] >= self.step:
-            raise Killed
-
-
-@pytest.fixture
-def small(loop: Loop) -> Loop:
-    """A week that trains in eight steps, with a checkpoint every three steps."""
-    loop.teach(0, count=16)
-    training = {"batch_size": 4, "epochs": 2.0, "checkpoint_steps": 3, "log_steps": 1}
-    return loop.with_settings(training=training, dataset={"heldout_fraction": 0.0})
-
-
-@pytest.fixture
-def events(caplog: pytest.LogCaptureFixture) -> Any:
-    """Counts how often an event was logged."""
-    caplog.set_level(logging.INFO, logger="learning_engine")
-
-    def count(name: str) -> int:
-        ours = [json.loads(record.getMessage()) for record in caplog.records if record.name == "learning_engine"]
-        return [one["event"] for one in ours].count(name)
-
-    return count
-
-
-def prepare(loop: Loop) -> Dataset:
-    return extract_step.extract(loop.resources, week(0), widen=False)
-
-
-def train(loop: Loop, dataset: Dataset) -> Candidate:
-    return train_step.train(loop.resources, dataset, fisher_step.fisher(loop.resources, dataset))
-
-
-def keys(loop: Loop, prefix: str = "") -> dict[str, Any]:
-    return {item.key: item.modified for item in loop.resources.store.list(prefix)}
-
-
-def spool_of(loop: Loop, dataset: Dataset) -> Path:
-    store = loop.resources.settings.store
-    return Path(store.spool) / store.bucket / store.prefix / dataset.run_key
-
-
-@contextmanager
-def refused(loop: Loop, name: str) -> Iterator[None]:
-    """The network drops every write of an object whose key ends in `name`."""
-
-    def drop(params: dict[str, Any], **_: Any) -> None:
-        if params["url_path"].endswith(name):
-            raise EndpointConnectionError(endpoint_url=params["url"])
-
-    hooks = loop.resources.store.client.meta.events
-    hooks.register("before-call.s3.PutObject", drop)
-    try:
-        yield
-    finally:
-        hooks.unregister("before-call.s3.PutObject", drop)
-
-
-@contextmanager
-def killed_at(step: int) -> Iterator[None]:
-    handler, logger = KillAt(step), logging.getLogger("learning_engine")
-    logger.addHandler(handler)
-    try:
-        with pytest.raises(Killed):
-            yield
-    finally:
-        logger.removeHandler(handler)
+from tests.steps.attempts import keys, killed_at, prepare, refused, spool_of, train
+from tests.steps.conftest import Loop
 
 
 @pytest.mark.parametrize("name", ["adapter.tar.gz", "candidate.json"])

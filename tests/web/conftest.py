@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 from fastapi.testclient import TestClient
 
-from demo import object_store
+from demo.object_store import ObjectStore
 from learning_engine.registry.store import Store
 from tests import tiny
 from tests.conftest import HOME
@@ -47,15 +47,14 @@ class Site:
 
 
 @pytest.fixture(scope="package")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(moto: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("web")
     base = tiny.make_base(directory / "base")
     with ExitStack() as stack:
-        s3 = stack.enter_context(object_store.start(directory / "s3", moto=True))
         (server,) = stack.enter_context(model_servers(base, []))
         adapters = directory / "adapters"
-        stack.enter_context(mock.patch.dict(os.environ, _environment(directory, base, s3, server.url, adapters)))
-        loop = open_loop(directory, s3, server.url)
+        stack.enter_context(mock.patch.dict(os.environ, _environment(directory, base, moto, server.url, adapters)))
+        loop = open_loop(directory, moto, server.url)
         database = stack.enter_context(ThreadPoolExecutor(1)).submit(_migrate)
         _learn(loop)
         database.result()
@@ -120,9 +119,7 @@ def _backend(site: Site) -> Any:
     return mount.app._app.state.backend
 
 
-def _environment(
-    directory: Path, base: Path, s3: object_store.ObjectStore, server: str, adapters: Path
-) -> dict[str, str]:
+def _environment(directory: Path, base: Path, s3: ObjectStore, server: str, adapters: Path) -> dict[str, str]:
     passwords = directory / "passwords.json"
     passwords.write_text(json.dumps({user: f"{user}'s password" for user in USERS}))
     extra = {"endpoint_url": s3.endpoint, "region_name": s3.region}

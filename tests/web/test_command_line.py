@@ -2,9 +2,8 @@
 
 import asyncio
 import hashlib
-import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import sleep
@@ -14,12 +13,11 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from demo.ports import free_port
-from learning_engine.cli import exit_codes, login, main
-from tests.cli.conftest import Done
+from learning_engine.cli import exit_codes, login
+from tests.cli.conftest import Done, Run, runner
 from tests.steps.conftest import week
 from tests.web.conftest import TOKEN, Site
 
-Run = Callable[..., Done]
 DAGS = ("weekly", "fisher", "deploy")
 WINDOW = ("--start", week(1).start.isoformat(), "--end", week(1).end.isoformat())
 READING = [
@@ -55,15 +53,7 @@ def run(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_PROXY", "*")
-
-    def command(*words: str, stdin: str = "") -> Done:
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        capsys.readouterr()
-        code = main(words)
-        written = capsys.readouterr()
-        return Done(code, written.out, written.err)
-
-    return command
+    return runner(capsys, monkeypatch)
 
 
 def log_in(run: Run, url: str, user: str) -> Done:

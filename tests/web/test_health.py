@@ -12,7 +12,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from learning_engine.registry import manifest
-from learning_engine.serving.client import Replica
 from learning_engine.web import airflow_api, checks, health
 from learning_engine.web.airflow_api import AIRFLOW_LIMIT, MAX_CONCURRENT
 from learning_engine.web.backend import Backend
@@ -82,7 +81,7 @@ def test_an_unreadable_parent_is_named_with_its_replacement(site: Site, viewer: 
 def test_a_replica_without_the_live_adapter_is_degraded(site: Site, viewer: TestClient):
     live = site.loop.resources.ledger.current()
     assert live is not None
-    replica = Replica(site.loop.resources.serving.replicas[0], site.loop.resources.settings.serving)
+    replica = site.loop.replica
     replica.unload(live.adapter_name)
     try:
         found = parts(viewer)["replica"]

@@ -12,8 +12,7 @@ from learning_engine.registry import manifest
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store, Stored
 from learning_engine.web import inventory, metrics
-from tests.faults.stores import new_bucket
-from tests.registry import conftest as stores
+from tests.object_stores import new_bucket
 from tests.registry.work import stage, week
 from tests.web.populated_bucket import (
     DURATIONS,
@@ -27,8 +26,6 @@ from tests.web.populated_bucket import (
     scraped,
     value,
 )
-
-swift, moto, connect, mock_store = stores.swift, stores.moto, stores.connect, stores.mock_store
 
 
 def at(store: Store, now: datetime) -> Samples:

@@ -17,11 +17,10 @@ from learning_engine.feedback.steering import QUARANTINED, VERDICTS
 from learning_engine.registry import manifest
 from learning_engine.registry.store import Store
 from learning_engine.web import metric_definitions, metrics, training_metrics
-from tests.registry import conftest as stores
+from tests.object_stores import client_of
 from tests.registry.test_store import corrupt
 from tests.web.populated_bucket import DURATIONS, labelled, populate, resources_of, scraped, value
 
-moto, connect, mock_store = stores.moto, stores.connect, stores.mock_store
 PACKAGE = Path(learning_engine.__file__).parent
 
 
@@ -67,8 +66,8 @@ def test_a_missing_live_archive_is_exported_as_zero(mock_bucket: Store) -> None:
     assert value(scraped(mock_bucket), "live_archive_present") == 0
 
 
-def test_a_bucket_that_cannot_be_listed_raises(moto: ObjectStore, connect: Any) -> None:
-    nowhere = Store(connect(moto), "no-such-bucket-0123")
+def test_a_bucket_that_cannot_be_listed_raises(moto: ObjectStore) -> None:
+    nowhere = Store(client_of(moto), "no-such-bucket-0123")
     with pytest.raises(StoreError):
         metrics.render(resources_of(nowhere), {})
 

@@ -22,11 +22,9 @@ from learning_engine.web import PREFIX, auth, backend, deployments, durations
 from learning_engine.web.app import build
 from learning_engine.web.lazy import LazyApp
 from tests.faults.proxy import front, silent
-from tests.faults.stores import new_bucket
-from tests.registry import conftest as stores
+from tests.object_stores import new_bucket
 from tests.registry.work import deployment
 
-moto = stores.moto
 TOKEN = "a static token of the tests"
 # More than the threads of an event loop.
 READERS = 45

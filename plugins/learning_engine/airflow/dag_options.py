@@ -12,6 +12,9 @@ from airflow.sdk.module_loading import import_string
 
 from learning_engine.config import Settings
 
+# What the params that name a version have in common.
+VERSION = {"title": "Version", "pattern": r"^v[0-9]+\.[0-9]+$"}
+
 
 def every_dag(settings: Settings, name: str) -> dict[str, Any]:
     """The arguments common to all DAGs; the DAG id is the configured prefix followed by `name`."""
@@ -73,22 +76,12 @@ def adapter_asset(settings: Settings) -> Asset:
 
 def window_params() -> dict[str, Param]:
     """The params of a half-open window [start, end). If both are empty, the run uses its own interval."""
+    moment = {"type": ["null", "string"], "format": "date-time", "section": "Window"}
+    start = "Start of the feedback to learn from, with a time zone. Empty: the run's own interval."
     return {
-        "window_start": Param(
-            None,
-            type=["null", "string"],
-            format="date-time",
-            title="Window start",
-            description="Start of the feedback to learn from, with a time zone. Empty: the run's own interval.",
-            section="Window",
-        ),
+        "window_start": Param(None, **moment, title="Window start", description=start),
         "window_end": Param(
-            None,
-            type=["null", "string"],
-            format="date-time",
-            title="Window end",
-            description="End of the window, not included. Set both or neither.",
-            section="Window",
+            None, **moment, title="Window end", description="End of the window, not included. Set both or neither."
         ),
     }
 

@@ -20,6 +20,7 @@ from learning_engine.steps.resources import Resources, adapter_of, read_window, 
 
 if TYPE_CHECKING:
     from learning_engine.learning.information import FisherInformation
+    from learning_engine.learning.model import Loaded
 
 ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
@@ -83,16 +84,25 @@ def load(resources: Resources, record: FisherRecord, path: Path) -> "FisherInfor
     )
 
 
-def require_same_base(resources: Resources, version: AdapterVersion | None, revision: str) -> None:
-    """Raise ModelError unless the loaded base model is the one that `version` was trained on."""
+def load_trainable(resources: Resources, version: AdapterVersion | None, work: Path) -> "Loaded":
+    """The base model with the adapter of `version`, or with a new one.
+
+    Raises ModelError unless the base model is the one that `version` was trained on.
+    """
+    from learning_engine.learning import model
+
+    settings = resources.settings
+    adapter = adapter_of(resources, version, work) if version else None
+    loaded = model.load(settings.model, settings.lora, adapter=adapter, trainable=True, seed=settings.training.seed)
     if version is None:
-        return
-    expected, found = (version.base_model, version.base_revision), (resources.settings.model.base, revision)
+        return loaded
+    expected, found = (version.base_model, version.base_revision), (settings.model.base, loaded.revision)
     if expected != found:
         raise ModelError(
             f"Expected the base model of {version.version}, {expected[0]} at {expected[1]}, found {found[0]} at "
             f"{found[1]}: pin model.revision, or rename the changed base model to start a new major version."
         )
+    return loaded
 
 
 def _measure(
@@ -100,7 +110,7 @@ def _measure(
 ) -> tuple["FisherInformation | None", str]:
     """The information and a note on its data; None if the version's own data has no likes."""
     from learning_engine.feedback.dataset import encode
-    from learning_engine.learning import fisher, memory, model
+    from learning_engine.learning import fisher, memory
 
     memory.limit(resources.settings.worker.gpu_memory_fraction)
     settings, snapshot = resources.settings, work / "guarded.parquet"
@@ -113,14 +123,7 @@ def _measure(
         note = f"measured on {window}"
     elif not snapshot_of(resources, version, snapshot):
         note = "the snapshot was missing or corrupt; its window was read again from the source"
-    loaded = model.load(
-        settings.model,
-        settings.lora,
-        adapter=adapter_of(resources, version, work) if version else None,
-        trainable=True,
-        seed=settings.training.seed,
-    )
-    require_same_base(resources, version, loaded.revision)
+    loaded = load_trainable(resources, version, work)
     examples = encode(snapshot, loaded.tokenizer, settings.dataset, heldout=False).examples
     liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
     if version is not None and window is None and not len(liked):

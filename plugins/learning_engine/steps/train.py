@@ -10,7 +10,7 @@ from learning_engine.records.contracts import Candidate, Dataset, FisherRecord, 
 from learning_engine.registry import card, manifest
 from learning_engine.steps import checkpoints, disk, progress, reservoirs, spool, staging
 from learning_engine.steps import fisher as fisher_step
-from learning_engine.steps.resources import Resources, adapter_of, get_staged, workspace
+from learning_engine.steps.resources import Resources, get_staged, workspace
 
 if TYPE_CHECKING:
     from learning_engine.learning.model import Loaded
@@ -39,14 +39,7 @@ def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Cand
         get_staged(resources, dataset.uri, snapshot, dataset.sha256)
         earlier = reservoirs.fetch(resources, dataset.parent, work) if settings.training.replay else []
         reservoir = reservoirs.stage(resources, dataset.run_key, snapshot, earlier)
-        loaded = model.load(
-            settings.model,
-            settings.lora,
-            adapter=adapter_of(resources, parent, work) if parent else None,
-            trainable=True,
-            seed=settings.training.seed,
-        )
-        fisher_step.require_same_base(resources, parent, loaded.revision)
+        loaded = fisher_step.load_trainable(resources, parent, work)
         _require_room(resources, loaded, fisher, snapshot)
         metrics = _fit(resources, loaded, dataset, fisher, snapshot, earlier)
         files = work / "candidate"

@@ -13,10 +13,7 @@ SECONDS = 120
 
 
 class Proxy(ThreadingHTTPServer):
-    """Forwards everything to the server at `port`, and holds back the answers to the path `held`.
-
-    `asked` has path and body of every request.
-    """
+    """Forwards everything to the server at `port`, and holds back the answers to the path `held`."""
 
     daemon_threads = True
 
@@ -24,7 +21,6 @@ class Proxy(ThreadingHTTPServer):
         super().__init__((LOOPBACK, 0), ForwardingHandler)
         self.behind = f"http://{LOOPBACK}:{port}"
         self.held: str | None = None
-        self.asked: list[tuple[str, str]] = []
         self.answered, self.released = threading.Event(), threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -53,7 +49,6 @@ class ForwardingHandler(BaseHTTPRequestHandler):
         self._forward(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def _forward(self, body: bytes) -> None:
-        self.server.asked.append((self.path, body.decode()))
         kind = {"Content-Type": self.headers.get("Content-Type", "application/json")}
         answer = requests.request(
             self.command, f"{self.server.behind}{self.path}", data=body, headers=kind, timeout=SECONDS

@@ -1,4 +1,8 @@
-"""Workers killed during a step: another worker takes the retry, and the result equals that of an undisturbed run."""
+"""Workers killed during a step, one of each queue: another worker, with another directory, takes the retry.
+
+That a step repeats nothing that it has done, wherever its process is killed, is proven in tests/faults/test_kills; that
+every task of a run is retried, in tests/integration/test_killed_tasks.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import requests
 
 from learning_engine.records.contracts import AdapterVersion, Dataset, FisherRecord, Window
 from learning_engine.registry import manifest
@@ -28,7 +31,7 @@ NOTICED_SECONDS = 60
 
 @dataclass
 class InterruptedRun:
-    """A weekly run whose worker was killed in four of its tasks."""
+    """A weekly run whose GPU worker was killed in `train`, and its other worker in `deploy`."""
 
     run: str
     killed: dict[str, Worker] = field(default_factory=dict)
@@ -66,15 +69,9 @@ def interrupted(cluster: Cluster, first_week: FirstWeek) -> InterruptedRun:
     window = {"window_start": start.isoformat(), "window_end": WINDOW.end.isoformat()}
     result = InterruptedRun(cluster.live.trigger(conf={**window, **TRAINING}))
     with cluster.proxy.hold(LOAD) as loaded:
-        cluster.wait_for_event(result.run, "fisher", "fisher.start")
-        result.kill("fisher", cluster.gpu, cluster.replace_gpu, cluster)
-
         cluster.wait_for_event(result.run, "train", "train.start")
         until("the second checkpoint", lambda: checkpoint(cluster, result.run) >= 2 * CHECKPOINT_STEPS, pause=0.05)
         result.kill("train", cluster.gpu, cluster.replace_gpu, cluster)
-
-        cluster.wait_for_event(result.run, "evaluate", "evaluate.start")
-        result.kill("evaluate", cluster.gpu, cluster.replace_gpu, cluster)
 
         cluster.wait_for_event(result.run, "deploy", "deploy.start")
         until("the adapter on the server", loaded.is_set, 60, pause=0.1)
@@ -89,7 +86,7 @@ def version(cluster: Cluster, interrupted: InterruptedRun) -> AdapterVersion:
     return found
 
 
-@pytest.mark.parametrize("task", ["fisher", "train", "evaluate", "deploy"])
+@pytest.mark.parametrize("task", ["train", "deploy"])
 def test_the_next_worker_takes_the_retry(cluster: Cluster, interrupted: InterruptedRun, task: str):
     assert (task, 1) in interrupted.killed[task].attempts_of(interrupted.run)
     assert (task, 2) in interrupted.next[task].attempts_of(interrupted.run)
@@ -127,24 +124,3 @@ def test_curve_and_adapter_are_those_of_an_undisturbed_training(
     assert len(undisturbed.training.curve) == STEPS / int(live.resources.settings.training.log_steps)
     assert version.training.curve == undisturbed.training.curve
     assert version.sha256 == undisturbed.sha256
-
-
-def test_one_version_is_published_once(cluster: Cluster, interrupted: InterruptedRun, version: AdapterVersion):
-    registry = cluster.live.resources.registry
-    assert [one.version for one in registry.versions()] == ["v1.0", "v1.1"]
-    numbers = {item.key.split("/")[1] for item in cluster.live.resources.store.list("adapters/")}
-    assert numbers == {"v1.0", "v1.1"}, "no other version number is claimed"
-    events = cluster.live.rest.call("GET", "assets/events", params={"source_run_id": interrupted.run})["asset_events"]
-    assert [event["extra"]["version"] for event in events] == [version.version]
-
-
-def test_there_is_one_ledger_entry_and_the_adapter_is_loaded_once(
-    cluster: Cluster, interrupted: InterruptedRun, version: AdapterVersion
-):
-    ledger = cluster.live.resources.ledger
-    (entry,) = [one for one in ledger.entries() if one.version == version.version]
-    assert ledger.current() == entry
-    listed = requests.get(f"{cluster.proxy.behind}/v1/models", timeout=10).json()["data"]
-    assert [one["id"] for one in listed].count(entry.adapter_name) == 1
-    loads = [body for path, body in cluster.proxy.asked if path == LOAD and entry.adapter_name in body]
-    assert len(loads) == 1, "the retry finds it loaded"

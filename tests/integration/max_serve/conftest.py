@@ -24,7 +24,7 @@ from learning_engine.config.sections import Serving
 from learning_engine.serving.client import Replica
 from tests.serving import contract, swaps
 from tests.serving.conftest import is_up
-from tests.steps.conftest import loop, s3  # noqa: F401 (fixtures)
+from tests.steps.conftest import loop  # noqa: F401 (a fixture)
 
 HERE = Path(__file__).parent
 QUIET = {"MAX_SERVE_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

@@ -15,10 +15,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 def test_a_server_that_was_killed_between_deploy_and_verify_gets_its_adapters_back(
     loop: Loop, server: MaxServer, world: swaps.World
 ) -> None:
-    first, second = (
-        swaps.publish(loop, number, world.base, world.adapters[name], world.answers[name][:3])
-        for number, name in enumerate(("one", "two"))
-    )
+    first, second = swaps.publish_both(loop, world)
     served = loop.serve(first)
     deployment = deploy_step.deploy(loop.resources, second, run=RUN, decided_by="the gate")
     server.kill()

@@ -39,10 +39,7 @@ def test_a_trained_version_is_deployed_proven_and_rolled_back(loop: Loop, server
 def test_other_weights_under_a_version_s_name_do_not_move_the_pointer(
     loop: Loop, server: MaxServer, world: swaps.World
 ) -> None:
-    first, second = (
-        swaps.publish(loop, number, world.base, world.adapters[name], world.answers[name][:3])
-        for number, name in enumerate(("one", "two"))
-    )
+    first, second = swaps.publish_both(loop, world)
     served = loop.serve(first)
     server.replica.load(swaps.server_name(loop, second), str(world.adapters["one"]))
     with pytest.raises(ProofError, match="other weights"):

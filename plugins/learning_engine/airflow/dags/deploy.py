@@ -31,9 +31,8 @@ def deploy(settings: config.Settings | None = None) -> DAG:
             ),
             "version": Param(
                 None,
+                **dag_options.VERSION,
                 type=["null", "string"],
-                pattern=r"^v[0-9]+\.[0-9]+$",
-                title="Version",
                 description="The version to deploy, such as v1.3. For a rollback: the version that must be live.",
             ),
         },

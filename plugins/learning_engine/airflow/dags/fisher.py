@@ -21,12 +21,7 @@ def fisher(settings: config.Settings | None = None) -> DAG:
         doc_md=__doc__,
         schedule=None,
         params={
-            "version": Param(
-                type="string",
-                pattern=r"^v[0-9]+\.[0-9]+$",
-                title="Version",
-                description="The version to measure, such as v1.3.",
-            ),
+            "version": Param(**dag_options.VERSION, type="string", description="The version to measure, such as v1.3."),
             **dag_options.window_params(),
         },
     ) as dag:
