@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tests.browser.screen import Screen, watched
 from tests.browser.user_story import Story, run_story
 from tests.integration import assembly
 from tests.integration.conftest import SETTINGS, Live
+from tests.programs import missing
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -64,8 +64,7 @@ class Site:
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
-        absent = pytest.fail if os.environ.get("CI", "").lower() == "true" else pytest.skip
-        absent("chromium is missing: see `make test-real`")
+        missing("chromium is missing")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         yield opened

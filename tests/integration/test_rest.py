@@ -80,7 +80,7 @@ def test_fifty_concurrent_readers_all_get_an_answer(live: Live):
 
 def test_the_api_server_reports_step_durations_and_does_not_load_torch(live: Live):
     text = api(live, "GET", "metrics").text
-    for task in ("extract", "fisher", "train", "evaluate", "publish", "deploy", "verify"):
+    for task in ("extract", "fisher", "train", "evaluate", "publish"):
         assert f'step="{task}"' in text
     (server,) = [running.leader() for running in live.stack.running() if running.name == "api-server"]
     for process in (server, *server.children(recursive=True)):

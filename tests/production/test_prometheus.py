@@ -25,7 +25,7 @@ from learning_engine.web import metrics
 from tests.object_stores import new_bucket
 from tests.production.conftest import ROOT
 from tests.production.test_dashboard import ALERTS, queries, rules
-from tests.production.test_real import absent
+from tests.programs import missing
 from tests.web.populated_bucket import DURATIONS, populate, resources_of
 
 pytestmark = pytest.mark.real
@@ -69,7 +69,7 @@ CASES: list[tuple[str, str, dict[str, str], str, bool]] = [
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    return shutil.which("promtool") or str(absent("promtool is missing"))
+    return shutil.which("promtool") or missing("promtool is missing")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def resources(moto: ObjectStore) -> Resources:
 @pytest.fixture(scope="module")
 def prometheus(resources: Resources, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prometheus that has scraped the bucket's metrics."""
-    program = shutil.which("prometheus") or str(absent("prometheus is missing"))
+    program = shutil.which("prometheus") or missing("prometheus is missing")
     directory, port = tmp_path_factory.mktemp("prometheus"), free_port()
     with site(resources) as target:
         configuration = directory / "prometheus.yml"

@@ -1,6 +1,5 @@
 """The production file, as read by docker-compose and by MAX Serve's command line."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,19 +10,15 @@ import yaml
 
 from include.setup.counterparts import MAX_ENVIRONMENT
 from tests.production.conftest import COMPOSE, ROOT
+from tests.programs import missing
 
 pytestmark = pytest.mark.real
-
-
-def absent(what: str) -> None:
-    """Skip the test; in CI fail, since `make test-real` installs the program there."""
-    (pytest.fail if os.environ.get("CI", "").lower() == "true" else pytest.skip)(f"{what}: see `make test-real`")
 
 
 @pytest.fixture
 def read(filled_in: dict[str, str], tmp_path: Path) -> Any:
     """Run `docker-compose config` with a filled-in .env, except the variables in `without`."""
-    program = shutil.which("docker-compose") or absent("docker-compose is missing")
+    program = shutil.which("docker-compose") or missing("docker-compose is missing")
     file = tmp_path / "env"
 
     def call(*without: str) -> subprocess.CompletedProcess[str]:
@@ -56,7 +51,7 @@ def test_docker_compose_refuses_a_missing_secret(read: Any) -> None:
 def test_max_knows_every_option(services: dict[str, Any]) -> None:
     program = MAX_ENVIRONMENT / "bin" / "max"
     if not program.exists():
-        absent("MAX Serve is not installed")
+        missing("MAX Serve is not installed")
     done = subprocess.run([program, "serve", "--help"], capture_output=True, text=True, timeout=300)
     flags = [word for word in services["max"]["command"] if word.startswith("--")]
     assert flags

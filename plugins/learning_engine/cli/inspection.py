@@ -122,7 +122,7 @@ def _preflight(body: Any) -> Iterator[Any]:
             ("thumbs", f"{body['thumbs_up']:,} up, {body['thumbs_down']:,} down"),
             ("users", None if body["users"] is None else f"{body['users']:,}"),
             ("conversations", f"{body['conversations']:,}"),
-            ("tokens", None if body["tokens"] is None else f"{body['tokens']:,}, estimated"),
+            ("tokens", None if body["tokens"] is None else f"{body['tokens']:,}"),
             ("dropped", formatting.counted(body["dropped"])),
             ("quarantined", formatting.counted(body["quarantined"])),
             (

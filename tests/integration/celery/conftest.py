@@ -1,6 +1,5 @@
 """The production stack as processes: CeleryExecutor on Redis, a worker for default and deploy queues, a GPU worker."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from tests.integration.celery.broker import Broker
 from tests.integration.celery.proxy import Proxy
 from tests.integration.celery.workers import Worker, WorkerFactory
 from tests.integration.conftest import SETTINGS, WEEKS, Live, rows_of, until
+from tests.programs import missing
 
 CHECKPOINT_STEPS = 20
 OWN = {
@@ -71,14 +71,9 @@ def dag_runs(live: Live, dag_id: str = WEEKLY) -> list[str]:
     return [str(run["dag_run_id"]) for run in live.rest.call("GET", f"dags/{dag_id}/dagRuns")["dag_runs"]]
 
 
-def absent(what: str) -> None:
-    """Skip the test; in CI fail, since `make test-real` installs the program there."""
-    (pytest.fail if os.environ.get("CI", "").lower() == "true" else pytest.skip)(f"{what}: see `make test-real`")
-
-
 @pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    server = shutil.which("redis-server") or absent("redis-server is missing")
+    server = shutil.which("redis-server") or missing("redis-server is missing")
     directory = tmp_path_factory.mktemp("cluster")
     stack, proxies = Stack(directory), list[Proxy]()
     broker = Broker(str(server), directory / "redis", free_port())

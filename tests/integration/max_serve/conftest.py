@@ -22,6 +22,7 @@ from include.setup import counterparts
 from include.setup.packages import SetupError
 from learning_engine.config.sections import Serving
 from learning_engine.serving.client import Replica
+from tests.programs import missing
 from tests.serving import contract, swaps
 from tests.serving.conftest import is_up
 from tests.steps.conftest import loop  # noqa: F401 (a fixture)
@@ -30,20 +31,13 @@ HERE = Path(__file__).parent
 QUIET = {"MAX_SERVE_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def unavailable(reason: str) -> None:
-    """Skip with the reason; in CI, which must have everything, fail."""
-    if counterparts.in_ci():
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def max_python() -> Path:
     """The interpreter of MAX's environment, which is installed if it is missing."""
     try:
         counterparts.max_serve()
     except SetupError as error:
-        unavailable(f"{counterparts.MAX} is missing: {error}")
+        missing(f"{counterparts.MAX} is missing: {error}")
     return max_server.PYTHON
 
 
