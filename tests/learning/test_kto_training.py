@@ -68,4 +68,4 @@ def test_a_warning_says_that_disliked_answers_are_reinforced(load, examples, tmp
         assert len(warnings) == expected
         if warnings:
             disliked = sum(rating < 0 for rating in examples["rating"])
-            assert f"makes {disliked} disliked answers likelier" in warnings[0]["warning"]
+            assert f"makes {disliked} disliked answers more likely" in warnings[0]["warning"]

@@ -104,20 +104,20 @@ def test_forget_removes_owned_directories_that_are_not_kept(packed: tuple[Path, 
     for name in (".mine-v1.2~old", ".theirs-v1.2~old"):
         os.utime(disk / name, (0, 0))
     (disk / "mine-notes.txt").write_text("a file")
-    assert rollout.forget(disk, {"mine-v1.1"}, mine) == [".mine-v1.2~old", "mine-v1.0"]
+    assert rollout.remove_obsolete(disk, {"mine-v1.1"}, mine) == [".mine-v1.2~old", "mine-v1.0"]
     left = sorted(path.name for path in disk.iterdir())
     assert left == [".mine-v1.2~young", ".theirs-v1.2~old", "mine-notes.txt", "mine-v1.1", "theirs-v1.0"]
-    assert rollout.forget(tmp_path / "nowhere", set(), mine) == []
+    assert rollout.remove_obsolete(tmp_path / "nowhere", set(), mine) == []
 
 
 def test_a_half_removed_directory_of_a_dead_worker_is_no_obstacle(packed: tuple[Path, str], tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     for _ in range(2):
         shutil.copytree(place(packed, disk, name="mine-v1.0"), disk / ".mine-v1.0~removed", dirs_exist_ok=True)
-        assert rollout.forget(disk, set(), mine) == ["mine-v1.0"]
+        assert rollout.remove_obsolete(disk, set(), mine) == ["mine-v1.0"]
     assert [path.name for path in disk.iterdir()] == [".mine-v1.0~removed"]
     os.utime(disk / ".mine-v1.0~removed", (0, 0))
-    assert rollout.forget(disk, set(), mine) == [".mine-v1.0~removed"]
+    assert rollout.remove_obsolete(disk, set(), mine) == [".mine-v1.0~removed"]
 
 
 def test_a_directory_that_cannot_be_removed_is_logged_and_the_others_are_removed(
@@ -133,6 +133,6 @@ def test_a_directory_that_cannot_be_removed_is_logged_and_the_others_are_removed
         remove(path)
 
     monkeypatch.setattr(rollout.shutil, "rmtree", held)
-    assert rollout.forget(disk, set(), mine) == ["mine-v1.1"]
+    assert rollout.remove_obsolete(disk, set(), mine) == ["mine-v1.1"]
     assert "serving.not_removed" in caplog.text
     assert [path.name.split("~")[0] for path in disk.iterdir()] == [".mine-v1.0"]

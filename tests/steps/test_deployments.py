@@ -93,7 +93,7 @@ def test_only_a_descendant_of_the_live_version_is_deployed_automatically(begun: 
     loop.teach(1)
     (live,) = loop.resources.registry.versions()
     loop.serve(live)
-    assert accepted_step.may_deploy(loop.resources, live, force=False).why == "v1.0 is live already"
+    assert accepted_step.may_deploy(loop.resources, live, force=False).why == "v1.0 is already live"
     stranger = loop.with_settings(training={"seed": 5}).learn(week(0))
     assert stranger.parent is None
     decision = accepted_step.may_deploy(loop.resources, stranger, force=False)
@@ -109,7 +109,7 @@ def test_verify_refuses_when_another_deployment_came_between(learned: Loop):
     first, second = loop.resources.registry.versions()
     loaded = deploy_step.deploy(loop.resources, first, run=replace(RUN, run_id="slow"), decided_by="the gate")
     loop.serve(second, run_id="quick", by_hand=True)
-    with pytest.raises(RegistryError, match="another deployment came between"):
+    with pytest.raises(RegistryError, match="another deployment happened meanwhile"):
         deploy_step.verify(loop.resources, loaded)
     live = loop.resources.ledger.current()
     assert live is not None
