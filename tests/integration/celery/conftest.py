@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -105,11 +106,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class FirstWeek:
-    """The scheduled run over the last complete week, and the workers that ran it."""
+    """The scheduled run over the last complete week, the workers that ran it, and their files right afterwards."""
 
     run: str
     worker: Worker
     gpu: Worker
+    files: tuple[Path, ...]
 
 
 @pytest.fixture(scope="package")
@@ -119,4 +121,5 @@ def first_week(cluster: Cluster) -> FirstWeek:
     live.rest.unpause(WEEKLY)
     (run,) = until("the scheduled run", lambda: dag_runs(live), 60)
     assert live.wait_for_end(run) == "success", live.explain(run)
-    return FirstWeek(run, cluster.worker, cluster.gpu)
+    files = (*cluster.gpu.files(), *cluster.worker.files())
+    return FirstWeek(run, cluster.worker, cluster.gpu, files)

@@ -62,4 +62,4 @@ def test_health_names_the_worker_of_the_train_queue(cluster: Cluster):
 
 
 def test_no_file_of_the_week_is_left_on_the_workers(first_week: FirstWeek):
-    assert [path for path in (*first_week.gpu.files(), *first_week.worker.files()) if "learning" in path.name] == []
+    assert [path for path in first_week.files if "learning" in path.name] == []
