@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from learning_engine.records.contracts import AdapterVersion, Deployment, TrainingProgress
 from learning_engine.registry.draft import Revocation
-from learning_engine.web import response_models
+from learning_engine.web import response_models, training_models
 from tests.registry import work
 
 ARCHIVE = b"the bytes of an adapter " * 4000
@@ -95,8 +95,8 @@ def detail(of: AdapterVersion) -> response_models.AdapterDetail:
     )
 
 
-def task(name: str, state: str | None) -> response_models.TaskState:
-    return response_models.TaskState(task=name, state=state, seconds=1.5, tries=1)
+def task(name: str, state: str | None) -> training_models.TaskState:
+    return training_models.TaskState(task=name, state=state, seconds=1.5, tries=1)
 
 
 def progress(step: int) -> TrainingProgress:
@@ -104,7 +104,7 @@ def progress(step: int) -> TrainingProgress:
     return TrainingProgress(step, 40, 0.421, 0.0137, 1e-4, 812.0, 200.0, None, 1 << 30, curve, NOON)
 
 
-def training(run_id: str, state: str, now: str | None = None, **changes: object) -> response_models.TrainingRun:
+def training(run_id: str, state: str, now: str | None = None, **changes: object) -> training_models.TrainingRun:
     ended = NOON + timedelta(minutes=5) if state in ("success", "failed") else None
     fields: dict[str, object] = {
         "dag_id": "learning_engine_weekly",
@@ -124,10 +124,10 @@ def training(run_id: str, state: str, now: str | None = None, **changes: object)
         "note": None,
         "airflow": f"/dags/learning_engine_weekly/runs/{run_id}",
     }
-    return response_models.TrainingRun.model_validate({**fields, **changes})
+    return training_models.TrainingRun.model_validate({**fields, **changes})
 
 
-def run_states(run_id: str = LONG_RUN) -> list[response_models.TrainingRun]:
+def run_states(run_id: str = LONG_RUN) -> list[training_models.TrainingRun]:
     """The successive states of a run, one per request."""
     return [
         training(run_id, "queued"),
@@ -153,9 +153,9 @@ def health(state: str = "up") -> response_models.Health:
     return response_models.Health.model_validate({"state": state, "checks": [store, replica, workers]})
 
 
-def preflight(passed: bool = True) -> response_models.Preflight:
+def preflight(passed: bool = True) -> training_models.Preflight:
     found = 300 if passed else 12
-    return response_models.Preflight(
+    return training_models.Preflight(
         window=work.week(1),
         asked=work.week(1),
         parent="v1.0",
@@ -169,10 +169,10 @@ def preflight(passed: bool = True) -> response_models.Preflight:
         tokens=12_345,
         dropped={"unreadable": 10, "too_long": 3},
         quarantined={"burst": 2},
-        count_gate=response_models.CountGate(
+        count_gate=training_models.CountGate(
             passed=passed, needed=200, found=found, why=f"{found} rows, 200 are needed"
         ),
-        memory=response_models.MemoryFit(fits=None, expected_bytes=None, available_bytes=None, why="No training yet."),
+        memory=training_models.MemoryFit(fits=None, expected_bytes=None, available_bytes=None, why="No training yet."),
         gpu_minutes=3.5,
         gpu_minutes_by=["v1.1"],
     )

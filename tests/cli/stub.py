@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.responses import Response
 
-from learning_engine.web import response_models
+from learning_engine.web import response_models, training_models
 from tests.cli import samples
 
 # In `instead`: no replacement, send the ordinary response.
@@ -18,9 +18,9 @@ class Stub:
 
     url: str = ""
     health: response_models.Health = field(default_factory=samples.health)
-    preflight: response_models.Preflight = field(default_factory=samples.preflight)
+    preflight: training_models.Preflight = field(default_factory=samples.preflight)
     # The successive states of each weekly run, one per request; the last one repeats.
-    trainings: dict[str, list[response_models.TrainingRun]] = field(default_factory=dict)
+    trainings: dict[str, list[training_models.TrainingRun]] = field(default_factory=dict)
     # The same for runs of other DAGs.
     dag_runs: dict[str, list[str]] = field(default_factory=dict)
     versions: tuple[Any, ...] = samples.VERSIONS

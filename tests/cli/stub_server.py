@@ -16,7 +16,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 from demo.ports import free_port
 from learning_engine.records.contracts import AdapterVersion
-from learning_engine.web import request_models, response_models
+from learning_engine.web import request_models, response_models, training_models
 from tests.cli import samples
 from tests.cli.stub import ORDINARY, Stub, problem
 
@@ -84,7 +84,7 @@ def storage() -> response_models.Storage:
 
 
 @api.get("/preflight")
-def preflight(stub: Now, start: datetime | None = None, end: datetime | None = None) -> response_models.Preflight:
+def preflight(stub: Now, start: datetime | None = None, end: datetime | None = None) -> training_models.Preflight:
     return stub.preflight
 
 
@@ -130,12 +130,12 @@ def deployments_at(stub: Now, time: datetime) -> response_models.DeploymentAt:
 
 
 @api.get("/training/status")
-def status(stub: Now, run_id: str | None = None, recent: int = 5) -> response_models.TrainingStatus:
+def status(stub: Now, run_id: str | None = None, recent: int = 5) -> training_models.TrainingStatus:
     if run_id is not None and run_id not in stub.trainings:
         raise HTTPException(404)
     runs = [_next(states) for name, states in stub.trainings.items() if run_id in (None, name)]
     ended = [run for run in runs if run.state in ("success", "failed")]
-    return response_models.TrainingStatus(current=[run for run in runs if run not in ended], recent=ended)
+    return training_models.TrainingStatus(current=[run for run in runs if run not in ended], recent=ended)
 
 
 @acts.post("/train", status_code=202)

@@ -20,9 +20,9 @@ from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.concurrency import ConcurrencyLimit
 from learning_engine.web.problems import Refused, responses
 from learning_engine.web.request_models import Moment
-from learning_engine.web.response_models import CountGate, MemoryFit, Preflight, TrainingRun
 from learning_engine.web.store_threads import STORE_THREADS, Router
 from learning_engine.web.training import training_status
+from learning_engine.web.training_models import CountGate, MemoryFit, Preflight, TrainingRun
 
 # Each request reads a whole window of feedback in a subprocess.
 READ_LIMIT = ConcurrencyLimit(2)

@@ -18,8 +18,8 @@ from learning_engine.web.auth import SeesRuns, reader
 from learning_engine.web.backend import Backend, OpenBackend
 from learning_engine.web.concurrency import ConcurrencyLimit
 from learning_engine.web.problems import responses
-from learning_engine.web.response_models import TaskState, TrainingRun, TrainingStatus
 from learning_engine.web.store_threads import STORE_THREADS, Router
+from learning_engine.web.training_models import TaskState, TrainingRun, TrainingStatus
 
 ENDED = ("success", "failed")
 # In the order in which a run executes them.
