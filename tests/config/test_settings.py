@@ -146,3 +146,10 @@ def test_older_settings_are_still_accepted(file: Write, caplog: pytest.LogCaptur
     file({"fisher.structure": "kfac", "fisher.accumulation": "list"})
     assert config.load().fisher.structure == "kronecker"
     assert "fisher.accumulation" in caplog.text
+
+
+def test_a_number_of_rows_to_replay_is_read_as_the_rows_kept(file: Write, caplog: pytest.LogCaptureFixture) -> None:
+    file({"training.replay": 16})
+    training = config.load().training
+    assert (training.replay, training.replay_rows) == (0.5, 16)
+    assert "set it to 0.5 and training.replay_rows to 16" in caplog.text

@@ -92,11 +92,11 @@ def test_a_window_without_liked_rows_gives_none(window: Path) -> None:
     assert draw(window, 10) == []
 
 
-def join(window: Path, *reservoirs: Rows, heldout_fraction: float = 0.0) -> Rows:
+def join(window: Path, *reservoirs: Rows, size: int = 1000, seed: str = "", heldout_fraction: float = 0.0) -> Rows:
     """The rows that follow the window's own."""
     target, own = window.with_name("joined.parquet"), rows_of(window)
     paths = [put(window.with_name(f"replay-{number}.parquet"), rows) for number, rows in enumerate(reservoirs)]
-    count = replay.join(window, paths, target, heldout_fraction=heldout_fraction)
+    count = replay.join(window, paths, target, size=size, seed=seed, heldout_fraction=heldout_fraction)
     joined = rows_of(target)
     assert pq.read_schema(target).equals(snapshot.SCHEMA)
     assert (joined[: len(own)], count) == (own, len(joined) - len(own))
@@ -108,6 +108,17 @@ def test_replayed_rows_follow_those_of_the_window_and_no_message_appears_twice(w
     put(window, rest)
     assert join(window, [a, b], [b, c]) == [b, c, a]
     assert join(window) == []
+
+
+def test_each_training_draws_as_many_rows_as_it_needs_from_all_windows(window: Path) -> None:
+    kept = drawable(window)
+    put(window, [])
+    weeks = kept[::2], kept[1::2]
+    first = join(window, *weeks, size=12, seed="this week's run")
+    assert len(first) == 12
+    assert all(any(row in week for row in first) for week in weeks)
+    assert join(window, *weeks, size=12, seed="this week's run") == first
+    assert join(window, *weeks, size=12, seed="next week's run") != first
 
 
 def test_a_rating_in_this_window_replaces_the_earlier_one(window: Path) -> None:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from learning_engine.learning.batches import IGNORED, LengthGroupedSampler, Rows, collate, longest_first
@@ -39,6 +40,27 @@ def test_an_epoch_holds_each_row_once_in_batches_of_similar_length():
     assert np.mean(widths) < 30
     heads = [lengths[order[start]] for start in range(0, 1000, 8)]
     assert abs(np.corrcoef(np.arange(len(heads)), heads)[0, 1]) < 0.3, "batches come in random order"
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(0.5, 100), (0.8, 400), (2 / 3, 200), (0.0, 0)])
+def test_replayed_rows_are_a_share_of_each_epoch_and_others_each_time(share: float, drawn: int):
+    sampler = LengthGroupedSampler(np.full(1000, 9), batch_size=8, seed=3, replayed=900, share=share)
+    assert len(sampler) == 100 + drawn
+    replayed = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        order = sorted(sampler)
+        assert order[:100] == list(range(100)), "each row of the window once"
+        assert len(order) == len(set(order)) == 100 + drawn
+        replayed.append(set(order[100:]))
+    assert not replayed[0] & replayed[1]
+
+
+def test_few_replayed_rows_come_once_in_each_epoch():
+    sampler = LengthGroupedSampler(np.full(107, 9), batch_size=8, seed=3, replayed=7, share=0.8)
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        assert sorted(sampler) == list(range(107))
 
 
 def test_the_longest_come_first():

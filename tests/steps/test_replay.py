@@ -27,7 +27,7 @@ REPLAY = 4
 @pytest.fixture
 def replaying(loop: Loop) -> Loop:
     loop.teach(0, 1, 2)
-    return loop.with_settings(training={"replay": REPLAY, "epochs": 1.0})
+    return loop.with_settings(training={"replay": 0.5, "replay_rows": REPLAY, "epochs": 1.0})
 
 
 def rows(loop: Loop, uri: str | None, path: Path) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ def test_only_liked_rows_that_are_not_held_out_are_kept(replaying: Loop, tmp_pat
 
 
 def test_a_reservoir_larger_than_the_window_keeps_all_its_rows(replaying: Loop, tmp_path: Path):
-    loop = replaying.with_settings(training={"replay": 10_000})
+    loop = replaying.with_settings(training={"replay_rows": 10_000})
     version = loop.learn(week(0))
     window = rows(loop, version.dataset.uri, tmp_path / "dataset.parquet")
     kept = rows(loop, version.replay_uri, tmp_path / "replay.parquet")

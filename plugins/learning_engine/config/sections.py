@@ -189,11 +189,31 @@ class Training(Section):
     max_grad_norm: float = Field(1.0, gt=0, le=1000)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     gradient_checkpointing: bool = False
-    replay: int = Field(0, ge=0, le=10_000)
+    replay: float = Field(0.0, ge=0, lt=1)
+    replay_rows: int = Field(1000, ge=1, le=1_000_000)
     seed: int = Field(17, ge=0, lt=2**32)
     log_steps: int = Field(10, ge=1, le=100_000)
     checkpoint_steps: int = Field(200, ge=1, le=1_000_000)
     report_to: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_replay(cls, values: Any) -> Any:
+        """In older configurations `replay` is the number of rows kept of each window."""
+        if not isinstance(values, dict):
+            return values
+        try:
+            rows = float(values.get("replay", 0))
+        except (TypeError, ValueError):
+            return values
+        if rows < 1 or not rows.is_integer():
+            return values
+        telemetry.warning(
+            "config.obsolete",
+            setting="training.replay",
+            advice=f"it is a share of the rows now, at most 0.99: set it to 0.5 and training.replay_rows to {rows:.0f}",
+        )
+        return {"replay_rows": rows, **values, "replay": 0.5}
 
 
 class Evaluation(Section):

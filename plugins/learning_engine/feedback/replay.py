@@ -1,4 +1,4 @@
-"""Replay: keep a few liked rows of each window and train on them again together with later windows.
+"""Replay: keep liked rows of each window, and train on some of all of them again with each later window.
 
 A window's reservoir holds its liked rows with the smallest sha256 of seed and message: a draw without replacement that
 does not depend on the order of the rows. It also holds disliked rows whose message an earlier reservoir contains.
@@ -6,10 +6,11 @@ These are never trained on; they end the replay of messages that users no longer
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from learning_engine.feedback.snapshot import is_heldout
@@ -35,37 +36,61 @@ def draw(snapshot: Path, target: Path, *, size: int, seed: int, earlier: Sequenc
     return len(chosen)
 
 
-def join(snapshot: Path, reservoirs: Sequence[Path], target: Path, *, heldout_fraction: float) -> int:
-    """Write the rows of `snapshot`, then those of `reservoirs`, to `target`; return the number of replayed rows.
+def join(
+    snapshot: Path, reservoirs: Sequence[Path], target: Path, *, size: int, seed: str, heldout_fraction: float
+) -> int:
+    """Write the rows of `snapshot`, then at most `size` rows of `reservoirs`, to `target`; return how many of these.
 
     `reservoirs` are ordered by time. A message is left out if it also appears in `snapshot` or in a later reservoir,
     since the newer ratings count. So is a conversation that would be held out now, even if the fraction was different
-    when it was drawn.
+    when it was drawn. Of the other rows, those with the smallest sha256 of `seed` and message are chosen.
     """
-    replayed, seen = 0, set[str]()
     with writing(target, SCHEMA) as file:
+        seen = set[str]()
         for batch in _batches(snapshot):
             seen.update(batch.column("message").to_pylist())
             file.write(batch)
-        for batch in (batch for reservoir in reversed(reservoirs) for batch in _batches(reservoir)):
+        newest_first = reservoirs[::-1]
+        chosen = set(sorted(_replayable(newest_first, seen, heldout_fraction), key=_shuffled(seed))[:size])
+        left = set(chosen)
+        for batch in (batch for reservoir in newest_first for batch in _batches(reservoir)):
             wanted = []
-            for message, conversation, rating in zip(
-                *(batch.column(name).to_pylist() for name in JOIN_COLUMNS), strict=True
-            ):
-                replayable = message not in seen and rating > 0
-                wanted.append(replayable and not is_heldout(conversation, heldout_fraction))
-                seen.add(message)
+            for message in batch.column("message").to_pylist():
+                wanted.append(message in left)
+                left.discard(message)
             file.write(batch.filter(pa.array(wanted, pa.bool_())))
-            replayed += sum(wanted)
-    return replayed
+    return len(chosen)
+
+
+def _replayable(newest_first: Sequence[Path], seen: set[str], heldout_fraction: float) -> set[str]:
+    """The messages that are not in `seen`, whose newest rating is a like, and that are not held out."""
+    seen, found = set(seen), set[str]()
+    for batch in (batch for reservoir in newest_first for batch in _batches(reservoir)):
+        columns = (batch.column(name).to_pylist() for name in JOIN_COLUMNS)
+        for message, conversation, rating in zip(*columns, strict=True):
+            if message not in seen and rating > 0 and not is_heldout(conversation, heldout_fraction):
+                found.add(message)
+            seen.add(message)
+    return found
+
+
+def _shuffled(seed: str) -> Callable[[str], str]:
+    """A sort key that shuffles messages, independent of their order."""
+    return lambda message: hashlib.sha256(f"{seed} {message}".encode()).hexdigest()
+
+
+def trainable(snapshot: Path) -> int:
+    """The number of rows that are not held out."""
+    return sum(pc.sum(pc.invert(batch.column("heldout"))).as_py() or 0 for batch in _batches(snapshot))
 
 
 def _chosen(snapshot: Path, seed: int) -> list[int]:
     """The indices of the rows that may be drawn, in the order in which they are drawn."""
     table = pq.read_table(snapshot, columns=list(SELECTION_COLUMNS))
     columns = (table[name].to_pylist() for name in SELECTION_COLUMNS)
+    shuffled = _shuffled(str(seed))
     candidates = sorted(
-        (hashlib.sha256(f"{seed} {message}".encode()).hexdigest(), created_at, user or "", row, message, conversation)
+        (shuffled(message), created_at, user or "", row, message, conversation)
         for row, (message, conversation, created_at, user, rating, heldout) in enumerate(zip(*columns, strict=True))
         if rating > 0 and not heldout
     )

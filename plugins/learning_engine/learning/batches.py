@@ -60,22 +60,38 @@ class Rows(Dataset[Row]):
         )
 
 
-class LengthGroupedSampler(Sampler[int]):
-    """A shuffled epoch whose batches hold rows of similar length. Depends only on seed and epoch."""
+def rows_to_replay(own: int, share: float) -> int:
+    """How many replayed rows, next to `own` rows of the window, are `share` of all."""
+    return round(own * share / (1 - share))
 
-    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int) -> None:
+
+class LengthGroupedSampler(Sampler[int]):
+    """A shuffled epoch whose batches hold rows of similar length. Depends only on seed and epoch.
+
+    `lengths` are those of the window's rows, then of `replayed` rows. An epoch has each row of the window once, and as
+    many replayed rows as make up `share` of the epoch: other ones in each epoch, until all have been used.
+    """
+
+    def __init__(
+        self, lengths: np.ndarray, *, batch_size: int, seed: int, replayed: int = 0, share: float = 0.0
+    ) -> None:
         self._lengths, self._batch_size = lengths, batch_size
         self._seed, self._epoch = seed, 0
+        self._own = len(lengths) - replayed
+        self._drawn = min(replayed, rows_to_replay(self._own, share))
+        self._replayed = self._own + np.random.default_rng(seed).permutation(replayed)
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return self._own + self._drawn
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng([self._seed, self._epoch])
-        order, size = generator.permutation(len(self)), self._batch_size
+        places = self._epoch * self._drawn + np.arange(self._drawn)
+        rows = np.concatenate([np.arange(self._own), self._replayed.take(places, mode="wrap")])
+        order, size = rows[generator.permutation(len(rows))], self._batch_size
         pools = np.split(order, range(size * POOL, len(order), size * POOL))
         order = np.concatenate([pool[np.argsort(self._lengths[pool], kind="stable")] for pool in pools])
         whole = len(order) // size * size

@@ -41,6 +41,7 @@ def train(
     penalty: Regulariser,
     training: sections.Training,
     *,
+    replayed: int = 0,
     workdir: Path,
     resume: Path | None,
     on_checkpoint: Callable[[Path], None] | None,
@@ -48,6 +49,7 @@ def train(
 ) -> TrainingMetrics:
     """Train the adapter of `loaded` in place and leave the model in eval mode.
 
+    The last `replayed` of the examples come from earlier windows and make up `training.replay` of each epoch.
     `on_log` receives the fields of TrainingProgress except curve and updated_at, every `log_steps` and at the last
     step. `on_checkpoint` receives the directory of each complete checkpoint; it stays under `workdir` until the next
     one replaces it. `resume` is such a directory, anywhere; training continues as if it had never stopped. The last
@@ -80,7 +82,7 @@ def train(
                 weight.copy_(initial_weights[name])
         penalty.strength.restore(initial_strength)
         parts, resume_from = math.ceil(training.batch_size / at_once), saved[0] if saved else resume
-        metrics = _attempt(loaded, rows, penalty, training, parts, workdir, resume_from, keep, on_log)
+        metrics = _attempt(loaded, rows, replayed, penalty, training, parts, workdir, resume_from, keep, on_log)
         return (
             metrics
             if parts == 1
@@ -102,6 +104,7 @@ def train(
 def _attempt(
     loaded: Loaded,
     rows: Rows,
+    replayed: int,
     penalty: Regulariser,
     training: sections.Training,
     parts: int,
@@ -116,7 +119,14 @@ def _attempt(
         raise TrainingError(
             f"Expected examples with supervised tokens and a weight above 0, found none among {len(rows)}"
         )
-    batches = math.ceil(len(useful) / training.batch_size)
+    order = LengthGroupedSampler(
+        rows.lengths[useful],
+        batch_size=training.batch_size,
+        seed=training.seed,
+        replayed=int((useful >= len(rows) - replayed).sum()),
+        share=training.replay,
+    )
+    batches = math.ceil(len(order) / training.batch_size)
     steps = math.ceil(training.epochs * math.ceil(batches / training.gradient_accumulation))
     penalty.strength.begin(steps)
     if resume is not None:
@@ -129,11 +139,7 @@ def _attempt(
         trainer = AdapterTrainer(
             loaded,
             Subset(rows, useful.tolist()),
-            MicroBatchSampler(
-                LengthGroupedSampler(rows.lengths[useful], batch_size=training.batch_size, seed=training.seed),
-                batch_size=training.batch_size,
-                parts=parts,
-            ),
+            MicroBatchSampler(order, batch_size=training.batch_size, parts=parts),
             objective,
             penalty,
             training_log,

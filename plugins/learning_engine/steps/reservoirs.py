@@ -1,5 +1,6 @@
 """Replay reservoirs: rows sampled from this window for later ones, and rows fetched from earlier windows."""
 
+import math
 from pathlib import Path
 
 from learning_engine import telemetry
@@ -17,19 +18,28 @@ def stage(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path
     drawn = snapshot.with_name("replay.parquet")
     if not training.replay:
         return None
-    if not replay.draw(snapshot, drawn, size=training.replay, seed=training.seed, earlier=earlier):
+    if not replay.draw(snapshot, drawn, size=training.replay_rows, seed=training.seed, earlier=earlier):
         return None
     key = manifest.run_key(run_key, "replay.parquet")
     resources.store.put_file(key, drawn)
     return resources.store.uri(key)
 
 
-def joined(resources: Resources, snapshot: Path, earlier: list[Path]) -> Path:
-    """A file with the snapshot's rows followed by those kept from `earlier` windows; the snapshot itself if none."""
-    from learning_engine.feedback import replay
+def joined(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path]) -> Path:
+    """A file with the snapshot's rows followed by those that the training replays; the snapshot itself if none.
 
-    joined, fraction = snapshot.with_name("joined.parquet"), resources.settings.dataset.heldout_fraction
-    return joined if earlier and replay.join(snapshot, earlier, joined, heldout_fraction=fraction) else snapshot
+    The rows are drawn from all of `earlier`, as many as the training needs to see each only once: however many weeks
+    there are, a training costs the same.
+    """
+    from learning_engine.feedback import replay
+    from learning_engine.learning.batches import rows_to_replay
+
+    settings, joined = resources.settings, snapshot.with_name("joined.parquet")
+    size = math.ceil(settings.training.epochs) * rows_to_replay(replay.trainable(snapshot), settings.training.replay)
+    fraction = settings.dataset.heldout_fraction
+    if earlier and replay.join(snapshot, earlier, joined, size=size, seed=run_key, heldout_fraction=fraction):
+        return joined
+    return snapshot
 
 
 def fetch(resources: Resources, parent: str | None, work: Path) -> list[Path]:

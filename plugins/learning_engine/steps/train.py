@@ -89,9 +89,10 @@ def _fit(
     from learning_engine.learning import checkpoint, ewc, memory, trainer
 
     settings, work = resources.settings, snapshot.parent
-    rows = reservoirs.joined(resources, snapshot, earlier)
+    rows = reservoirs.joined(resources, dataset.run_key, snapshot, earlier)
     replays = rows != snapshot
     encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False)
+    replayed = sum(row >= dataset.rows for row in encoded.examples["row"]) if replays else 0
     # Retention may have deleted rows that an earlier attempt replayed. Checkpoints are valid only for the same rows.
     prefix = manifest.run_key(
         dataset.run_key, f"checkpoints-{archive.sha256_file(rows)[:16]}/" if replays else "checkpoints/"
@@ -105,6 +106,7 @@ def _fit(
             encoded.examples,
             ewc.anchored_penalty(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
             settings.training,
+            replayed=replayed,
             workdir=work / "trainer",
             resume=resume,
             on_checkpoint=partial(checkpoints.keep, resources, prefix),
@@ -113,6 +115,6 @@ def _fit(
     return dataclasses.replace(
         metrics,
         dropped=encoded.dropped,
-        replayed=sum(row >= dataset.rows for row in encoded.examples["row"]) if replays else 0,
+        replayed=replayed,
         device_memory_bytes=memory.share_bytes(loaded.device, settings.worker.gpu_memory_fraction),
     )
