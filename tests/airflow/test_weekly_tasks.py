@@ -23,7 +23,7 @@ class TaskInstance:
         return self.upstream.get((task_ids, key))
 
 
-def dataset(rows: int) -> dict[str, Any]:
+def dataset(rows: int, heldout: int | None = None) -> dict[str, Any]:
     return Dataset(
         run_key="k",
         parent=None,
@@ -37,6 +37,7 @@ def dataset(rows: int) -> dict[str, Any]:
         conversations=rows,
         read=rows + 3,
         dropped={"no_answer": 3},
+        heldout=heldout,
     ).to_json()
 
 
@@ -63,10 +64,31 @@ def test_enough_passes_with_the_minimum_of_rows_or_if_forced(
     assert instance.pushed["verdict"] == {
         "samples": rows,
         "needed": 200,
+        "heldout": None,
+        "heldout_needed": 8,
         "passed": passes,
-        "forced": force == "count" and rows < 200,
+        "forced": force == "count" and 0 < rows < 200,
+        "why": f"{rows} rows, 200 are needed",
         "read": rows + 3,
         "dropped": {"no_answer": 3},
         "quarantined": {},
         "users": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("heldout", "force", "passes"), [(7, "none", False), (8, "none", True), (7, "quality", True), (0, "count", True)]
+)
+def test_a_window_that_the_gate_could_not_judge_is_not_trained_on(
+    monkeypatch: pytest.MonkeyPatch, heldout: int, force: str, passes: bool
+):
+    instance = TaskInstance()
+    context = {"params": {"force": force, "min_samples": 200}, "ti": instance}
+    monkeypatch.setattr(weekly_tasks, "get_current_context", lambda: context)
+    assert weekly_tasks.enough(dataset(300, heldout)) is passes
+    found = instance.pushed["verdict"]
+    assert found["forced"] is (force != "none")
+    missing = (
+        f"; {heldout} held-out conversations with a liked answer, the gate needs 8: widen the window" in found["why"]
+    )
+    assert missing is (heldout < 8)

@@ -113,9 +113,19 @@ def test_rows_votes_users_and_conversations_are_counted(tmp_path: Path) -> None:
         conversations=4,
         dropped={"superseded": 1, "unknown_thumb": 3},
         tokens=None,
+        heldout=1,
     )
     assert pq.read_table(tmp_path / "s.parquet").num_rows == 6
     assert write(rows, tmp_path / "s.parquet", feedback=Feedback()).users is None
+
+
+def test_heldout_counts_the_conversations_that_the_gate_will_judge_by(tmp_path: Path) -> None:
+    rows = raw_rows(90, conversation=lambda i: f"c{i % 30}", feedback_type=lambda i: ["up", "down"][i % 30 < 10])
+    counts = write(rows, tmp_path / "s.parquet", fraction=0.5)
+    table = pq.read_table(tmp_path / "s.parquet").to_pylist()
+    judged = {row["conversation"] for row in table if row["heldout"] and row["rating"] > 0}
+    assert counts.heldout == len(judged)
+    assert 0 < counts.heldout < len({row["conversation"] for row in table if row["heldout"]})
 
 
 def test_an_empty_window_gives_a_readable_snapshot(tmp_path: Path) -> None:

@@ -60,6 +60,17 @@ def test_fisher_information_is_measured_once_per_version(guarded: tuple[Loop, Ad
     }
 
 
+def test_nothing_is_measured_if_nothing_is_to_be_protected(guarded: tuple[Loop, AdapterVersion, FisherRecord]) -> None:
+    loop = guarded[0].with_settings(ewc={"lambda_": 0.0})
+    dataset = extract_step.extract(loop.resources, week(1), widen=False)
+    before = {key for key in objects(loop) if key.startswith("fisher/")}
+    record = fisher_step.fisher(loop.resources, dataset)
+    assert (record.guards, record.uri) == ("v1.0", None)
+    assert "ewc.lambda 0" in record.note
+    assert {key for key in objects(loop) if key.startswith("fisher/")} == before
+    assert train_step.train(loop.resources, dataset, record).training.ewc_loss == 0
+
+
 def test_if_the_snapshot_is_missing_its_window_is_read_again(
     guarded: tuple[Loop, AdapterVersion, FisherRecord],
 ) -> None:

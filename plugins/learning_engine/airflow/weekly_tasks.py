@@ -23,6 +23,7 @@ from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset
 from learning_engine.records.report import Report
 from learning_engine.steps import accepted as accepted_step
 from learning_engine.steps import deploy as deploy_step
+from learning_engine.steps import enough as enough_step
 from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
@@ -44,17 +45,23 @@ def extract() -> Json:
 
 @permanent_errors_fail
 def enough(dataset: Json) -> bool:
-    """Skip the rest if there are too few samples; the XCom `verdict` has the figures."""
+    """Skip the rest if there is too little feedback to train on or to judge by; the XCom `verdict` has the figures."""
     context = get_current_context()
     record = Dataset.from_json(dataset)
-    needed = settings_of(context).feedback.min_samples
-    forced = context["params"].get("force") == "count"
-    passed = record.rows >= needed or (forced and record.rows > 0)
+    settings = settings_of(context)
+    found = enough_step.enough(settings, rows=record.rows, heldout=record.heldout)
+    # Held-out conversations matter only to the gate, which `quality` overrules.
+    least = {"count": 1, "quality": settings.feedback.min_samples}.get(context["params"].get("force"))
+    forced = least is not None and record.rows >= least
+    passed = found.passed or forced
     verdict = {
         "samples": record.rows,
-        "needed": needed,
+        "needed": settings.feedback.min_samples,
+        "heldout": record.heldout,
+        "heldout_needed": settings.gate.min_heldout,
         "passed": passed,
-        "forced": forced and record.rows < needed,
+        "forced": forced and not found.passed,
+        "why": found.why,
         "read": record.read,
         "dropped": record.dropped,
         "quarantined": record.quarantined,

@@ -29,7 +29,8 @@ from learning_engine.feedback.tokens import TokenCounter
 class Counts:
     """`read` = `rows` + all of `dropped` + all of `quarantined`, both by reason. The other counts cover `rows`.
 
-    `users` is None without a user column, `tokens` without a tokenizer.
+    `users` is None without a user column, `tokens` without a tokenizer. `heldout` counts the held-out conversations
+    with a liked answer, by which the gate judges.
     """
 
     read: int
@@ -41,6 +42,7 @@ class Counts:
     dropped: dict[str, int]
     tokens: int | None
     quarantined: dict[str, int] = field(default_factory=dict)
+    heldout: int = 0
 
 
 def write(
@@ -75,7 +77,8 @@ def write(
                 tokens.add(*contents(rows).to_pylist(), *rows.column("answer").to_pylist())
             if aside is not None:
                 aside.write(_quarantined(batch, verdict))
-    return _counts(votes, verdicts, dropped, tokens=tokens, with_users=feedback.columns.user is not None)
+    with_users = feedback.columns.user is not None
+    return _counts(votes, verdicts, dropped, tokens=tokens, with_users=with_users, heldout_fraction=heldout_fraction)
 
 
 def is_heldout(conversation: str, fraction: float) -> bool:
@@ -126,21 +129,24 @@ def _counts(
     *,
     tokens: TokenCounter | None,
     with_users: bool,
+    heldout_fraction: float,
 ) -> Counts:
     kept = verdicts == KEPT
+    liked, conversation = np.array(votes.rating, np.int8) > 0, np.array(votes.conversation, np.uint64)
     users = np.unique(np.array(votes.user, np.uint64)[kept])
     set_aside = Counter({VERDICTS[verdict]: int((verdicts == verdict).sum()) for verdict in range(1, len(VERDICTS))})
     quarantined = {VERDICTS[verdict]: set_aside.pop(VERDICTS[verdict]) for verdict in QUARANTINED}
     return Counts(
         read=len(verdicts) + dropped.total(),
         rows=int(kept.sum()),
-        thumbs_up=int((np.array(votes.rating, np.int8)[kept] > 0).sum()),
-        thumbs_down=int((np.array(votes.rating, np.int8)[kept] < 0).sum()),
+        thumbs_up=int(liked[kept].sum()),
+        thumbs_down=int((~liked)[kept].sum()),
         users=int((users != UNKNOWN).sum()) if with_users else None,
-        conversations=len(np.unique(np.array(votes.conversation, np.uint64)[kept])),
+        conversations=len(np.unique(conversation[kept])),
         dropped=_positive(dropped + set_aside),
         tokens=None if tokens is None else tokens.total,
         quarantined=_positive(quarantined),
+        heldout=sum(is_heldout(f"{one:016x}", heldout_fraction) for one in set(conversation[kept & liked].tolist())),
     )
 
 

@@ -45,7 +45,8 @@ class Dataset(Record):
     `asked` is the run's own window, before carry-over made `window` start earlier; it determines the parent.
     `read` = `rows` + `dropped` + `quarantined`, the last two by reason. `quarantine_uri` names the file of rows set
     aside as attempts to steer the model, None if there are none. `passed_over` lists the versions that could not
-    become the parent because their archives are missing or corrupt; the intended parent comes first.
+    become the parent because their archives are missing or corrupt; the intended parent comes first. `heldout` counts
+    the held-out conversations with a liked answer; None in records of versions that did not count them.
     """
 
     run_key: str
@@ -64,6 +65,7 @@ class Dataset(Record):
     asked: Window | None = None
     quarantined: dict[str, int] = field(default_factory=dict)
     quarantine_uri: str | None = None
+    heldout: int | None = None
     passed_over: list[str] = field(default_factory=list)
 
 

@@ -28,6 +28,9 @@ ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=
 def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
     """The Fisher information that protects the run's parent; computed once per version."""
     with telemetry.step("fisher", guards=dataset.parent or "base") as result:
+        if not resources.settings.ewc.lambda_:
+            note = "not measured: with ewc.lambda 0 nothing is protected"
+            return _empty_record(resources, guards=dataset.parent or "base", note=note)
         parent = resources.registry.get(dataset.parent) if dataset.parent else None
         record = get_or_measure(resources, parent)
         result.update(uri=record.uri, sequences=record.n_sequences, note=record.note)

@@ -9,6 +9,7 @@ from learning_engine.airflow import windows
 from learning_engine.config import Settings
 from learning_engine.records.contracts import AdapterVersion, Window
 from learning_engine.registry import manifest
+from learning_engine.steps import enough as enough_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps.extract import Survey
 from learning_engine.steps.resources import Resources, workspace
@@ -51,9 +52,9 @@ async def preflight(
     versions = [one.version for one in listed]
     status = await training_status(airflow, backend, sees_runs, recent=RECENT_RUNS)
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
-    counts, needed = found.counts, backend.settings.feedback.min_samples
-    passed = counts.rows >= needed
-    carried = backend.settings.window.carry_over and not passed
+    counts = found.counts
+    count = enough_step.enough(backend.settings, rows=counts.rows, heldout=counts.heldout)
+    carried = backend.settings.window.carry_over and not count.passed
     return Preflight(
         window=found.window,
         asked=asked,
@@ -69,11 +70,10 @@ async def preflight(
         dropped=counts.dropped,
         quarantined=counts.quarantined,
         count_gate=CountGate(
-            passed=passed,
-            needed=needed,
+            passed=count.passed,
+            needed=backend.settings.feedback.min_samples,
             found=counts.rows,
-            why=f"{counts.rows} rows, {needed} are needed"
-            + ("; a scheduled run carries them into the next window" if carried else ""),
+            why=count.why + ("; a scheduled run carries them into the next window" if carried else ""),
         ),
         memory=_memory(backend.settings, versions),
         gpu_minutes=minutes,

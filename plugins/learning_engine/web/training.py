@@ -138,7 +138,9 @@ async def _too_few(airflow: AirflowApi, path: str, tasks: list[TaskState]) -> st
     if not any(task.task == "fisher" and task.state == "skipped" for task in tasks):
         return None
     counted = await airflow.find(f"{path}/enough/xcomEntries/verdict")
-    return _parse_xcom(counted, lambda value: f"{value['samples']} rows, {value['needed']} are needed")
+    return _parse_xcom(
+        counted, lambda value: value.get("why") or f"{value['samples']} rows, {value['needed']} are needed"
+    )
 
 
 def _parse_xcom(xcom: dict[str, Any] | None, read: Callable[[dict[str, Any]], T]) -> T | None:
