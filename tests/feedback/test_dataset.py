@@ -118,34 +118,44 @@ def test_a_template_without_end_of_turn_gets_the_end_of_sequence(tmp_path: Path,
     assert supervised(tokenizer, example) == "Blue.\n\n<|end|>"
 
 
-def test_a_long_prompt_loses_its_beginning_but_keeps_the_beginning_of_sequence_token(
-    tmp_path: Path, tokenizer: Any
-) -> None:
+def test_a_long_message_loses_its_beginning_within_its_turn(tmp_path: Path, tokenizer: Any) -> None:
     question = " ".join(f"bird {i}" for i in range(200))
     (example,) = encoded(tmp_path, tokenizer, one(question), max_tokens=64).examples
-    assert len(example["input_ids"]) == len(example["labels"]) == 64
+    assert 60 < len(example["input_ids"]) == len(example["labels"]) <= 64
     assert supervised(tokenizer, example) == "The bird is blue.<|end|>"
     text = tokenizer.decode(example["input_ids"])
-    assert text.startswith("<|begin|>")
+    assert text.startswith("<|begin|><|user|>")
     assert "bird 199<|end|><|assistant|>The bird is blue.<|end|>" in text
-    assert "<|user|>" not in text
-    tokenizer.chat_template = tokenizer.chat_template.replace("{{ bos_token }}", "")
-    (example,) = encoded(tmp_path, tokenizer, one(question), max_tokens=64).examples
-    assert len(example["input_ids"]) == 64
-    assert supervised(tokenizer, example) == "The bird is blue.<|end|>"
+    assert "bird 0" not in text
+
+
+def test_a_long_conversation_loses_its_oldest_turns_and_keeps_its_system_prompt(tmp_path: Path, tokenizer: Any) -> None:
+    system = {"role": "system", "content": "Be brief."}
+    turns = [{"role": role, "content": f"bird {i}"} for i in range(30) for role in ("user", "assistant")]
+    last = {"role": "user", "content": "What colour is the bird?"}
+    whole = [system, *turns, last]
+    (example,) = encoded(tmp_path, tokenizer, one(whole), max_tokens=64).examples
     text = tokenizer.decode(example["input_ids"])
-    assert text.endswith("bird 199<|end|><|assistant|>The bird is blue.<|end|>")
-    assert "<|user|>" not in text
+    kept = text.count("<|user|>")
+    assert 1 < kept < 31
+    shown = tokenizer.apply_chat_template([system, *turns[-2 * (kept - 1) :], last], tokenize=False)
+    assert text.startswith(shown), "a shorter conversation, as the template writes it"
+    assert len(example["input_ids"]) <= 64
+    longer = (
+        tokenizer.apply_chat_template([system, *turns[-2 * kept :], last], tokenize=False) + "The bird is blue.<|end|>"
+    )
+    assert len(tokenizer.encode(longer, add_special_tokens=False)) > 64, "as many turns as fit"
 
 
-def test_an_answer_that_does_not_fit_with_one_token_of_prompt_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
+def test_a_row_whose_answer_or_system_prompt_does_not_fit_is_dropped(tmp_path: Path, tokenizer: Any) -> None:
     long = "The bird is blue, the house is red."
     length = len(tokenizer.encode(long + "<|end|>", add_special_tokens=False))
     assert length >= 8
     assert encoded(tmp_path, tokenizer, one(answer=long), max_tokens=length).dropped == {"answer_truncated": 1}
-    (example,) = encoded(tmp_path, tokenizer, one(answer=long), max_tokens=length + 1).examples
-    assert example["prompt_length"] == 1
+    assert encoded(tmp_path, tokenizer, one(answer=long), max_tokens=length + 1).dropped == {"prompt_too_long": 1}
     assert encoded(tmp_path, tokenizer, one(answer="bird " * 5000)).dropped == {"answer_truncated": 1}
+    prompt = [{"role": "system", "content": "bird " * 100}, {"role": "user", "content": "What colour is the bird?"}]
+    assert encoded(tmp_path, tokenizer, one(prompt), max_tokens=64).dropped == {"prompt_too_long": 1}
 
 
 def test_a_prompt_that_is_not_a_prefix_of_the_conversation_is_dropped(tmp_path: Path, tokenizer: Any) -> None:

@@ -1,6 +1,8 @@
 """Encode a snapshot as training examples: token ids, with labels on the rated answer only."""
 
+import bisect
 import functools
+import itertools
 import re
 import tempfile
 from collections import Counter
@@ -71,10 +73,11 @@ def encode(
 ) -> Encoded:
     """Encode the rows of `snapshot` with the given `heldout` (None: all rows) through the tokenizer's chat template.
 
-    The answer and its end of turn are supervised. A prompt that exceeds `settings.max_tokens` is truncated from the
-    left; a beginning-of-sequence token is kept. Reasons to drop a row: `zero_weight`; `template_refused`;
-    `special_token` (the text contains control tokens and could forge turns, see `_Encoder`); `template_prefix` (the
-    prompt's tokens are not a prefix of the full conversation's); `answer_truncated` (the answer alone does not fit).
+    The answer and its end of turn are supervised. If prompt and answer exceed `settings.max_tokens`, the oldest turns
+    are left out whole; if the last one is still too long, its text loses its beginning. The system prompt is kept.
+    Reasons to drop a row: `zero_weight`; `template_refused`; `special_token` (the text contains control tokens and
+    could forge turns, see `_Encoder`); `template_prefix` (the prompt's tokens are no prefix of the conversation's);
+    `answer_truncated` (the answer alone does not fit); `prompt_too_long` (not even the system prompt fits).
     Raises DatasetError if the tokenizer has no chat template or no end-of-sequence token.
     """
     if not tokenizer.chat_template:
@@ -150,7 +153,14 @@ class _Encoder:
             if len(answer) >= self.max_tokens:
                 self.dropped["answer_truncated"] += 1
                 continue
-            yield self._example(render.rated, self._truncated(prompt, self.max_tokens - len(answer)), answer)
+            room = self.max_tokens - len(answer)
+            if len(prompt) > room:
+                shortened = self._shortened(render.rated.messages, room)
+                if shortened is None:
+                    self.dropped["prompt_too_long"] += 1
+                    continue
+                prompt = shortened
+            yield self._example(render.rated, prompt, answer)
 
     def _render(self, rated: Rated) -> Rendered | None:
         if not self.weights[rated.rating]:
@@ -191,12 +201,33 @@ class _Encoder:
             return answer[: last + 1]
         return [*answer, self.tokenizer.eos_token_id]
 
-    def _truncated(self, prompt: list[int], room: int) -> list[int]:
-        if len(prompt) <= room:
-            return prompt
-        if prompt[0] == self.tokenizer.bos_token_id:
-            return prompt[:1] + prompt[len(prompt) - room + 1 :]
-        return prompt[-room:]
+    def _shortened(self, messages: list[dict[str, str]], room: int) -> list[int] | None:
+        """The tokens of the prompt without its oldest turns, and if need be without the beginning of its last text.
+
+        At most `room` tokens; None if the template cannot render such a prompt.
+        """
+        system = list(itertools.takewhile(lambda message: message["role"] == "system", messages))
+        turns = messages[len(system) :]
+        starts = [at for at, message in enumerate(turns) if message["role"] == "user"] or [0]
+        try:
+            for start in starts:
+                if len(prompt := self._prompt([*system, *turns[start:]])) <= room:
+                    return prompt
+            *before, last = turns[starts[-1] :]
+
+            def cut(characters: int) -> list[int]:
+                return self._prompt([*system, *before, {**last, "content": last["content"][characters:]}])
+
+            least = bisect.bisect_left(
+                range(len(last["content"])), True, key=lambda characters: len(cut(characters)) <= room
+            )
+            return prompt if len(prompt := cut(least)) <= room else None
+        except (jinja2.TemplateError, TypeError, ValueError):
+            return None
+
+    def _prompt(self, messages: list[dict[str, str]]) -> list[int]:
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self._tokenize([text])[0]
 
     def _example(self, rated: Rated, prompt: list[int], answer: list[int]) -> dict[str, Any]:
         return {

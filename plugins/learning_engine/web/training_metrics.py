@@ -12,6 +12,7 @@ REASONS = frozenset({
     "lone_surrogate", "null_character", "too_long", "bad_time", "unknown_thumb", "over_user_cap",
     "burst", "contradictory",
     "zero_weight", "special_token", "template_refused", "template_prefix", "answer_truncated",
+    "prompt_too_long",
 })  # fmt: skip
 
 
