@@ -33,6 +33,17 @@ def test_a_new_adapter_gives_the_outputs_of_the_base(load, base, examples):
     assert all((weight == 0).all() == (".lora_B." in name) for name, weight in weights.items())
 
 
+def test_loading_writes_nothing_to_the_log(base):
+    script = f"""
+from learning_engine.config import sections
+from learning_engine.learning import model
+model.load(sections.Model(base={str(base)!r}), sections.Lora(), adapter=None, trainable=True, seed=1)
+"""
+    path = str(Path(model.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=path)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 @pytest.mark.stack
 def test_a_new_adapter_depends_only_on_its_seed(base, load):
     script = f"""

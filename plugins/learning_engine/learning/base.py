@@ -42,7 +42,7 @@ def load_base(model: sections.Model, device: torch.device) -> Any:
     if model.quantization != "none":
         options["quantization_config"] = _quantization(model, device)
         options["device_map"] = {"": device}
-    with _loading(model, "base model"), _quietly():
+    with _loading(model, "base model"), quietly():
         base = AutoModelForCausalLM.from_pretrained(model.base, **_origin(model), **options)
         if model.quantization == "none":
             base = base.to(device)
@@ -111,8 +111,8 @@ def _loading(model: sections.Model, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep progress bars and FutureWarnings out of the task's log."""
+def quietly() -> Iterator[None]:
+    """Keep progress bars and FutureWarnings of the libraries out of the task's log."""
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     with warnings.catch_warnings():

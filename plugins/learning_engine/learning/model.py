@@ -16,7 +16,7 @@ from torch import nn
 from learning_engine.config import sections
 from learning_engine.errors import ModelError
 from learning_engine.learning import adapter as adapters
-from learning_engine.learning.base import base_revision, load_base, load_tokenizer, pick_device
+from learning_engine.learning.base import base_revision, load_base, load_tokenizer, pick_device, quietly
 from learning_engine.records.contracts import LoraShape
 
 __all__ = ["Loaded", "base_revision", "load", "load_tokenizer", "lora_weights", "save_adapter"]
@@ -43,7 +43,7 @@ def load(model: sections.Model, lora: sections.Lora, *, adapter: Path | None, tr
     device = pick_device(model)
     tensors = adapters.read(adapter, shape) if adapter else None
     revision, tokenizer = base_revision(model), load_tokenizer(model)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), quietly():
         peft_model = get_peft_model(load_base(model, device), _config(lora))
     if tensors is None:
         _initialise(peft_model, seed)
