@@ -83,8 +83,11 @@ def test_a_service_that_exits_on_its_own_is_restarted_and_the_restart_logged(sta
 def test_a_killed_service_is_restarted(stack: Stack, tmp_path: Path):
     stack.start(restarted(SERVICE, tmp_path))
     until(lambda: ids(tmp_path))
-    os.kill(ids(tmp_path)[0], signal.SIGKILL)
+    (killed,) = ids(tmp_path)
+    os.kill(killed, signal.SIGKILL)
     until(lambda: len(ids(tmp_path)) == 2)
+    assert not psutil.pid_exists(killed)
+    assert psutil.pid_exists(ids(tmp_path)[1])
 
 
 def test_a_service_is_not_restarted_after_a_signal_to_end(stack: Stack, tmp_path: Path):

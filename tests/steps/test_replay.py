@@ -95,6 +95,9 @@ def test_a_reservoir_larger_than_the_window_keeps_all_its_rows(replaying: Loop, 
     window = rows(loop, version.dataset.uri, tmp_path / "dataset.parquet")
     kept = rows(loop, version.replay_uri, tmp_path / "replay.parquet")
     assert kept == [row for row in window if row["rating"] > 0 and not row["heldout"]]
+    few = train(loop.with_settings(training={"replay": 0.2}), 1).training
+    own = few.examples - few.replayed
+    assert few.replayed == round(own / 4) < len(kept), "a share of the training, however many rows are kept"
 
 
 @pytest.mark.stack

@@ -209,19 +209,21 @@ class _Encoder:
         system = list(itertools.takewhile(lambda message: message["role"] == "system", messages))
         turns = messages[len(system) :]
         starts = [at for at, message in enumerate(turns) if message["role"] == "user"] or [0]
+        *before, last = turns[starts[-1] :]
+
+        def later(start: int) -> list[int]:
+            return self._prompt([*system, *turns[start:]])
+
+        def cut(characters: int) -> list[int]:
+            return self._prompt([*system, *before, {**last, "content": last["content"][characters:]}])
+
         try:
-            for start in starts:
-                if len(prompt := self._prompt([*system, *turns[start:]])) <= room:
-                    return prompt
-            *before, last = turns[starts[-1] :]
-
-            def cut(characters: int) -> list[int]:
-                return self._prompt([*system, *before, {**last, "content": last["content"][characters:]}])
-
-            least = bisect.bisect_left(
-                range(len(last["content"])), True, key=lambda characters: len(cut(characters)) <= room
-            )
-            return prompt if len(prompt := cut(least)) <= room else None
+            first = bisect.bisect_left(starts, True, key=lambda start: len(later(start)) <= room)
+            if first < len(starts):
+                return later(starts[first])
+            characters = range(len(last["content"]))
+            prompt = cut(bisect.bisect_left(characters, True, key=lambda count: len(cut(count)) <= room))
+            return prompt if len(prompt) <= room else None
         except (jinja2.TemplateError, TypeError, ValueError):
             return None
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from learning_engine.feedback.snapshot import is_heldout
@@ -51,7 +50,7 @@ def join(
             seen.update(batch.column("message").to_pylist())
             file.write(batch)
         newest_first = reservoirs[::-1]
-        chosen = set(sorted(_replayable(newest_first, seen, heldout_fraction), key=_shuffled(seed))[:size])
+        chosen = sorted(_replayable(newest_first, seen, heldout_fraction), key=_shuffled(seed))[:size]
         left = set(chosen)
         for batch in (batch for reservoir in newest_first for batch in _batches(reservoir)):
             wanted = []
@@ -63,8 +62,8 @@ def join(
 
 
 def _replayable(newest_first: Sequence[Path], seen: set[str], heldout_fraction: float) -> set[str]:
-    """The messages that are not in `seen`, whose newest rating is a like, and that are not held out."""
-    seen, found = set(seen), set[str]()
+    """The messages that are not in `seen`, whose newest rating is a like, and that are not held out. Adds to `seen`."""
+    found = set[str]()
     for batch in (batch for reservoir in newest_first for batch in _batches(reservoir)):
         columns = (batch.column(name).to_pylist() for name in JOIN_COLUMNS)
         for message, conversation, rating in zip(*columns, strict=True):
@@ -81,7 +80,8 @@ def _shuffled(seed: str) -> Callable[[str], str]:
 
 def trainable(snapshot: Path) -> int:
     """The number of rows that are not held out."""
-    return sum(pc.sum(pc.invert(batch.column("heldout"))).as_py() or 0 for batch in _batches(snapshot))
+    heldout: list[bool] = pq.read_table(snapshot, columns=["heldout"])["heldout"].to_pylist()
+    return heldout.count(False)
 
 
 def _chosen(snapshot: Path, seed: int) -> list[int]:

@@ -83,7 +83,12 @@ def write(
 
 def is_heldout(conversation: str, fraction: float) -> bool:
     """Whether a conversation is held out, the same in every window; `conversation` is a sha256 in hexadecimal."""
-    return int(conversation[:16], 16) < fraction * 2**64
+    return _in_heldout_share(int(conversation[:16], 16), fraction)
+
+
+def _in_heldout_share(conversation: int, fraction: float) -> bool:
+    """The same for the first eight bytes of the sha256."""
+    return conversation < fraction * 2**64
 
 
 def _spool(batches: Iterable[pa.RecordBatch], spool: IO[bytes], rules: clean.Rules) -> tuple[Votes, Counter[str]]:
@@ -146,7 +151,7 @@ def _counts(
         dropped=_positive(dropped + set_aside),
         tokens=None if tokens is None else tokens.total,
         quarantined=_positive(quarantined),
-        heldout=sum(is_heldout(f"{one:016x}", heldout_fraction) for one in set(conversation[kept & liked].tolist())),
+        heldout=sum(_in_heldout_share(one, heldout_fraction) for one in np.unique(conversation[kept & liked]).tolist()),
     )
 
 

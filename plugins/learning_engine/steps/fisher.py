@@ -30,6 +30,7 @@ def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
     with telemetry.step("fisher", guards=dataset.parent or "base") as result:
         if not resources.settings.ewc.lambda_:
             note = "not measured: with ewc.lambda 0 nothing is protected"
+            result.update(note=note)
             return _empty_record(resources, guards=dataset.parent or "base", note=note)
         parent = resources.registry.get(dataset.parent) if dataset.parent else None
         record = get_or_measure(resources, parent)

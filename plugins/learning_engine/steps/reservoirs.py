@@ -34,12 +34,13 @@ def joined(resources: Resources, run_key: str, snapshot: Path, earlier: list[Pat
     from learning_engine.feedback import replay
     from learning_engine.learning.batches import rows_to_replay
 
+    if not earlier:
+        return snapshot
     settings, joined = resources.settings, snapshot.with_name("joined.parquet")
     size = math.ceil(settings.training.epochs) * rows_to_replay(replay.trainable(snapshot), settings.training.replay)
     fraction = settings.dataset.heldout_fraction
-    if earlier and replay.join(snapshot, earlier, joined, size=size, seed=run_key, heldout_fraction=fraction):
-        return joined
-    return snapshot
+    replayed = replay.join(snapshot, earlier, joined, size=size, seed=run_key, heldout_fraction=fraction)
+    return joined if replayed else snapshot
 
 
 def fetch(resources: Resources, parent: str | None, work: Path) -> list[Path]:
