@@ -57,7 +57,7 @@ def run_story(live: Live, screen: Screen) -> Story:
     live.add_feedback(rows_of(1))
     second = _version(live, _train(screen, 1, deploy="never"))
     live.add_feedback([{**row, "feedback_type": "thumbs_down"} for row in rows_of(2, 24)])
-    rejected = _version(live, _train(screen, 2, force="count", min_samples="50"))
+    rejected = _version(live, _train(screen, 2, verdict="Too few rows", force="count", min_samples="50"))
     moments = [datetime.now(UTC)]
     deploying = _act(screen, f"versions/{second}", "Deploy…", f"Deploy {second}")
     moments.append(datetime.now(UTC))
@@ -95,14 +95,14 @@ def _go(screen: Screen, route: str) -> None:
     screen.settled()
 
 
-def _fill_in(screen: Screen, number: int, **settings: str) -> None:
-    """Open the training form from the preflight of a week, and fill in overrides."""
+def _fill_in(screen: Screen, number: int, verdict: str = "Enough rows", **settings: str) -> None:
+    """Open the training form from the preflight of a week, which gives `verdict`, and fill in overrides."""
     _go(screen, "preflight")
     screen.root.get_by_label("Custom window").check()
     for label, moment in (("From", week(number).start), ("Until", week(number).end)):
         screen.root.get_by_label(label, exact=True).fill(moment.strftime("%Y-%m-%dT%H:%M"))
     screen.button("Check").click()
-    expect(screen.root.get_by_text("Enough rows")).to_be_visible(timeout=30_000)
+    expect(screen.root.get_by_text(verdict)).to_be_visible(timeout=30_000)
     screen.button("Train on this window…").click()
     screen.settled()
     for name, value in settings.items():
@@ -115,8 +115,8 @@ def _start(screen: Screen) -> str:
     return screen.confirm("Start training")
 
 
-def _train(screen: Screen, number: int, **settings: str) -> str:
-    _fill_in(screen, number, **settings)
+def _train(screen: Screen, number: int, verdict: str = "Enough rows", **settings: str) -> str:
+    _fill_in(screen, number, verdict, **settings)
     run = _start(screen)
     screen.done(run)
     return run
