@@ -82,9 +82,9 @@ def measure(weeks: Weeks) -> list[dict[str, Any]]:
         end = _weights(loaded)
         learned, kept = (share_right(loaded.model, loaded.tokenizer, weeks.taught[week].exam) for week in (1, 0))
         row = {"structure": name, "learned": learned, "kept": kept, "KL measured": kl()}
-        row["KL predicted"] = penalty.predicted_kl(loaded.model)
+        row["KL predicted"] = float(penalty.quadratic(loaded.model))
         _set_weights(loaded, {key: start[key] + SMALL * (end[key] - start[key]) for key in start})
-        row["measured / predicted, 1 %"] = kl() / penalty.predicted_kl(loaded.model)
+        row["measured / predicted, 1 %"] = kl() / float(penalty.quadratic(loaded.model))
         rows.append(row)
     return rows
 

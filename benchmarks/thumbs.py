@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from demo import base, town
 from learning_engine.config import sections
-from learning_engine.learning import ewc, fisher, model, trainer
+from learning_engine.learning import ewc, fisher, model, scale, trainer
 from learning_engine.learning.batches import Rows, collate
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.model import Loaded
@@ -127,9 +127,8 @@ class Bench:
         self._weeks: dict[int, Week] = {}
         known = [Vote(question, fact.answer, 1) for fact in town.base_facts() for question in fact.phrasings()]
         loaded = self.load(0)
-        self._fisher = fisher.compute(
-            loaded, encode(loaded.tokenizer, known), sections.Fisher(batch_size=64), seed=0, guards="base"
-        )
+        rows, settings = encode(loaded.tokenizer, known), sections.Fisher(batch_size=64)
+        self._fisher = scale.scaled(fisher.compute(loaded, rows, settings, seed=0, guards="base"))
 
     def load(self, seed: int) -> Loaded:
         settings = sections.Model(base=str(self._directory), device=self._device)

@@ -63,7 +63,7 @@ def _measure_fisher(
     settings: Settings, loaded: Any, earlier: Any, week: Week | None, feedback: Path, work: Path
 ) -> Any:
     """The accumulated Fisher information of what `loaded` knows; None if λ = 0, which needs none."""
-    from learning_engine.learning import fisher
+    from learning_engine.learning import fisher, scale
 
     if not settings.ewc.lambda_:
         return None
@@ -71,7 +71,7 @@ def _measure_fisher(
     examples = _examples(settings, loaded, source, window, work)
     liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
     seed = settings.training.seed
-    measured = fisher.compute(loaded, liked, settings.fisher, seed=seed, guards="this")
+    measured = scale.scaled(fisher.compute(loaded, liked, settings.fisher, seed=seed, guards="this"))
     return fisher.accumulate(measured, earlier, settings.fisher) if earlier else measured
 
 
@@ -81,7 +81,7 @@ def _train(settings: Settings, loaded: Any, information: Any, week: Week, feedba
     metrics = trainer.train(
         loaded,
         _examples(settings, loaded, feedback, week.window, work),
-        ewc.anchored_penalty(loaded.model, information, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
+        ewc.anchored_penalty(loaded.model, information, settings.ewc.lambda_, progress=settings.ewc.progress),
         settings.training,
         workdir=work / "trainer",
         resume=None,

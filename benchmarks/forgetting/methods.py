@@ -11,7 +11,7 @@ from torch import nn
 
 from forgetting import peers
 from learning_engine.config import sections
-from learning_engine.learning import diagonal, ewc, fisher
+from learning_engine.learning import diagonal, ewc, fisher, scale
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded, lora_weights
 
@@ -41,7 +41,7 @@ class PenaltySource(Protocol):
         """Measure importance for `loaded` on `rows` and add it."""
         ...
 
-    def penalty(self, loaded: Loaded) -> ewc.Regulariser:
+    def penalty(self, loaded: Loaded) -> ewc.Penalty:
         """The penalty, which is zero at the current weights of `loaded`."""
         ...
 
@@ -54,14 +54,14 @@ class PackagePenalty:
         self._information: FisherInformation | None = None
 
     def measure(self, loaded: Loaded, rows: datasets.Dataset) -> None:
-        new = fisher.compute(loaded, rows, self._settings, seed=self._seed, guards="known")
+        new = scale.scaled(fisher.compute(loaded, rows, self._settings, seed=self._seed, guards="known"))
         old, exact = self._information, sum(tensor.nbytes for tensor in new.tensors.values())
         both = new if old is None else fisher.accumulate(new, old, self._settings)
         if self._share < 1:
             both = fisher.fitted(both, self._settings.model_copy(update={"max_bytes": int(self._share * exact)}))
         self._information = both
 
-    def penalty(self, loaded: Loaded) -> ewc.Regulariser:
+    def penalty(self, loaded: Loaded) -> ewc.Penalty:
         return ewc.anchored_penalty(loaded.model, self._information, self._lambda)
 
 
@@ -81,7 +81,7 @@ class PeerPenalty:
         new = self._measured(loaded, rows)
         self._sums = {name: tensor + self._sums.get(name, 0) for name, tensor in new.items()}
 
-    def penalty(self, loaded: Loaded) -> ewc.Regulariser:
+    def penalty(self, loaded: Loaded) -> ewc.Penalty:
         return ewc.Penalty(self._quadratic(loaded, self._sums), self._lambda)
 
 
@@ -89,7 +89,7 @@ class NoPenalty:
     def measure(self, loaded: Loaded, rows: datasets.Dataset) -> None:
         pass
 
-    def penalty(self, loaded: Loaded) -> ewc.Regulariser:
+    def penalty(self, loaded: Loaded) -> ewc.Penalty:
         return ewc.anchored_penalty(loaded.model, None, 0.0)
 
 

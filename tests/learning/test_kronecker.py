@@ -141,11 +141,11 @@ def test_value_and_gradient_of_the_penalty_equal_the_dense_form(small, weeks):  
         found = fisher.accumulate(other, found, sections.Fisher(decay=0.5))
     penalty = ewc.anchored_penalty(small.model, found, 300.0)
     anchor = {name: weight.detach().clone() for name, weight in lora_weights(small.model).items()}
-    assert penalty(small.model).item() == 0.0
+    assert penalty.quadratic(small.model).item() == 0.0
     moved(small)
     weights = lora_weights(small.model)
-    plain = 300.0 * quadratic(found.tensors, weights, anchor, small.lora.alpha / small.lora.rank)
-    ours = penalty(small.model)
+    plain = quadratic(found.tensors, weights, anchor, small.lora.alpha / small.lora.rank)
+    ours = penalty.quadratic(small.model)
     assert ours.item() == pytest.approx(plain.item(), rel=1e-10)
     pairs = zip(*(torch.autograd.grad(each, list(weights.values())) for each in (ours, plain)), strict=True)
     for mine, theirs in pairs:
@@ -167,7 +167,7 @@ def test_a_change_of_basis_of_the_lora_factors_costs_nothing(load, adapter, exam
             weights[name].copy_(turn.T @ weights[name])
             other = weights[name.replace("lora_A", "lora_B")]
             other.copy_(other @ turn)
-    costs = {structure: penalty(loaded.model).item() for structure, penalty in penalties.items()}
+    costs = {structure: penalty.quadratic(loaded.model).item() for structure, penalty in penalties.items()}
     assert abs(costs["kronecker"]) < 1e-6 * costs["diagonal"]
 
 
@@ -180,7 +180,7 @@ def test_a_new_adapter_is_also_protected_in_lora_a(load, examples):
         for name, weight in weights.items():
             if ".lora_B." in name:
                 weight += 0.01
-    gradients = torch.autograd.grad(penalty(loaded.model), list(weights.values()))
+    gradients = torch.autograd.grad(penalty.quadratic(loaded.model), list(weights.values()))
     assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 

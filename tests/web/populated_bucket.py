@@ -81,7 +81,6 @@ def populate(store: Store) -> Store:
     training = dataclasses.replace(
         work.draft.training,
         dropped={"special_token": 2, "too_long": 1},
-        predicted_kl=0.25,
         gpu_utilisation=0.75,
         peak_memory_bytes=60 * 2**30,
         device_memory_bytes=72 * 2**30,

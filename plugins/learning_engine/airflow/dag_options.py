@@ -122,7 +122,7 @@ def training_params(settings: Settings) -> dict[str, Param]:
             maximum=1e9,
             title="EWC λ",
             description="Strength of the penalty that protects earlier lessons, usually 100 to 1000; 0 turns EWC off."
-            + (" Empty: chosen automatically to meet ewc.kl_budget." if auto else ""),
+            + (" Empty: chosen automatically at each step." if auto else ""),
             section="Training",
         ),
         "epochs": Param(

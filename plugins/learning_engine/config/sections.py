@@ -173,7 +173,16 @@ class Fisher(Section):
 
 class Ewc(Section):
     lambda_: NumberOrAuto = Field(100.0, alias="lambda")
-    kl_budget: float = Field(3e-4, gt=0, le=100)
+    progress: float = Field(0.5, gt=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, values: Any) -> Any:
+        """Older configurations may contain `kl_budget`, which has no effect now."""
+        if not isinstance(values, dict) or "kl_budget" not in values:
+            return values
+        telemetry.warning("config.obsolete", setting="ewc.kl_budget", advice="remove it, or use ewc.progress")
+        return {name: value for name, value in values.items() if name != "kl_budget"}
 
 
 class Training(Section):

@@ -6,14 +6,19 @@ trainer_state.json is written last; a checkpoint without it is incomplete.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
 
 from learning_engine.errors import TrainingError
 from learning_engine.learning import adapter
 from learning_engine.learning.training_log import curve_of
 
-STATE, STRENGTH = "trainer_state.json", "ewc.json"
+STATE, STRENGTH = "trainer_state.json", "ewc.safetensors"
 FILES = (adapter.WEIGHTS, adapter.CONFIG, STRENGTH, "optimizer.pt", "scheduler.pt", "rng_state.pth", STATE)
 
 
@@ -35,9 +40,17 @@ def check(directory: Path, *, steps: int) -> None:
         )
 
 
-def strength(directory: Path) -> dict[str, float]:
-    """λ and the state of its controller at the checkpoint."""
-    return _read(directory, STRENGTH)
+def save_strength(state: Mapping[str, torch.Tensor], directory: Path) -> None:
+    """Write λ and the state that determines the next one."""
+    safetensors.torch.save_file(dict(state), directory / STRENGTH)
+
+
+def strength(directory: Path) -> dict[str, torch.Tensor]:
+    """What `save_strength` wrote. Raises TrainingError if it is unreadable."""
+    try:
+        return dict(safetensors.torch.load_file(directory / STRENGTH))
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(directory, STRENGTH, error) from error
 
 
 def curve(directory: Path) -> list[tuple[int, float, float]]:
@@ -49,7 +62,9 @@ def _read(directory: Path, name: str) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((directory / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"Expected a readable {name} in the checkpoint {directory}, found an error: {error}"
-        ) from error
+        raise _unreadable(directory, name, error) from error
     return state
+
+
+def _unreadable(directory: Path, name: str, error: Exception) -> TrainingError:
+    return TrainingError(f"Expected a readable {name} in the checkpoint {directory}, found an error: {error}")

@@ -1,13 +1,13 @@
 """Elastic weight consolidation (EWC): penalise weight changes by their importance to the protected versions.
 
 P(θ) = λ · ½ dᵀF d, where d is the change since training began: of the LoRA factors (`diagonal`) or of the weights
-ΔW = s·BA (`kronecker`). With F per supervised token, ½ dᵀF d is to second order the KL from the protected versions to
-the model on the data they were measured on, summed over the versions; P is in nats per token.
+ΔW = s·BA (`kronecker`). As measured, ½ dᵀF d is to second order the KL from a protected version to the model on the data
+that it was measured on, in nats per token; F is scaled so that each version weighs alike (see `scale`).
 Sources: Kirkpatrick et al. 2017; online form: Schwarz et al. 2018.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,38 +18,18 @@ from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import lora_weights
 from learning_engine.learning.quadratic import KroneckerQuadratic
 from learning_engine.learning.sketch import REST, VALUES, VECTORS
-from learning_engine.learning.strength import BudgetController, FixedStrength, Strength
-
-
-class Regulariser(Protocol):
-    """The penalty that the trainer adds to the task loss, once per optimizer step."""
-
-    strength: Strength
-
-    def __call__(self, model: Any) -> torch.Tensor:
-        """The penalty at the model's current weights: a differentiable float32 scalar on its device."""
-        ...
-
-    def predicted_kl(self, model: Any) -> float:
-        """Predicted KL from a protected version to the current model, in nats per token: the mean over versions."""
-        ...
+from learning_engine.learning.strength import Fixed, Progress, Strength
 
 
 class Penalty:
-    """λ · ½ dᵀF d over protected versions of total `weight`; zero without a `quadratic`."""
+    """λ · ½ dᵀF d of the change since the penalty was made; zero without a `quadratic`."""
 
-    def __init__(self, quadratic: nn.Module | None, ewc_lambda: float | Strength, *, weight: float = 1.0) -> None:
-        self._quadratic, self._weight = quadratic, weight
-        self.strength: Strength = FixedStrength(ewc_lambda) if isinstance(ewc_lambda, int | float) else ewc_lambda
+    def __init__(self, quadratic: nn.Module | None, strength: Strength | float) -> None:
+        self._quadratic = quadratic
+        self.strength: Strength = Fixed(strength) if isinstance(strength, int | float) else strength
 
-    def __call__(self, model: Any) -> torch.Tensor:
-        quadratic = self._evaluate(model)
-        return quadratic if self._quadratic is None else self.strength(quadratic.detach()) * quadratic
-
-    def predicted_kl(self, model: Any) -> float:
-        return float(self._evaluate(model).detach()) / self._weight
-
-    def _evaluate(self, model: Any) -> torch.Tensor:
+    def quadratic(self, model: Any) -> torch.Tensor:
+        """½ dᵀF d at the model's current weights: a differentiable float32 scalar on its device."""
         weights = lora_weights(model)
         device = next(iter(weights.values())).device
         if self._quadratic is None:
@@ -59,27 +39,43 @@ class Penalty:
             value: torch.Tensor = self._quadratic.to(device)(weights)
         return value
 
+    def add_gradient(self, model: Any, *, scale: float = 1.0) -> torch.Tensor:
+        """Add `scale` times the penalty's gradient to that of the task, which the weights hold times `scale`.
+
+        Called once per optimizer step, after the backward passes of the task. Returns the penalty, a detached scalar.
+        """
+        value = self.quadratic(model)
+        if self._quadratic is None:
+            return value
+        weights = [weight for _, weight in sorted(lora_weights(model).items())]
+        gradients = torch.autograd.grad(value, weights)
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        held = torch.cat([weight.grad.flatten() for weight in weights])
+        strength = self.strength(held / scale, torch.cat([gradient.flatten() for gradient in gradients]))
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad.add_(gradient * strength * scale)
+        return strength * value.detach()
+
 
 def anchored_penalty(
-    model: Any, information: FisherInformation | None, ewc_lambda: float | Literal["auto"], *, kl_budget: float = 1e-4
+    model: Any, information: FisherInformation | None, ewc_lambda: float | Literal["auto"], *, progress: float = 0.5
 ) -> Penalty:
     """The penalty anchored at the current weights of `model`, where it is zero.
 
-    With "auto", λ is adjusted during training so that the predicted KL, the mean over the protected versions, ends at
-    `kl_budget` nats per token. Raises FisherMismatch if `information` does not fit the model's weights.
+    With "auto", λ is at each step the largest that leaves the share `progress` of the step's progress on the task.
+    Raises FisherMismatch if `information` does not fit the model's weights.
     """
     if information is None or ewc_lambda == 0:
         return Penalty(None, 0.0)
-    weight = information.weight
-    strength = BudgetController(kl_budget * weight) if ewc_lambda == "auto" else ewc_lambda
+    strength = Progress(progress) if ewc_lambda == "auto" else ewc_lambda
     anchor = lora_weights(model)
     if information.kind == "diagonal":
         _check(_shapes(information.tensors), _shapes(anchor))
-        return Penalty(DiagonalQuadratic(information.tensors, anchor), strength, weight=weight)
+        return Penalty(DiagonalQuadratic(information.tensors, anchor), strength)
     _check(_widths(information.tensors), _layers(anchor))
     scaling = information.lora.alpha / information.lora.rank
-    quadratic = KroneckerQuadratic(information.tensors, anchor, scaling=scaling)
-    return Penalty(quadratic, strength, weight=weight)
+    return Penalty(KroneckerQuadratic(information.tensors, anchor, scaling=scaling), strength)
 
 
 def _check(found: set[tuple[str, tuple[int, ...]]], expected: set[tuple[str, tuple[int, ...]]]) -> None:

@@ -29,9 +29,10 @@ from learning_engine.learning.batches import IGNORED, Row, Rows, collate, longes
 from learning_engine.learning.capture import GradientCapture
 from learning_engine.learning.diagonal import DiagonalSums
 from learning_engine.learning.forward import supervised_logits
-from learning_engine.learning.information import UNITS, FisherInformation, check_compatible
+from learning_engine.learning.information import FisherInformation, check_compatible
 from learning_engine.learning.kronecker import KroneckerSums
 from learning_engine.learning.model import Loaded
+from learning_engine.records.contracts import MEASURED
 
 SUMS: dict[str, type[DiagonalSums] | type[KroneckerSums]] = {"diagonal": DiagonalSums, "kronecker": KroneckerSums}
 
@@ -83,7 +84,7 @@ def _compute(
         kind=settings.structure,
         labels=settings.labels,
         smoothing=settings.smoothing_of_labels,
-        units=UNITS,
+        units=MEASURED,
         n_sequences=len(chosen),
         n_tokens=n_tokens,
         base_model=loaded.base,

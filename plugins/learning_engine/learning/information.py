@@ -14,9 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from learning_engine.errors import FisherMismatch
 from learning_engine.learning import kronecker, sketch
-from learning_engine.records.contracts import FORMER_KRONECKER, KRONECKER, LoraShape, weight_of
+from learning_engine.records.contracts import FORMER_KRONECKER, KRONECKER, MEASURED, SCALED, LoraShape, weight_of
 
-UNITS = "per_supervised_token"
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,8 @@ class FisherInformation:
     `guards` is the version (or "base") that it was measured on; `accumulated` lists the earlier versions added to it,
     oldest first, the last time with the factor `decay`. `weight` is the total weight of all of them, `guards` counting
     as 1, or as 0 if it had no likes; for older files without it, it is computed as if every addition had used the same
-    decay. `n_sequences` and `n_tokens` count the data of `guards` alone.
+    decay. `n_sequences` and `n_tokens` count the data of `guards` alone, and `trace` is the mean trace of a layer measured on
+    it, or 0 before it is scaled.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -43,6 +43,7 @@ class FisherInformation:
     decay: float = 1.0
     smoothing: float = 0.0
     weight: float = 0.0
+    trace: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.weight:
@@ -82,8 +83,9 @@ def load(
         "kind": kind,
         "labels": labels,
         "smoothing": smoothing,
-        "units": UNITS,
     }
+    if information.units != MEASURED:  # as older versions of this package stored it
+        expected["units"] = SCALED
     for field, value in expected.items():
         _check_equal(field, value, getattr(information, field), path.name)
     return information

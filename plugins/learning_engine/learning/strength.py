@@ -1,11 +1,12 @@
-"""λ, the strength of the EWC penalty: fixed, or adjusted during training to meet a KL budget.
+"""λ, the strength of the EWC penalty: fixed, or at each step the largest that still lets the window be learned.
 
-The quadratic q = ½ dᵀF d predicts the KL from the protected versions to the model, in nats per token, summed over the
-versions (with smoothed labels: the KL of the smoothed distributions).
-With a budget b, training minimises the task loss subject to q ≤ b. λ is the Lagrange multiplier, found by a PI
-controller on log λ (dual ascent with a proportional term, Stooke et al. 2020). With e = log(q / b), clipped to ±1,
-  log λ ← log λ + P (e − e_before) + I e
-once per optimizer step. I is chosen so that λ can traverse its whole range in a third of the training.
+At a stationary point of task loss + λ q, with q = ½ dᵀF d, the penalty cancels the task's gradient: nothing more is
+learned, however much is left to learn. With g the gradient of the task loss and h that of q, a step along
+−(g + λ h) makes, to first order, the share
+  1 + λ ⟨g, h⟩ / ‖g‖²
+of the progress on the task that a step along −g makes. `Progress` sets λ to the largest value that leaves the share
+`progress`. It lowers λ as the task's gradient vanishes, so that training ends where the window is learned, on a path
+along which the penalty always had its share. λ does not depend on the scale of the loss or of F.
 """
 
 import math
@@ -14,68 +15,88 @@ from typing import Protocol
 
 import torch
 
-INITIAL_LAMBDA, MIN_LAMBDA, MAX_LAMBDA = 200.0, 1e-2, 1e6
-PROPORTIONAL_GAIN, RANGE_TRAVERSALS = 1.0, 3.0
+State = Mapping[str, torch.Tensor]
+INITIAL_LAMBDA, MIN_LAMBDA, MAX_LAMBDA = 300.0, 1.0, 1e5
+# Weight of a step's own gradient in the mean gradient, and of a step's own λ in the mean of log λ. A gradient of one
+# batch is mostly noise, which would pass for progress.
+NEW_GRADIENT, NEW_LAMBDA = 0.1, 0.2
 
 
 class Strength(Protocol):
     """The factor λ of the penalty's quadratic."""
 
-    def begin(self, steps: int) -> None:
-        """Start a training of `steps` optimizer steps."""
-
-    def __call__(self, quadratic: torch.Tensor) -> torch.Tensor:
-        """λ for this step, given q at the current weights: a scalar on the device of q."""
+    def __call__(self, task: torch.Tensor, quadratic: torch.Tensor) -> torch.Tensor:
+        """λ for this step, a scalar, given the gradients (P,) of the task loss and of q by the P weights."""
         ...
 
-    def state(self) -> dict[str, float]:
-        """λ and any other state that a resumed training needs."""
+    def state(self) -> dict[str, torch.Tensor]:
+        """`lambda`, that of the last step, and whatever else a resumed training needs."""
         ...
 
-    def restore(self, state: Mapping[str, float]) -> None:
+    def restore(self, state: State) -> None:
         """Continue from `state`."""
 
+    def note(self) -> str | None:
+        """What a reader of the report needs to know about λ; None if it is what was configured."""
 
-class FixedStrength:
+
+class Fixed:
     """A constant λ."""
 
     def __init__(self, value: float) -> None:
-        self.value = value
+        self._value = torch.tensor(value)
 
-    def begin(self, steps: int) -> None:
-        """Do nothing: a constant does not depend on the number of steps."""
+    def __call__(self, task: torch.Tensor, quadratic: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        return self._value.to(quadratic)
 
-    def __call__(self, quadratic: torch.Tensor) -> torch.Tensor:
-        return torch.full_like(quadratic, self.value)
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"lambda": self._value}
 
-    def state(self) -> dict[str, float]:
-        return {"lambda": self.value}
-
-    def restore(self, state: Mapping[str, float]) -> None:
+    def restore(self, state: State) -> None:
         """Do nothing: a constant has no state."""
 
+    def note(self) -> str | None:
+        return None
 
-class BudgetController:
-    """Adjusts λ so that q ends near `budget` nats per token, or below it with λ at its minimum."""
 
-    def __init__(self, budget: float) -> None:
-        self._budget, self._integral = budget, 0.0
-        self._log_lambda = torch.tensor(math.log(INITIAL_LAMBDA))
-        self._error = torch.tensor(-1.0)
+class Progress:
+    """The largest λ, from MIN_LAMBDA to MAX_LAMBDA, that leaves the share `progress` of each step's progress."""
 
-    def begin(self, steps: int) -> None:
-        self._integral = RANGE_TRAVERSALS * math.log(MAX_LAMBDA / MIN_LAMBDA) / steps
+    def __init__(self, progress: float) -> None:
+        self._allowed = 1 - progress
+        initial = torch.tensor(math.log(INITIAL_LAMBDA))
+        self._state = {"log": initial, "steps": torch.zeros(()), "lowest": initial, "highest": initial}
 
-    def __call__(self, quadratic: torch.Tensor) -> torch.Tensor:
+    def __call__(self, task: torch.Tensor, quadratic: torch.Tensor) -> torch.Tensor:
         # Computed on the device, so that a step does not wait for a transfer.
-        self._log_lambda, before = self._log_lambda.to(quadratic.device), self._error.to(quadratic.device)
-        self._error = (quadratic / self._budget).clamp_min(1e-9).log().clamp(-1, 1)
-        change = PROPORTIONAL_GAIN * (self._error - before) + self._integral * self._error
-        self._log_lambda = (self._log_lambda + change).clamp(math.log(MIN_LAMBDA), math.log(MAX_LAMBDA))
-        return self._log_lambda.exp()
+        state = {"gradient": torch.zeros_like(task), **self._state}
+        state = {name: value.to(task.device) for name, value in state.items()}
+        steps, mean = state["steps"] + 1, state["gradient"].lerp(task, NEW_GRADIENT)
+        gradient = mean / (1 - (1 - NEW_GRADIENT) ** steps)
+        opposed = -gradient.dot(quadratic)
+        largest = torch.where(opposed > 0, self._allowed * gradient.dot(gradient) / opposed, MAX_LAMBDA)
+        log = state["log"].lerp(largest.clamp(MIN_LAMBDA, MAX_LAMBDA).log(), NEW_LAMBDA)
+        # At the first step nothing has moved, so every λ leaves all progress.
+        log = torch.where(steps > 1, log, state["log"])
+        lowest, highest = torch.minimum(state["lowest"], log), torch.maximum(state["highest"], log)
+        new = {"log": log, "steps": steps, "gradient": mean, "lowest": lowest, "highest": highest}
+        # In fp16 the gradient of a step that the optimizer will skip is not finite.
+        usable = task.isfinite().all()
+        self._state = {name: torch.where(usable, value, state[name]) for name, value in new.items()}
+        return self._state["log"].exp()
 
-    def state(self) -> dict[str, float]:
-        return {"lambda": math.exp(float(self._log_lambda)), "error": float(self._error)}
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"lambda": self._state["log"].exp(), **self._state}
 
-    def restore(self, state: Mapping[str, float]) -> None:
-        self._log_lambda, self._error = torch.tensor(math.log(state["lambda"])), torch.tensor(state["error"])
+    def restore(self, state: State) -> None:
+        self._state = {name: value for name, value in state.items() if name != "lambda"}
+
+    def note(self) -> str | None:
+        lowest, highest, last = (float(self._state[name].exp()) for name in ("lowest", "highest", "log"))
+        found = f"ewc.lambda auto: λ was between {lowest:.3g} and {highest:.3g}, and {last:.3g} at the last step."
+        # The mean of log λ only approaches a bound.
+        if lowest < 1.05 * MIN_LAMBDA:
+            return f"{found} It reached its lower bound: learning this window left earlier versions hardly protected."
+        if last > 0.95 * MAX_LAMBDA:
+            return f"{found} It reached its upper bound: the penalty never slowed the learning of this window."
+        return found

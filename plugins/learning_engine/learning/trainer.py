@@ -1,8 +1,8 @@
 """Train the adapter: minimise task loss + EWC penalty with AdamW.
 
 Subclasses transformers.Trainer, which handles resuming, gradient accumulation, precision, schedulers and trackers.
-The task loss of an optimizer step is taken over all its micro-batches together (see `objectives`); the penalty is added
-once per step, with the last micro-batch. The objective takes its reference from the weights that `loaded` starts with,
+The task loss of an optimizer step is taken over all its micro-batches together (see `objectives`); the penalty's
+gradient is added once per step, after the last micro-batch. The objective takes its reference from the weights that `loaded` starts with,
 even if training resumes from a checkpoint.
 """
 
@@ -10,7 +10,6 @@ even if training resumes from a checkpoint.
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from learning_engine.errors import TrainingError
 from learning_engine.learning import checkpoint, memory
 from learning_engine.learning.arguments import arguments_of, precision_of
 from learning_engine.learning.batches import LengthGroupedSampler, MicroBatchSampler, Row, Rows, collate
-from learning_engine.learning.ewc import Regulariser
+from learning_engine.learning.ewc import Penalty
 from learning_engine.learning.hooks import Hooks
 from learning_engine.learning.model import Loaded, check_trainable, lora_weights, save_adapter
 from learning_engine.learning.objectives import Objective, choose
@@ -38,7 +37,7 @@ from learning_engine.records.contracts import TrainingMetrics
 def train(
     loaded: Loaded,
     examples: Any,
-    penalty: Regulariser,
+    penalty: Penalty,
     training: sections.Training,
     *,
     replayed: int = 0,
@@ -105,7 +104,7 @@ def _attempt(
     loaded: Loaded,
     rows: Rows,
     replayed: int,
-    penalty: Regulariser,
+    penalty: Penalty,
     training: sections.Training,
     parts: int,
     workdir: Path,
@@ -128,7 +127,6 @@ def _attempt(
     )
     batches = math.ceil(len(order) / training.batch_size)
     steps = math.ceil(training.epochs * math.ceil(batches / training.gradient_accumulation))
-    penalty.strength.begin(steps)
     if resume is not None:
         checkpoint.check(resume, steps=steps)
         penalty.strength.restore(checkpoint.strength(resume))
@@ -159,8 +157,7 @@ def _attempt(
     return TrainingMetrics(
         task_loss=curve[-1][1],
         ewc_loss=training_log.last_penalty(),
-        ewc_lambda=penalty.strength.state()["lambda"],
-        predicted_kl=penalty.predicted_kl(loaded.model),
+        ewc_lambda=float(penalty.strength.state()["lambda"]),
         steps=trainer.state.global_step,
         examples=len(useful),
         dropped={},
@@ -174,7 +171,7 @@ def _attempt(
         precision=precision,
         resumed_at_step=training_log.started_at,
         curve=curve,
-        notes=warnings,
+        notes=[*warnings, *([note] if (note := penalty.strength.note()) else [])],
     )
 
 
@@ -196,7 +193,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
         rows: Subset[Row],
         batches: MicroBatchSampler,
         objective: Objective,
-        penalty: Regulariser,
+        penalty: Penalty,
         training_log: TrainingLog,
         *,
         training: sections.Training,
@@ -235,9 +232,16 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         task: torch.Tensor = self._objective(model, inputs) / num_items_in_batch
-        penalty = self._penalty(self.model) if self.accelerator.sync_gradients else torch.zeros_like(task)
-        self._training_log.add(task.detach(), penalty.detach())
-        return task + penalty
+        self._training_log.add(task.detach(), torch.zeros_like(task))
+        return task
+
+    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        task: torch.Tensor = super().training_step(*arguments, **named)
+        if self.accelerator.sync_gradients:
+            scaler = self.accelerator.scaler
+            penalty = self._penalty.add_gradient(self.model, scale=scaler.get_scale() if scaler else 1.0)
+            self._training_log.add(torch.zeros_like(penalty), penalty)
+        return task
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0 instead of counting: the Trainer's count visits every weight at every step."""
@@ -251,7 +255,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         directory = Path(output_dir or self.args.output_dir)
         save_adapter(self._loaded, directory)
-        (directory / checkpoint.STRENGTH).write_text(json.dumps(self._penalty.strength.state()))
+        checkpoint.save_strength(self._penalty.strength.state(), directory)
 
     def leave_model_as_found(self) -> None:
         """Remove autocast and gradient checkpointing, drop the gradients, and return to eval mode."""

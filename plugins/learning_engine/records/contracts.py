@@ -11,6 +11,8 @@ from learning_engine.records.base import Record, RecordError
 from learning_engine.records.report import Report
 
 KRONECKER = "kronecker"
+# Units of Fisher information: as measured, or divided by the mean trace of a layer (see learning.scale).
+MEASURED, SCALED = "per_supervised_token", "unit_layer_trace"
 # The name in older records, files and configurations.
 FORMER_KRONECKER = "kfac"
 
@@ -80,7 +82,8 @@ class FisherRecord(Record):
 
     `accumulated` lists the earlier versions added, oldest first; the last addition used the factor `decay`. `weight` is
     the total weight of all of them, where the newest counts 1. For older records without a weight it is computed as if
-    every addition had used `decay`.
+    every addition had used `decay`. `trace` is the mean trace of a layer that was measured on `guards`, in nats per token
+    and squared unit of weight, before it was scaled to 1; 0 if unknown.
     """
 
     guards: str
@@ -96,6 +99,7 @@ class FisherRecord(Record):
     note: str = ""
     smoothing: float = 0.0
     weight: float = 0.0
+    trace: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.weight:
@@ -118,9 +122,7 @@ class TrainingMetrics(Record):
     """Losses in nats per supervised token, except the `task_loss` of kto, which is in units of the example weights.
 
     `replayed` counts the `examples` that come from earlier windows' reservoirs. `ewc_loss` is the penalty at the last
-    step, including its λ, `ewc_lambda`. `predicted_kl` is the KL from a protected version to the candidate that the
-    penalty predicts, averaged over the protected versions, in nats per token. `device_memory_bytes` is the training's
-    share of the GPU memory, None on a CPU.
+    step, including its λ, `ewc_lambda`. `device_memory_bytes` is the training's share of the GPU memory, None on a CPU.
     """
 
     task_loss: float
@@ -139,7 +141,6 @@ class TrainingMetrics(Record):
     resumed_at_step: int = 0
     curve: list[tuple[int, float, float]] = field(default_factory=list)
     ewc_lambda: float | None = None
-    predicted_kl: float | None = None
     notes: list[str] = field(default_factory=list)
     replayed: int = 0
     device_memory_bytes: int | None = None

@@ -89,7 +89,6 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         notes=[
             *_passed_over(dataset, candidate),
             *candidate.training.notes,
-            *_prediction(candidate, report),
             *report.notes,
         ],
     )
@@ -102,18 +101,6 @@ def _passed_over(dataset: Dataset, candidate: Candidate) -> list[str]:
     return [
         f"The archive of {names} is missing or corrupt: this version continues {parent}, but is still judged on what "
         f"{names} had learned."
-    ]
-
-
-def _prediction(candidate: Candidate, report: Report) -> list[str]:
-    """The KL that the penalty predicted and the KL measured: the penalty limits real drift only if the two agree."""
-    predicted, measured = candidate.training.predicted_kl, list(report.drift_windows.values())
-    if not measured or not predicted:
-        return []
-    return [
-        f"At λ = {candidate.ewc_lambda:.4g} the penalty predicts a KL of {predicted:.2g} nats per token from the "
-        f"protected versions; measured from the parent on {len(measured)} earlier windows: "
-        f"{sum(measured) / len(measured):.2g}."
     ]
 
 

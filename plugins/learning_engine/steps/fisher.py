@@ -1,7 +1,8 @@
 """The task `fisher`: Fisher information of a version, measured once and stored in the bucket.
 
 It tells training which weight changes would damage what earlier versions learned (online EWC):
-F(v) = F measured on v's own likes at v's weights + γ · F(parent of v), down to the base model's Fisher on anchor data.
+F(v) = F measured on v's own likes at v's weights, scaled as every version's (see `learning.scale`), + γ · F(parent of
+v), down to the base model's Fisher on the anchor.
 A version without likes has nothing of its own to protect: F(v) = F(parent of v).
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from learning_engine import archive, telemetry
 from learning_engine.config import digest
 from learning_engine.errors import IntegrityError, ModelError
-from learning_engine.records.contracts import AdapterVersion, Dataset, FisherRecord, Window
+from learning_engine.records.contracts import MEASURED, SCALED, AdapterVersion, Dataset, FisherRecord, Window
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
 from learning_engine.steps.resources import Resources, adapter_of, read_window, snapshot_of, workspace
@@ -34,7 +35,7 @@ def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
             return _empty_record(resources, guards=dataset.parent or "base", note=note)
         parent = resources.registry.get(dataset.parent) if dataset.parent else None
         record = get_or_measure(resources, parent)
-        result.update(uri=record.uri, sequences=record.n_sequences, note=record.note)
+        result.update(uri=record.uri, sequences=record.n_sequences, trace=record.trace, note=record.note)
         return record
 
 
@@ -73,11 +74,11 @@ def get_or_measure(
 
 def load(resources: Resources, record: FisherRecord, path: Path) -> "FisherInformation":
     """Download the Fisher information of `record` to `path` and load it; checks digest and identity."""
-    from learning_engine.learning import information, model
+    from learning_engine.learning import information, model, scale
 
     settings = resources.settings
     resources.store.get_file(resources.store.key(str(record.uri)), path, str(record.sha256))
-    return information.load(
+    found = information.load(
         path,
         base_model=settings.model.base,
         base_revision=model.base_revision(settings.model),
@@ -86,6 +87,7 @@ def load(resources: Resources, record: FisherRecord, path: Path) -> "FisherInfor
         labels=record.labels,
         smoothing=record.smoothing,
     )
+    return scale.scaled(found) if found.units == MEASURED else found
 
 
 def load_trainable(resources: Resources, version: AdapterVersion | None, work: Path) -> "Loaded":
@@ -114,7 +116,7 @@ def _measure(
 ) -> tuple["FisherInformation | None", str]:
     """The information and a note on its data; None if the version's own data has no likes."""
     from learning_engine.feedback.dataset import encode
-    from learning_engine.learning import fisher, memory
+    from learning_engine.learning import fisher, memory, scale
 
     memory.limit(resources.settings.worker.gpu_memory_fraction)
     settings, snapshot = resources.settings, work / "guarded.parquet"
@@ -133,7 +135,8 @@ def _measure(
     if version is not None and window is None and not len(liked):
         return None, "this version has no liked row: only what earlier versions protect stays protected"
     guards = version.version if version else "base"
-    return fisher.compute(loaded, liked, settings.fisher, seed=settings.training.seed, guards=guards), note
+    measured = fisher.compute(loaded, liked, settings.fisher, seed=settings.training.seed, guards=guards)
+    return scale.scaled(measured), note
 
 
 def _anchor_snapshot(resources: Resources, path: Path) -> None:
@@ -189,6 +192,7 @@ def _store(resources: Resources, folder: str, information: "FisherInformation", 
         accumulated=list(information.accumulated),
         decay=information.decay,
         weight=information.weight,
+        trace=information.trace,
         note=note,
     )
     resources.store.put_json(manifest.fisher_key(folder, manifest.FISHER_RECORD), record.to_json())
@@ -232,7 +236,7 @@ def _empty_record(resources: Resources, *, guards: str, note: str) -> FisherReco
         kind=wanted.structure,
         labels=wanted.labels,
         smoothing=wanted.smoothing_of_labels,
-        units="per_supervised_token",
+        units=SCALED,
         uri=None,
         sha256=None,
         n_sequences=0,

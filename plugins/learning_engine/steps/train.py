@@ -104,7 +104,7 @@ def _fit(
         metrics = trainer.train(
             loaded,
             encoded.examples,
-            ewc.anchored_penalty(loaded.model, guarded, settings.ewc.lambda_, kl_budget=settings.ewc.kl_budget),
+            ewc.anchored_penalty(loaded.model, guarded, settings.ewc.lambda_, progress=settings.ewc.progress),
             settings.training,
             replayed=replayed,
             workdir=work / "trainer",

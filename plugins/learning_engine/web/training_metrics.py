@@ -65,8 +65,8 @@ NEWEST: tuple[MetricDefinition[AdapterVersion], ...] = (
     ),
     MetricDefinition(
         "newest_kl_nats",
-        "KL divergence of the newest version on earlier windows, in nats per token: predicted, measured (mean).",
-        lambda v: {"predicted": v.training.predicted_kl, "measured": _mean(v.report.drift_windows)},
+        "KL divergence of the newest version on earlier windows, in nats per token, by kind: measured (mean).",
+        lambda v: {"measured": _mean(v.report.drift_windows)},
         ("kind",),
     ),
     MetricDefinition(

@@ -22,7 +22,6 @@ export function trainingDetails({
       ["Final task loss", nats(training.task_loss)],
       ["Final EWC loss", nats(training.ewc_loss, 4)],
       ["EWC λ", figure(training.ewc_lambda ?? lambda)],
-      ["Predicted KL", training.predicted_kl === null ? null : figure(training.predicted_kl)],
       ["Fisher information of", protectedBy(fisher)],
       ["Steps", count(training.steps)],
       [
