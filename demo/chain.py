@@ -96,11 +96,11 @@ def _examples(settings: Settings, loaded: Any, source: Path, window: Any, work: 
     from learning_engine.feedback import snapshot
     from learning_engine.feedback.dataset import encode
     from learning_engine.feedback.source import FileSource, read
-    from learning_engine.steps.fisher import ALL_TIME
+    from learning_engine.steps.anchor import ALL_TIME, HELDOUT
 
     target = work / "snapshot.parquet"
     batches = read(FileSource(source), window or ALL_TIME, settings.feedback)
-    fraction = settings.dataset.heldout_fraction if window else 0.0
+    fraction = settings.dataset.heldout_fraction if window else HELDOUT
     snapshot.write(batches, target, feedback=settings.feedback, heldout_fraction=fraction)
     return encode(target, loaded.tokenizer, settings.dataset, heldout=False).examples
 

@@ -92,11 +92,18 @@ def test_a_window_without_liked_rows_gives_none(window: Path) -> None:
     assert draw(window, 10) == []
 
 
-def join(window: Path, *reservoirs: Rows, size: int = 1000, seed: str = "", heldout_fraction: float = 0.0) -> Rows:
+def join(
+    window: Path,
+    *reservoirs: Rows,
+    size: int = 1000,
+    seed: str = "",
+    heldout_fraction: float = 0.0,
+    anchor: Path | None = None,
+) -> Rows:
     """The rows that follow the window's own."""
     target, own = window.with_name("joined.parquet"), rows_of(window)
     paths = [put(window.with_name(f"replay-{number}.parquet"), rows) for number, rows in enumerate(reservoirs)]
-    count = replay.join(window, paths, target, size=size, seed=seed, heldout_fraction=heldout_fraction)
+    count = replay.join(window, paths, anchor, target, size=size, seed=seed, heldout_fraction=heldout_fraction)
     joined = rows_of(target)
     assert pq.read_schema(target).equals(snapshot.SCHEMA)
     assert (joined[: len(own)], count) == (own, len(joined) - len(own))
@@ -119,6 +126,20 @@ def test_each_training_draws_as_many_rows_as_it_needs_from_all_windows(window: P
     assert all(any(row in week for row in first) for week in weeks)
     assert join(window, *weeks, size=12, seed="this week's run") == first
     assert join(window, *weeks, size=12, seed="next week's run") != first
+
+
+def test_a_quarter_of_the_replayed_rows_comes_from_the_anchor(window: Path) -> None:
+    kept = drawable(window)
+    written = [{**row, "message": f"base {row['message']}", "heldout": n % 4 == 0} for n, row in enumerate(kept)]
+    put(window, [])
+    anchor = put(window.with_name("anchor.parquet"), written)
+    found = join(window, kept, size=12, seed="a", anchor=anchor)
+    of_anchor = [row for row in found if row["message"].startswith("base ")]
+    assert (len(of_anchor), len(found)) == (3, 12)
+    assert not any(row["heldout"] for row in of_anchor)
+    other = join(window, kept, size=12, seed="b", anchor=anchor)
+    assert [row for row in other if row["message"].startswith("base ")] != of_anchor
+    assert len(join(window, size=12, anchor=anchor)) == 3, "the first version has no other rows to replay"
 
 
 def test_a_rating_in_this_window_replaces_the_earlier_one(window: Path) -> None:

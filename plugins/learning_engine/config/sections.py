@@ -152,7 +152,8 @@ class Fisher(Section):
     max_bytes: int = Field(4 * 1024**3, ge=1024)
     max_sequences: int = Field(2048, ge=1, le=1_000_000)
     batch_size: int = Field(16, ge=1, le=4096)
-    anchor: str | None = None
+    anchor: str | None = "self"
+    anchor_prompts: int = Field(400, ge=8, le=100_000)
 
     @model_validator(mode="before")
     @classmethod
@@ -172,8 +173,8 @@ class Fisher(Section):
 
 
 class Ewc(Section):
-    lambda_: NumberOrAuto = Field(100.0, alias="lambda")
-    progress: float = Field(0.5, gt=0, lt=1)
+    lambda_: NumberOrAuto = Field("auto", alias="lambda")
+    progress: float = Field(0.3, gt=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod

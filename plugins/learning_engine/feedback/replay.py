@@ -1,4 +1,5 @@
-"""Replay: keep liked rows of each window, and train on some of all of them again with each later window.
+"""Replay: keep liked rows of each window, and train on some of all of them again with each later window, together with
+rows of the anchor, which show how the base model behaves.
 
 A window's reservoir holds its liked rows with the smallest sha256 of seed and message: a draw without replacement that
 does not depend on the order of the rows. It also holds disliked rows whose message an earlier reservoir contains.
@@ -15,6 +16,8 @@ import pyarrow.parquet as pq
 from learning_engine.feedback.snapshot import is_heldout
 from learning_engine.feedback.table import SCHEMA, writing
 
+# Of the replayed rows. Without a share of their own, the anchor's rows would be lost among those of fifty windows.
+ANCHOR_SHARE = 0.25
 JOIN_COLUMNS = ("message", "conversation", "rating")
 SELECTION_COLUMNS = ("message", "conversation", "created_at", "user", "rating", "heldout")
 
@@ -36,21 +39,31 @@ def draw(snapshot: Path, target: Path, *, size: int, seed: int, earlier: Sequenc
 
 
 def join(
-    snapshot: Path, reservoirs: Sequence[Path], target: Path, *, size: int, seed: str, heldout_fraction: float
+    snapshot: Path,
+    reservoirs: Sequence[Path],
+    anchor: Path | None,
+    target: Path,
+    *,
+    size: int,
+    seed: str,
+    heldout_fraction: float,
 ) -> int:
-    """Write the rows of `snapshot`, then at most `size` rows of `reservoirs`, to `target`; return how many of these.
+    """Write the rows of `snapshot`, then at most `size` others, to `target`; return how many of these.
 
-    `reservoirs` are ordered by time. A message is left out if it also appears in `snapshot` or in a later reservoir,
-    since the newer ratings count. So is a conversation that would be held out now, even if the fraction was different
-    when it was drawn. Of the other rows, those with the smallest sha256 of `seed` and message are chosen.
+    ANCHOR_SHARE of them come from `anchor`, if there is one, the others from `reservoirs`, which are ordered by time.
+    A message of these is left out if it also appears in `snapshot` or in a later reservoir, since the newer ratings
+    count. So is a conversation that would be held out now, even if the fraction was different when it was drawn. Of the
+    other rows, those with the smallest sha256 of `seed` and message are chosen.
     """
+    of_anchor = round(size * ANCHOR_SHARE) if anchor else 0
     with writing(target, SCHEMA) as file:
         seen = set[str]()
         for batch in _batches(snapshot):
             seen.update(batch.column("message").to_pylist())
             file.write(batch)
         newest_first = reservoirs[::-1]
-        chosen = sorted(_replayable(newest_first, seen, heldout_fraction), key=_shuffled(seed))[:size]
+        replayable = _replayable(newest_first, seen, heldout_fraction)
+        chosen = sorted(replayable, key=_shuffled(seed))[: size - of_anchor]
         left = set(chosen)
         for batch in (batch for reservoir in newest_first for batch in _batches(reservoir)):
             wanted = []
@@ -58,7 +71,24 @@ def join(
                 wanted.append(message in left)
                 left.discard(message)
             file.write(batch.filter(pa.array(wanted, pa.bool_())))
-    return len(chosen)
+        anchored = _anchored(anchor, seed)[:of_anchor] if anchor else []
+        for row in anchored:
+            file.write(row)
+    return len(chosen) + len(anchored)
+
+
+def _anchored(anchor: Path, seed: str) -> list[pa.RecordBatch]:
+    """The liked rows of the anchor that are not held out, shuffled."""
+    rows = [
+        batch.slice(row, 1)
+        for batch in _batches(anchor)
+        for row, (rating, heldout) in enumerate(
+            zip(batch.column("rating").to_pylist(), batch.column("heldout").to_pylist(), strict=True)
+        )
+        if rating > 0 and not heldout
+    ]
+    shuffled = _shuffled(seed)
+    return sorted(rows, key=lambda row: shuffled(row.column("message")[0].as_py()))
 
 
 def _replayable(newest_first: Sequence[Path], seen: set[str], heldout_fraction: float) -> set[str]:

@@ -1,12 +1,12 @@
 """Elastic weight consolidation (EWC): penalise weight changes by their importance to the protected versions.
 
 P(θ) = λ · ½ dᵀF d, where d is the change since training began: of the LoRA factors (`diagonal`) or of the weights
-ΔW = s·BA (`kronecker`). As measured, ½ dᵀF d is to second order the KL from a protected version to the model on the data
-that it was measured on, in nats per token; F is scaled so that each version weighs alike (see `scale`).
+ΔW = s·BA (`kronecker`). As measured, ½ dᵀF d is to second order the KL from a protected version to the model on the
+data that it was measured on, in nats per token; F is scaled so that each version weighs alike (see `scale`).
 Sources: Kirkpatrick et al. 2017; online form: Schwarz et al. 2018.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -49,17 +49,15 @@ class Penalty:
             return value
         weights = [weight for _, weight in sorted(lora_weights(model).items())]
         gradients = torch.autograd.grad(value, weights)
-        for weight in weights:
-            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        held = torch.cat([weight.grad.flatten() for weight in weights])
-        strength = self.strength(held / scale, torch.cat([gradient.flatten() for gradient in gradients]))
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad.add_(gradient * strength * scale)
+        held = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+        strength = self.strength(_flat(held) / scale, _flat(gradients))
+        for weight, of_task, gradient in zip(weights, held, gradients, strict=True):
+            weight.grad = of_task.add_(gradient * strength * scale)
         return strength * value.detach()
 
 
 def anchored_penalty(
-    model: Any, information: FisherInformation | None, ewc_lambda: float | Literal["auto"], *, progress: float = 0.5
+    model: Any, information: FisherInformation | None, ewc_lambda: float | Literal["auto"], *, progress: float = 0.3
 ) -> Penalty:
     """The penalty anchored at the current weights of `model`, where it is zero.
 
@@ -76,6 +74,10 @@ def anchored_penalty(
     _check(_widths(information.tensors), _layers(anchor))
     scaling = information.lora.alpha / information.lora.rank
     return Penalty(KroneckerQuadratic(information.tensors, anchor, scaling=scaling), strength)
+
+
+def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 def _check(found: set[tuple[str, tuple[int, ...]]], expected: set[tuple[str, tuple[int, ...]]]) -> None:

@@ -17,7 +17,6 @@ from learning_engine.learning import kronecker, sketch
 from learning_engine.records.contracts import FORMER_KRONECKER, KRONECKER, MEASURED, SCALED, LoraShape, weight_of
 
 
-
 @dataclass(frozen=True)
 class FisherInformation:
     """`tensors`, on the CPU, have the names and shapes documented in the module `kind`.
@@ -25,8 +24,8 @@ class FisherInformation:
     `guards` is the version (or "base") that it was measured on; `accumulated` lists the earlier versions added to it,
     oldest first, the last time with the factor `decay`. `weight` is the total weight of all of them, `guards` counting
     as 1, or as 0 if it had no likes; for older files without it, it is computed as if every addition had used the same
-    decay. `n_sequences` and `n_tokens` count the data of `guards` alone, and `trace` is the mean trace of a layer measured on
-    it, or 0 before it is scaled.
+    decay. `n_sequences` and `n_tokens` count the data of `guards` alone, and `trace` is the mean trace of a layer
+    measured on it, or 0 before it is scaled.
     """
 
     tensors: dict[str, torch.Tensor]

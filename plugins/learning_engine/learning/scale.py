@@ -2,8 +2,8 @@
 
 The trace of Fisher information grows by orders of magnitude over a year of versions, because later versions depend on
 few weights strongly, and it differs by as much between base models. A sum of such measurements would protect the
-newest versions only, ever more firmly. So each measurement is divided by its mean trace per adapted layer, as Schwarz et
-al. 2018 normalise it; afterwards that trace is the total weight of the versions.
+newest versions only, ever more firmly. So each measurement is divided by its mean trace per adapted layer, as Schwarz
+et al. 2018 normalise it; afterwards that trace is the total weight of the versions.
 """
 
 from collections.abc import Mapping

@@ -20,6 +20,9 @@ INITIAL_LAMBDA, MIN_LAMBDA, MAX_LAMBDA = 300.0, 1.0, 1e5
 # Weight of a step's own gradient in the mean gradient, and of a step's own λ in the mean of log λ. A gradient of one
 # batch is mostly noise, which would pass for progress.
 NEW_GRADIENT, NEW_LAMBDA = 0.1, 0.2
+# A step on which the noise hides that the penalty opposes the task asks for any λ; it gets at most this many times the
+# last one.
+MOST_GROWTH = 10.0
 
 
 class Strength(Protocol):
@@ -75,7 +78,8 @@ class Progress:
         gradient = mean / (1 - (1 - NEW_GRADIENT) ** steps)
         opposed = -gradient.dot(quadratic)
         largest = torch.where(opposed > 0, self._allowed * gradient.dot(gradient) / opposed, MAX_LAMBDA)
-        log = state["log"].lerp(largest.clamp(MIN_LAMBDA, MAX_LAMBDA).log(), NEW_LAMBDA)
+        largest = torch.minimum(largest, MOST_GROWTH * state["log"].exp()).clamp(MIN_LAMBDA, MAX_LAMBDA)
+        log = state["log"].lerp(largest.log(), NEW_LAMBDA)
         # At the first step nothing has moved, so every λ leaves all progress.
         log = torch.where(steps > 1, log, state["log"])
         lowest, highest = torch.minimum(state["lowest"], log), torch.maximum(state["highest"], log)

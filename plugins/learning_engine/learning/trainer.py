@@ -2,8 +2,8 @@
 
 Subclasses transformers.Trainer, which handles resuming, gradient accumulation, precision, schedulers and trackers.
 The task loss of an optimizer step is taken over all its micro-batches together (see `objectives`); the penalty's
-gradient is added once per step, after the last micro-batch. The objective takes its reference from the weights that `loaded` starts with,
-even if training resumes from a checkpoint.
+gradient is added once per step, after the last micro-batch. The objective takes its reference from the weights that
+`loaded` starts with, even if training resumes from a checkpoint.
 """
 
 # ruff: noqa: ARG002 (the arguments are those of transformers.Trainer)

@@ -82,8 +82,8 @@ class FisherRecord(Record):
 
     `accumulated` lists the earlier versions added, oldest first; the last addition used the factor `decay`. `weight` is
     the total weight of all of them, where the newest counts 1. For older records without a weight it is computed as if
-    every addition had used `decay`. `trace` is the mean trace of a layer that was measured on `guards`, in nats per token
-    and squared unit of weight, before it was scaled to 1; 0 if unknown.
+    every addition had used `decay`. `trace` is the mean trace of a layer that was measured on `guards`, in nats per
+    token and squared unit of weight, before it was scaled to 1; 0 if unknown.
     """
 
     guards: str

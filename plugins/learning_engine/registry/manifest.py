@@ -14,6 +14,7 @@ from learning_engine.errors import RegistryError
 from learning_engine.records.contracts import LoraShape
 
 ADAPTERS, FISHER, HELDOUT, REPLAY, RUNS = "adapters/", "fisher/", "heldout/", "replay/", "runs/"
+ANCHORS = "anchors/"
 LEDGER, CURRENT = "deployments/ledger/", "deployments/current.json"
 # The prefixes of versions' objects; those in TEXTS hold user text.
 TEXTS = (HELDOUT, REPLAY)
@@ -88,6 +89,10 @@ def claim_name(run: str) -> str:
 
 def fisher_key(guards: str, name: str) -> str:
     return f"{FISHER}{_name(guards)}/{_name(name)}"
+
+
+def anchor_key(base: str) -> str:
+    return f"{ANCHORS}{_name(base)}/anchor.parquet"
 
 
 def heldout_key(version: str) -> str:

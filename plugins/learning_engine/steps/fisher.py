@@ -6,8 +6,6 @@ v), down to the base model's Fisher on the anchor.
 A version without likes has nothing of its own to protect: F(v) = F(parent of v).
 """
 
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +15,12 @@ from learning_engine.errors import IntegrityError, ModelError
 from learning_engine.records.contracts import MEASURED, SCALED, AdapterVersion, Dataset, FisherRecord, Window
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
+from learning_engine.steps import anchor
 from learning_engine.steps.resources import Resources, adapter_of, read_window, snapshot_of, workspace
 
 if TYPE_CHECKING:
     from learning_engine.learning.information import FisherInformation
     from learning_engine.learning.model import Loaded
-
-ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
 
 def fisher(resources: Resources, dataset: Dataset) -> FisherRecord:
@@ -52,11 +49,9 @@ def get_or_measure(
 
     `window` measures on feedback other than the version's own; `again` replaces the stored measurement.
     """
-    anchor = resources.settings.fisher.anchor
-    if version is None and anchor is None:
-        note = "nothing is protected: this is the first version, and no fisher.anchor is configured"
-        return _empty_record(resources, guards="base", note=note)
-    folder = version.version if version else _base_folder(resources, Path(str(anchor)))
+    if version is None and resources.settings.fisher.anchor is None:
+        return _empty_record(resources, guards="base", note=_unprotected(resources))
+    folder = version.version if version else _base_folder(resources)
     if not again and (stored := _stored(resources, folder)):
         return stored
     earlier = None
@@ -122,8 +117,9 @@ def _measure(
     settings, snapshot = resources.settings, work / "guarded.parquet"
     note = ""
     if version is None:
-        _anchor_snapshot(resources, snapshot)
-        note = "measured on the anchor data"
+        if not anchor.fetch(resources, snapshot):
+            return None, _unprotected(resources)
+        note = "measured on the anchor"
     elif window is not None:
         read_window(resources, window, snapshot)
         note = f"measured on {window}"
@@ -137,26 +133,6 @@ def _measure(
     guards = version.version if version else "base"
     measured = fisher.compute(loaded, liked, settings.fisher, seed=settings.training.seed, guards=guards)
     return scale.scaled(measured), note
-
-
-def _anchor_snapshot(resources: Resources, path: Path) -> None:
-    """Write the anchor data, a file with the columns of the feedback table, as a snapshot to `path`."""
-    from learning_engine.feedback.source import FileSource
-
-    settings = resources.settings
-    whole = {
-        "dataset": settings.dataset.model_copy(update={"heldout_fraction": 0.0}),
-        # Anchor data is trusted, so no rule against steering applies.
-        "feedback": settings.feedback.model_copy(
-            update={"cap_per_user": None, "burst_votes": None, "min_agreement": None}
-        ),
-    }
-    anchored = replace(
-        resources,
-        settings=settings.model_copy(update=whole),
-        open_feedback=lambda: FileSource(Path(str(settings.fisher.anchor))),
-    )
-    read_window(anchored, ALL_TIME, path)
 
 
 def _accumulate(
@@ -219,10 +195,14 @@ def _stored(resources: Resources, folder: str) -> FisherRecord | None:
     return record
 
 
-def _base_folder(resources: Resources, anchor: Path) -> str:
+def _unprotected(resources: Resources) -> str:
+    return f"nothing protects the base model: {anchor.why_none(resources)}"
+
+
+def _base_folder(resources: Resources) -> str:
     settings = resources.settings
     what = {
-        "anchor": archive.sha256_file(anchor),
+        "anchor": anchor.identity(resources),
         "settings": {name: settings.fingerprint()[name] for name in ("model", "lora", "fisher", "dataset")},
         "seed": settings.training.seed,
     }

@@ -1,4 +1,4 @@
-"""Replay reservoirs: rows sampled from this window for later ones, and rows fetched from earlier windows."""
+"""Replay: rows sampled from this window for later ones, and rows of earlier windows and of the anchor for this one."""
 
 import math
 from pathlib import Path
@@ -7,6 +7,7 @@ from learning_engine import telemetry
 from learning_engine.errors import IntegrityError
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
+from learning_engine.steps import anchor
 from learning_engine.steps.resources import Resources
 
 
@@ -28,18 +29,20 @@ def stage(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path
 def joined(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path]) -> Path:
     """A file with the snapshot's rows followed by those that the training replays; the snapshot itself if none.
 
-    The rows are drawn from all of `earlier`, as many as the training needs to see each only once: however many weeks
-    there are, a training costs the same.
+    The rows are drawn from all of `earlier` and from the anchor, as many as the training needs to see each only once:
+    however many weeks there are, a training costs the same.
     """
     from learning_engine.feedback import replay
     from learning_engine.learning.batches import rows_to_replay
 
-    if not earlier:
-        return snapshot
     settings, joined = resources.settings, snapshot.with_name("joined.parquet")
+    anchored = snapshot.with_name("anchor.parquet")
+    if not settings.training.replay:
+        return snapshot
+    base = anchored if anchor.fetch(resources, anchored) else None
     size = math.ceil(settings.training.epochs) * rows_to_replay(replay.trainable(snapshot), settings.training.replay)
     fraction = settings.dataset.heldout_fraction
-    replayed = replay.join(snapshot, earlier, joined, size=size, seed=run_key, heldout_fraction=fraction)
+    replayed = replay.join(snapshot, earlier, base, joined, size=size, seed=run_key, heldout_fraction=fraction)
     return joined if replayed else snapshot
 
 

@@ -1,0 +1,137 @@
+"""The anchor: conversations that show how the base model behaves, which no version may forget.
+
+`fisher` measures the base's Fisher information on them, `train` replays them, and `evaluate` judges the candidate on
+those that are held out. With `fisher.anchor: self` the base model writes them itself, once, and the bucket keeps them:
+it answers the package's prompts and others that it writes through its chat template. They contain no user's text.
+A file of feedback may be named instead, or null for none.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from learning_engine import archive, telemetry
+from learning_engine.config import digest
+from learning_engine.errors import IntegrityError
+from learning_engine.records.contracts import Window
+from learning_engine.registry import manifest
+from learning_engine.registry.store import NotFound
+from learning_engine.steps.resources import Resources, read_window
+
+if TYPE_CHECKING:
+    from learning_engine.evaluation.self_written import Conversation
+
+SELF = "self"
+# This share is never trained on: the gate judges by it what is left of the base.
+HELDOUT = 0.25
+# Longer answers are left out: taught cut, they would end too early.
+ANSWER_TOKENS = 256
+BATCH_SIZE, SEED = 16, 0
+ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+
+
+def fetch(resources: Resources, path: Path) -> bool:
+    """Write the anchor to `path`, in the format of a snapshot. False if there is none, for the reason `why_none`."""
+    import pyarrow.parquet
+
+    configured = resources.settings.fisher.anchor
+    if configured is None:
+        return False
+    if configured != SELF:
+        _read(resources, Path(configured), path)
+        return True
+    key = manifest.anchor_key(identity(resources))
+    try:
+        resources.store.get_file(key, path)
+    except (NotFound, IntegrityError):
+        _write(resources, path)
+        resources.store.put_file(key, path)
+    return bool(pyarrow.parquet.read_metadata(path).num_rows)
+
+
+def why_none(resources: Resources) -> str:
+    if resources.settings.fisher.anchor is None:
+        return "fisher.anchor is null"
+    return (
+        f"the base model ended no answer to its anchor's prompts within {ANSWER_TOKENS} tokens; "
+        "fisher.anchor can name a file of answers instead"
+    )
+
+
+def identity(resources: Resources) -> str:
+    """Identifies the anchor and the base model that it belongs to."""
+    from learning_engine.evaluation.prompts import BUILT_IN
+    from learning_engine.learning.base import base_revision
+
+    settings = resources.settings
+    configured = settings.fisher.anchor
+    itself = configured == SELF
+    what = {
+        "source": archive.sha256_file(BUILT_IN if itself else Path(str(configured))),
+        "prompts": settings.fisher.anchor_prompts if itself else None,
+        "base": [settings.model.base, base_revision(settings.model)],
+    }
+    return f"base-{digest(what)[:12]}"
+
+
+def _read(resources: Resources, file: Path, path: Path) -> None:
+    """Anchor data of one's own: a file with the columns of the feedback table."""
+    from learning_engine.feedback.source import FileSource
+
+    settings = resources.settings
+    whole = {
+        "dataset": settings.dataset.model_copy(update={"heldout_fraction": HELDOUT}),
+        # Anchor data is trusted, so no rule against steering applies.
+        "feedback": settings.feedback.model_copy(
+            update={"cap_per_user": None, "burst_votes": None, "min_agreement": None}
+        ),
+    }
+    anchored = replace(resources, settings=settings.model_copy(update=whole), open_feedback=lambda: FileSource(file))
+    read_window(anchored, ALL_TIME, path)
+
+
+def _write(resources: Resources, path: Path) -> None:
+    """Let the base model answer the package's prompts and prompts that it writes itself."""
+    from learning_engine.evaluation import prompts, self_written
+    from learning_engine.evaluation.views import Views
+    from learning_engine.learning import memory, model
+
+    settings = resources.settings
+    loaded = model.load(settings.model, settings.lora, adapter=None, trainable=False, seed=SEED)
+    views = Views(loaded.model, loaded.tokenizer, loaded.device, loaded.model.active_adapter, has_parent=False)
+    wanted = settings.fisher.anchor_prompts
+    built_in = prompts.renderable(views.tokenizer, prompts.read(None, limit=wanted // 2))
+
+    def attempt(at_once: int) -> "list[Conversation]":
+        own = self_written.prompts(views, count=wanted - len(built_in), batch_size=at_once, seed=SEED)
+        return self_written.answered(views, [*built_in, *own], tokens=ANSWER_TOKENS, batch_size=at_once)
+
+    with telemetry.step("anchor", base=loaded.base, revision=loaded.revision) as result:
+        found = memory.retry_with_smaller_batches(
+            attempt,
+            batch_size=BATCH_SIZE,
+            what="let the base model write its anchor",
+            advice="Set model.quantization, or fisher.anchor to a file of answers.",
+        )
+        result.update(conversations=len(found), wanted=wanted)
+        _save(found, path)
+
+
+def _save(conversations: "list[Conversation]", path: Path) -> None:
+    from learning_engine.feedback.clean import Row
+    from learning_engine.feedback.shapes import Message
+    from learning_engine.feedback.snapshot import is_heldout
+    from learning_engine.feedback.table import SCHEMA, record_batch, with_column, writing
+
+    rows, heldout = [], []
+    for written in conversations:
+        name = hashlib.sha256(json.dumps(written.messages, ensure_ascii=False).encode()).hexdigest()
+        turns = [Message(turn["role"], turn["content"]) for turn in written.messages]
+        rows.append(Row(0, name, name, None, turns, written.answer, 1))
+        heldout.append(is_heldout(name, HELDOUT))
+    with writing(path, SCHEMA) as file:
+        if rows:
+            file.write(with_column(record_batch(rows), heldout, SCHEMA))

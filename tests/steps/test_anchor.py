@@ -1,0 +1,94 @@
+"""The base model writes its own anchor, once: its answers to the package's prompts and to its own."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from learning_engine.steps import anchor, reservoirs
+from learning_engine.steps import fisher as fisher_step
+from tests import tiny
+from tests.steps.conftest import Loop, week
+
+
+@pytest.fixture(scope="session")
+def fluent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base model that ends its turns, and those of users."""
+    directory = tiny.make_base(tmp_path_factory.mktemp("fluent") / "base")
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    rows = [torch.tensor([row["input_ids"]]) for row in tiny.examples(tokenizer, 48, seed=1)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for ids in rows * 3:
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    model.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def anchored(loop: Loop, fluent: Path) -> Loop:
+    return loop.with_settings(model={"base": str(fluent)}, fisher={"anchor": "self", "anchor_prompts": 24})
+
+
+def _rows(loop: Loop, path: Path) -> list[dict]:
+    assert anchor.fetch(loop.resources, path)
+    return pq.read_table(path).to_pylist()
+
+
+def test_it_is_written_once_and_kept(anchored: Loop, tmp_path: Path) -> None:
+    rows = _rows(anchored, tmp_path / "first.parquet")
+    (stored,) = anchored.resources.store.list("anchors/")
+    assert _rows(anchored, tmp_path / "second.parquet") == rows
+    assert list(anchored.resources.store.list("anchors/")) == [stored]
+    assert 12 <= len(rows) <= 24
+    assert {(row["rating"], row["user"]) for row in rows} == {(1, None)}
+    assert {row["heldout"] for row in rows} == {True, False}
+    assert all(row["answer"].strip() for row in rows)
+
+
+def test_half_of_its_prompts_are_the_bases_own(anchored: Loop, tmp_path: Path) -> None:
+    prompts = [row["messages"][0]["content"] for row in _rows(anchored, tmp_path / "anchor.parquet")]
+    own = [prompt for prompt in prompts if any(thing in prompt for thing in tiny.THINGS)]
+    assert 4 <= len(own) <= 12
+    assert len(set(prompts)) == len(prompts)
+
+
+def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_path: Path) -> None:
+    rows = _rows(anchored, tmp_path / "anchor.parquet")
+    record = fisher_step.get_or_measure(anchored.resources, None)
+    assert (record.guards, record.n_sequences) == ("base", sum(not row["heldout"] for row in rows))
+    assert record.trace > 0
+    replaying = anchored.with_settings(training={"replay": 0.5, "epochs": 1})
+    anchored.teach(0)
+    snapshot = tmp_path / "snapshot.parquet"
+    from learning_engine.steps.resources import read_window
+
+    read_window(replaying.resources, week(0), snapshot)
+    joined = reservoirs.joined(replaying.resources, "a run", snapshot, [])
+    replayed = pq.read_table(joined).to_pylist()[pq.read_metadata(snapshot).num_rows :]
+    assert replayed
+    assert all(row in rows for row in replayed)
+
+
+def test_a_base_that_ends_no_answer_has_none(loop: Loop, tmp_path: Path) -> None:
+    random = loop.with_settings(fisher={"anchor": "self", "anchor_prompts": 8})
+    assert not anchor.fetch(random.resources, tmp_path / "anchor.parquet")
+    record = fisher_step.get_or_measure(random.resources, None)
+    assert record.uri is None
+    assert "ended no answer" in record.note
+
+
+def test_another_base_or_number_of_prompts_has_another(anchored: Loop, loop: Loop) -> None:
+    names = {
+        anchor.identity(each.resources)
+        for each in (
+            anchored,
+            anchored.with_settings(fisher={"anchor_prompts": 25}),
+            loop.with_settings(fisher={"anchor": "self", "anchor_prompts": 24}),
+        )
+    }
+    assert len(names) == 3
