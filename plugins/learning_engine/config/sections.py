@@ -187,7 +187,7 @@ class Ewc(Section):
 
 
 class Training(Section):
-    objective: Literal["kto", "weighted_sft"] = "kto"
+    objective: Literal["kto", "sft_npo", "weighted_sft"] = "kto"
     kto_beta: float = Field(0.1, gt=0, le=10)
     epochs: float = Field(3.0, gt=0, le=1000)
     learning_rate: float = Field(2e-4, gt=0, le=1)

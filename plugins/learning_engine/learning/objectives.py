@@ -2,7 +2,7 @@
 
 weighted_sft: L = Σ_n w_n Σ_t ℓ_nt / Σ_n w_n T_n in nats per supervised token, with ℓ_nt = −log p(y_t | y_<t, x),
 w_n the weight of row n's rating and T_n its number of supervised tokens. A disliked row with w_n > 0 is still
-reinforced, only less. kto: see `kto`.
+reinforced, only less. sft_npo and kto: see the modules of these names.
 
 Numerator and denominator are each summed over all micro-batches of an optimizer step, then divided. Gradient
 accumulation therefore gives exactly the loss of the whole batch.
@@ -22,6 +22,7 @@ from learning_engine.learning.batches import Rows
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.kto import Kto
 from learning_engine.learning.model import Loaded
+from learning_engine.learning.sft_npo import SftNpo
 
 
 class Objective(Protocol):
@@ -52,7 +53,7 @@ class WeightedSft:
             return []
         return [
             f"training.objective weighted_sft makes {disliked} disliked answers more likely too, though less than "
-            "liked ones: set dataset.weight_down to 0 to leave them out, or training.objective to kto to unlearn them"
+            "liked ones: set dataset.weight_down to 0 to leave them out, or training.objective to sft_npo"
         ]
 
     def begin_step(self, model: Any, batches: Sequence[dict[str, Any]]) -> float:
@@ -71,4 +72,6 @@ def choose(training: sections.Training, *, rows_at_once: int) -> Objective:
     """The objective that `training` names. Its `prepare` runs the model on `rows_at_once` rows at a time."""
     if training.objective == "kto":
         return Kto(beta=training.kto_beta, seed=training.seed, batch_size=rows_at_once)
+    if training.objective == "sft_npo":
+        return SftNpo(beta=training.kto_beta, batch_size=rows_at_once)
     return WeightedSft()
