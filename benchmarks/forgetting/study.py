@@ -74,7 +74,7 @@ def conduct(study: Study, options: argparse.Namespace, folder: Path) -> tuple[li
     seeds = [options.seed + place for place in range(1 if options.quick else 6 if options.full else REPORTED)]
     print(f"development seed {DEVELOPMENT}, reported seeds {', '.join(map(str, seeds))}", flush=True)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, context, _use_one_thread) as pool:
+    with ProcessPoolExecutor(options.workers, context, use_one_thread) as pool:
         # Build the base models first, so that no two processes build the same one.
         list(pool.map(_build, [(study.build, seed, options.quick, folder) for seed in (DEVELOPMENT, *seeds)]))
         development = _search(pool, study, options, folder)
@@ -141,7 +141,7 @@ def _run(work: tuple[Build, int, bool, Path, Method]) -> Run:
     return Run(seed, method, outcome, time.monotonic() - started)
 
 
-def _use_one_thread() -> None:
+def use_one_thread() -> None:
     """Use one thread per process: with two threads in each of two processes, two cores are oversubscribed."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""A year of weeks: what a chain of 52 adapters learns and keeps."""

@@ -1,0 +1,54 @@
+"""The benchmark of a year at a tiny size: what is replayed, what is scored, the picture."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from forgetting import lessons, world
+from yearly import chain, picture
+from yearly.methods import METHODS, Method
+
+from tests.benchmarks.test_forgetting import LANGUAGE, SHAPE
+
+OURS = METHODS[0]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Four known facts, then four weeks of two."""
+    known, *weeks = lessons.facts(LANGUAGE, [4, 2, 2, 2, 2], seed=0)
+    rows = lessons.rows(LANGUAGE, known, range(4), seed=0)
+    pretraining = world.Pretraining(steps=60, batch=12)
+    folder = tmp_path_factory.mktemp("base") / "model"
+    base = world.make_base(folder, len(LANGUAGE.words()), rows, pretraining, seed=0, **SHAPE)
+    taught = tuple(lessons.rows(LANGUAGE, week, range(4), seed=0) for week in weeks)
+    load = world.adapter_loader(base, ("q_proj", "k_proj", "v_proj", "o_proj"), rank=4)
+    return world.World(load, rows, rows, taught, taught, world.row_accuracy, steps=0, batch_size=6)
+
+
+def test_replayed_rows_come_from_every_earlier_week_and_a_quarter_from_the_base(small):
+    method = replace(OURS, steps=8)
+    found = chain._replayed(small.weeks[:3], small.known, len(small.weeks[3]), method, 6, np.random.default_rng(0))
+    anchor, old = ([tuple(ids) for ids in part["input_ids"]] for part in found)
+    size = len(anchor) + len(old)
+    assert (len(anchor), size) == (round(size / 4), 2 * 16)
+    assert set(anchor) <= {tuple(ids) for ids in small.known["input_ids"]}
+    for week in small.weeks[:3]:
+        assert set(old) & {tuple(ids) for ids in week["input_ids"]}
+
+
+@pytest.mark.parametrize("method", [replace(OURS, steps=20), replace(METHODS[-1], steps=20)], ids=lambda m: m.name)
+def test_a_year_is_scored_after_each_quarter(small, method: Method, tmp_path):
+    year = chain.run(small, method, seed=0)
+    assert len(year.learned) == len(year.kept[4]) == 4
+    assert list(year.kept) == ([4] if method.joint else [1, 2, 3, 4])
+    assert len(year.seconds) == (0 if method.joint else 4)
+    assert np.mean(year.by_quarter()) > 0.5
+    assert 0 <= year.base[4] <= 1
+    picture.draw({"ours": [year]}, tmp_path / "year.png")
+    assert (tmp_path / "year.png").read_bytes().startswith(b"\x89PNG")
