@@ -22,6 +22,9 @@ from sequential.likelihood import accuracy
 from sequential.methods import Method
 from sequential.tasks import Task
 
+# Half the default, because an epoch of the default size has few rows.
+BATCH = 4
+
 
 @dataclass(frozen=True)
 class World:
@@ -55,13 +58,13 @@ class World:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Accuracy by task, in the order of training: right after it was learned (None if jointly), and at the end.
+    """Accuracy by task, in the order of training: right after it was learned (None if never alone), and at the end.
 
     `seconds` includes training and measuring, but no test.
     """
 
     order: tuple[str, ...]
-    learned: tuple[float, ...] | None
+    first: tuple[float, ...] | None
     final: tuple[float, ...]
     seconds: float
 
@@ -70,11 +73,13 @@ class Outcome:
         return float(np.mean(self.final))
 
     @property
-    def backward_transfer(self) -> float | None:
-        """The mean over all tasks but the last of the final accuracy minus that right after learning."""
-        if self.learned is None:
-            return None
-        return float(np.mean([last - first for first, last in zip(self.learned, self.final, strict=True)][:-1]))
+    def learned(self) -> float | None:
+        return None if self.first is None else float(np.mean(self.first))
+
+    @property
+    def transfer(self) -> float | None:
+        """Backward transfer: the mean over all tasks but the last of the final accuracy minus the first."""
+        return None if self.first is None else float(np.mean(np.subtract(self.final, self.first)[:-1]))
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,12 @@ def jointly(world: World, order: Sequence[str], rate: float, *, seed: int) -> Ou
     return Outcome(tuple(order), None, tuple(accuracy(loaded, task.test) for task in todo), seconds)
 
 
+def untrained(world: World, order: Sequence[str]) -> Outcome:
+    """The base model."""
+    todo, loaded = world.tasks(order), world.load(seed=0)
+    return Outcome(tuple(order), None, tuple(accuracy(loaded, task.test) for task in todo), 0.0)
+
+
 def _train(
     world: World,
     loaded: Loaded,
@@ -138,6 +149,7 @@ def _train(
         objective="weighted_sft",
         epochs=world.epochs,
         learning_rate=rate,
+        batch_size=BATCH,
         replay=1 - len(rows) / len(examples),
         seed=seed,
         log_steps=100_000,

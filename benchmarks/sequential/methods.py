@@ -12,7 +12,7 @@ from sequential.fresh import Ella, FreshAdapter, Orthogonal
 # One draw of the labels a sequence: four cost three times as much here, and more sequences are worth more.
 DRAWS = 1
 OURS = 10.0
-PLAIN, JOINT = "plain LoRA", "joint training"
+BASE, PLAIN, JOINT = "base model", "plain LoRA", "joint training"
 
 
 @dataclass(frozen=True)

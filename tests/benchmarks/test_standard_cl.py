@@ -114,10 +114,12 @@ def test_settings_are_chosen_on_rows_that_nothing_trains_on(world):
 @pytest.mark.parametrize("order", [("sst2", "agnews"), ("agnews", "sst2")], ids="→".join)
 def test_the_last_task_of_an_order_wins_without_protection(order, world, tmp_path):
     start = chain.begin(world, order, RATE, tmp_path / "adapter", seed=0)
+    begun = world.load(0, start.adapter)
+    assert [likelihood.accuracy(begun, task.test) for task in world.tasks(order)] == [1, 0]
     outcome = chain.follow(world, order, PLAIN, RATE, start, seed=0)
-    assert outcome.learned == (1.0, 1.0)
+    assert outcome.first == (1.0, 1.0)
     assert outcome.final == (0.0, 1.0)
-    assert (outcome.average, outcome.backward_transfer) == (0.5, -1.0)
+    assert (outcome.average, outcome.learned, outcome.transfer) == (0.5, 1.0, -1.0)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +145,8 @@ def test_each_method_runs_a_chain_and_a_strong_penalty_keeps_the_first_task(name
     (method,) = (method for method in METHODS if method.name == name)
     outcome = chain.follow(world, ("sst2", "agnews"), method.at(strength), RATE, start, seed=0)
     assert outcome.order == ("sst2", "agnews")
-    assert outcome.learned[0] == start.accuracy == 1
-    assert outcome.learned[1] == outcome.final[1]
+    assert outcome.first[0] == start.accuracy == 1
+    assert outcome.first[1] == outcome.final[1]
     assert (outcome.final[0] > 0.5) == keeps
     assert outcome.seconds > start.seconds
 
@@ -172,7 +174,7 @@ def test_joint_training_has_the_rows_of_all_tasks(world, trainings):
     outcome = chain.jointly(world, ("sst2", "agnews"), RATE, seed=0)
     assert trainings == [(32, 0)]
     assert len(outcome.final) == 2
-    assert outcome.backward_transfer is None
+    assert outcome.transfer is None
 
 
 @pytest.mark.parametrize("form", [Orthogonal(), Ella(2.0)], ids=["O-LoRA", "ELLA"])
@@ -260,6 +262,6 @@ def test_the_script_writes_a_row_for_each_method(tune, world, tmp_path):
     assert "estimate: " in done.stdout
     found = json.loads((tmp_path / f"standard_cl{'_tune' if tune else ''}.json").read_text())
     names = [row["method"] for row in found["rows"]]
-    expected = ["plain LoRA"] * len(standard_cl.RATES) + ["ELLA"] * 3
-    assert names == (expected if tune else ["plain LoRA", "ELLA", "joint training"])
+    tried = ["plain LoRA"] * len(standard_cl.RATES) + ["ELLA"] * 3
+    assert names == ["base model", *(tried if tune else ["plain LoRA", "ELLA", "joint training"])]
     assert len(found["targets"]) == (0 if tune else 2)
