@@ -33,16 +33,18 @@ def seconds_a_row(world: chain.World, names: Sequence[str]) -> dict[str, float]:
     return seconds
 
 
-def rows_of(methods: Sequence[Method], *, starts: int, tasks: int, rows: float, tests: int) -> Counter[str]:
+def rows_of(
+    methods: Sequence[Method], *, starts: int, tasks: int, rows: int, epochs: float, tests: int
+) -> Counter[str]:
     """How many rows each kind of work has in one order; `starts` first tasks are shared by the sequential methods."""
-    later = tasks - 1
-    work = Counter({TRAIN: starts * rows, TEST: starts * tests})
+    later, trained = tasks - 1, rows * epochs
+    work = Counter({TRAIN: starts * trained, TEST: starts * tests})
     for method in methods:
         if method.joint:
-            work.update({TRAIN: tasks * rows, TEST: tasks * tests})
+            work.update({TRAIN: tasks * trained, TEST: tasks * tests})
             continue
         # Task k (from 0) also trains on what is kept of k tasks.
-        work.update({TRAIN: later * rows * (1 + method.replay * tasks / 2), TEST: 2 * later * tests})
+        work.update({TRAIN: later * trained * (1 + method.replay * tasks / 2), TEST: 2 * later * tests})
         if method.penalty in STRUCTURES:
             work[method.penalty] += later * rows
     return work

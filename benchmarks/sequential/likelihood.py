@@ -14,10 +14,13 @@ from torch.nn.utils.rnn import pad_sequence
 from learning_engine.learning.model import Loaded
 from sequential.tasks import Questions
 
+BATCH = {"cpu": 8, "cuda": 64}
 
-def accuracy(loaded: Loaded, questions: Questions, *, batch_size: int = 8) -> float:
+
+def accuracy(loaded: Loaded, questions: Questions) -> float:
     """The share of questions whose right answer is the likeliest."""
     order = sorted(range(len(questions.prompts)), key=lambda place: len(questions.prompts[place]))
+    batch_size = BATCH[loaded.device.type]
     right = 0
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]

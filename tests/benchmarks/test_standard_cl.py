@@ -74,12 +74,13 @@ def test_the_likelihood_of_each_label_is_that_of_a_pass_of_its_own(moved):
     torch.testing.assert_close(found, one_by_one(moved, prompts, answers), rtol=1e-4, atol=1e-4)
 
 
-def test_the_likeliest_label_is_chosen(moved):
+def test_the_likeliest_label_is_chosen(moved, monkeypatch):
+    monkeypatch.setitem(likelihood.BATCH, "cpu", 2)
     prompts, answers = [[5, 6, 7], [9, 8, 7, 6, 5, 4], [30]], [[11, 12], [13], [11, 40, 41]]
     best = one_by_one(moved, prompts, answers).argmax(1).tolist()
-    assert likelihood.accuracy(moved, Questions(prompts, answers, best), batch_size=2) == 1
+    assert likelihood.accuracy(moved, Questions(prompts, answers, best)) == 1
     wrong = [best[0], (best[1] + 1) % 3, (best[2] + 1) % 3]
-    assert likelihood.accuracy(moved, Questions(prompts, answers, wrong), batch_size=2) == pytest.approx(1 / 3)
+    assert likelihood.accuracy(moved, Questions(prompts, answers, wrong)) == pytest.approx(1 / 3)
 
 
 def test_a_task_asks_through_the_chat_template_and_names_its_labels(world):
@@ -233,10 +234,11 @@ def test_the_development_order_is_not_reported():
 
 def test_the_estimate_counts_what_a_chain_does():
     methods = [Method("a"), Method("b", "kronecker", replay=0.5), Method("c", joint=True)]
-    work = cost.rows_of(methods, starts=1, tasks=3, rows=10, tests=4)
-    # First task 10; a: 20; b: 20 + 5 + 10; c: 30. Tests: first 4; a and b: 2 after learning, 2 at the end; c: 3.
-    assert work == {"train": 95, "kronecker": 20, "test": 4 + 2 * 16 + 12}
-    assert cost.total({"train": 1.0, "kronecker": 2.0, "test": 0.5}, work) == 95 + 40 + 24
+    work = cost.rows_of(methods, starts=1, tasks=3, rows=10, epochs=2, tests=4)
+    # An epoch: first task 10; a: 20; b: 20 + 5 + 10; c: 30.
+    # Tests: first task 1; a and b: 2 after learning and 2 at the end; c: 3.
+    assert work == {"train": 190, "kronecker": 20, "test": 4 + 2 * 16 + 12}
+    assert cost.total({"train": 1.0, "kronecker": 2.0, "test": 0.5}, work) == 190 + 40 + 24
 
 
 def test_targets_compare_with_methods_without_old_rows_and_with_joint_training():
