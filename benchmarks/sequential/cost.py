@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import datasets
 from forgetting.methods import PackagePenalty
@@ -27,7 +28,7 @@ def seconds_a_row(world: chain.World, names: Sequence[str]) -> dict[str, float]:
     seconds = {TRAIN: chain.jointly(few, names, rate=1e-4, seed=0).seconds / len(rows)}
     for structure in STRUCTURES:
         source = PackagePenalty(sections.Fisher(structure=structure, draws=DRAWS), 1.0, seed=0)
-        seconds[structure] = _seconds(lambda source=source: source.measure(loaded, rows)) / len(rows)
+        seconds[structure] = _seconds(partial(source.measure, loaded, rows)) / len(rows)
     tested = sum(len(task.test.prompts) for task in todo)
     seconds[TEST] = _seconds(lambda: [accuracy(loaded, task.test) for task in todo]) / tested
     return seconds
