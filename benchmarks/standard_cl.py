@@ -10,7 +10,8 @@ likelihood. λ and rate are chosen with `--tune`, on another order and on traini
 test rows.
 
 Average: the mean accuracy over the tasks after the last one; learned: the mean right after each task; transfer: the
-mean change of a task's accuracy since it was learned (the last task has none). All are means over the orders. The
+mean change of a task's accuracy since it was learned (the last task has none); seconds: to train and to measure, on a CPU
+those of the process. All are means over the orders. The
 default size is made for three hours on two cores; the script first measures a few rows and prints what it expects.
 `--whole` uses every row, meant for a GPU.
 """
@@ -139,7 +140,7 @@ def targets(rows: Sequence[Mapping[str, Any]]) -> list[report.Target]:
 def estimate(
     world: World, orders: Sequence[tuple[str, ...]], runs: Sequence[tuple[Method, float]], workers: int
 ) -> None:
-    """Print how long the run will take, and what that is made of."""
+    """Print how long the run will take without other load, and what that is made of."""
     first = world.tasks(orders[0][:1])[0]
     seconds = cost.seconds_a_row(world, orders[0])
     work = cost.rows_of(
@@ -152,7 +153,7 @@ def estimate(
     )
     parts = [f"{kind} {len(orders) * count:.0f} rows of {seconds[kind]:.2g} s" for kind, count in work.items()]
     minutes = len(orders) * cost.total(seconds, work) / workers / 60
-    print(f"estimate: {minutes:.0f} minutes with {workers} workers ({', '.join(parts)})", flush=True)
+    print(f"estimate: {minutes:.0f} minutes with {workers} workers on idle cores ({', '.join(parts)})", flush=True)
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

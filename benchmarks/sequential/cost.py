@@ -1,8 +1,7 @@
-"""How long a run will take: seconds a row for each kind of work, measured on a few rows, times the rows of the plan."""
+"""How long a run will take on idle cores: seconds a row of each kind of work, from a few rows, times the plan's rows."""
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,9 +27,9 @@ def seconds_a_row(world: chain.World, names: Sequence[str]) -> dict[str, float]:
     seconds = {TRAIN: chain.jointly(few, names, rate=1e-4, seed=0).seconds / len(rows)}
     for structure in STRUCTURES:
         source = PackagePenalty(sections.Fisher(structure=structure, draws=DRAWS), 1.0, seed=0)
-        seconds[structure] = _seconds(partial(source.measure, loaded, rows)) / len(rows)
+        seconds[structure] = _seconds(world, partial(source.measure, loaded, rows)) / len(rows)
     tested = sum(len(task.test.prompts) for task in todo)
-    seconds[TEST] = _seconds(lambda: [accuracy(loaded, task.test) for task in todo]) / tested
+    seconds[TEST] = _seconds(world, lambda: [accuracy(loaded, task.test) for task in todo]) / tested
     return seconds
 
 
@@ -55,7 +54,7 @@ def total(seconds: Mapping[str, float], work: Mapping[str, float]) -> float:
     return sum(seconds[kind] * count for kind, count in work.items())
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    began = time.monotonic()
+def _seconds(world: chain.World, call: Callable[[], object]) -> float:
+    began = chain.clock(world)
     call()
-    return time.monotonic() - began
+    return chain.clock(world) - began
