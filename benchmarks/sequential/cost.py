@@ -1,4 +1,4 @@
-"""How long a run will take on idle cores: seconds a row of each kind of work, from a few rows, times the plan's rows."""
+"""How long a run takes on idle cores: seconds a row of each kind of work, measured on a few rows, times the rows."""
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
 
