@@ -142,7 +142,7 @@ def _train(
     world: World,
     loaded: Loaded,
     rows: datasets.Dataset,
-    penalty: ewc.Regulariser,
+    penalty: ewc.Penalty,
     rate: float,
     *,
     seed: int,

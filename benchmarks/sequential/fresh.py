@@ -76,5 +76,5 @@ class FreshAdapter:
             down.copy_(nn.init.kaiming_uniform_(torch.empty(down.shape), a=math.sqrt(5), generator=self._generator))
             up.zero_()
 
-    def penalty(self, loaded: Loaded) -> ewc.Regulariser:  # noqa: ARG002 (the form holds what it needs)
+    def penalty(self, loaded: Loaded) -> ewc.Penalty:  # noqa: ARG002 (the form holds what it needs)
         return ewc.Penalty(self._form, self._strength)

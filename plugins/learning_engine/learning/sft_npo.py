@@ -52,4 +52,5 @@ class SftNpo:
         change = log_probs - self.reference[batch["index"]]
         pushed = 2 / self._beta * functional.softplus(self._beta * change)
         losses = torch.where(batch["rating"] > 0, -log_probs, pushed)
-        return (batch["weight"].to(losses.dtype) * losses).sum()
+        weights: torch.Tensor = batch["weight"].to(losses.dtype)
+        return (weights * losses).sum()
