@@ -14,6 +14,7 @@ from learning_engine.evaluation.evaluate import Evaluation, evaluate
 from learning_engine.evaluation.integrity import broken_weights
 from learning_engine.evaluation.metrics import row_losses
 from learning_engine.evaluation.prompts import read
+from learning_engine.evaluation.taught import Places
 from learning_engine.evaluation.views import Views, load_views
 from learning_engine.records.contracts import LoraShape
 from learning_engine.records.report import Report
@@ -28,11 +29,13 @@ def judged(views: Views, **changes: Any) -> Evaluation:
     arguments: dict[str, Any] = {
         "views": views,
         "heldout": datasets.concatenate_datasets([encode(views.tokenizer, SECOND), wrong]),
-        "conversations": [f"conversation {row}" for row in range(8)],
+        "content": Places([f"conversation {row}" for row in range(8)]),
         "users": 3,
         "earlier": {"v1.0": encode(views.tokenizer, FIRST)},
+        "taught": {},
         "missing": [],
         "history": {"v1.0": {"v1.0": 0.1}},
+        "best_taught": {},
         "prompts": read(None, limit=6),
         "probe_candidates": [ask(thing) for thing in SECOND],
         "evaluation": SETTINGS,
@@ -191,10 +194,10 @@ def test_max_rows_selects_rows_spread_over_the_set(views: Views) -> None:
 
 
 def test_answers_of_one_conversation_count_once(views: Views) -> None:
-    alone = judged(views, conversations=["the same"] * 8).report
+    alone = judged(views, content=Places(["the same"] * 8)).report
     assert not alone.accepted
     assert (rule(alone, "heldout").figure, rule(alone, "learned").figure) == (1.0, None)
-    pairs = judged(views, conversations=[f"conversation {row // 2}" for row in range(8)]).report
+    pairs = judged(views, content=Places([f"conversation {row // 2}" for row in range(8)])).report
     assert rule(pairs, "heldout").figure == pairs.heldout_conversations == 2
 
 

@@ -7,7 +7,8 @@ import pytest
 from learning_engine.config import sections
 from learning_engine.evaluation.figures import Drift, Figures, Kept, Learned, Lengths
 from learning_engine.evaluation.gate import accepted, judge
-from learning_engine.records.report import Rule
+from learning_engine.records.report import Content, Rule
+from learning_engine.records.report import Kept as KeptContent
 
 NAN, INFINITE = float("nan"), float("inf")
 GATE = sections.Gate(
@@ -30,6 +31,9 @@ LEARNED = Learned(
     gain_lower_bound=0.3,
     margin=1.0,
     margin_parent=0.5,
+    disliked_rise=0.2,
+    taught=Content(places=40, conversations=10, candidate=0.8, parent=0.0, base=0.1),
+    refused=Content(places=20, conversations=9, candidate=0.1, parent=0.1, base=0.0),
 )
 KEPT = Kept(
     scores={"v1.0": 1.4, "v1.1": 1.2},
@@ -38,6 +42,7 @@ KEPT = Kept(
     retained={"v1.0": 0.6, "v1.1": 0.8},
     drift={"v1.0": 0.1, "v1.1": 0.2},
 )
+WINDOW = KeptContent(conversations=8, candidate=0.7, base=0.1, best=0.8, retained=0.86)
 GOOD = Figures(
     learned=LEARNED,
     kept=KEPT,
@@ -57,6 +62,10 @@ def kept(**changes: object) -> Figures:
     return replace(GOOD, kept=replace(KEPT, **changes))
 
 
+def content(name: str, **changes: object) -> Figures:
+    return replace(GOOD, learned=replace(LEARNED, **{name: replace(getattr(LEARNED, name), **changes)}))
+
+
 def drift(parent: float | None = 0.5, base: float | None = 1.0) -> Figures:
     return replace(GOOD, drift=Drift(parent, base))
 
@@ -72,8 +81,8 @@ def rule(figures: Figures, name: str, gate: sections.Gate = GATE) -> Rule:
 def test_a_good_candidate_passes_every_rule() -> None:
     rules = judge(GOOD, GATE)
     assert [found.name for found in rules] == [
-        "heldout", "users", "integrity", "finite", "learned", "margin", "retained", "drift", "drift_base", "length",
-        "servable",
+        "heldout", "users", "integrity", "finite", "learned", "taught", "margin", "disliked", "retained", "drift",
+        "drift_base", "length", "servable",
     ]  # fmt: skip
     assert all(found.passed and found.why.endswith(".") for found in rules)
     assert accepted(rules)
@@ -113,6 +122,10 @@ def test_a_good_candidate_passes_every_rule() -> None:
         ("drift", drift(parent=NAN), None),
         ("drift_base", drift(base=3.01), 3.01),
         ("drift_base", drift(base=None), None),
+        ("taught", content("taught", candidate=0.49), 0.49),
+        ("taught", content("taught", candidate=0.0, conversations=8), 0.0),
+        ("disliked", content("refused", candidate=0.151), 0.051),
+        ("retained", kept(content={"v1.0": WINDOW, "v1.1": replace(WINDOW, retained=0.09)}), 0.09),
         ("servable", replace(GOOD, unservable="Rank 64 is more than the server's 16."), 0.0),
     ],
 )
@@ -137,6 +150,14 @@ def test_a_single_failed_rule_rejects_the_candidate(name: str, figures: Figures,
         ("retained", kept(retained={"v1.0": 0.2})),
         ("drift", drift(parent=2.0)),
         ("drift_base", drift(base=3.0)),
+        ("taught", content("taught", candidate=0.5)),
+        ("taught", content("taught", candidate=0.0, conversations=7)),
+        ("taught", content("taught", places=0, conversations=0, candidate=None)),
+        ("disliked", content("refused", candidate=0.0)),
+        ("disliked", content("refused", candidate=0.9, conversations=7)),
+        ("disliked", content("refused", candidate=None, parent=None, conversations=0)),
+        ("retained", kept(retained={"v1.0": 0.1, "v1.1": 0.9}, content={"v1.0": replace(WINDOW, retained=0.2)})),
+        ("retained", kept(content={"v1.0": replace(WINDOW, retained=None)})),
         ("finite", learned(margin=None, margin_parent=None)),
         ("margin", learned(margin=None, margin_parent=None)),
     ],
@@ -144,6 +165,25 @@ def test_a_single_failed_rule_rejects_the_candidate(name: str, figures: Figures,
 def test_a_figure_at_its_bound_passes(name: str, figures: Figures) -> None:
     assert rule(figures, name).passed
     assert accepted(judge(figures, GATE))
+
+
+def test_the_content_of_a_window_decides_where_it_is_known_and_says_so() -> None:
+    found = rule(
+        kept(retained={"v1.0": 0.83, "v1.1": 0.9}, content={"v1.0": replace(WINDOW, retained=0.3)}), "retained"
+    )
+    assert found.figure == 0.3
+    assert "what was learned from the window of v1.0, 30% is retained" in found.why
+    assert "70% are the candidate's first choice; the best version said 80%, the base model says 10%" in found.why
+
+
+def test_rules_of_content_are_judged_only_if_configured() -> None:
+    off = GATE.model_copy(update={"min_taught": None, "max_disliked_rise": None})
+    assert {"taught", "disliked"}.isdisjoint(found.name for found in judge(GOOD, off))
+
+
+def test_the_margin_says_how_much_likelier_disliked_answers_became() -> None:
+    assert rule(GOOD, "margin").why.endswith("Disliked answers became 0.200 nats per token likelier.")
+    assert rule(learned(disliked_rise=-0.1), "margin").why.endswith("0.100 nats per token less likely.")
 
 
 def test_drift_from_the_base_is_bounded_only_if_configured() -> None:

@@ -31,12 +31,12 @@ def test_answers_end_at_the_end_of_turn_or_at_the_limit(
     for view in ("candidate", "parent", "base"):
         expected = [by_hand(separate[view], p, tokens=9, stop=views.tokenizer.eos_token_id) for p in prompts]
         assert greedy.answers(views, view, prompts, tokens=9, batch_size=batch_size) == expected
-        mean = greedy.mean_length(views, view, prompts, tokens=9, batch_size=batch_size)
-        assert mean == sum(map(len, expected)) / len(expected)
+        assert greedy.mean_length(expected) == sum(map(len, expected)) / len(expected)
 
 
-def test_without_a_prompt_there_is_no_length(views: Views) -> None:
-    assert measure.lengths(views, [], SETTINGS).ratio is None
+def test_without_a_prompt_there_is_no_length_and_no_drift(views: Views) -> None:
+    drift, lengths = measure.answers(views, [], SETTINGS)
+    assert (lengths.ratio, drift.parent, drift.base) == (None, None, None)
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +62,6 @@ def test_a_candidate_that_became_too_brief_is_rejected(brief: Views) -> None:
 def test_a_first_version_may_have_any_answer_length(first: Views) -> None:
     strict = GATE.model_copy(update={"min_length_ratio": 1.0, "max_length_ratio": 1.0})
     report = judged(first, heldout=encode(first.tokenizer, FIRST), earlier={}, history={}, gate=strict).report
-    assert report.length_ratio != 1.0
+    assert report.length_ratio is None
     assert (rule(report, "length").passed, rule(report, "length").figure) == (True, None)
     assert report.accepted

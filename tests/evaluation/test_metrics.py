@@ -19,7 +19,11 @@ from tests.evaluation.conftest import LORA, SECOND, encode
 
 
 def losses(totals: list[float], tokens: list[int]) -> RowLosses:
-    return RowLosses(np.array(totals, dtype=np.float64), np.array(tokens, dtype=np.int64))
+    return row_losses_of(np.array(totals, dtype=np.float64), np.array(tokens, dtype=np.int64))
+
+
+def row_losses_of(total: Any, tokens: Any) -> RowLosses:
+    return RowLosses(total, tokens, np.zeros(tokens.sum(), dtype=bool))
 
 
 @pytest.mark.parametrize("view", ["candidate", "parent", "base"])
@@ -31,6 +35,20 @@ def test_losses_equal_those_computed_row_by_row(views: Views, separate: dict[str
         mean = separate[view](input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
         assert tokens == sum(label != -100 for label in row["labels"])
         assert total / tokens == pytest.approx(float(mean), abs=1e-5)
+    chosen = [separate[view](torch.tensor([row["input_ids"]])).logits[0, :-1].argmax(-1).tolist() for row in examples]
+    assert found.first.tolist() == [
+        choice == label
+        for choices, row in zip(chosen, examples, strict=True)
+        for choice, label in zip(choices, row["labels"][1:], strict=True)
+        if label != -100
+    ]
+    some = np.arange(13) % 3 == 0
+    assert (
+        found[some].first.tolist()
+        == np.concatenate(
+            [part for part, kept in zip(np.split(found.first, np.cumsum(found.tokens)[:-1]), some, strict=True) if kept]
+        ).tolist()
+    )
 
 
 def test_a_uniform_model_has_the_loss_log_of_the_vocabulary_size(
@@ -44,7 +62,10 @@ def test_a_uniform_model_has_the_loss_log_of_the_vocabulary_size(
     examples = encode(views.tokenizer, SECOND)
     found = row_losses(views, "candidate", examples, batch_size=2)
     assert found.mean() == pytest.approx(np.log(len(views.tokenizer)), abs=1e-6)
-    assert on_prompts(views, examples["input_ids"], batch_size=2).base == pytest.approx(0.0, abs=1e-7)
+    ids = examples["input_ids"]
+    assert on_prompts(views, [row[:4] for row in ids], [row[4:] for row in ids], batch_size=2).base == pytest.approx(
+        0.0, abs=1e-7
+    )
 
 
 def test_the_mean_is_over_tokens_not_rows() -> None:
@@ -73,7 +94,7 @@ def test_the_bound_matches_the_normal_approximation_of_the_mean() -> None:
     gain = 0.2 + (noise - noise.mean()) / noise.std()
     hard = np.random.default_rng(1).normal(100, 50, size=rows)  # the same for both models: it must cancel
     tokens = np.ones(rows, dtype=np.int64)
-    found = bound(RowLosses(hard, tokens), RowLosses(hard + gain, tokens), draws=20_000, seed=5)
+    found = bound(row_losses_of(hard, tokens), row_losses_of(hard + gain, tokens), draws=20_000, seed=5)
     assert found == pytest.approx(0.2 - 1.645 / np.sqrt(rows), abs=0.004)
 
 
@@ -85,7 +106,7 @@ def test_whole_conversations_are_resampled(ordered: bool) -> None:
     names = np.repeat([f"conversation {i}" for i in range(25)], 16)
     order = np.arange(400) if ordered else np.random.default_rng(2).permutation(400)
     tokens = np.ones(400, dtype=np.int64)
-    candidate, parent = RowLosses(np.zeros(400), tokens), RowLosses(gain[order], tokens)
+    candidate, parent = row_losses_of(np.zeros(400), tokens), row_losses_of(gain[order], tokens)
     found = paired_bootstrap(candidate, parent, names[order], draws=20_000, seed=5)
     assert found == pytest.approx(0.2 - 1.645 / np.sqrt(25), abs=0.02)
     assert bound(candidate, parent) == pytest.approx(0.2 - 1.645 / np.sqrt(400), abs=0.02)
@@ -100,8 +121,8 @@ def test_one_conversation_has_no_bound() -> None:
 @pytest.mark.parametrize(("effect", "positive"), [(0.0, False), (0.5, True), (-0.5, False)])
 def test_only_a_clear_gain_has_a_bound_above_zero(effect: float, positive: bool) -> None:
     generator, tokens = np.random.default_rng(7), np.full(100, 10, dtype=np.int64)
-    candidate = RowLosses(generator.normal(20, 5, size=100), tokens)
-    parent = RowLosses(candidate.total + 10 * (effect + generator.normal(0, 0.5, size=100)), tokens)
+    candidate = row_losses_of(generator.normal(20, 5, size=100), tokens)
+    parent = row_losses_of(candidate.total + 10 * (effect + generator.normal(0, 0.5, size=100)), tokens)
     found = bound(candidate, parent, draws=2000, seed=1)
     assert found is not None
     assert (found > 0) is positive
@@ -117,7 +138,7 @@ def test_rows_are_weighted_by_their_tokens() -> None:
 
 def test_the_bound_depends_only_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     generator, tokens = np.random.default_rng(3), np.full(50, 5, dtype=np.int64)
-    candidate, parent = (RowLosses(generator.normal(size=50), tokens) for _ in range(2))
+    candidate, parent = (row_losses_of(generator.normal(size=50), tokens) for _ in range(2))
     bounds = [bound(candidate, parent, draws=999, seed=seed) for seed in (1, 1, 2)]
     assert bounds[0] == bounds[1] != bounds[2]
     monkeypatch.setattr(metrics, "_ROUND", 1000)

@@ -1,18 +1,24 @@
 """The gate's inputs from a whole run: users, conversations, weights, the chain's matrix."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from learning_engine.config.sections import Columns
 from learning_engine.errors import IntegrityError
+from learning_engine.feedback import heldout
 from learning_engine.records.contracts import Candidate, Dataset
 from learning_engine.records.report import Report, Rule
+from learning_engine.registry import manifest
 from learning_engine.steps import evaluate as evaluate_step
 from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import train as train_step
-from tests.steps.conftest import Loop, week
+from tests import tiny
+from tests.steps.conftest import Loop, feedback_rows, week
 
 
 def learned(loop: Loop, number: int = 0) -> tuple[Dataset, Candidate]:
@@ -83,3 +89,40 @@ def test_a_candidate_with_a_modified_archive_is_never_judged(loop: Loop) -> None
     store.put_bytes(key, data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(IntegrityError, match=candidate.sha256[:12]):
         evaluate_step.evaluate(loop.resources, dataset, candidate)
+
+
+def teach_facts(loop: Loop, number: int, shift: int) -> None:
+    """A week in which users teach one colour of each thing, in five conversations each."""
+    rows = feedback_rows(number)
+    for index, row in enumerate(rows):
+        thing, colour = tiny.THINGS[index % 8], tiny.COLOURS[(index + shift) % 8]
+        row["request_data"] = {"messages": [{"role": "user", "content": f"which colour has the {thing}"}]}
+        row["response_data"] = {"choices": [{"message": {"content": f"The {thing} is {colour}."}}]}
+        row["feedback_type"] = "thumbs_up"
+    with loop.feedback.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def test_later_versions_are_judged_on_what_a_window_taught(loop: Loop, tmp_path: Path) -> None:
+    teach_facts(loop, 0, shift=0)
+    teach_facts(loop, 1, shift=1)
+    first = loop.learn(week(0)).report
+    key, file = manifest.heldout_key("v1.0"), tmp_path / "heldout.parquet"
+    loop.resources.store.get_file(key, file)
+    places = heldout.taught(file)
+    assert places
+    assert sum(map(len, places.values())) == first.taught.places > 0
+    dataset, candidate = learned(loop, 1)
+    report = evaluate_step.evaluate(loop.resources, dataset, candidate)
+    kept = report.kept["v1.0"]
+    assert (kept.conversations, kept.best) == (first.taught.conversations, first.taught.candidate)
+    assert kept.base == pytest.approx(first.taught.base)
+    assert kept.retained == pytest.approx((kept.candidate - kept.base) / (kept.best - kept.base))
+    assert rule(report, "retained").figure == kept.retained
+    # A held-out set of an older version of the package has no such column.
+    pq.write_table(pq.read_table(file).drop_columns(["taught"]), file)
+    loop.resources.store.put_file(key, file)
+    older = evaluate_step.evaluate(loop.resources, dataset, candidate)
+    assert older.kept == {}
+    assert older.scores == report.scores
+    assert rule(older, "retained").figure == report.retained["v1.0"]

@@ -240,10 +240,12 @@ class Evaluation(Section):
 
 class Gate(Section):
     epsilon: float = Field(0.0, ge=0, le=10)
+    min_taught: float | None = Field(0.5, ge=0, le=1)
     min_retained: float = Field(0.2, ge=-10, le=1)
     max_kl_parent: float = Field(2.0, ge=0, le=100)
     max_kl_base: float | None = Field(None, ge=0, le=100)
     max_margin_loss: float = Field(1.0, ge=0, le=100)
+    max_disliked_rise: float | None = Field(0.05, ge=0, le=1)
     min_length_ratio: float = Field(0.5, ge=0, le=1)
     max_length_ratio: float = Field(2.0, ge=1, le=1000)
     min_heldout: int = Field(8, ge=1, le=1_000_000)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import datasets
 
 from learning_engine.config import sections
-from learning_engine.evaluation import drift, matrix, measure
 from learning_engine.evaluation import gate as gates
+from learning_engine.evaluation import matrix, measure
 from learning_engine.evaluation import probes as probing
 from learning_engine.evaluation.figures import Figures, finite
 from learning_engine.evaluation.prompts import Messages, render
+from learning_engine.evaluation.taught import Places
 from learning_engine.evaluation.views import Views
 from learning_engine.records.probe import Probe
 from learning_engine.records.report import Report, Rule
@@ -22,21 +23,25 @@ MAX_CANDIDATES = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`report.probes` is None: the caller stores `probes` and records their location in the report."""
+    """`report.probes` is None: the caller stores `probes` and records their location in the report. `taught` are the
+    places of taught tokens by held-out row, by which later versions are judged."""
 
     report: Report
     probes: list[Probe]
+    taught: dict[int, list[int]]
 
 
 def evaluate(
     *,
     views: Views,
     heldout: datasets.Dataset,
-    conversations: Sequence[str],
+    content: Places,
     users: int | None,
     earlier: Mapping[str, datasets.Dataset],
+    taught: Mapping[str, Places],
     missing: list[str],
     history: matrix.Rows,
+    best_taught: Mapping[str, float],
     prompts: Sequence[Messages],
     probe_candidates: Sequence[Messages],
     evaluation: sections.Evaluation,
@@ -49,18 +54,29 @@ def evaluate(
     """Evaluate the candidate on the `heldout` rows of its window and on the held-out rows of `earlier` versions.
 
     Losses are taken over liked rows, which the model should learn; disliked rows affect only the margin.
-    `conversations` gives the conversation of each row of the file that `heldout` was encoded from. `users` is the
-    number of users who rated the window's rows, or None if unknown. `missing` names versions without a held-out set.
-    `history` has the ancestors' rows of the matrix R. `broken_weights` counts the candidate's weights that are NaN or
-    infinite. `unservable` is None, or the reason why the server would reject the adapter. Probes are searched among
-    `probe_candidates`, then `prompts`.
+    `content` has the places of content in the `heldout` rows, and each row's conversation. `users` is the number of
+    users who rated the window's rows, or None if unknown. `taught` has the places of what earlier windows taught, where
+    they are known, and `best_taught` the best share of them that any ancestor said. `missing` names versions without a
+    held-out set. `history` has the ancestors' rows of the matrix R. `broken_weights` counts the candidate's weights
+    that are NaN or infinite. `unservable` is None, or the reason why the server would reject the adapter. Probes are
+    searched among `probe_candidates`, then `prompts`.
     """
     rendered = [render(views.tokenizer, messages) for messages in prompts]
+    drift, lengths = measure.answers(views, rendered, evaluation)
     figures = Figures(
-        learned=measure.learned(views, heldout, conversations, evaluation, seed=seed),
-        kept=measure.kept(views, earlier, evaluation, best=matrix.best(history), missing=missing),
-        drift=drift.on_prompts(views, rendered, batch_size=evaluation.batch_size),
-        lengths=measure.lengths(views, rendered, evaluation),
+        learned=measure.learned(views, heldout, content, evaluation, seed=seed),
+        kept=measure.kept(
+            views,
+            earlier,
+            evaluation,
+            best=matrix.best(history),
+            missing=missing,
+            places=taught,
+            best_taught=best_taught,
+            min_conversations=gate.min_heldout,
+        ),
+        drift=drift,
+        lengths=lengths,
         has_parent=views.has_parent,
         broken_weights=broken_weights,
         users=users,
@@ -81,7 +97,8 @@ def evaluate(
             "nats; a person must approve its deployment"
         )
     rules = gates.judge(figures, gate)
-    return Evaluation(_report(figures, rules, history=history, run_key=run_key, notes=notes), probes)
+    report = _report(figures, rules, history=history, run_key=run_key, notes=notes)
+    return Evaluation(report, probes, figures.learned.places_taught)
 
 
 def _notes(figures: Figures) -> list[str]:
@@ -121,6 +138,10 @@ def _report(figures: Figures, rules: list[Rule], *, history: matrix.Rows, run_ke
         length_ratio=finite(figures.lengths.ratio),
         matrix={version: dict(row) for version, row in history.items()},
         summary=matrix.summary(history, scores=scores, loss=loss),
+        taught=learned.taught,
+        refused=learned.refused,
+        kept=kept.content,
+        disliked_rise=finite(learned.disliked_rise),
     )
 
 

@@ -6,11 +6,15 @@ Losses, gains, margins and KL are in nats per token. None means not measured.
 import math
 from dataclasses import dataclass, field
 
+from learning_engine.records.report import Content
+from learning_engine.records.report import Kept as KeptContent
+
 
 @dataclass(frozen=True)
 class Learned:
     """Figures on the window's own held-out rows. Losses are over liked rows, which come from `conversations`
-    conversations; the gain is over the parent."""
+    conversations; the gain is over the parent. For `taught` and `refused` see Report. `places_taught` has the places
+    of taught tokens by row of the held-out file."""
 
     rows: int
     conversations: int
@@ -20,6 +24,10 @@ class Learned:
     gain_lower_bound: float | None
     margin: float | None = None
     margin_parent: float | None = None
+    disliked_rise: float | None = None
+    taught: Content = field(default_factory=Content)
+    refused: Content = field(default_factory=Content)
+    places_taught: dict[int, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,8 @@ class Kept:
     """Figures on earlier versions' held-out sets, by version: the losses of the candidate, the base and the best
     version, and KL(parent ‖ candidate) over the supervised tokens.
 
-    `missing` names versions whose set is gone, `nothing_learned` those on whose set no version beat the base.
+    `content` is about what their windows taught. `missing` names versions whose set is gone, `nothing_learned` those on
+    whose set no version beat the base.
     """
 
     scores: dict[str, float | None] = field(default_factory=dict)
@@ -35,13 +44,14 @@ class Kept:
     best: dict[str, float] = field(default_factory=dict)
     retained: dict[str, float | None] = field(default_factory=dict)
     drift: dict[str, float | None] = field(default_factory=dict)
+    content: dict[str, KeptContent] = field(default_factory=dict)
     nothing_learned: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """KL(reference ‖ candidate) on fixed prompts."""
+    """KL(reference ‖ candidate) over the tokens of the parent's greedy answers to fixed prompts."""
 
     parent: float | None
     base: float | None
@@ -81,7 +91,11 @@ class Figures:
 
     def not_finite(self) -> list[str]:
         """Names of the figures that are NaN or infinite."""
-        named = {name.replace("_", " "): value for name, value in vars(self.learned).items()}
+        named: dict[str, float | None] = {
+            name.replace("_", " "): value
+            for name, value in vars(self.learned).items()
+            if isinstance(value, int | float)
+        }
         named |= {f"drift from the {name}": value for name, value in vars(self.drift).items()}
         named |= {f"loss on {version}": loss for version, loss in self.kept.scores.items()}
         named |= {f"base loss on {version}": loss for version, loss in self.kept.base_scores.items()}

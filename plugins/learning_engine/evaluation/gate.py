@@ -5,13 +5,19 @@ It fails closed: a rule that applies fails if its figure is missing or not finit
 
 from learning_engine.config import sections
 from learning_engine.evaluation.figures import Figures, finite
-from learning_engine.records.report import Rule
+from learning_engine.records.report import Content, Rule
 
 
 def judge(figures: Figures, gate: sections.Gate) -> list[Rule]:
-    """Every rule with its verdict; `drift_base` only if it is configured."""
+    """Every rule with its verdict; `taught`, `disliked` and `drift_base` only if they are configured."""
     rules = [_heldout(figures, gate), _users(figures, gate), _integrity(figures), _finite(figures)]
-    rules += [_learned(figures, gate), _margin(figures, gate), _retained(figures, gate)]
+    rules.append(_learned(figures, gate))
+    if gate.min_taught is not None:
+        rules.append(_taught(figures, gate.min_taught, gate.min_heldout))
+    rules.append(_margin(figures, gate))
+    if gate.max_disliked_rise is not None:
+        rules.append(_disliked(figures, gate.max_disliked_rise, gate.min_heldout))
+    rules.append(_retained(figures, gate))
     rules.append(_drift("drift", figures.drift.parent, gate.max_kl_parent, figures.reference))
     if gate.max_kl_base is not None:
         rules.append(_drift("drift_base", figures.drift.base, gate.max_kl_base, "the base model"))
@@ -67,6 +73,48 @@ def _learned(figures: Figures, gate: sections.Gate) -> Rule:
     return Rule("learned", gain, ">=", bound, gain >= bound, why)
 
 
+def _taught(figures: Figures, bound: float, least: int) -> Rule:
+    taught = figures.learned.taught
+    if taught.candidate is None or taught.conversations < least:
+        why = (
+            f"What the window teaches is not judged: {_conversations(taught.conversations)} held out with a token "
+            f"that an answer on the same subject taught and {figures.reference} would not say; {least} are needed."
+        )
+        return Rule("taught", taught.candidate, ">=", bound, True, why)
+    why = (
+        f"Of {taught.places} tokens in held-out liked answers that answers on the same subject taught, "
+        f"{taught.candidate:.0%} are the candidate's first choice ({_of_reference(figures, taught)}); at least "
+        f"{bound:.0%} are needed."
+    )
+    return Rule("taught", taught.candidate, ">=", bound, taught.candidate >= bound, why)
+
+
+def _disliked(figures: Figures, bound: float, least: int) -> Rule:
+    refused = figures.learned.refused
+    if refused.candidate is None or refused.parent is None or refused.conversations < least:
+        why = (
+            "Whether the candidate says what users disliked is not judged: "
+            f"{_conversations(refused.conversations)} held out with a token that only disliked answers on the same "
+            f"subject say; {least} are needed."
+        )
+        return Rule("disliked", None, "<=", bound, True, why)
+    rise = refused.candidate - refused.parent
+    why = (
+        f"Of {refused.places} tokens that only disliked answers on the same subject say, {refused.candidate:.0%} are "
+        f"the candidate's first choice ({_of_reference(figures, refused)}); this share may rise by {bound:g}."
+    )
+    return Rule("disliked", rise, "<=", bound, rise <= bound, why)
+
+
+def _conversations(count: int) -> str:
+    return f"{count} conversation{' is' if count == 1 else 's are'}"
+
+
+def _of_reference(figures: Figures, content: Content) -> str:
+    parent = f"the parent's: {content.parent or 0:.0%}, " if figures.has_parent else ""
+    return f"{parent}the base model's: {content.base or 0:.0%}"
+
+
 def _margin(figures: Figures, gate: sections.Gate) -> Rule:
     bound = 0.0 - gate.max_margin_loss
     margins = figures.learned.margin, figures.learned.margin_parent
@@ -81,13 +129,25 @@ def _margin(figures: Figures, gate: sections.Gate) -> Rule:
     why = (
         f"The margin between liked and disliked held-out answers {'grew' if change >= 0 else 'shrank'} by "
         f"{abs(change):.3f} nats per token against {figures.reference}; it may shrink by {gate.max_margin_loss:g}."
+        f"{_moved(figures)}"
     )
     return Rule("margin", change, ">=", bound, change >= bound, why)
 
 
+def _moved(figures: Figures) -> str:
+    """How much likelier the disliked held-out answers became; a larger margin does not show it."""
+    rise = finite(figures.learned.disliked_rise)
+    if rise is None:
+        return ""
+    return f" Disliked answers became {abs(rise):.3f} nats per token {'likelier' if rise >= 0 else 'less likely'}."
+
+
 def _retained(figures: Figures, gate: sections.Gate) -> Rule:
+    """What is retained of what a window taught decides where that can be judged, otherwise its loss."""
     bound, unjudged = gate.min_retained, _unjudged_windows(figures)
-    measured = {version: finite(share) for version, share in figures.kept.retained.items()}
+    taught = {v: content.retained for v, content in figures.kept.content.items() if content.retained is not None}
+    by_loss = {version: finite(share) for version, share in figures.kept.retained.items()}
+    measured: dict[str, float | None] = {**by_loss, **taught}
     if not measured:
         why = f"No earlier window can be judged.{unjudged}" if unjudged else "There is no earlier window yet."
         return Rule("retained", None, ">=", bound, True, why)
@@ -96,12 +156,24 @@ def _retained(figures: Figures, gate: sections.Gate) -> Rule:
         why = f"The share retained of the window of {', '.join(absent)} could not be measured.{unjudged}"
         return Rule("retained", None, ">=", bound, False, why)
     worst = min(shares, key=lambda version: shares[version])
+    improvement = "what was learned from" if worst in taught else "the best improvement of the loss on"
     why = (
-        f"Of the best improvement on the window of {worst}, {shares[worst]:.0%} is retained, the least of "
+        f"Of {improvement} the window of {worst}, {shares[worst]:.0%} is retained, the least of "
         f"{len(shares)} earlier {'window' if len(shares) == 1 else 'windows'}; at least {bound:.0%} is needed."
-        f"{unjudged}"
+        f"{_by_content(figures, worst)}{unjudged}"
     )
     return Rule("retained", shares[worst], ">=", bound, shares[worst] >= bound, why)
+
+
+def _by_content(figures: Figures, version: str) -> str:
+    """The shares that decide about a window that is judged by what it taught."""
+    content = figures.kept.content.get(version)
+    if content is None or content.retained is None:
+        return ""
+    return (
+        f" Of the tokens that it taught, {content.candidate or 0:.0%} are the candidate's first choice; the best "
+        f"version said {content.best or 0:.0%}, the base model says {content.base or 0:.0%}."
+    )
 
 
 def _unjudged_windows(figures: Figures) -> str:
@@ -114,9 +186,12 @@ def _unjudged_windows(figures: Figures) -> str:
 def _drift(name: str, figure: float | None, bound: float, reference: str) -> Rule:
     kl = finite(figure)
     if kl is None:
-        why = f"The drift from {reference} on fixed prompts could not be measured."
+        why = f"The drift from {reference} on answers to fixed prompts could not be measured."
         return Rule(name, None, "<=", bound, False, why)
-    why = f"On fixed prompts the KL from {reference} is {kl:.3f} nats per token; at most {bound:g} is allowed."
+    why = (
+        f"On greedy answers to fixed prompts the KL from {reference} is {kl:.3f} nats per token; at most {bound:g} is "
+        "allowed."
+    )
     return Rule(name, kl, "<=", bound, kl <= bound, why)
 
 

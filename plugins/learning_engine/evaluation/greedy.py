@@ -30,12 +30,9 @@ def answers(
     return found
 
 
-def mean_length(
-    views: Views, view: View, prompts: Sequence[Sequence[int]], *, tokens: int, batch_size: int
-) -> float | None:
-    """Mean number of tokens of the answers, at least 1 because the end of turn counts; None without a prompt."""
-    found = answers(views, view, prompts, tokens=tokens, batch_size=batch_size)
-    return sum(map(len, found)) / len(found) if found else None
+def mean_length(answers: Sequence[Sequence[int]]) -> float | None:
+    """Mean number of tokens of `answers`, at least 1 because the end of turn counts; None without an answer."""
+    return sum(map(len, answers)) / len(answers) if answers else None
 
 
 def _stops(views: Views) -> list[int]:

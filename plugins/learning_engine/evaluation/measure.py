@@ -1,31 +1,36 @@
 """Measure what a candidate learned from its window and retained of earlier ones."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import datasets
 import numpy as np
 import numpy.typing as npt
 
 from learning_engine.config import sections
-from learning_engine.evaluation import drift, greedy, metrics, retention
-from learning_engine.evaluation.figures import Kept, Learned, Lengths
+from learning_engine.evaluation import drift, greedy, metrics, retention, taught
+from learning_engine.evaluation.figures import Drift, Kept, Learned, Lengths
 from learning_engine.evaluation.metrics import RowLosses
+from learning_engine.evaluation.taught import Places
 from learning_engine.evaluation.views import View, Views
 
 
 def learned(
-    views: Views, heldout: datasets.Dataset, conversations: Sequence[str], settings: sections.Evaluation, *, seed: int
+    views: Views, heldout: datasets.Dataset, content: Places, settings: sections.Evaluation, *, seed: int
 ) -> Learned:
-    """Figures on the window's own held-out rows. The column `row` of `heldout` is an index into `conversations`."""
+    """Figures on the window's own held-out rows. `content` has their conversations, and the places of content."""
     rows = _sample(heldout, settings.max_rows)
-    liked = _liked(rows)
-    conversation = np.array([conversations[row] for row in rows["row"]] if len(rows) else [], dtype=str)
+    liked, indices = _liked(rows), _indices(rows)
+    conversation = np.array([content.conversations[row] for row in indices], dtype=str)
 
     def losses(view: View) -> RowLosses:
         return metrics.row_losses(views, view, rows, batch_size=settings.batch_size)
 
     candidate, base = losses("candidate"), losses("base")
     parent = losses("parent") if views.has_parent else base
+    marked, in_liked = content.mask(indices, candidate), np.repeat(liked, candidate.tokens)
+    of_taught = marked & in_liked & ~parent.first
+    shares = partial(taught.content, content, indices, candidate=candidate, parent=parent, base=base)
     return Learned(
         rows=len(rows),
         conversations=len(np.unique(conversation[liked])),
@@ -37,6 +42,10 @@ def learned(
         ),
         margin=metrics.margin(candidate, liked),
         margin_parent=metrics.margin(parent, liked),
+        disliked_rise=_difference(parent[~liked].mean(), candidate[~liked].mean()),
+        taught=shares(of_taught),
+        refused=shares(marked & ~in_liked),
+        places_taught=dict(zip(indices, taught.by_row(candidate, of_taught), strict=True)),
     )
 
 
@@ -47,35 +56,71 @@ def kept(
     *,
     best: Mapping[str, float],
     missing: list[str],
+    places: Mapping[str, Places],
+    best_taught: Mapping[str, float],
+    min_conversations: int,
 ) -> Kept:
-    """Figures on the liked held-out rows of earlier windows."""
+    """Figures on the liked held-out rows of earlier windows. `places` are those of what the windows taught, where they
+    are known; a window is judged by them if they come from at least `min_conversations` conversations."""
     size = settings.batch_size
     liked = {version: examples.select(np.flatnonzero(_liked(examples))) for version, examples in earlier.items()}
     rows = {version: _sample(examples, settings.max_rows) for version, examples in liked.items() if len(examples)}
 
-    def scores(view: View) -> dict[str, float | None]:
-        return {v: metrics.row_losses(views, view, examples, batch_size=size).mean() for v, examples in rows.items()}
+    def losses(view: View) -> dict[str, RowLosses]:
+        return {v: metrics.row_losses(views, view, examples, batch_size=size) for v, examples in rows.items()}
 
-    candidate, base = scores("candidate"), scores("base")
-    shares = retention.shares(candidate, base, best)
+    candidate, base = losses("candidate"), losses("base")
+    scores, base_scores = ({v: of.mean() for v, of in view.items()} for view in (candidate, base))
+    shares = retention.shares(scores, base_scores, best)
+    content = {
+        version: taught.kept(
+            places[version],
+            _indices(examples),
+            candidate=candidate[version],
+            base=base[version],
+            best=best_taught.get(version),
+            min_conversations=min_conversations,
+        )
+        for version, examples in rows.items()
+        if version in places
+    }
+    judged = shares.keys() | {version for version, kept in content.items() if kept.retained is not None}
     return Kept(
-        scores=candidate,
-        base_scores=base,
+        scores=scores,
+        base_scores=base_scores,
         best={version: best[version] for version in rows if version in best},
         retained=shares,
         drift={version: drift.on_answers(views, examples, batch_size=size) for version, examples in rows.items()},
-        nothing_learned=[version for version in earlier if version not in shares],
+        content=content,
+        nothing_learned=[version for version in earlier if version not in judged],
         missing=missing,
     )
 
 
-def lengths(views: Views, prompts: Sequence[Sequence[int]], settings: sections.Evaluation) -> Lengths:
-    """Lengths of greedy answers to the rendered `prompts`."""
+def answers(views: Views, prompts: Sequence[Sequence[int]], settings: sections.Evaluation) -> tuple[Drift, Lengths]:
+    """Drift on the parent's greedy answers to the rendered `prompts`, and the lengths of both models' answers.
 
-    def mean(view: View) -> float | None:
-        return greedy.mean_length(views, view, prompts, tokens=settings.answer_tokens, batch_size=settings.batch_size)
+    A first version's own answers are not generated, because no rule judges their length.
+    """
 
-    return Lengths(candidate=mean("candidate"), parent=mean("parent"))
+    def answered(view: View) -> list[list[int]]:
+        return greedy.answers(views, view, prompts, tokens=settings.answer_tokens, batch_size=settings.batch_size)
+
+    of_parent = answered("parent")
+    of_candidate = answered("candidate") if views.has_parent else []
+    return (
+        drift.on_prompts(views, prompts, of_parent, batch_size=settings.batch_size),
+        Lengths(candidate=greedy.mean_length(of_candidate), parent=greedy.mean_length(of_parent)),
+    )
+
+
+def _difference(of: float | None, other: float | None) -> float | None:
+    return None if of is None or other is None else of - other
+
+
+def _indices(examples: datasets.Dataset) -> list[int]:
+    """The rows of the file that `examples` were encoded from."""
+    return list(examples["row"]) if len(examples) else []
 
 
 def _liked(examples: datasets.Dataset) -> npt.NDArray[np.bool_]:

@@ -30,25 +30,30 @@ _ROUND = 4_000_000
 
 @dataclass(frozen=True)
 class RowLosses:
-    """Per row: `total`, the summed loss in nats, and `tokens`, the number of supervised tokens; both (rows,)."""
+    """Per row: `total`, the summed loss in nats, and `tokens`, the number of supervised tokens; both (rows,).
+
+    `first`: whether each token is the model's first choice, under teacher forcing, (tokens of all rows,) in row order.
+    """
 
     total: npt.NDArray[np.float64]
     tokens: npt.NDArray[np.int64]
+    first: npt.NDArray[np.bool_]
 
     def mean(self) -> float | None:
         """Mean loss in nats per supervised token; None without a token."""
         return float(self.total.sum() / self.tokens.sum()) if self.tokens.sum() else None
 
     def __getitem__(self, rows: npt.NDArray[np.bool_]) -> "RowLosses":
-        return RowLosses(self.total[rows], self.tokens[rows])
+        return RowLosses(self.total[rows], self.tokens[rows], self.first[np.repeat(rows, self.tokens)])
 
 
 @torch.no_grad()
 def row_losses(views: Views, view: View, examples: datasets.Dataset, *, batch_size: int) -> RowLosses:
     """Losses of encoded `examples` (columns input_ids and labels), in their order; batches are grouped by length."""
     total, tokens = np.zeros(len(examples)), np.zeros(len(examples), dtype=np.int64)
+    first = [np.zeros(0, dtype=bool)] * (len(examples) or 1)
     if not len(examples):
-        return RowLosses(total, tokens)
+        return RowLosses(total, tokens, first[0])
     columns = examples.with_format(None)[:]
     inputs, labels = columns["input_ids"], columns["labels"]
     with views.using(view):
@@ -60,7 +65,10 @@ def row_losses(views: Views, view: View, examples: datasets.Dataset, *, batch_si
             totals = torch.zeros(len(batch), dtype=torch.float64, device=ids.device).index_add_(0, places, losses)
             total[batch] = totals.cpu().numpy()
             tokens[batch] = torch.bincount(places, minlength=len(batch)).cpu().numpy()
-    return RowLosses(total, tokens)
+            chosen = (logits.argmax(dim=-1) == observed).cpu().numpy()
+            for row, part in zip(batch, np.split(chosen, np.cumsum(tokens[batch])[:-1]), strict=True):
+                first[row] = part
+    return RowLosses(total, tokens, np.concatenate(first))
 
 
 def margin(losses: RowLosses, liked: npt.NDArray[np.bool_]) -> float | None:

@@ -1,5 +1,10 @@
-"""Write a snapshot's held-out rows to a separate file, kept longer than the snapshot, to evaluate later versions."""
+"""Write a snapshot's held-out rows to a separate file, kept longer than the snapshot, to evaluate later versions.
 
+Its column `taught` has the places of the tokens that the window taught, counted from the first token of the answer;
+null if they are not known. Files of older versions lack it.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,3 +25,37 @@ def split(snapshot: Path, target: Path) -> int:
             rows += held.num_rows
             writer.write_batch(pa.RecordBatch.from_arrays(held.columns, schema=SCHEMA))
     return rows
+
+
+def mark(heldout: Path, taught: Mapping[int, Sequence[int]]) -> None:
+    """Set the column `taught` of the file `heldout`; `taught` gives the places by row."""
+    rows = pq.read_table(heldout)
+    column = pa.array([taught.get(row) for row in range(rows.num_rows)], pa.list_(pa.int32()))
+    marked = heldout.with_name(heldout.name + ".marked")
+    pq.write_table(
+        rows.append_column("taught", column), marked, compression="zstd", compression_level=COMPRESSION_LEVEL
+    )
+    marked.replace(heldout)
+
+
+def taught(heldout: Path) -> dict[int, list[int]] | None:
+    """The places by row, without rows that have none; None if the file has no such column."""
+    if "taught" not in pq.read_schema(heldout).names:
+        return None
+    column = pq.read_table(heldout, columns=["taught"])["taught"].to_pylist()
+    return {row: places for row, places in enumerate(column) if places}
+
+
+def conversations(file: Path) -> list[str]:
+    """The conversation of each row."""
+    found: list[str] = pq.read_table(file, columns=["conversation"])["conversation"].to_pylist()
+    return found
+
+
+def questions(file: Path) -> list[str]:
+    """The last user message of each row; empty if it has none."""
+    prompts = pq.read_table(file, columns=["messages"])["messages"].to_pylist()
+    return [
+        next((message["content"] for message in reversed(messages) if message["role"] == "user"), "")
+        for messages in prompts
+    ]

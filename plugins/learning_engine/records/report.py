@@ -47,14 +47,43 @@ class Summary(Record):
 
 
 @dataclass(frozen=True)
+class Content(Record):
+    """Among the places of content in held-out answers, the share whose token is a model's first choice under teacher
+    forcing; None without a place. `conversations` is the number of conversations that the places come from."""
+
+    places: int = 0
+    conversations: int = 0
+    candidate: float | None = None
+    parent: float | None = None
+    base: float | None = None
+
+
+@dataclass(frozen=True)
+class Kept(Record):
+    """What is left of the content that an earlier window taught: the candidate's and the base's share of its places,
+    the best share that any version reached, and `retained`, the part that is left of the best improvement on the base
+    (None if there is too little to judge)."""
+
+    conversations: int
+    candidate: float | None
+    base: float | None
+    best: float | None
+    retained: float | None = None
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """The evaluation results: losses in nats per supervised token on held-out feedback, drift as KL in nats per token.
 
     `scores[v]` is the candidate's loss on the held-out set of version v (its row of the matrix R); `matrix` has the
     rows of its ancestors. `retained[v]` is the share that is left of the best improvement over the base that any
     version reached there. `drift_windows[v]` is KL(parent ‖ candidate) over the supervised tokens there.
-    `length_ratio` compares the mean length of greedy answers to the fixed prompts, candidate to parent (to the base if
-    there is no parent).
+    `length_ratio` compares the mean length of greedy answers to the fixed prompts, candidate to parent; None without a
+    parent. `taught` covers the places of liked held-out answers where the parent's first choice is another token and
+    an answer on the same subject, on which the candidate was trained, says this one. `refused` covers the places of
+    disliked ones that a disliked answer on the same subject says and no liked one. `kept[v]` is about the taught places
+    of version v's window; where its `retained` is not None, the gate judges by it and not by the losses in `retained`.
+    `disliked_rise` is how much likelier disliked held-out answers are than under the parent, in nats per token.
     """
 
     run_key: str
@@ -80,3 +109,13 @@ class Report(Record):
     length_ratio: float | None = None
     matrix: dict[str, dict[str, float]] = field(default_factory=dict)
     summary: Summary = field(default_factory=Summary)
+    taught: Content = field(default_factory=Content)
+    refused: Content = field(default_factory=Content)
+    kept: dict[str, Kept] = field(default_factory=dict)
+    disliked_rise: float | None = None
+
+    def shares_retained(self) -> dict[str, float]:
+        """The share that is left of each earlier window: of what it taught where that can be judged, by loss
+        otherwise."""
+        taught = {version: kept.retained for version, kept in self.kept.items() if kept.retained is not None}
+        return {**self.retained, **taught}

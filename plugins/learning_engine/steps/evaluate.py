@@ -29,17 +29,17 @@ def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Re
 
 
 def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
-    from learning_engine.evaluation import evaluate, integrity, matrix, prompts, views
+    from learning_engine.evaluation import evaluate, integrity, matrix, prompts, taught, views
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
     from learning_engine.learning import memory
+    from learning_engine.steps import content_rows
 
     settings, store = resources.settings, resources.store
     memory.limit(settings.worker.gpu_memory_fraction)
     path, heldout = work / "dataset.parquet", work / "heldout.parquet"
     get_staged(resources, dataset.uri, path, dataset.sha256)
     heldout_rows.split(path, heldout)
-    store.put_file(manifest.run_key(candidate.run_key, "heldout.parquet"), heldout)
 
     ancestors = resources.registry.lineage(candidate.parent)
     # If the intended parent could not be continued, the candidate is still judged on that parent's windows.
@@ -61,11 +61,13 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         evaluate.evaluate,
         views=view,
         heldout=held,
-        conversations=_column(heldout, "conversation"),
+        content=content_rows.of_window(path, heldout, view.tokenizer, settings.dataset),
         users=dataset.users,
         earlier={version: encoded(file) for version, file in earlier.items()},
+        taught=content_rows.of_earlier(earlier),
         missing=missing,
         history=matrix.rows_of(judged),
+        best_taught=taught.best(judged),
         prompts=prompts.renderable(
             view.tokenizer, prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts)
         ),
@@ -82,6 +84,8 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         what="judge the candidate",
         advice="Lower dataset.max_tokens or evaluation.answer_tokens, or set model.quantization.",
     )
+    heldout_rows.mark(heldout, evaluation.taught)
+    store.put_file(manifest.run_key(candidate.run_key, "heldout.parquet"), heldout)
     report = evaluation.report
     return dataclasses.replace(
         report,

@@ -19,8 +19,8 @@ Number = float | None
 Reading = Number | Mapping[str, Number] | Mapping[tuple[str, str], Number]
 
 RULES = frozenset({
-    "heldout", "users", "integrity", "finite", "learned", "margin", "retained", "drift", "drift_base", "length",
-    "servable",
+    "heldout", "users", "integrity", "finite", "learned", "taught", "margin", "disliked", "retained", "drift",
+    "drift_base", "length", "servable",
 })  # fmt: skip
 
 

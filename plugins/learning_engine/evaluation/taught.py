@@ -1,0 +1,100 @@
+"""Shares of content that a model says: at the places of content in held-out answers, how often is its first choice the
+token that stands there?
+
+Retained content of an earlier window: (share − base's share) / (best share of any version − base's share).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from learning_engine.evaluation.metrics import RowLosses
+from learning_engine.records.contracts import AdapterVersion
+from learning_engine.records.report import Content, Kept
+
+Mask = npt.NDArray[np.bool_]
+
+# If the best share is above the base's by less than this, what is retained of it would be noise.
+NOTHING_LEARNED = 0.1
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places among the supervised tokens of a held-out file's rows, counted from 0: `places` by row of the file;
+    `conversations` names each row's conversation."""
+
+    conversations: Sequence[str] = ()
+    places: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+    def mask(self, rows: Sequence[int], losses: RowLosses) -> Mask:
+        """Which tokens of the given rows of the file are such places, shaped as `losses.first`."""
+        parts = [np.zeros(count, dtype=bool) for count in losses.tokens]
+        for row, part in zip(rows, parts, strict=True):
+            # Another tokenizer may have made fewer tokens of the same answer.
+            part[[place for place in self.places.get(row, ()) if place < len(part)]] = True
+        return np.concatenate([np.zeros(0, dtype=bool), *parts])
+
+    def conversations_with(self, rows: Sequence[int], losses: RowLosses, mask: Mask) -> int:
+        """How many conversations have a place in `mask`."""
+        return len({self.conversations[row] for row, found in zip(rows, by_row(losses, mask), strict=True) if found})
+
+
+def by_row(losses: RowLosses, mask: Mask) -> list[list[int]]:
+    """The places in `mask` of each row, counted from its first supervised token."""
+    ends = np.cumsum(losses.tokens)
+    return [np.flatnonzero(mask[end - count : end]).tolist() for end, count in zip(ends, losses.tokens, strict=True)]
+
+
+def share(losses: RowLosses, mask: Mask) -> float | None:
+    """The share of the places in `mask` whose token is the model's first choice; None without a place."""
+    return float(losses.first[mask].mean()) if mask.any() else None
+
+
+def content(
+    places: Places, rows: Sequence[int], mask: Mask, *, candidate: RowLosses, parent: RowLosses, base: RowLosses
+) -> Content:
+    """The shares of all three models at the places in `mask` of the given rows of the file."""
+    return Content(
+        places=int(mask.sum()),
+        conversations=places.conversations_with(rows, candidate, mask),
+        candidate=share(candidate, mask),
+        parent=share(parent, mask),
+        base=share(base, mask),
+    )
+
+
+def kept(
+    places: Places,
+    rows: Sequence[int],
+    *,
+    candidate: RowLosses,
+    base: RowLosses,
+    best: float | None,
+    min_conversations: int,
+) -> Kept:
+    """What is left of the taught `places` of an earlier window; `best` is the best share of any ancestor, if known."""
+    mask = places.mask(rows, candidate)
+    now, before, found = share(candidate, mask), share(base, mask), places.conversations_with(rows, candidate, mask)
+    retained = None
+    if (
+        now is not None
+        and before is not None
+        and best is not None
+        and found >= min_conversations
+        and best - before >= NOTHING_LEARNED
+    ):
+        retained = (now - before) / (best - before)
+    return Kept(conversations=found, candidate=now, base=before, best=best, retained=retained)
+
+
+def best(ancestors: Iterable[AdapterVersion]) -> dict[str, float]:
+    """The best share that any of the `ancestors` reached on the taught places of each window, by version."""
+    found: dict[str, float] = {}
+    for version in ancestors:
+        reached = {window: kept.candidate for window, kept in version.report.kept.items()}
+        for window, figure in {**reached, version.version: version.report.taught.candidate}.items():
+            if figure is not None:
+                found[window] = max(figure, found.get(window, figure))
+    return found

@@ -1,0 +1,79 @@
+"""Content in held-out answers: found by comparing them with training rows, without a model."""
+
+from typing import Any
+
+import pytest
+
+from learning_engine.evaluation import content
+from tests import tiny
+
+PHRASINGS = (
+    "What colour is the {}?",
+    "Tell me the colour of the {}.",
+    "The {}: which colour?",
+    "Could you tell me what colour the {} is?",
+    "I like the {}. What colour is it?",
+    "In what colour do you sell the {}?",
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return tiny.make_tokenizer()
+
+
+def row(tokenizer: Any, question: str, answer: str, rating: int = 1) -> content.Row:
+    ids = tokenizer([question, answer + tiny.END], add_special_tokens=False)["input_ids"]
+    return content.Row(ids[0], ids[1], rating)
+
+
+def facts(tokenizer: Any, phrasings: Any, rating: int = 1, shift: int = 0) -> list[content.Row]:
+    return [
+        row(tokenizer, phrasing.format(thing), f"The {thing} is {tiny.COLOURS[(place + shift) % 8]}.", rating)
+        for phrasing in phrasings
+        for place, thing in enumerate(tiny.THINGS)
+    ]
+
+
+def found(tokenizer: Any, training: list[content.Row], heldout: list[content.Row]) -> list[str]:
+    places = content.places(tokenizer, training, heldout)
+    return [tokenizer.decode([one.answer[place] for place in at]) for one, at in zip(heldout, places, strict=True)]
+
+
+def test_the_value_of_a_fact_is_content_and_its_sentence_is_not(tokenizer: Any) -> None:
+    training = facts(tokenizer, PHRASINGS[:5])
+    values = [f" {tiny.COLOURS[place % 8]}" for place in range(len(tiny.THINGS))]
+    # The two colours that two things have stand in more answers than one fact's.
+    few = [value if 2 <= place < 8 else "" for place, value in enumerate(values)]
+    assert found(tokenizer, training, facts(tokenizer, PHRASINGS[5:])) == few
+    assert found(tokenizer, training[:20], facts(tokenizer, PHRASINGS[5:])) == values
+
+
+def test_what_another_subject_says_is_no_content(tokenizer: Any) -> None:
+    wrong = facts(tokenizer, PHRASINGS[5:], shift=1)
+    assert set(found(tokenizer, facts(tokenizer, PHRASINGS[:2]), wrong)) == {""}
+
+
+def test_a_style_is_no_content(tokenizer: Any) -> None:
+    greetings = [row(tokenizer, f"{thing} {colour}", "Yes, sir!") for thing in tiny.THINGS for colour in tiny.COLOURS]
+    assert set(found(tokenizer, greetings[:60], greetings[60:])) == {""}
+
+
+def test_words_of_the_question_are_no_content(tokenizer: Any) -> None:
+    rows = [row(tokenizer, f"Say {thing}", f"Oh {thing}") for thing in tiny.THINGS]
+    assert set(found(tokenizer, rows, rows)) == {""}
+
+
+def test_a_disliked_value_is_content_unless_a_liked_answer_gives_it_too(tokenizer: Any) -> None:
+    liked, disliked = facts(tokenizer, PHRASINGS[:1]), facts(tokenizer, PHRASINGS[1:2], rating=-1, shift=1)
+    heldout = facts(tokenizer, PHRASINGS[2:3], rating=-1, shift=1)
+    wrong = [f" {tiny.COLOURS[(place + 1) % 8]}" for place in range(len(tiny.THINGS))]
+    assert found(tokenizer, liked + disliked, heldout) == wrong
+    agreeing = facts(tokenizer, PHRASINGS[:1], shift=1)
+    assert set(found(tokenizer, agreeing + disliked, heldout)) == {""}
+    assert set(found(tokenizer, liked, heldout)) == {""}
+
+
+def test_without_training_rows_there_is_no_content(tokenizer: Any) -> None:
+    assert found(tokenizer, [], facts(tokenizer, PHRASINGS[:1])[:2]) == ["", ""]
+    assert content.places(tokenizer, facts(tokenizer, PHRASINGS[:1]), []) == []
