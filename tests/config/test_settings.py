@@ -13,7 +13,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 def test_the_environment_overrides_the_file_and_params_override_both(
     file: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert config.load().ewc.lambda_ == 100
+    assert config.load().ewc.lambda_ == "auto"
     file({"ewc.lambda": 1, "training.epochs": 1, "training.seed": 1})
     assert config.load().ewc.lambda_ == 1
     monkeypatch.setenv("LEARNING_ENGINE__EWC__LAMBDA", "2")

@@ -32,6 +32,7 @@ def judged(views: Views, **changes: Any) -> Evaluation:
         "content": Places([f"conversation {row}" for row in range(8)]),
         "users": 3,
         "earlier": {"v1.0": encode(views.tokenizer, FIRST)},
+        "anchor": None,
         "taught": {},
         "missing": [],
         "history": {"v1.0": {"v1.0": 0.1}},

@@ -7,7 +7,7 @@ import pytest
 from learning_engine.config import sections
 from learning_engine.evaluation.figures import Drift, Figures, Kept, Learned, Lengths
 from learning_engine.evaluation.gate import accepted, judge
-from learning_engine.records.report import Content, Rule
+from learning_engine.records.report import Content, Manners, Rule
 from learning_engine.records.report import Kept as KeptContent
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -51,6 +51,7 @@ GOOD = Figures(
     has_parent=True,
     broken_weights=0,
     users=5,
+    manners=Manners(conversations=20, left=0.95, loss=0.7, loss_base=0.65, kl=0.05),
 )
 
 
@@ -74,6 +75,10 @@ def lengths(candidate: float | None, parent: float | None = 10.0) -> Figures:
     return replace(GOOD, lengths=Lengths(candidate, parent))
 
 
+def manners(**changes: float | None) -> Figures:
+    return replace(GOOD, manners=replace(GOOD.manners, **changes))
+
+
 def rule(figures: Figures, name: str, gate: sections.Gate = GATE) -> Rule:
     return next(found for found in judge(figures, gate) if found.name == name)
 
@@ -82,7 +87,7 @@ def test_a_good_candidate_passes_every_rule() -> None:
     rules = judge(GOOD, GATE)
     assert [found.name for found in rules] == [
         "heldout", "users", "integrity", "finite", "learned", "taught", "margin", "disliked", "retained", "drift",
-        "drift_base", "length", "servable",
+        "drift_base", "base", "length", "servable",
     ]  # fmt: skip
     assert all(found.passed and found.why.endswith(".") for found in rules)
     assert accepted(rules)
@@ -126,6 +131,10 @@ def test_a_good_candidate_passes_every_rule() -> None:
         ("taught", content("taught", candidate=0.0, conversations=8), 0.0),
         ("disliked", content("refused", candidate=0.151), 0.051),
         ("retained", kept(content={"v1.0": WINDOW, "v1.1": replace(WINDOW, retained=0.09)}), 0.09),
+        ("base", manners(left=0.79, loss=1.23), 0.79),
+        ("base", manners(left=None), None),
+        ("base", manners(kl=NAN), None),
+        ("finite", manners(kl=NAN), 1.0),
         ("servable", replace(GOOD, unservable="Rank 64 is more than the server's 16."), 0.0),
     ],
 )

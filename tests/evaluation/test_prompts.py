@@ -11,8 +11,8 @@ from tests import tiny
 
 def test_the_built_in_list_is_readable_and_can_be_limited() -> None:
     prompts = read(None, limit=1000)
-    assert len(prompts) == 24
-    assert len({str(prompt) for prompt in prompts}) == 24
+    assert len(prompts) == 200
+    assert len({str(prompt) for prompt in prompts}) == 200
     assert all(prompt[-1]["role"] == "user" for prompt in prompts)
     assert read(None, limit=5) == prompts[:5]
 

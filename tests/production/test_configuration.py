@@ -31,7 +31,7 @@ def test_the_file_has_every_setting_with_the_default_of_the_code() -> None:
 
 
 def test_the_file_loads() -> None:
-    assert config.load().model_dump(mode="json", by_alias=True)["ewc"]["lambda"] == 100
+    assert config.load().model_dump(mode="json", by_alias=True)["ewc"]["lambda"] == "auto"
 
 
 def test_every_section_and_setting_has_a_comment() -> None:

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from learning_engine.steps import anchor, reservoirs
 from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps.resources import read_window
 from tests import tiny
 from tests.steps.conftest import Loop, week
 
@@ -65,13 +66,20 @@ def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_pa
     replaying = anchored.with_settings(training={"replay": 0.5, "epochs": 1})
     anchored.teach(0)
     snapshot = tmp_path / "snapshot.parquet"
-    from learning_engine.steps.resources import read_window
-
     read_window(replaying.resources, week(0), snapshot)
     joined = reservoirs.joined(replaying.resources, "a run", snapshot, [])
     replayed = pq.read_table(joined).to_pylist()[pq.read_metadata(snapshot).num_rows :]
     assert replayed
     assert all(row in rows for row in replayed)
+
+
+def test_a_version_is_judged_by_what_is_left_of_the_base(anchored: Loop) -> None:
+    anchored.teach(0)
+    report = anchored.learn(week(0)).report
+    (rule,) = (rule for rule in report.rules if rule.name == "base")
+    assert report.manners.conversations > 0
+    assert rule.figure == report.manners.left < 1
+    assert rule.passed == (report.manners.left >= 0.8)
 
 
 def test_a_base_that_ends_no_answer_has_none(loop: Loop, tmp_path: Path) -> None:

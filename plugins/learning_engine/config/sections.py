@@ -230,7 +230,7 @@ class Evaluation(Section):
     batch_size: int = Field(16, ge=1, le=4096)
     max_rows: int = Field(1000, ge=1, le=1_000_000)
     prompts: str | None = None
-    max_prompts: int = Field(64, ge=1, le=10_000)
+    max_prompts: int = Field(24, ge=1, le=10_000)
     answer_tokens: int = Field(128, ge=2, le=4096)
     bootstrap: int = Field(2000, ge=100, le=100_000)
     probes: int = Field(4, ge=1, le=64)
@@ -244,6 +244,7 @@ class Gate(Section):
     min_retained: float = Field(0.2, ge=-10, le=1)
     max_kl_parent: float = Field(2.0, ge=0, le=100)
     max_kl_base: float | None = Field(None, ge=0, le=100)
+    min_base: float | None = Field(0.8, ge=0, le=1)
     max_margin_loss: float = Field(1.0, ge=0, le=100)
     max_disliked_rise: float | None = Field(0.05, ge=0, le=1)
     min_length_ratio: float = Field(0.5, ge=0, le=1)

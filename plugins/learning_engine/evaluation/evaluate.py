@@ -15,7 +15,7 @@ from learning_engine.evaluation.prompts import Messages, render
 from learning_engine.evaluation.taught import Places
 from learning_engine.evaluation.views import Views
 from learning_engine.records.probe import Probe
-from learning_engine.records.report import Report, Rule
+from learning_engine.records.report import Manners, Report, Rule
 
 # At most this many prompts are tried for probes: if none of them works, more hardly help.
 MAX_CANDIDATES = 256
@@ -38,6 +38,7 @@ def evaluate(
     content: Places,
     users: int | None,
     earlier: Mapping[str, datasets.Dataset],
+    anchor: datasets.Dataset | None,
     taught: Mapping[str, Places],
     missing: list[str],
     history: matrix.Rows,
@@ -55,11 +56,11 @@ def evaluate(
 
     Losses are taken over liked rows, which the model should learn; disliked rows affect only the margin.
     `content` has the places of content in the `heldout` rows, and each row's conversation. `users` is the number of
-    users who rated the window's rows, or None if unknown. `taught` has the places of what earlier windows taught, where
-    they are known, and `best_taught` the best share of them that any ancestor said. `missing` names versions without a
-    held-out set. `history` has the ancestors' rows of the matrix R. `broken_weights` counts the candidate's weights
-    that are NaN or infinite. `unservable` is None, or the reason why the server would reject the adapter. Probes are
-    searched among `probe_candidates`, then `prompts`.
+    users who rated the window's rows, or None if unknown. `anchor` has the anchor's held-out rows, if there is one.
+    `taught` has the places of what earlier windows taught, where they are known, and `best_taught` the best share of
+    them that any ancestor said. `missing` names versions without a held-out set. `history` has the ancestors' rows of
+    the matrix R. `broken_weights` counts the candidate's weights that are NaN or infinite. `unservable` is None, or the
+    reason why the server would reject the adapter. Probes are searched among `probe_candidates`, then `prompts`.
     """
     rendered = [render(views.tokenizer, messages) for messages in prompts]
     drift, lengths = measure.answers(views, rendered, evaluation)
@@ -81,6 +82,7 @@ def evaluate(
         broken_weights=broken_weights,
         users=users,
         unservable=unservable,
+        manners=measure.of_base(views, anchor, evaluation),
     )
     probes = probing.find(
         views,
@@ -142,7 +144,13 @@ def _report(figures: Figures, rules: list[Rule], *, history: matrix.Rows, run_ke
         refused=learned.refused,
         kept=kept.content,
         disliked_rise=finite(learned.disliked_rise),
+        manners=_without_nan(figures.manners),
     )
+
+
+def _without_nan(manners: Manners) -> Manners:
+    figures = (manners.left, manners.loss, manners.loss_base, manners.kl)
+    return Manners(manners.conversations, *map(finite, figures))
 
 
 def _measured(by_version: Mapping[str, float | None]) -> dict[str, float]:

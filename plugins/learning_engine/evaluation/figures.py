@@ -6,7 +6,7 @@ Losses, gains, margins and KL are in nats per token. None means not measured.
 import math
 from dataclasses import dataclass, field
 
-from learning_engine.records.report import Content
+from learning_engine.records.report import Content, Manners
 from learning_engine.records.report import Kept as KeptContent
 
 
@@ -84,6 +84,7 @@ class Figures:
     broken_weights: int
     users: int | None
     unservable: str | None = None
+    manners: Manners = field(default_factory=Manners)
 
     @property
     def reference(self) -> str:
@@ -101,6 +102,7 @@ class Figures:
         named |= {f"base loss on {version}": loss for version, loss in self.kept.base_scores.items()}
         named |= {f"best loss on {version}": loss for version, loss in self.kept.best.items()}
         named |= {f"drift on {version}": kl for version, kl in self.kept.drift.items()}
+        named |= {f"{name} of the base's own answers": getattr(self.manners, name) for name in ("loss", "kl")}
         return [name for name, value in named.items() if value is not None and not math.isfinite(value)]
 
 

@@ -9,7 +9,7 @@ from learning_engine.records.report import Content, Rule
 
 
 def judge(figures: Figures, gate: sections.Gate) -> list[Rule]:
-    """Every rule with its verdict; `taught`, `disliked` and `drift_base` only if they are configured."""
+    """Every rule with its verdict; `taught`, `disliked`, `drift_base` and `base` only if they are configured."""
     rules = [_heldout(figures, gate), _users(figures, gate), _integrity(figures), _finite(figures)]
     rules.append(_learned(figures, gate))
     if gate.min_taught is not None:
@@ -21,6 +21,8 @@ def judge(figures: Figures, gate: sections.Gate) -> list[Rule]:
     rules.append(_drift("drift", figures.drift.parent, gate.max_kl_parent, figures.reference))
     if gate.max_kl_base is not None:
         rules.append(_drift("drift_base", figures.drift.base, gate.max_kl_base, "the base model"))
+    if gate.min_base is not None:
+        rules.append(_base(figures, gate.min_base))
     return [*rules, _length(figures, gate), _servable(figures)]
 
 
@@ -193,6 +195,21 @@ def _drift(name: str, figure: float | None, bound: float, reference: str) -> Rul
         "allowed."
     )
     return Rule(name, kl, "<=", bound, kl <= bound, why)
+
+
+def _base(figures: Figures, bound: float) -> Rule:
+    manners = figures.manners
+    if not manners.conversations:
+        return Rule("base", None, ">=", bound, True, "There is no anchor by which the base could be judged.")
+    left, kl = finite(manners.left), finite(manners.kl)
+    if left is None or kl is None or manners.loss is None or manners.loss_base is None:
+        return Rule("base", None, ">=", bound, False, "What is left of the base model could not be measured.")
+    why = (
+        f"In {manners.conversations} conversations of the base model, {left:.0%} of the next tokens are still those "
+        f"that it would choose; at least {bound:.0%} are needed. Their loss went from {manners.loss_base:.3f} to "
+        f"{manners.loss:.3f} nats per token, and the KL from the base is {kl:.3f}."
+    )
+    return Rule("base", left, ">=", bound, left >= bound, why)
 
 
 def _length(figures: Figures, gate: sections.Gate) -> Rule:

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from learning_engine.config import sections
-from learning_engine.evaluation import drift, greedy, metrics, retention, taught
+from learning_engine.evaluation import drift, greedy, manners, metrics, retention, taught
 from learning_engine.evaluation.figures import Drift, Kept, Learned, Lengths
 from learning_engine.evaluation.metrics import RowLosses
 from learning_engine.evaluation.taught import Places
 from learning_engine.evaluation.views import View, Views
+from learning_engine.records.report import Manners
 
 
 def learned(
@@ -112,6 +113,13 @@ def answers(views: Views, prompts: Sequence[Sequence[int]], settings: sections.E
         drift.on_prompts(views, prompts, of_parent, batch_size=settings.batch_size),
         Lengths(candidate=greedy.mean_length(of_candidate), parent=greedy.mean_length(of_parent)),
     )
+
+
+def of_base(views: Views, anchor: datasets.Dataset | None, settings: sections.Evaluation) -> Manners:
+    """What is left of the base in the held-out rows of the `anchor`; nothing measured without one."""
+    if anchor is None:
+        return Manners()
+    return manners.of_base(views, _sample(anchor, settings.max_rows), batch_size=settings.batch_size)
 
 
 def _difference(of: float | None, other: float | None) -> float | None:

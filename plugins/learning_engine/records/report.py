@@ -72,6 +72,21 @@ class Kept(Record):
 
 
 @dataclass(frozen=True)
+class Manners(Record):
+    """What is left of the base model in its own conversations, which nobody trained on; None without an anchor.
+
+    `left` is the share of their tokens at which candidate and base have the same first choice, 1 for the base itself;
+    losses and KL(base ‖ candidate) are in nats per token.
+    """
+
+    conversations: int = 0
+    left: float | None = None
+    loss: float | None = None
+    loss_base: float | None = None
+    kl: float | None = None
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """The evaluation results: losses in nats per supervised token on held-out feedback, drift as KL in nats per token.
 
@@ -84,6 +99,7 @@ class Report(Record):
     disliked ones that a disliked answer on the same subject says and no liked one. `kept[v]` is about the taught places
     of version v's window; where its `retained` is not None, the gate judges by it and not by the losses in `retained`.
     `disliked_rise` is how much likelier disliked held-out answers are than under the parent, in nats per token.
+    `manners` compares the candidate with the base on the anchor's held-out conversations.
     """
 
     run_key: str
@@ -113,6 +129,7 @@ class Report(Record):
     refused: Content = field(default_factory=Content)
     kept: dict[str, Kept] = field(default_factory=dict)
     disliked_rise: float | None = None
+    manners: Manners = field(default_factory=Manners)
 
     def shares_retained(self) -> dict[str, float]:
         """The share that is left of each earlier window: of what it taught where that can be judged, by loss

@@ -12,6 +12,7 @@ from learning_engine.records.contracts import AdapterVersion, Candidate, Dataset
 from learning_engine.records.report import Probes, Report
 from learning_engine.registry import manifest
 from learning_engine.registry.store import NotFound
+from learning_engine.steps import anchor
 from learning_engine.steps.resources import Resources, adapter_of, get_staged, workspace
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         content=content_rows.of_window(path, heldout, view.tokenizer, settings.dataset),
         users=dataset.users,
         earlier={version: encoded(file) for version, file in earlier.items()},
+        anchor=_anchor(resources, view.tokenizer, work),
         taught=content_rows.of_earlier(earlier),
         missing=missing,
         history=matrix.rows_of(judged),
@@ -96,6 +98,16 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
             *report.notes,
         ],
     )
+
+
+def _anchor(resources: Resources, tokenizer: Any, work: Path) -> Any:
+    """The encoded rows of the anchor that are held out; None without an anchor."""
+    from learning_engine.feedback.dataset import encode
+
+    path = work / "anchor.parquet"
+    if not anchor.fetch(resources, path):
+        return None
+    return encode(path, tokenizer, resources.settings.dataset, heldout=True).examples
 
 
 def _passed_over(dataset: Dataset, candidate: Candidate) -> list[str]:
