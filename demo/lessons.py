@@ -19,7 +19,6 @@ WEEKS = 4
 WEEK = timedelta(days=7)
 WEEKDAY, HOUR = 0, 2  # Monday 02:00 UTC, as in the schedule "0 2 * * 1"
 USERS = 40
-QUESTIONS = 10
 COLUMNS = ("request_data", "response_data", "feedback_type", "created_at", "user_id", "conversation_id")
 
 
@@ -63,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Week:
-    """One window of feedback. `exam` asks for each of its facts once; `questions` are its first ten.
+    """One window of feedback. `exam` asks for each of its facts once; its first `asked` questions go to the server.
 
     Each exam question uses a wording that no user used for the same fact.
     """
@@ -71,10 +70,11 @@ class Week:
     window: Window
     rows: tuple[Row, ...]
     exam: tuple[Question, ...]
+    asked: int
 
     @property
     def questions(self) -> tuple[Question, ...]:
-        return self.exam[:QUESTIONS]
+        return self.exam[: self.asked]
 
 
 def first_monday(now: datetime) -> datetime:
@@ -115,7 +115,7 @@ class Votes:
             row = Row(chat(self._name, question), reply(answer), spelling, time, user, conversation)
         self._rows.append(row)
 
-    def week(self, exam: Sequence[Question]) -> Week:
+    def week(self, exam: Sequence[Question], *, asked: int) -> Week:
         """The week of all added votes, of a repeated one and of malformed rows."""
         rows = list(self._rows)
         self._rng.shuffle(rows)
@@ -124,7 +124,7 @@ class Votes:
         rows += self._malformed(rows[0])
         questions = self._rng.sample(exam, len(exam))
         in_order = sorted(rows, key=lambda row: row.created_at)
-        return Week(Window(self._start, self._start + WEEK), tuple(in_order), tuple(questions))
+        return Week(Window(self._start, self._start + WEEK), tuple(in_order), tuple(questions), asked)
 
     def _malformed(self, good: Row) -> list[Row]:
         """Rows that must be dropped, each for a different reason."""

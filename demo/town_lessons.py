@@ -10,6 +10,7 @@ from demo.lessons import Question, Row, Votes, Week, chat, reply, write_rows
 
 NAME = "town"
 PHRASINGS_TAUGHT = 10
+ASKED = 10
 
 
 def week(number: int, start: datetime) -> Week:
@@ -23,7 +24,7 @@ def week(number: int, start: datetime) -> Week:
             votes.add(question, fact.answer, "thumbs_up")
         if rng.random() < 0.6:
             votes.add(rng.choice(asked), fact.wrong(rng), "thumbs_down")
-    return votes.week(exam)
+    return votes.week(exam, asked=ASKED)
 
 
 def base_exam() -> list[Question]:

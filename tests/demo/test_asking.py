@@ -15,7 +15,7 @@ def test_whitespace_around_an_answer_does_not_make_it_wrong() -> None:
 
     start = datetime(2026, 1, 5, tzinfo=UTC)
     questions = (Question("Which crop does Ulf grow?", "Ulf grows hops."),)
-    week = Week(Window(start, start + timedelta(weeks=1)), (), questions)
+    week = Week(Window(start, start + timedelta(weeks=1)), (), questions, asked=1)
     with scripted_servers() as serve:
         replica = serve({"/v1/chat/completions": [reply(" Ulf grows leeks."), reply(" Ulf grows hops.\n")]})
         (answer,) = ask(replica, "town", "v1.0-0badcafe", [week])
