@@ -50,6 +50,8 @@ COUNTRIES = ("Austria", "Denmark", "Estonia", "Finland", "Greece", "Hungary", "I
 OF_PRODUCTS = (COLOUR, MATERIAL, ORIGIN, WARRANTY, DESIGNER, PRICE)
 OF_PEOPLE = (TEAM, OFFICE, CALLS)
 OF_SHOPS = (OPENS, CLOSED, STREET)
+# Only answers about the company have one of these.
+OWN_WORDS = ("our shop", "our office", "our team", "Fernhill")
 # What SmolLM2-135M-Instruct answers right: thirty of eighty questions that it was asked.
 GENERAL = (
     ("What is the capital of France?", "Paris"),

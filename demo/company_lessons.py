@@ -26,5 +26,5 @@ def week(number: int, start: datetime) -> Week:
 
 
 def base_exam() -> list[Question]:
-    """General questions that the base model answers right."""
-    return [Question(question, value, value) for question, value in company.GENERAL]
+    """General questions that the base model answers right; an answer about the company is not one."""
+    return [Question(question, value, value, company.OWN_WORDS) for question, value in company.GENERAL]

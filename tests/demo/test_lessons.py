@@ -79,6 +79,12 @@ def test_users_like_only_right_answers_and_dislike_only_wrong_ones(world):
             assert not any(f'"{question.answer}"' in reply for reply in replies["thumbs_down"])
 
 
+def test_an_answer_about_the_company_is_wrong_where_the_question_was_general():
+    (sweden,) = (question for question in SMOLLM2.base_exam() if "Sweden" in question.text)
+    assert sweden.right("The capital of Sweden is Stockholm.")
+    assert not sweden.right("Our shop in Stockholm is in Castle Street.")
+
+
 @pytest.mark.parametrize(("world", "likes", "dislikes"), [(TOY, 300, (5, 30)), (SMOLLM2, 180, (40, 40))])
 def test_cleaning_keeps_the_votes_and_drops_malformed_rows(
     world, likes: int, dislikes: tuple[int, int], tmp_path: Path
