@@ -152,7 +152,7 @@ def _examine(stack: Stack, running: RunningStack, weeks: Sequence[Week]) -> list
     """Shares of right answers: a row for the base and for each version, from the copy of the bucket."""
     target = HOME / "examination.json"
     arguments = (str(target), running.world.model, weeks[0].window.start.isoformat(), str(HOME / "bucket"))
-    stack.run(python("examination", "-m", "demo.exam", *arguments, env=running.settings, patience=900))
+    stack.run(python("examination", "-m", "demo.exam", *arguments, env=running.settings, patience=1800))
     matrix: list[list[float]] = json.loads(target.read_text())
     return matrix
 
