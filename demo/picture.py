@@ -174,7 +174,7 @@ def _losses(axes: Any, curves: Mapping[str, Curve]) -> None:
     axes.tick_params(length=0)
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("loss")
-    axes.legend(frameon=False, loc="center right")
+    axes.legend(frameon=False, loc="best")
     axes.set_title("Training, week by week", loc="left", fontsize=12, fontweight="bold", pad=24)
 
 
