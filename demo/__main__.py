@@ -21,7 +21,7 @@ from demo.console import Screen
 from demo.ports import NoRoom
 from demo.processes import Stack, StackError
 from demo.rest import Rest
-from demo.worlds import WORLDS, World
+from demo.worlds import TOY, WORLDS, World
 from include.setup import counterparts
 from include.setup.packages import SetupError
 from learning_engine.errors import LearningEngineError
@@ -46,6 +46,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     world = WORLDS[options.model]
+    if options.server == "max" and world is not TOY:
+        parser.error(f"--server max serves the toy only so far, found --model {world.model}: leave one of the two out")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     screen = Screen()
