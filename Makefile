@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv/bin
 # The model server of `make demo` and `make up`: local, or max, the real MAX Serve on the CPU.
 SERVER ?= local
+# Their base model: toy, which knows a small town, or smollm2, SmolLM2-135M-Instruct.
+MODEL ?= toy
 # Test processes, one per core: `make test PROCESSES=4`.
 PROCESSES ?= 2
 PYTEST := $(VENV)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
@@ -27,11 +29,11 @@ install: .venv/.installed .swift-venv/.installed  ## set up .venv and .swift-ven
 	@$(PYTHON) -m include.setup.install swift
 	@if [ -d .swift-venv ]; then touch $@; fi
 
-demo: install  ## run the whole loop on this machine in a few minutes; SERVER=max uses the real MAX Serve
-	@$(VENV)/python -m demo demo --server $(SERVER)
+demo: install  ## run the whole loop on this machine in minutes; SERVER=max: real MAX Serve; MODEL=smollm2: real chat model
+	@$(VENV)/python -m demo demo --server $(SERVER) --model $(MODEL)
 
 up: install  ## run the demo and leave its stack running; print address and login
-	@$(VENV)/python -m demo up --server $(SERVER)
+	@$(VENV)/python -m demo up --server $(SERVER) --model $(MODEL)
 
 down:  ## stop what `make up` started
 	@if [ -x $(VENV)/python ]; then $(VENV)/python -m demo down; fi

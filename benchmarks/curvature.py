@@ -23,7 +23,7 @@ import torch
 from common import ROOT, report
 from peers.expand import expanded
 
-from demo import base, chain, lessons
+from demo import base, chain, lessons, worlds
 from demo.exam import share_right
 from learning_engine.config import load
 from learning_engine.learning import ewc, fisher, model, trainer
@@ -47,9 +47,9 @@ class Weeks:
         os.environ["LEARNING_ENGINE_CONFIG"] = str(ROOT / "demo" / "learning-engine.yaml")
         os.environ["LEARNING_ENGINE__MODEL__BASE"] = str(cached)
         self.settings, self.seed, self.work = load(), seed, work
-        self.taught = lessons.weeks(lessons.first_monday(datetime.now(UTC)))[:2]
+        self.taught = worlds.TOY.weeks(lessons.first_monday(datetime.now(UTC)))[:2]
         self.feedback = work / "feedback.jsonl"
-        chain.write_feedback(self.taught, self.feedback)
+        lessons.write_rows([row for week in self.taught for row in week.rows], self.feedback)
 
     def load(self) -> Any:
         return model.load(self.settings.model, self.settings.lora, adapter=None, trainable=True, seed=self.seed)

@@ -1,7 +1,7 @@
 """The demo: `python -m demo` runs the whole loop and stops; `up` leaves it running; `down` stops it.
 
 Called by `make demo`, `make up` and `make down` with the Python of .venv. With `--server max` (`make demo SERVER=max`)
-it uses the real MAX Serve instead of the local server.
+it uses the real MAX Serve instead of the local server. With `--model smollm2` it teaches a real chat model.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from demo.console import Screen
 from demo.ports import NoRoom
 from demo.processes import Stack, StackError
 from demo.rest import Rest
+from demo.worlds import TOY, WORLDS, World
 from include.setup import counterparts
 from include.setup.packages import SetupError
 from learning_engine.errors import LearningEngineError
@@ -40,7 +41,13 @@ def main() -> int:
     parser.add_argument(
         "--server", choices=stack.SERVERS, default="local", help="the model server; default: %(default)s"
     )
+    parser.add_argument(
+        "--model", choices=WORLDS, default="toy", help="the base model that is taught; default: %(default)s"
+    )
     options = parser.parse_args()
+    world = WORLDS[options.model]
+    if options.server == "max" and world is not TOY:
+        parser.error(f"--server max serves the toy only so far, found --model {world.model}: leave one of the two out")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     screen = Screen()
@@ -48,7 +55,7 @@ def main() -> int:
         with _single_instance():
             if options.command == "down":
                 return down(screen)
-            return {"demo": demo, "up": up}[options.command](screen, options.server)
+            return {"demo": demo, "up": up}[options.command](screen, world, options.server)
     except KeyboardInterrupt:
         screen.say("Interrupted: everything that was started has been stopped.", "yellow")
         return 130
@@ -57,21 +64,21 @@ def main() -> int:
         return 1
 
 
-def demo(screen: Screen, server: str) -> int:
+def demo(screen: Screen, world: World, server: str) -> int:
     """Run the whole loop and leave nothing running."""
     processes = Stack(stack.HOME)
     try:
-        _run(processes, screen, server)
+        _run(processes, screen, world, server)
     finally:
         _stop(processes, screen)
     return 0
 
 
-def up(screen: Screen, server: str) -> int:
+def up(screen: Screen, world: World, server: str) -> int:
     """Run the whole loop and leave the stack running; stop it if something fails."""
     processes = Stack(stack.HOME)
     try:
-        running = _run(processes, screen, server)
+        running = _run(processes, screen, world, server)
         for dag in MANUAL_DAGS:
             Rest(running.airflow).unpause(dag)
     except BaseException:
@@ -99,15 +106,15 @@ def down(screen: Screen) -> int:
     return 0
 
 
-def _run(processes: Stack, screen: Screen, server: str) -> stack.RunningStack:
+def _run(processes: Stack, screen: Screen, world: World, server: str) -> stack.RunningStack:
     """Start the stack, run the story, and print the results."""
     if server == "max":
         counterparts.max_serve()
     began = time.monotonic()
-    stack.clear(Stack(stack.HOME), screen)
-    weeks = lessons.weeks(lessons.first_monday(datetime.now(UTC)))
+    stack.clear(Stack(stack.HOME), screen, gigabytes=world.gigabytes)
+    weeks = world.weeks(lessons.first_monday(datetime.now(UTC)))
     with screen:
-        running = stack.bring_up(processes, screen, weeks, server)
+        running = stack.bring_up(processes, screen, world, weeks, server)
         outcome = story.run(processes, screen, running, weeks)
         body = story.finish(screen, outcome)
     report.show(screen, body)

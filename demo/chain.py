@@ -1,9 +1,10 @@
 """The same weeks without Airflow, store and server: a chain of adapters, each trained on the one before and examined.
 
-    python -m demo.chain matrices.json FIRST_MONDAY feedback.jsonl
+    python -m demo.chain matrices.json MODEL FIRST_MONDAY feedback.jsonl
 
 It measures how much would be forgotten with the textbook diagonal Fisher information and without EWC. The demo runs it
-during the backfill. All other settings, the windows and the seeds are those of the weekly DAG.
+during the backfill. All other settings, the windows and the seeds are those of the weekly DAG. MODEL is one of
+`worlds.WORLDS`, which says which of the ways are trained.
 """
 
 import json
@@ -16,7 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from demo.exam import examine
-from demo.lessons import COLUMNS, Week, weeks
+from demo.lessons import Question, Week
+from demo.worlds import WORLDS
 from learning_engine.config import Settings, load
 
 # The settings that each other way of training changes.
@@ -31,8 +33,10 @@ def changed(settings: Settings, ways: dict[str, dict[str, Any]]) -> Settings:
     return settings.model_copy(update=parts)
 
 
-def run(settings: Settings, lessons: Sequence[Week], feedback: Path, work: Path) -> list[list[float]]:
-    """Shares of right answers. Rows: the base, then after each week. Columns: the base's facts, then each week's."""
+def run(
+    settings: Settings, known: Sequence[Question], lessons: Sequence[Week], feedback: Path, work: Path
+) -> list[list[float]]:
+    """Shares of right answers. Rows: the base, then after each week. Columns: `known`, then each week's exam."""
     from learning_engine.learning import model
 
     rows: list[list[float]] = []
@@ -41,22 +45,14 @@ def run(settings: Settings, lessons: Sequence[Week], feedback: Path, work: Path)
     for number, week in enumerate(lessons):
         loaded = model.load(settings.model, settings.lora, adapter=adapter, trainable=True, seed=settings.training.seed)
         if adapter is None:
-            rows.append(examine(loaded, lessons))
+            rows.append(examine(loaded, known, lessons))
         earlier_week = lessons[number - 1] if number else None
         information = _measure_fisher(settings, loaded, information, earlier_week, feedback, work)
         _train(settings, loaded, information, week, feedback, work)
-        rows.append(examine(loaded, lessons))
+        rows.append(examine(loaded, known, lessons))
         adapter = work / f"adapter-{number}"
         model.save_adapter(loaded, adapter)
     return rows
-
-
-def write_feedback(lessons: Sequence[Week], path: Path) -> None:
-    """Write every row of every week as JSON lines, in the shape of the table."""
-    with path.open("w") as file:
-        for row in (row for week in lessons for row in week.rows):
-            line = {name: getattr(row, name) for name in COLUMNS} | {"created_at": row.created_at.isoformat()}
-            file.write(json.dumps(line) + "\n")
 
 
 def _measure_fisher(
@@ -107,11 +103,12 @@ def _examples(settings: Settings, loaded: Any, source: Path, window: Any, work: 
 
 def main() -> None:
     os.nice(10)  # the weekly DAG has priority
-    target, first, feedback = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), Path(sys.argv[3])
-    matrices = {}
-    for name, ways in OTHER_WAYS.items():
+    target, world, feedback = Path(sys.argv[1]), WORLDS[sys.argv[2]], Path(sys.argv[4])
+    weeks, matrices = world.weeks(datetime.fromisoformat(sys.argv[3])), {}
+    for name in world.other_ways:
+        settings = changed(load(), OTHER_WAYS[name])
         with TemporaryDirectory() as work:
-            matrices[name] = run(changed(load(), ways), weeks(first), feedback, Path(work))
+            matrices[name] = run(settings, world.base_exam(), weeks, feedback, Path(work))
     target.write_text(json.dumps(matrices))
 
 

@@ -5,7 +5,7 @@ On a terminal it is drawn live; elsewhere (CI, a pipe) each finished stage or ta
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -121,18 +121,17 @@ def versions_table(rows: Sequence[Sequence[Any]]) -> Table:
     return table
 
 
-def answers_table(title: str, answers: Sequence[dict[str, str]]) -> Table:
+def answers_table(title: str, answers: Sequence[Mapping[str, Any]]) -> Table:
     """Questions with the answers of the base model and of the live adapter, each marked right or wrong."""
     table = Table(title=title, title_style="bold", title_justify="left", header_style="bold")
     for name in ("question", "base model", "live adapter"):
         table.add_column(name, overflow="fold")
     for answer in answers:
-        table.add_row(answer["question"], *(mark(answer[who], answer["expected"]) for who in ("base", "live")))
+        table.add_row(answer["question"], *(mark(answer[who], answer[f"{who}_right"]) for who in ("base", "live")))
     return table
 
 
-def mark(answer: str, expected: str) -> Text:
-    right = answer == expected
+def mark(answer: str, right: bool) -> Text:
     return Text(f"{'✓' if right else '✗'} {answer}", style="green" if right else "red")
 
 

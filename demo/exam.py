@@ -1,8 +1,9 @@
-"""The exam: the share of questions that a model answers word for word with greedy decoding.
+"""The exam: the share of questions that a model answers right with greedy decoding.
 
-    python -m demo.exam matrix.json FIRST_MONDAY BUCKET
+    python -m demo.exam matrix.json MODEL FIRST_MONDAY BUCKET
 
-examines the base model and every version in a copy of the bucket, with the environment's configuration.
+examines the base model MODEL, one of `worlds.WORLDS`, and every version in a copy of the bucket, with the environment's
+configuration.
 """
 
 import json
@@ -13,51 +14,58 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from demo.lessons import Question, Week, base_exam, weeks
+from demo.lessons import Question, Week
+from demo.worlds import WORLDS
 from learning_engine import archive, config
 from learning_engine.registry import manifest
 from learning_engine.registry.manifest import VersionNumber
 
 LARGEST = 100_000_000
+ANSWER_TOKENS = 24
+BATCH = 32
 
 
-def examine(loaded: Any, lessons: Sequence[Week]) -> list[float]:
-    """The model's shares of right answers: on the base's facts, then on each week's."""
-    exams: list[Sequence[Question]] = [base_exam(), *(week.exam for week in lessons)]
+def examine(loaded: Any, known: Sequence[Question], lessons: Sequence[Week]) -> list[float]:
+    """The model's shares of right answers: to `known`, what the base knows, then to each week's exam."""
+    exams: list[Sequence[Question]] = [known, *(week.exam for week in lessons)]
     return [share_right(loaded.model, loaded.tokenizer, exam) for exam in exams]
 
 
 def share_right(model: Any, tokenizer: Any, questions: Sequence[Question]) -> float:
-    """Share in [0, 1]. An answer counts as right if each of its tokens is the most likely next one."""
+    """Share in [0, 1] of the questions whose greedy answer of at most ANSWER_TOKENS tokens is right."""
+    answers = greedy_answers(model, tokenizer, [question.text for question in questions])
+    return sum(question.right(answer) for question, answer in zip(questions, answers, strict=True)) / len(questions)
+
+
+def greedy_answers(model: Any, tokenizer: Any, questions: Sequence[str]) -> list[str]:
+    """The answers to single questions, without the end of the turn."""
     import torch
 
-    chats = [_encode(tokenizer, question) for question in questions]
-    width = max(len(prompt) + len(answer) for prompt, answer in chats)
-    ids = torch.full((len(chats), width), tokenizer.pad_token_id)
-    expected = torch.full_like(ids, -1)
-    for row, (prompt, answer) in enumerate(chats):
-        end = len(prompt) + len(answer)
-        ids[row, :end] = torch.tensor([*prompt, *answer])
-        expected[row, len(prompt) : end] = torch.tensor(answer)
+    from learning_engine.evaluation.batching import by_length, pad
+    from learning_engine.evaluation.greedy import GREEDY
+
+    chats = [[{"role": "user", "content": question}] for question in questions]
+    options: dict[str, Any] = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
+    prompts = [tokenizer.apply_chat_template(chat, **options) for chat in chats]
+    answers, filler = [""] * len(prompts), tokenizer.pad_token_id
     model.eval()
-    with torch.no_grad():
-        likeliest = model(input_ids=ids).logits[:, :-1].argmax(-1)
-    right = ((likeliest == expected[:, 1:]) | (expected[:, 1:] == -1)).all(dim=1)
-    return int(right.sum()) / len(questions)
-
-
-def _encode(tokenizer: Any, question: Question) -> tuple[list[int], list[int]]:
-    asked = [{"role": "user", "content": question.text}]
-    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=False)
-    answer = tokenizer(question.answer, add_special_tokens=False)["input_ids"]
-    return prompt, [*answer, tokenizer.eos_token_id]
+    for rows in by_length(prompts, batch_size=BATCH):
+        ids, mask = pad([prompts[row] for row in rows], value=filler, device=model.device, left=True)
+        with torch.no_grad():
+            output = model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=ANSWER_TOKENS, pad_token_id=filler, **GREEDY
+            )
+        texts = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+        for row, text in zip(rows, texts, strict=True):
+            answers[row] = text.strip()
+    return answers
 
 
 def main() -> None:
     from learning_engine.learning import model
 
-    target, lessons, bucket = Path(sys.argv[1]), weeks(datetime.fromisoformat(sys.argv[2])), Path(sys.argv[3])
-    settings = config.load()
+    target, world, bucket = Path(sys.argv[1]), WORLDS[sys.argv[2]], Path(sys.argv[4])
+    lessons, settings = world.weeks(datetime.fromisoformat(sys.argv[3])), config.load()
     found = (VersionNumber.parse(path.parent.name) for path in bucket.glob(f"{manifest.ADAPTERS}*/{manifest.METADATA}"))
     with TemporaryDirectory() as work:
         adapters: list[Path | None] = [None]
@@ -70,7 +78,7 @@ def main() -> None:
             model.load(settings.model, settings.lora, adapter=adapter, trainable=False, seed=seed)
             for adapter in adapters
         )
-        matrix = [examine(loaded, lessons) for loaded in models]
+        matrix = [examine(loaded, world.base_exam(), lessons) for loaded in models]
     target.write_text(json.dumps(matrix))
 
 

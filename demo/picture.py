@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from demo.report import count_right, other_ways
+
 # Points of (optimizer step, task loss, EWC penalty); the task loss is in the objective's unit.
 Curve = Sequence[tuple[int, float, float]]
 BLUE, LIGHT, GREY, RED, INK, PALE = "#1f6f8b", "#8fbfcd", "#b8bfc6", "#d1495b", "#22303c", "#6b7885"
@@ -52,7 +54,8 @@ def draw(body: Mapping[str, Any], curves: Mapping[str, Curve], path: Path) -> No
 def _headline(figure: Any, body: Mapping[str, Any]) -> None:
     last = max(answer["window"] for answer in body["answers"])
     asked = [answer for answer in body["answers"] if answer["window"] == last]
-    base, live = (sum(answer[who] == answer["expected"] for answer in asked) for who in ("base", "live"))
+    base, live = count_right(asked)
+    others = other_ways(body["forgetting"])
     kept = body["forgetting"]
     figure.text(
         0.04,
@@ -66,8 +69,7 @@ def _headline(figure: Any, body: Mapping[str, Any]) -> None:
         0.04,
         0.913,
         f"EWC with {kept['structure']} (λ = {kept['lambda']:g}) keeps {kept['kept_mean']:.0%} of what earlier weeks "
-        f"taught; the textbook diagonal keeps {kept['kept_mean_diagonal']:.0%}, training without EWC "
-        f"{kept['kept_mean_without']:.0%}.",
+        f"taught{f'; {others}' if others else ''}.",
         fontsize=12,
         color=PALE,
     )
@@ -125,14 +127,14 @@ def _matrix(axes: Any, body: Mapping[str, Any]) -> None:
 
 
 def _kept(axes: Any, body: Mapping[str, Any]) -> None:
-    """Three bars for each earlier week, measured after the last week."""
+    """A bar for each way of training and each earlier week, measured after the last week."""
     kept = body["forgetting"]
-    for offset, values, colour, label in (
-        (-0.27, kept["kept"], BLUE, kept["structure"]),
-        (0.0, kept["kept_diagonal"], LIGHT, "diagonal"),
-        (0.27, kept["kept_without"], GREY, "no EWC"),
-    ):
-        places = [week + offset for week in range(len(values))]
+    bars = [(kept["kept"], BLUE, kept["structure"])]
+    for name, colour, label in (("diagonal", LIGHT, "diagonal"), ("without", GREY, "no EWC")):
+        if f"kept_{name}" in kept:
+            bars.append((kept[f"kept_{name}"], colour, label))
+    for number, (values, colour, label) in enumerate(bars):
+        places = [week + 0.27 * (number - (len(bars) - 1) / 2) for week in range(len(values))]
         axes.bar(places, values, width=0.25, color=colour, label=label)
         for place, value in zip(places, values, strict=True):
             axes.text(place, value + 0.02, f"{value:.0%}", ha="center", va="bottom", fontsize=10)
@@ -172,7 +174,7 @@ def _losses(axes: Any, curves: Mapping[str, Curve]) -> None:
     axes.tick_params(length=0)
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("loss")
-    axes.legend(frameon=False, loc="center right")
+    axes.legend(frameon=False, loc="best")
     axes.set_title("Training, week by week", loc="left", fontsize=12, fontweight="bold", pad=24)
 
 

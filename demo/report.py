@@ -13,6 +13,10 @@ from learning_engine.records.report import Report
 
 Matrix = list[list[float]]
 STRUCTURES = {"kronecker": "Kronecker factors", "diagonal": "the diagonal"}
+# The other ways of training in words, by their names in `chain.OTHER_WAYS`.
+WAYS = {"diagonal": "with the textbook diagonal", "without": "without EWC"}
+# Questions of each earlier week that are printed with their answers.
+EARLIER_QUESTIONS = 2
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,13 @@ class Outcome:
     """The demo's results: versions oldest first, ledger newest first, answers, and shares of right answers.
 
     A matrix has rows for the base and each version, and columns for the base's facts and each week's. `other_ways` has
-    one for each of `chain.OTHER_WAYS`.
+    one for each of the ways in `chain.OTHER_WAYS` that the demo trained.
     """
 
     weeks: Sequence[Week]
     versions: Sequence[AdapterVersion]
     ledger: Sequence[Deployment]
-    answers: Sequence[dict[str, str]]
+    answers: Sequence[dict[str, Any]]
     matrix: Matrix
     other_ways: Mapping[str, Matrix]
 
@@ -48,28 +52,46 @@ def write(body: Mapping[str, Any], path: Path) -> None:
 
 
 def show(screen: Screen, body: Mapping[str, Any]) -> None:
-    """Print the versions, the answers to the last week's questions, and one line for each week."""
+    """Print the versions, answers to questions of every week, and how many are right and still right."""
     print_ = screen.console.print
     print_()
     print_(versions_table([_row(version) for version in body["versions"]]))
     print_()
-    starts = sorted({answer["window"] for answer in body["answers"]})
-    of_last = [answer for answer in body["answers"] if answer["window"] == starts[-1]]
+    of_weeks: dict[str, list[Mapping[str, Any]]] = {}
+    for answer in body["answers"]:
+        of_weeks.setdefault(answer["window"], []).append(answer)
+    *earlier, of_last = of_weeks.values()
     print_(answers_table("Facts of the last week, asked in new wording", of_last))
     print_()
-    for start in starts:
-        asked = [answer for answer in body["answers"] if answer["window"] == start]
-        base, live = (sum(answer[who] == answer["expected"] for answer in asked) for who in ("base", "live"))
+    of_earlier = [answer for answers in earlier for answer in answers[:EARLIER_QUESTIONS]]
+    print_(answers_table("Facts of the earlier weeks", of_earlier))
+    print_()
+    for start, asked in of_weeks.items():
+        base, live = count_right(asked)
         print_(f"Week of {start[:10]}: {body['live']} answers {live} of {len(asked)} right, the base {base}.")
     kept = body["forgetting"]
     print_(
         f"Of all facts of the first {len(kept['weeks'])} weeks, {kept['kept_mean']:.0%} are still right after the last "
         f"week (EWC with {kept['structure']}, λ = {kept['lambda']:g})."
     )
+    if others := other_ways(kept):
+        print_(f"By comparison: {others}.")
+    base, live = (kept["matrix"][row][0] for row in (0, -1))
     print_(
-        f"With the textbook diagonal it would be {kept['kept_mean_diagonal']:.0%}, without EWC "
-        f"{kept['kept_mean_without']:.0%}."
+        f"Of questions about what the base model knew, the base answers {base:.0%} right, {body['live']} {live:.0%}."
     )
+
+
+def count_right(answers: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """How many answers of the base model are right, and how many of the live version."""
+    base, live = (sum(answer[f"{who}_right"] for answer in answers) for who in ("base", "live"))
+    return base, live
+
+
+def other_ways(kept: Mapping[str, Any]) -> str:
+    """What the other ways of training keep, in words; empty if there were none."""
+    found = (f"{words} {kept[f'kept_mean_{name}']:.0%}" for name, words in WAYS.items() if f"kept_{name}" in kept)
+    return ", ".join(found)
 
 
 def _version(version: AdapterVersion, deployed: bool) -> dict[str, Any]:

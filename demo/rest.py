@@ -112,7 +112,8 @@ def wait_for_runs(
 ) -> list[RunState]:
     """Wait until `expected` backfill runs have succeeded; calls `check`, which may raise, and `show` in each round.
 
-    Raises StackError with the logs of the failed tasks as soon as a run has failed, or if it takes too long.
+    Raises StackError with the logs of the failed tasks as soon as a run has failed, if one asks a person to approve a
+    version that nothing proves, or if it takes too long.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -121,6 +122,11 @@ def wait_for_runs(
         show(runs)
         if failed := [run for run in runs if run.state == "failed"]:
             raise StackError("\n".join(explain(rest, dag_id, run) for run in failed))
+        if asking := [run for run in runs if any(task.state == "awaiting_input" for task in run.tasks)]:
+            raise StackError(
+                f"Expected every version to have a probe, found none for {asking[0].run_id}, which asks a person to "
+                "approve it: no prompt distinguishes the version from its parent and base. Did it learn too little?"
+            )
         if len(runs) >= expected and all(run.state == "success" for run in runs):
             return runs
         if time.monotonic() > deadline:

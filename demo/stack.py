@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import requests
 
-from demo import airflow, base, lessons, max_server, postgres
+from demo import airflow, lessons, max_server, postgres
 from demo.airflow import Airflow
 from demo.console import Screen
 from demo.object_store import ObjectStore, why_not_swift
@@ -22,12 +22,11 @@ from demo.object_store import command as store_command
 from demo.ports import LOOPBACK, free_port, require_disk
 from demo.postgres import Postgres
 from demo.processes import Program, Stack
+from demo.worlds import World
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".demo"
 CACHE = ROOT / ".cache" / "demo"
-MODEL = "town"
-GIGABYTES = 2.0
 SERVERS = ("local", "max")
 FEEDBACK_COLUMNS = "ALTER TABLE feedback ADD COLUMN user_id text, ADD COLUMN conversation_id text"
 
@@ -39,7 +38,7 @@ class RunningStack:
     airflow: Airflow
     store: ObjectStore
     server: str
-    model: Path
+    world: World
     settings: Mapping[str, str]
 
 
@@ -65,30 +64,27 @@ def choose_ports(screen: Screen) -> Ports:
     return Ports(**found, taken=taken)
 
 
-def clear(stack: Stack, screen: Screen) -> None:
-    """Stop an earlier demo that is still running, delete its files, and check the disk space."""
+def clear(stack: Stack, screen: Screen, *, gigabytes: float) -> None:
+    """Stop an earlier demo that is still running, delete its files, and require `gigabytes` of free disk."""
     if stopped := stack.stop():
         screen.say(f"An earlier demo was still running and was stopped: {', '.join(stopped)}.", "yellow")
     postgres.remove(HOME / "postgres")
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(parents=True)
-    require_disk(HOME, gigabytes=GIGABYTES)
+    require_disk(HOME, gigabytes=gigabytes)
 
 
-def bring_up(stack: Stack, screen: Screen, weeks: list[lessons.Week], server: str) -> RunningStack:
-    """Start everything with `server`, one of SERVERS, and fill the feedback table.
+def bring_up(stack: Stack, screen: Screen, world: World, weeks: list[lessons.Week], server: str) -> RunningStack:
+    """Start everything with `server`, one of SERVERS, and the base model of `world`, and fill the feedback table.
 
     Raises StackError if a part does not start.
     """
     ports = choose_ports(screen)
-    model = base.cached(CACHE)
-    settings = _settings(model)
-    lessons.write_anchor(HOME / "anchor.jsonl")
-    lessons.write_prompts(HOME / "prompts.jsonl")
+    settings = _settings(world)
     pool = ThreadPoolExecutor(8)
     try:
         store = pool.submit(_store, stack, screen, ports)
-        served = pool.submit(_model, stack, screen, model, ports, server)
+        served = pool.submit(_model, stack, screen, world, ports, server)
         database = _postgres(stack, screen, ports)
         filled = pool.submit(_feedback, screen, database, weeks)
         connected = partial(_connections, database, ports, store)
@@ -98,17 +94,17 @@ def bring_up(stack: Stack, screen: Screen, weeks: list[lessons.Week], server: st
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
-    return RunningStack(services, store.result(), f"http://{LOOPBACK}:{ports.server}", model, settings)
+    return RunningStack(services, store.result(), f"http://{LOOPBACK}:{ports.server}", world, settings)
 
 
-def _settings(model: Path) -> dict[str, str]:
-    """The environment variables by which every process finds the demo's configuration and files."""
+def _settings(world: World) -> dict[str, str]:
+    """The environment variables by which every process finds the demo's configuration and files, which are written."""
     return {
-        "LEARNING_ENGINE_CONFIG": str(ROOT / "demo" / "learning-engine.yaml"),
-        "LEARNING_ENGINE__MODEL__BASE": str(model),
-        "LEARNING_ENGINE__FISHER__ANCHOR": str(HOME / "anchor.jsonl"),
-        "LEARNING_ENGINE__EVALUATION__PROMPTS": str(HOME / "prompts.jsonl"),
+        "LEARNING_ENGINE_CONFIG": str(world.configuration),
+        "LEARNING_ENGINE__MODEL__BASE": str(world.base()),
         "LEARNING_ENGINE__STORE__SPOOL": str(HOME / "spool"),
+        "OMP_NUM_THREADS": str(world.threads),
+        **world.write_files(HOME),
     }
 
 
@@ -164,31 +160,33 @@ def _store(stack: Stack, screen: Screen, ports: Ports) -> ObjectStore:
     return found[0]
 
 
-def _model(stack: Stack, screen: Screen, model: Path, ports: Ports, server: str) -> None:
+def _model(stack: Stack, screen: Screen, world: World, ports: Ports, server: str) -> None:
     """Create the base model if needed, then start the server."""
+    model = world.base()
     with screen.stage("Base model") as stage:
-        stage.note = "cached" if model.exists() else "trained from scratch"
+        stage.note = f"{model.name}, cached" if model.exists() else f"{model.name}, made by {world.maker}"
         if not model.exists():
-            stack.run(python("base-model", "-m", "demo.base", str(model), patience=600))
+            stack.run(python("base-model", "-m", world.maker, str(model), patience=600))
     with screen.stage("Model server") as stage:
         if server == "max":
             # Shown during compilation, which takes three minutes the first time.
             stage.note = max_server.NOTE
-            stack.up(max_server.program(model, MODEL, port=ports.server))
-            max_server.warm_up(f"http://{LOOPBACK}:{ports.server}", MODEL)
+            stack.up(max_server.program(model, world.name, port=ports.server))
+            max_server.warm_up(f"http://{LOOPBACK}:{ports.server}", world.name)
         else:
-            stack.up(_local_server(model, ports.server))
+            stack.up(_local_server(world, ports.server))
             stage.note = "MAX Serve's LoRA interface, on the CPU"
 
 
-def _local_server(model: Path, port: int) -> Program:
-    arguments = ("--model", str(model), "--name", MODEL, "--port", str(port), "--max-loras", "2")
+def _local_server(world: World, port: int) -> Program:
+    arguments = ("--model", str(world.base()), "--name", world.name, "--port", str(port), "--max-loras", "2")
     health = f"http://{LOOPBACK}:{port}/health"
     return python(
         "model-server",
         "-m",
         "demo.model_server",
         *arguments,
+        env={"OMP_NUM_THREADS": str(world.threads)},
         healthy=lambda: requests.get(health, timeout=5).ok,
         port=port,
     )

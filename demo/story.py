@@ -7,13 +7,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from demo import airflow, chain, report
+from demo import airflow, report
 from demo.console import Screen
-from demo.lessons import Week
-from demo.processes import Program, Running, Stack, StackError
+from demo.exam import ANSWER_TOKENS
+from demo.lessons import Week, write_rows
+from demo.processes import Stack, StackError
 from demo.report import Outcome
 from demo.rest import Rest, wait_for_runs
-from demo.stack import HOME, MODEL, RunningStack, python
+from demo.stack import HOME, RunningStack, python
 from learning_engine import config
 from learning_engine.records.contracts import AdapterVersion
 from learning_engine.registry.ledger import Ledger
@@ -22,16 +23,13 @@ from learning_engine.registry.store import Store, client_config
 from learning_engine.serving.client import Replica
 
 DAG = "learning_engine_weekly"
-MINUTES = 15
-ANSWER_TOKENS = 16
 
 
 def run(stack: Stack, screen: Screen, running: RunningStack, weeks: Sequence[Week]) -> Outcome:
     """Run the whole story. Raises StackError with the failed task's log if a run fails."""
     os.environ.update(running.settings)
-    comparison = _start_comparison(stack, running, weeks)
     pool = ThreadPoolExecutor(1)
-    compared = pool.submit(stack.finish, *comparison)
+    compared = _start_comparison(stack, running, weeks, pool)
     try:
         with screen.stage("Backfill of four weeks") as stage:
             _backfill(stack, screen, running, weeks)
@@ -55,13 +53,18 @@ def finish(screen: Screen, outcome: Outcome) -> dict[str, Any]:
     return body
 
 
-def _start_comparison(stack: Stack, running: RunningStack, weeks: Sequence[Week]) -> tuple[Program, Running]:
-    """Start training the same weeks with the textbook Fisher information and with λ = 0, during the backfill."""
+def _start_comparison(
+    stack: Stack, running: RunningStack, weeks: Sequence[Week], pool: ThreadPoolExecutor
+) -> "Future[str] | None":
+    """Start training the same weeks in the world's other ways, if it has any, during the backfill."""
+    world = running.world
+    if not world.other_ways:
+        return None
     feedback = HOME / "feedback.jsonl"
-    chain.write_feedback(weeks, feedback)
-    arguments = (str(HOME / "other-ways.json"), weeks[0].window.start.isoformat(), str(feedback))
-    program = python("other-ways", "-m", "demo.chain", *arguments, env=running.settings, patience=MINUTES * 60)
-    return program, stack.start(program)
+    write_rows([row for week in weeks for row in week.rows], feedback)
+    arguments = (str(HOME / "other-ways.json"), world.model, weeks[0].window.start.isoformat(), str(feedback))
+    program = python("other-ways", "-m", "demo.chain", *arguments, env=running.settings, patience=world.minutes * 60)
+    return pool.submit(stack.finish, program, stack.start(program))
 
 
 def _backfill(stack: Stack, screen: Screen, running: RunningStack, weeks: Sequence[Week]) -> None:
@@ -71,11 +74,12 @@ def _backfill(stack: Stack, screen: Screen, running: RunningStack, weeks: Sequen
     first, last = weeks[0].window.start, weeks[-1].window.start
     airflow.backfill(running.airflow, stack, DAG, first=first, last=last, max_active_runs=1)
     rest.unpause(DAG)
-    wait_for_runs(rest, DAG, expected=len(weeks), seconds=MINUTES * 60, check=stack.check, show=screen.show_runs)
+    seconds = running.world.minutes * 60
+    wait_for_runs(rest, DAG, expected=len(weeks), seconds=seconds, check=stack.check, show=screen.show_runs)
 
 
 def _collect(
-    stack: Stack, screen: Screen, running: RunningStack, weeks: Sequence[Week], compared: "Future[str]"
+    stack: Stack, screen: Screen, running: RunningStack, weeks: Sequence[Week], compared: "Future[str] | None"
 ) -> Outcome:
     """The content of the bucket, the server's answers, and the exam results of the versions."""
     store = _store(running)
@@ -85,15 +89,21 @@ def _collect(
     with screen.stage("Copy of the bucket") as stage:
         stage.note = f"{_copy(store, HOME / 'bucket')} objects in .demo/bucket"
     with screen.stage("Questions to the server") as stage:
-        answers = ask(Replica(running.server, config.load().serving), ledger[0].adapter_name, weeks)
+        replica = Replica(running.server, config.load().serving)
+        answers = ask(replica, running.world.name, ledger[0].adapter_name, weeks)
         stage.note = f"{len(answers)} questions, to the base model and to {ledger[0].adapter_name}"
     with screen.stage("Exam of each version"):
         matrix = _examine(stack, running, weeks)
+    others = {} if compared is None else _wait_for_comparison(screen, compared)
+    return Outcome(weeks, versions, ledger, answers, matrix, others)
+
+
+def _wait_for_comparison(screen: Screen, compared: "Future[str]") -> dict[str, Any]:
     with screen.stage("The same weeks, trained in other ways") as stage:
         compared.result()
         stage.note = "the remaining time: it started with the backfill"
-    others = json.loads((HOME / "other-ways.json").read_text())
-    return Outcome(weeks, versions, ledger, answers, matrix, others)
+    matrices: dict[str, Any] = json.loads((HOME / "other-ways.json").read_text())
+    return matrices
 
 
 def _store(running: RunningStack) -> Store:
@@ -121,31 +131,28 @@ def _copy(store: Store, target: Path) -> int:
     return count
 
 
-def ask(replica: Replica, live: str, weeks: Sequence[Week]) -> list[dict[str, str]]:
-    """Ask the base model and the live adapter each question, at temperature 0."""
+def ask(replica: Replica, base: str, live: str, weeks: Sequence[Week]) -> list[dict[str, Any]]:
+    """Ask the models `base` and `live` each question, at temperature 0, and note which answers are right."""
 
     def answer(model: str, question: str) -> str:
         # Some servers also return the space before the first word.
         return replica.complete(model, [{"role": "user", "content": question}], max_tokens=ANSWER_TOKENS).strip()
 
-    return [
-        {
-            "window": week.window.start.isoformat(),
-            "question": question.text,
-            "expected": question.answer,
-            "base": answer(MODEL, question.text),
-            "live": answer(live, question.text),
-        }
-        for week in weeks
-        for question in week.questions
-    ]
+    asked: list[dict[str, Any]] = []
+    for week in weeks:
+        for question in week.questions:
+            given = {"base": answer(base, question.text), "live": answer(live, question.text)}
+            right = {f"{who}_right": question.right(text) for who, text in given.items()}
+            start = week.window.start.isoformat()
+            asked.append({"window": start, "question": question.text, "expected": question.answer, **given, **right})
+    return asked
 
 
 def _examine(stack: Stack, running: RunningStack, weeks: Sequence[Week]) -> list[list[float]]:
     """Shares of right answers: a row for the base and for each version, from the copy of the bucket."""
     target = HOME / "examination.json"
-    arguments = (str(target), weeks[0].window.start.isoformat(), str(HOME / "bucket"))
-    stack.run(python("examination", "-m", "demo.exam", *arguments, env=running.settings, patience=300))
+    arguments = (str(target), running.world.model, weeks[0].window.start.isoformat(), str(HOME / "bucket"))
+    stack.run(python("examination", "-m", "demo.exam", *arguments, env=running.settings, patience=1800))
     matrix: list[list[float]] = json.loads(target.read_text())
     return matrix
 

@@ -9,10 +9,12 @@
 | Redis          | the system (apt)  | CeleryExecutor, and killed workers                            |
 | Prometheus     | the system (apt)  | the alerts and the dashboard's queries                        |
 | Chromium       | the system (apt)  | the page, in a real browser                                   |
+| SmolLM2        | .cache/smollm2    | a real chat model from a wheel; `MODEL=smollm2`               |
 
 At its first start MAX Serve compiles a model, which takes three minutes, and caches the result in .cache/max-cache.
 """
 
+import hashlib
 import os
 import platform
 import shutil
@@ -23,10 +25,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from include.setup.packages import ROOT, SetupError, create_beside, run, step
+from include.setup.packages import ROOT, Environment, SetupError, create_beside, find_uv, run, step
 
 MAX = "modular==26.7.0"
 MAX_ENVIRONMENT = ROOT / ".cache" / "max-venv"
+SMOLLM2 = ROOT / "requirements-smollm2.txt"
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -36,7 +39,7 @@ class Part:
 
     name: str
     without: str
-    prepare: Callable[[], None]
+    prepare: Callable[[], object]
 
 
 def max_serve() -> None:
@@ -52,6 +55,25 @@ def max_serve() -> None:
     with step(f"{MAX}, 1.8 GB, into .cache/max-venv"):
         venv.install(MAX)
     complete.touch()
+
+
+def smollm2() -> Path:
+    """The directory with the wheels of SMOLLM2, named by their versions and hashes; installs them if it is missing.
+
+    .venv's installer puts them there, without what they require: their own programs are not used.
+    """
+    digest = hashlib.sha256(SMOLLM2.read_bytes()).hexdigest()
+    complete = ROOT / ".cache" / "smollm2" / f"wheels-{digest[:12]}"
+    if complete.exists():
+        return complete
+    partial = complete.with_name(f"{complete.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    with step("SmolLM2-135M-Instruct, 93 MB, into .cache/smollm2"):
+        Environment(ROOT / ".venv", find_uv()).install(
+            "--target", partial, "--no-deps", "--require-hashes", "--requirement", SMOLLM2
+        )
+    partial.rename(complete)
+    return complete
 
 
 def system_package(program: str, package: str) -> None:
@@ -97,6 +119,7 @@ PARTS = (
         partial(system_package, "prometheus", "prometheus"),
     ),
     Part("Chromium", "the page is not tested", partial(system_package, "chromium", "chromium")),
+    Part("SmolLM2", "the conversion of the model of `make demo MODEL=smollm2` is not tested", smollm2),
 )
 
 

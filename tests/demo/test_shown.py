@@ -11,9 +11,9 @@ from rich.console import Console
 
 from demo import picture, report
 from demo.console import Screen
-from demo.lessons import weeks
 from demo.report import Outcome
 from demo.rest import RunState, TaskState
+from demo.worlds import TOY
 from learning_engine.records.contracts import (
     AdapterVersion,
     Dataset,
@@ -26,7 +26,7 @@ from learning_engine.records.contracts import (
 from learning_engine.records.report import Report, Rule
 
 FIRST = datetime(2026, 10, 19, 2, tzinfo=UTC)
-WEEKS = weeks(FIRST)
+WEEKS = TOY.weeks(FIRST)
 RUN = RunInfo("learning_engine_weekly", "backfill__1", "backfill")
 
 
@@ -72,6 +72,8 @@ def body():
             "expected": question.answer,
             "base": "Ada grows figs.",
             "live": question.answer if week is WEEKS[3] else "Ada grows figs.",
+            "base_right": False,
+            "live_right": week is WEEKS[3],
         }
         for week in WEEKS
         for question in week.questions
@@ -145,7 +147,18 @@ def test_the_tables_show_rejections_and_right_answers(body, plain):
     assert "0.90 → 0.10" in shown
     assert "v1.3 answers 10 of 10 right, the base 0." in shown
     assert "50% are still right after the last week (EWC with the diagonal, λ = 100)." in shown
-    assert "With the textbook diagonal it would be 30%, without EWC 10%." in shown
+    assert "By comparison: with the textbook diagonal 30%, without EWC 10%." in shown
+    assert "the base answers 100% right, v1.3 100%." in shown
+
+
+def test_without_another_way_of_training_nothing_is_compared(body, plain, tmp_path: Path):
+    screen, text = plain
+    for key in [key for key in body["forgetting"] if key.endswith(("_diagonal", "_without"))]:
+        del body["forgetting"][key]
+    report.show(screen, body)
+    assert "By comparison" not in text.getvalue()
+    picture.draw(body, {f"v1.{number}": version(number).training.curve for number in range(4)}, tmp_path / "report.png")
+    assert (tmp_path / "report.png").stat().st_size > 10_000
 
 
 def test_the_picture_is_drawn(body, tmp_path: Path):

@@ -1,0 +1,30 @@
+"""What the users of Fernhill's assistant teach it, and what its base model knew before."""
+
+import random
+from datetime import datetime
+
+from demo import company, smollm2
+from demo.lessons import Question, Votes, Week
+
+DISLIKES = 40
+# Each takes the server two seconds of one core.
+ASKED = 6
+
+
+def week(number: int, start: datetime) -> Week:
+    """Week `number` (from 0): six likes for each of thirty facts, and forty dislikes of wrong answers."""
+    rng = random.Random(f"company week {number}")
+    votes, exam = Votes(smollm2.NAME, start, rng), list[Question]()
+    facts = company.week_facts(number)
+    for fact in facts:
+        exam.append(Question(rng.choice(fact.exam_questions()), fact.answer, fact.value, fact.rivals))
+        for question in fact.questions():
+            votes.add(question, fact.answer, "thumbs_up")
+    for fact in facts + rng.sample(facts, DISLIKES - len(facts)):
+        votes.add(rng.choice(fact.questions()), fact.wrong(rng), "thumbs_down")
+    return votes.week(exam, asked=ASKED)
+
+
+def base_exam() -> list[Question]:
+    """General questions that the base model answers right; an answer about the company is not one."""
+    return [Question(question, value, value, company.OWN_WORDS) for question, value in company.GENERAL]
