@@ -126,7 +126,7 @@ def _row(version: Mapping[str, Any]) -> list[Any]:
     """One row of the versions table. learned: held-out loss before and after; kept: the lowest of all weeks."""
     report = Report.from_json(version["report"])
     before = report.loss_parent if report.loss_parent is not None else report.loss_base
-    retained = [share for share in report.retained.values() if share is not None]
+    retained = report.shares_retained().values()
     window = version["window"]
     failed = [rule.name for rule in report.rules if not rule.passed]
     return [

@@ -77,3 +77,10 @@ def test_a_disliked_value_is_content_unless_a_liked_answer_gives_it_too(tokenize
 def test_without_training_rows_there_is_no_content(tokenizer: Any) -> None:
     assert found(tokenizer, [], facts(tokenizer, PHRASINGS[:1])[:2]) == ["", ""]
     assert content.places(tokenizer, facts(tokenizer, PHRASINGS[:1]), []) == []
+
+
+def test_a_row_that_shares_only_one_word_is_on_another_subject(tokenizer: Any) -> None:
+    names = [*tiny.THINGS, *tiny.THINGS]
+    training = [row(tokenizer, " ".join(["", *names[at : at + 3]]), f" {tiny.COLOURS[at % 8]}") for at in range(10)]
+    strangers = [row(tokenizer, f" {names[0]} {names[4]} {names[7]}", f" {tiny.COLOURS[0]}")]
+    assert found(tokenizer, training, strangers) == [""]

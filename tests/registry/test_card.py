@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from learning_engine.records.contracts import AdapterVersion
-from learning_engine.records.report import Summary
+from learning_engine.records.report import Content, Kept, Summary
 from learning_engine.registry import card
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
@@ -19,6 +19,9 @@ def third(store: Store, registry: Registry) -> AdapterVersion:
         matrix={"v1.0": {"v1.0": 1.25}, "v1.1": {"v1.0": 1.5, "v1.1": 1.0}},
         summary=Summary(learned=1.117, forgotten=0.125, backward_transfer=-0.125),
         length_ratio=0.9,
+        taught=Content(places=24, conversations=9, candidate=0.75, parent=0.125, base=0.0),
+        kept={"v1.0": Kept(conversations=9, candidate=0.25, base=0.05, best=0.55, retained=0.4)},
+        disliked_rise=0.3,
         heldout_conversations=17,
     )
     dataset = replace(version.dataset, quarantined={"burst": 1200, "contradictory": 4})
@@ -37,7 +40,8 @@ def test_the_matrix_has_one_row_per_version_and_one_column_per_window(
         "| v1.2 | 1.3 | 1.2 | 1.1 |",
     ]
     assert "\n".join(table) in text
-    assert "| v1.0's window | 1.3 | 2 | 1.25 | 93 % | 0.0123 |" in text
+    assert "| v1.0's window | 1.3 | 2 | 1.25 | 25 % | 40 % | 0.0123 |" in text
+    assert "| 75 % |  |  |" in text
 
 
 def test_the_matrix_of_a_long_chain_shows_only_the_last_versions(mock_store: Store, mock_registry: Registry) -> None:
@@ -58,6 +62,13 @@ def test_the_card_shows_the_summary_of_the_chain(mock_store: Store, mock_registr
     assert "| Forgotten since the best of each window | 0.125 |" in text
     assert "| Backward transfer to earlier windows | -0.125 |" in text
     assert "| Length of greedy answers | 0.9 | times the parent's |" in text
+
+
+def test_the_card_shows_what_was_taught_and_what_was_disliked(mock_store: Store, mock_registry: Registry) -> None:
+    text = card.render(third(mock_store, mock_registry))
+    assert "| Taught tokens that are the first choice | 75 % | of 24; parent: 12 %, base: 0 % |" in text
+    assert "| Disliked tokens that are the first choice | – | none is held out |" in text
+    assert "| Disliked answers became likelier by | 0.3 | nats per token than under the parent |" in text
     assert "| 17 conversations with liked answers |" in text
 
 

@@ -87,6 +87,18 @@ def _row(item: Any) -> tuple[Any, ...]:
     )
 
 
+def _retained(report: Any) -> dict[str, Any]:
+    """By version: of what its window taught where that can be judged, by loss otherwise."""
+    taught = {name: kept["retained"] for name, kept in report["kept"].items() if kept["retained"] is not None}
+    return {**report["retained"], **taught}
+
+
+def _taught(content: Any) -> str | None:
+    if content["candidate"] is None:
+        return None
+    return f"{formatting.share(content['candidate'])} of {content['places']:,} tokens are its first choice"
+
+
 def _before(summary: Any) -> Any:
     return summary["loss_base"] if summary["loss_parent"] is None else summary["loss_parent"]
 
@@ -115,8 +127,9 @@ def _detail(body: Any) -> Iterator[Any]:
             ("loss", _losses(summary)),
             (
                 "retained",
-                ", ".join(f"{name} {formatting.share(value)}" for name, value in report["retained"].items()) or None,
+                ", ".join(f"{name} {formatting.share(value)}" for name, value in _retained(report).items()) or None,
             ),
+            ("taught", _taught(report["taught"])),
             ("drift", f"{formatting.figure(summary['drift_parent'])} from its parent" if summary["parent"] else None),
             (
                 "training",

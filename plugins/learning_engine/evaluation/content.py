@@ -60,7 +60,7 @@ def places(tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row]) -> l
     index = _Index([(words(row.question), words(row.answer)) for row in training])
     liked = np.array([row.rating > 0 for row in training], dtype=bool)
 
-    def is_content(row: Row, similarity: Floats, says: Mask) -> bool:
+    def is_content(row: Row, similarity: Floats, says: Ids) -> bool:
         if row.rating > 0:
             return _most_similar_says(similarity, says, liked)
         return _most_similar_says(similarity, says, ~liked) and not _most_similar_says(similarity, says, liked)
@@ -75,10 +75,10 @@ def places(tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row]) -> l
     ]
 
 
-def _most_similar_says(similarity: Floats, says: Mask, among: Mask) -> bool:
+def _most_similar_says(similarity: Floats, says: Ids, among: Mask) -> bool:
     """Whether the most similar of the training rows `among` contains the token; of equally similar ones, any."""
-    best = similarity[among].max(initial=0.0)
-    return bool(best >= SAME and says[among & (similarity >= best - 1e-9)].any())
+    best = np.max(similarity, where=among, initial=0.0)
+    return bool(best >= SAME and (among[says] & (similarity[says] >= best - TINY)).any())
 
 
 class _Words:
@@ -90,7 +90,9 @@ class _Words:
         self.known: dict[int, int] = {}
 
     def __call__(self, tokens: Sequence[int]) -> list[int]:
-        for token in set(tokens) - self.known.keys():
+        for token in set(tokens):
+            if token in self.known:
+                continue
             text = self.tokenizer.convert_ids_to_tokens(token).lstrip(SPACES)
             # In byte-level vocabularies other letters stand for bytes, which have no case.
             self.known[token] = self.ids.setdefault(text.lower() if text.isascii() else text, len(self.ids))
@@ -112,26 +114,30 @@ class _Index:
         for at, weight in self.weights.values():
             self.squares[at] += weight**2
 
-    def candidates(self, question: list[int], answer: list[int]) -> Iterator[tuple[int, Floats, Mask]]:
+    def candidates(self, question: list[int], answer: list[int]) -> Iterator[tuple[int, Floats, Ids]]:
         """The places in `answer` of words that few training answers and not the question contain, each with the
-        similarity of all training rows (N,) and which of them contain the word in their answers (N,)."""
+        similarity of all training rows (N,) and the rows whose answers contain the word."""
         own = {word: count * self.idf[word] for word, count in Counter(question + answer).items() if word in self.idf}
         products = np.zeros(self.rows)
         for word, weight in own.items():
             at, weights = self.weights[word]
             products[at] += weight * weights
         square = sum(weight**2 for weight in own.values())
+        cosines = _ratio(products, self.squares)
         for place, word in enumerate(answer):
             if word in question or word not in self.answers or len(self.answers[word][0]) > self.few:
                 continue
             at, weights = self.weights[word]
-            shared, squares = products.copy(), self.squares.copy()
-            shared[at] -= own[word] * weights
-            squares[at] -= weights**2
-            norms = np.sqrt(squares.clip(min=0) * max(square - own[word] ** 2, 0.0))
-            says = np.zeros(self.rows, dtype=bool)
-            says[self.answers[word][0]] = True
-            yield place, np.divide(shared, norms, out=np.zeros(self.rows), where=norms > TINY), says
+            similarity = cosines.copy()
+            similarity[at] = _ratio(products[at] - own[word] * weights, self.squares[at] - weights**2)
+            similarity /= math.sqrt(max(square - own[word] ** 2, TINY))
+            yield place, similarity, self.answers[word][0]
+
+
+def _ratio(products: Floats, squares: Floats) -> Floats:
+    """products / √squares, and 0 where a row has no weight."""
+    ratio: Floats = np.divide(products, np.sqrt(squares.clip(min=0)), out=np.zeros(len(products)), where=squares > TINY)
+    return ratio
 
 
 def _postings(rows: Iterable[list[int]]) -> dict[int, tuple[Ids, Ids]]:

@@ -20,7 +20,7 @@ def learned(
     views: Views, heldout: datasets.Dataset, content: Places, settings: sections.Evaluation, *, seed: int
 ) -> Learned:
     """Figures on the window's own held-out rows. `content` has their conversations, and the places of content."""
-    rows = _sample(heldout, settings.max_rows)
+    rows = sample(heldout, settings.max_rows)
     liked, indices = _liked(rows), _indices(rows)
     conversation = np.array([content.conversations[row] for row in indices], dtype=str)
 
@@ -65,7 +65,7 @@ def kept(
     are known; a window is judged by them if they come from at least `min_conversations` conversations."""
     size = settings.batch_size
     liked = {version: examples.select(np.flatnonzero(_liked(examples))) for version, examples in earlier.items()}
-    rows = {version: _sample(examples, settings.max_rows) for version, examples in liked.items() if len(examples)}
+    rows = {version: sample(examples, settings.max_rows) for version, examples in liked.items() if len(examples)}
 
     def losses(view: View) -> dict[str, RowLosses]:
         return {v: metrics.row_losses(views, view, examples, batch_size=size) for v, examples in rows.items()}
@@ -135,7 +135,7 @@ def _liked(examples: datasets.Dataset) -> npt.NDArray[np.bool_]:
     return np.asarray(examples["rating"] if len(examples) else [], dtype=np.int64) > 0
 
 
-def _sample(examples: datasets.Dataset, limit: int) -> datasets.Dataset:
+def sample(examples: datasets.Dataset, limit: int) -> datasets.Dataset:
     """At most `limit` rows spread evenly over the set, chosen deterministically."""
     if len(examples) <= limit:
         return examples

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import yaml
 
 from learning_engine.records.contracts import AdapterVersion, Dataset, LoraShape
-from learning_engine.records.report import Rule
+from learning_engine.records.report import Content, Rule
 from learning_engine.registry.markdown import cell, code, number, share, table
 
 TAGS = ["lora", "continual-learning", "elastic-weight-consolidation", "learning-engine"]
@@ -39,8 +39,9 @@ def render(version: AdapterVersion) -> str:
         _notes(version.report.notes),
         "## Losses and retention",
         "Losses in nats per supervised token on feedback that no version was trained on; lower is better. "
-        "*Kept* is the share of the best improvement over the base model by any version on the same feedback, *drift* "
-        "the KL from the parent on the same answers.",
+        "*Kept* is the share of the best improvement over the base model by any version on the same feedback: of the "
+        "tokens that it taught where there are enough, otherwise of the loss. *Taught* is the share of these tokens "
+        "that are the first choice, *drift* the KL from the parent on the same answers.",
         _losses(version),
         _figures(version),
         _matrix(version),
@@ -128,21 +129,24 @@ def _notes(notes: Sequence[str]) -> str:
 def _losses(version: AdapterVersion) -> str:
     report = version.report
     earlier = [name for name in report.scores if name != version.version]
+    retained, taught = report.shares_retained(), {name: kept.candidate for name, kept in report.kept.items()}
+    now = share(report.taught.candidate)
     rows = [
-        ("this window", number(report.loss), number(report.loss_base), number(report.loss_parent), "", ""),
+        ("this window", number(report.loss), number(report.loss_base), number(report.loss_parent), now, "", ""),
         *(
             (
                 f"{name}'s window",
                 number(report.scores[name]),
                 number(report.base_scores.get(name)),
                 number(report.best.get(name)),
-                share(report.retained.get(name)),
+                share(taught.get(name)),
+                share(retained.get(name)),
                 number(report.drift_windows.get(name)),
             )
             for name in earlier
         ),
     ]
-    head = ("Held-out feedback of", "This version", "Base", "Parent or best", "Kept", "Drift")
+    head = ("Held-out feedback of", "This version", "Base", "Parent or best", "Taught", "Kept", "Drift")
     return table(head, rows, right=range(1, len(head)))
 
 
@@ -155,6 +159,9 @@ def _figures(version: AdapterVersion) -> str:
         ("Drift from the base model (KL)", number(report.drift_base), "nats per token"),
         ("Length of greedy answers", number(report.length_ratio), "times the parent's"),
         ("Liked minus disliked margin", number(report.margin), f"parent: {number(report.margin_parent)}"),
+        ("Disliked answers became likelier by", number(report.disliked_rise), "nats per token than under the parent"),
+        ("Taught tokens that are the first choice", share(report.taught.candidate), _of_places(report.taught)),
+        ("Disliked tokens that are the first choice", share(report.refused.candidate), _of_places(report.refused)),
         ("Probes", str(probes.count if probes else 0), _proof(probes.smallest_margin) if probes else "unproven"),
         ("Held-out rows", f"{report.heldout_rows:,}", _of_conversations(report.heldout_conversations)),
         ("Learned: mean loss on each window right after it", number(report.summary.learned), "nats per token"),
@@ -162,6 +169,12 @@ def _figures(version: AdapterVersion) -> str:
         ("Backward transfer to earlier windows", number(report.summary.backward_transfer), "nats per token"),
     ]
     return table(("Figure", "", ""), rows, right=(1,))
+
+
+def _of_places(content: Content) -> str:
+    if not content.places:
+        return "none is held out"
+    return f"of {content.places:,}; parent: {share(content.parent)}, base: {share(content.base)}"
 
 
 def _of_conversations(count: int | None) -> str:

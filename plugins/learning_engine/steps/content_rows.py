@@ -7,25 +7,31 @@ from typing import TYPE_CHECKING, Any
 from learning_engine.config import sections
 
 if TYPE_CHECKING:
-    from learning_engine.evaluation.content import Row
+    from datasets import Dataset as Examples
+
     from learning_engine.evaluation.taught import Places
 
 
-def of_window(snapshot: Path, heldout: Path, tokenizer: Any, settings: sections.Dataset) -> "Places":
-    """The places of content in the rows of the file `heldout`, compared with the rows of `snapshot` to train on."""
-    from learning_engine.evaluation import content
+def of_window(snapshot: Path, heldout: Path, tokenizer: Any, settings: sections.Dataset, *, max_rows: int) -> "Places":
+    """The places of content in the rows of the file `heldout`, compared with the rows of `snapshot` to train on.
+
+    Only the rows that are measured are searched: at most `max_rows`, see `measure.sample`.
+    """
+    from learning_engine.evaluation import content, measure
     from learning_engine.evaluation.taught import Places
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
 
-    def rows(file: Path, which: bool | None) -> "tuple[list[int], list[Row]]":
-        examples = encode(file, tokenizer, settings, heldout=which).examples
-        return list(examples["row"]), content.rows_of(tokenizer, examples, heldout_rows.questions(file))
+    def encoded(file: Path, which: bool | None) -> "Examples":
+        return encode(file, tokenizer, settings, heldout=which).examples
 
-    _, training = rows(snapshot, False)
-    indices, held = rows(heldout, None)
-    places = content.places(tokenizer, training, held)
-    return Places(heldout_rows.conversations(heldout), dict(zip(indices, places, strict=True)))
+    training, held = encoded(snapshot, False), measure.sample(encoded(heldout, None), max_rows)
+    places = content.places(
+        tokenizer,
+        content.rows_of(tokenizer, training, heldout_rows.questions(snapshot)),
+        content.rows_of(tokenizer, held, heldout_rows.questions(heldout)),
+    )
+    return Places(heldout_rows.conversations(heldout), dict(zip(held["row"], places, strict=True)))
 
 
 def of_earlier(files: Mapping[str, Path]) -> "dict[str, Places]":

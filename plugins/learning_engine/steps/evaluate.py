@@ -62,7 +62,9 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         evaluate.evaluate,
         views=view,
         heldout=held,
-        content=content_rows.of_window(path, heldout, view.tokenizer, settings.dataset),
+        content=content_rows.of_window(
+            path, heldout, view.tokenizer, settings.dataset, max_rows=settings.evaluation.max_rows
+        ),
         users=dataset.users,
         earlier={version: encoded(file) for version, file in earlier.items()},
         anchor=_anchor(resources, view.tokenizer, work),

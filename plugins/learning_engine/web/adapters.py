@@ -160,7 +160,7 @@ def summary(one: ListedVersion, live: str | None) -> AdapterSummary:
         loss=report.loss,
         loss_parent=report.loss_parent,
         loss_base=report.loss_base,
-        retained=min(report.retained.values(), default=None),
+        retained=min(report.shares_retained().values(), default=None),
         drift_parent=report.drift_parent,
         ewc_lambda=version.ewc_lambda,
         size=version.size,

@@ -124,7 +124,8 @@ class AdapterSummary(ResponseModel):
     loss_parent: float | None
     loss_base: float | None
     retained: float | None = Field(
-        description="The smallest retained share over all earlier windows; None without one."
+        description="The smallest retained share over all earlier windows, of what they taught where that can be "
+        "judged, of their best improvement in loss otherwise; None without one."
     )
     drift_parent: float | None
     ewc_lambda: float

@@ -54,12 +54,22 @@ NEWEST: tuple[MetricDefinition[AdapterVersion], ...] = (
     ),
     MetricDefinition(
         "newest_retained_ratio",
-        "Share of the best improvement that the newest version retains, minimum over earlier windows; 1: all of it.",
-        lambda v: min(v.report.retained.values(), default=None),
+        "Share of what earlier windows taught that the newest version retains, minimum over them; 1: all of it.",
+        lambda v: min(v.report.shares_retained().values(), default=None),
+    ),
+    MetricDefinition(
+        "newest_taught_ratio",
+        "Share of the tokens that the newest window taught which are a model's first choice, by model.",
+        lambda v: {
+            "candidate": v.report.taught.candidate,
+            "parent": v.report.taught.parent,
+            "base": v.report.taught.base,
+        },
+        ("model",),
     ),
     MetricDefinition(
         "newest_drift_nats",
-        "KL divergence of the newest version on fixed prompts, in nats per token, by reference (parent, base).",
+        "KL divergence of the newest version on answers to fixed prompts, in nats per token, by model (parent, base).",
         lambda v: {"parent": v.report.drift_parent, "base": v.report.drift_base},
         ("reference",),
     ),

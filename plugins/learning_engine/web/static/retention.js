@@ -12,6 +12,7 @@ const LONG = 12;
 export function retentionTable(report) {
   const windows = Object.keys(report.scores).filter((name) => name in report.base_scores);
   if (windows.length === 0) return null;
+  const shares = retainedShares(report);
   const all = table(
     "Retained of each earlier window",
     [
@@ -19,7 +20,8 @@ export function retentionTable(report) {
       { title: "Loss", cell: (name) => nats(report.scores[name]), number: true },
       { title: "Best", cell: (name) => nats(report.best[name]), number: true },
       { title: "Base", cell: (name) => nats(report.base_scores[name]), number: true },
-      { title: "Retained", cell: (name) => shareBar(report.retained[name]), number: true },
+      { title: "Taught", cell: (name) => percent(report.kept[name]?.candidate ?? null), number: true },
+      { title: "Retained", cell: (name) => shareBar(shares[name]), number: true },
       { title: "Drift", cell: (name) => nats(report.drift_windows[name]), number: true },
     ],
     windows,
@@ -27,6 +29,12 @@ export function retentionTable(report) {
   return windows.length > LONG
     ? h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Retained of each earlier window" }, all)
     : all;
+}
+
+/** The share retained of each earlier window: of what it taught where that can be judged, by loss otherwise. */
+export function retainedShares({ retained, kept }) {
+  const taught = Object.entries(kept).filter(([, window]) => window.retained !== null);
+  return { ...retained, ...Object.fromEntries(taught.map(([name, window]) => [name, window.retained])) };
 }
 
 /** A share as a number and a bar. */

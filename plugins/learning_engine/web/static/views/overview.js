@@ -6,7 +6,7 @@ import { relativeTime, timestamp } from "../timestamps.js";
 import { h, memoize } from "../dom.js";
 import { days, modelName } from "../format.js";
 import { healthPanel } from "../health_panel.js";
-import { shareBar } from "../retention.js";
+import { retainedShares, shareBar } from "../retention.js";
 import { actionButtons } from "../permissions.js";
 import { askRollback } from "../rollback.js";
 import { go, link } from "../router.js";
@@ -122,8 +122,8 @@ function nothingYet({ base_model: base }) {
   );
 }
 
-function retainedWindows({ retained }) {
-  const windows = Object.entries(retained);
+function retainedWindows(report) {
+  const windows = Object.entries(retainedShares(report));
   if (windows.length === 0) return null;
   return h(
     "div.retained-line",

@@ -9,7 +9,7 @@ import { timestamp } from "../timestamps.js";
 import { h } from "../dom.js";
 import { deployConfirmation, fisherConfirmation } from "../confirmation_texts.js";
 import { feedbackSummary } from "../feedback_summary.js";
-import { bytes, count, days, figure, nats } from "../format.js";
+import { bytes, count, days, figure, nats, percent } from "../format.js";
 import { gateTable } from "../gate_table.js";
 import { icon } from "../icons.js";
 import { retentionTable } from "../retention.js";
@@ -125,6 +125,9 @@ function losses(metadata) {
       ["Backward transfer", nats(backward)],
       ["Drift from parent, from base", `${nats(report.drift_parent)}, ${nats(report.drift_base)}`],
       ["Margin between liked and disliked", `${nats(report.margin)}; parent ${nats(report.margin_parent)}`],
+      ["Disliked answers became likelier by", report.disliked_rise === null ? null : nats(report.disliked_rise)],
+      ["Taught tokens that are the first choice", ofPlaces(report.taught)],
+      ["Disliked tokens that are the first choice", ofPlaces(report.refused)],
       ["Length of answers", report.length_ratio === null ? null : `${figure(report.length_ratio)} × the parent's`],
       [
         "Held out",
@@ -138,6 +141,10 @@ function losses(metadata) {
       ],
     ]),
   );
+}
+
+function ofPlaces({ places, candidate, parent }) {
+  return candidate === null ? null : `${percent(candidate)} of ${count(places)}; parent ${percent(parent)}`;
 }
 
 function chart(curve, signal) {
