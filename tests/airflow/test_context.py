@@ -116,4 +116,4 @@ def test_params_of_the_run_override_the_settings() -> None:
         airflow_context.settings_of({"params": {"ewc_lambda": 7.0, "window_start": None, "force": "none"}}).ewc.lambda_
         == 7
     )
-    assert airflow_context.settings_of({"params": {}}).ewc.lambda_ == 100
+    assert airflow_context.settings_of({"params": {}}).ewc.lambda_ == "auto"

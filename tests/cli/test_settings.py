@@ -38,13 +38,13 @@ def test_show_names_the_origin_of_changed_settings(anonymous: Run, file: Path, m
 
 
 def test_show_prints_an_equivalent_file(anonymous: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LEARNING_ENGINE__EWC__LAMBDA", "auto")
+    monkeypatch.setenv("LEARNING_ENGINE__EWC__LAMBDA", "300")
     before, shown = config.load(), anonymous("config", "show").out
     monkeypatch.delenv("LEARNING_ENGINE__EWC__LAMBDA")
     assert config.load() != before
     file.write_text(shown)
     assert config.load() == before
-    assert yaml.safe_load(shown)["ewc"]["lambda"] == "auto"
+    assert yaml.safe_load(shown)["ewc"]["lambda"] == 300
 
 
 def test_show_as_json(anonymous: Run, file: Path):

@@ -119,7 +119,7 @@ def of_base(views: Views, anchor: datasets.Dataset | None, settings: sections.Ev
     """What is left of the base in the held-out rows of the `anchor`; nothing measured without one."""
     if anchor is None:
         return Manners()
-    return manners.of_base(views, _sample(anchor, settings.max_rows), batch_size=settings.batch_size)
+    return manners.of_base(views, sample(anchor, settings.max_rows), batch_size=settings.batch_size)
 
 
 def _difference(of: float | None, other: float | None) -> float | None:

@@ -68,6 +68,11 @@ NEWEST: tuple[MetricDefinition[AdapterVersion], ...] = (
         ("model",),
     ),
     MetricDefinition(
+        "newest_base_ratio",
+        "Share of the next tokens in the base model's own conversations that the newest version still chooses alike.",
+        lambda v: v.report.manners.left,
+    ),
+    MetricDefinition(
         "newest_drift_nats",
         "KL divergence of the newest version on answers to fixed prompts, in nats per token, by model (parent, base).",
         lambda v: {"parent": v.report.drift_parent, "base": v.report.drift_base},
