@@ -13,8 +13,8 @@ from typing import Any, Self
 from learning_engine.errors import RegistryError
 from learning_engine.records.contracts import LoraShape
 
-ADAPTERS, FISHER, HELDOUT, REPLAY, RUNS = "adapters/", "fisher/", "heldout/", "replay/", "runs/"
-ANCHORS = "anchors/"
+ADAPTERS, ANCHORS, FISHER, HELDOUT = "adapters/", "anchors/", "fisher/", "heldout/"
+REPLAY, RUNS = "replay/", "runs/"
 LEDGER, CURRENT = "deployments/ledger/", "deployments/current.json"
 # The prefixes of versions' objects; those in TEXTS hold user text.
 TEXTS = (HELDOUT, REPLAY)

@@ -71,8 +71,9 @@ def _require_room(resources: Resources, loaded: "Loaded", fisher: FisherRecord, 
 
     weights = sum(weight.numel() * weight.element_size() for weight in lora_weights(loaded.model).values())
     guarded = resources.store.head(resources.store.key(fisher.uri)).size if fisher.uri else 0
-    # A checkpoint holds the weights and AdamW's two moments. Three coexist: the last one, the next one and its archive.
-    checkpoints, candidate = 3 * 3 * weights, 2 * weights
+    # A checkpoint holds the weights, AdamW's two moments and the mean gradient for λ. Three coexist: the last one, the
+    # next one and its archive.
+    checkpoints, candidate = 3 * 4 * weights, 2 * weights
     needed = checkpoints + candidate + guarded + 2 * snapshot.stat().st_size
     disk.require(snapshot.parent, needed, what="checkpoints, Fisher information and the candidate of this training")
 
