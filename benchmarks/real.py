@@ -4,9 +4,10 @@
 
 SmolLM2-135M-Instruct (demo/smollm2.py) learns a sample of the facts of the demo's company: six likes each, and dislikes
 of wrong answers. Each method trains the same weeks from the same base. EWC guards the base on conversations that it
-wrote itself, and then every week. Learned is the share of a week's facts that the model answers right, greedily, in
-wordings that no user used, right after the week; kept is the share of the earlier weeks' facts after the last week.
-Base is the loss of the base's own answers to the package's prompts, over what it was before any training. Means over
+wrote itself, and then every week; replay also repeats some of them. Learned is the share of a week's facts that the
+model answers right, greedily, in wordings that no user used, right after the week; kept is the share of the earlier
+weeks' facts after the last week. General is the share of thirty general questions, all of which the base answers right,
+and base the loss of the base's own answers to the package's prompts, over what it was before any training. Means over
 three seeds, which draw other facts. Two processes of one thread each; --full: all facts of four weeks, five seeds.
 """
 
@@ -22,21 +23,20 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import torch
-from common import own_words, report
-from torch.nn import functional
+from common import chat, own_answers, report
+from common.own_answers import Known
 
-from demo import company, smollm2
+from demo import company, company_lessons, smollm2
 from demo.exam import share_right
 from demo.lessons import Question
 from learning_engine.config import sections
-from learning_engine.evaluation import prompts
-from learning_engine.learning import ewc, fisher, model, trainer
-from learning_engine.learning.batches import Rows, collate, rows_to_replay
-from learning_engine.learning.forward import supervised_logits
+from learning_engine.feedback.replay import ANCHOR_SHARE
+from learning_engine.learning import ewc, fisher, model, scale, trainer
+from learning_engine.learning.batches import rows_to_replay
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded
 
@@ -44,6 +44,7 @@ COLUMNS = {
     "method": "method",
     "learned": "learned",
     "kept": "kept",
+    "general": "general",
     "base": "base",
     "seconds": "CPU seconds a week",
 }
@@ -52,15 +53,15 @@ FISHER = sections.Fisher(draws=1)
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train. `guarded`: the base's own conversations are protected; without, only the weeks are."""
+    """One way to train. `replay` is the share of old rows, a quarter of them from the base's own conversations."""
 
     name: str
-    strength: float
-    objective: str = "weighted_sft"
+    strength: float | Literal["auto"] = "auto"
+    progress: float = 0.3
+    objective: Literal["kto", "sft_npo", "weighted_sft"] = "sft_npo"
     learning_rate: float = 2e-3
     epochs: float = 4.0
     replay: float = 0.0
-    guarded: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,55 +75,22 @@ class Size:
     epochs: float | None = None
 
 
-@dataclass(frozen=True)
-class Known:
-    """What the base wrote: conversations that guard it with their Fisher information, and others that judge it."""
-
-    information: FisherInformation
-    judged: list[tuple[str, str]]
-    loss: float
-
-
+OURS = "auto λ, half the rows old"
 METHODS = (
     Method("no EWC", 0.0),
-    Method("EWC, λ = 10", 10.0),
-    Method("EWC, λ = 100", 100.0),
-    Method("EWC, λ = 1000", 1000.0),
-    Method("EWC, λ = 100, replay", 100.0, replay=0.2),
-    Method("kto, 2e-4, unguarded", 100.0, objective="kto", learning_rate=2e-4, epochs=3.0, guarded=False),
+    Method("λ = 300", 300.0),
+    Method("λ = 3000", 3000.0),
+    Method("auto λ"),
+    Method(OURS, replay=0.5),
+    Method("half the rows old, no EWC", 0.0, replay=0.5),
+    Method("kto, rate 2e-4", objective="kto", learning_rate=2e-4, epochs=3.0),
 )
-OURS = "EWC, λ = 100"
-SIZES = {"default": Size(15, 2, 96, 24), "full": Size(30, 4, 200, 24), "tiny": Size(2, 2, 4, 2, epochs=1.0)}
+SIZES = {"default": Size(15, 2, 96, 24), "full": Size(30, 4, 200, 24), "tiny": Size(2, 2, 8, 8, epochs=1.0)}
 
 
 def load(seed: int, device: str) -> Loaded:
     settings = sections.Model(base=str(smollm2.ready()), device=device)
     return model.load(settings, sections.Lora(), adapter=None, trainable=True, seed=seed)
-
-
-def base_loss(loaded: Loaded, judged: Sequence[tuple[str, str]]) -> float:
-    """Loss of the base's own answers, in nats per token."""
-    rows = Rows(own_words.encode(loaded, [(question, answer, 1) for question, answer in judged]))
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for start in range(0, len(rows), 8):
-            batch = collate([rows[row] for row in range(start, min(start + 8, len(rows)))])
-            ids, labels = (batch[name].to(loaded.device) for name in ("input_ids", "labels"))
-            logits, tokens, _ = supervised_logits(loaded.model, ids, labels)
-            total += float(functional.cross_entropy(logits, tokens, reduction="sum"))
-            count += len(tokens)
-    return total / count
-
-
-def know(size: Size, device: str) -> Known:
-    """Let the base write, once for all methods and seeds: a new adapter changes nothing, whatever its seed."""
-    loaded = load(0, device)
-    written = own_words.conversations(loaded, size.conversations, seed=0)
-    examples = own_words.encode(loaded, [(question, answer, 1) for question, answer in written])
-    asked = [messages[-1]["content"] for messages in prompts.read(None, limit=size.prompts)]
-    judged = list(zip(asked, own_words.answers(loaded, asked), strict=True))
-    information = fisher.compute(loaded, examples, FISHER, seed=0, guards="base")
-    return Known(information, judged, base_loss(loaded, judged))
 
 
 def week(number: int, size: Size, seed: int) -> tuple[list[tuple[str, str, int]], list[Question]]:
@@ -138,26 +106,27 @@ def week(number: int, size: Size, seed: int) -> tuple[list[tuple[str, str, int]]
 def run(method: Method, size: Size, seed: int, known: Known, device: str) -> dict[str, Any]:
     """Train the weeks one after the other; return the figures."""
     loaded, began = load(seed, device), time.process_time()
-    information = known.information if method.guarded and method.strength else None
+    information = known.information if method.strength else None
     exams, old, learned = list[list[Question]](), list[datasets.Dataset](), list[float]()
     for number in range(size.weeks):
         votes, exam = week(number, size, seed)
-        rows = own_words.encode(loaded, [vote for vote in votes if vote[2] > 0 or method.objective == "kto"])
-        _train(loaded, method, size, information, rows, old, seed=seed + number)
+        rows = chat.encode(loaded, votes)
+        _train(loaded, method, size, information, rows, old, known.guarding, seed=seed + number)
         exams.append(exam)
         learned.append(share_right(loaded.model, loaded.tokenizer, exam))
         liked = rows.filter(lambda rating: rating > 0, input_columns="rating")
         old.append(liked)
-        if method.strength and number + 1 < size.weeks:
-            new = fisher.compute(loaded, liked, FISHER, seed=seed, guards=f"week {number + 1}")
-            information = new if information is None else fisher.accumulate(new, information, FISHER)
+        if information is not None and number + 1 < size.weeks:
+            new = scale.scaled(fisher.compute(loaded, liked, FISHER, seed=seed, guards=f"week {number + 1}"))
+            information = fisher.accumulate(new, information, FISHER)
     seconds = time.process_time() - began
     kept = [share_right(loaded.model, loaded.tokenizer, exam) for exam in exams[:-1]]
     return {
         "seed": seed,
         "learned": statistics.mean(learned),
         "kept": statistics.mean(kept),
-        "base": base_loss(loaded, known.judged) / known.loss,
+        "general": share_right(loaded.model, loaded.tokenizer, company_lessons.base_exam()),
+        "base": own_answers.base_loss(loaded, known.judged) / known.loss,
         "seconds": seconds / size.weeks,
     }
 
@@ -169,25 +138,25 @@ def _train(
     information: FisherInformation | None,
     rows: datasets.Dataset,
     old: Sequence[datasets.Dataset],
+    guarding: datasets.Dataset,
     *,
     seed: int,
 ) -> None:
-    share = method.replay if old else 0.0
-    replayed = datasets.concatenate_datasets(list(old)) if share else rows.select([])
-    replayed = replayed.shuffle(seed=seed).select(range(min(len(replayed), rows_to_replay(len(rows), share))))
+    epochs = size.epochs or method.epochs
+    replayed = _replayed(rows, old, guarding, round(epochs) * rows_to_replay(len(rows), method.replay), seed)
     training = sections.Training(
         objective=method.objective,
         learning_rate=method.learning_rate,
-        epochs=size.epochs or method.epochs,
+        epochs=epochs,
         warmup_ratio=0.1,
-        replay=share,
+        replay=method.replay,
         seed=seed,
     )
     with tempfile.TemporaryDirectory() as directory:
         trainer.train(
             loaded,
             datasets.concatenate_datasets([rows, replayed]),
-            ewc.anchored_penalty(loaded.model, information, method.strength),
+            ewc.anchored_penalty(loaded.model, information, method.strength, progress=method.progress),
             training,
             replayed=len(replayed),
             workdir=Path(directory),
@@ -197,8 +166,23 @@ def _train(
         )
 
 
+def _replayed(
+    rows: datasets.Dataset, old: Sequence[datasets.Dataset], guarding: datasets.Dataset, size: int, seed: int
+) -> datasets.Dataset:
+    """`size` old rows, as far as there are so many, drawn as `feedback.replay` draws them."""
+    of_anchor = round(size * ANCHOR_SHARE)
+    parts = [guarding.shuffle(seed=seed).select(range(min(len(guarding), of_anchor)))]
+    if old:
+        kept = datasets.concatenate_datasets(list(old))
+        parts.append(kept.shuffle(seed=seed).select(range(min(len(kept), size - of_anchor))))
+    found: datasets.Dataset = datasets.concatenate_datasets([rows.select([]), *parts])
+    return found
+
+
 def mean(method: Method, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    figures = {name: statistics.mean(run[name] for run in runs) for name in ("learned", "kept", "base", "seconds")}
+    figures = {
+        name: statistics.mean(run[name] for run in runs) for name in ("learned", "kept", "general", "base", "seconds")
+    }
     return {"method": method.name, **figures, "runs": list(runs)}
 
 
@@ -217,7 +201,10 @@ def conduct(options: argparse.Namespace) -> list[dict[str, Any]]:
     seeds = [options.seed + place for place in range(1 if options.tiny else 5 if options.full else 3)]
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
-    known, rows = know(size, options.device), list[dict[str, Any]]()
+    loaded = load(0, options.device)
+    # Once for all methods and seeds: a new adapter changes nothing, whatever its seed.
+    known = own_answers.know(loaded, FISHER, conversations=size.conversations, judged_by=size.prompts)
+    rows = list[dict[str, Any]]()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1 if options.tiny else options.workers, context, _quietly) as pool:
         work = {
@@ -226,7 +213,7 @@ def conduct(options: argparse.Namespace) -> list[dict[str, Any]]:
         }
         for method, runs in work.items():
             rows.append(mean(method, [found.result() for found in runs]))
-            shown = {name: round(rows[-1][name], 3) for name in ("learned", "kept", "base", "seconds")}
+            shown = {name: round(rows[-1][name], 3) for name in ("learned", "kept", "general", "base", "seconds")}
             print(f"{method.name}: {shown}", flush=True)
     return rows
 

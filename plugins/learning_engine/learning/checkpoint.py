@@ -1,4 +1,4 @@
-"""Training checkpoints: a directory with the adapter's two files, λ and its state, and that of the transformers Trainer.
+"""Training checkpoints: the adapter's two files, λ and its state, and the state of the transformers Trainer.
 
 The Trainer writes optimizer.pt, scheduler.pt, rng_state.pth (and scaler.pt in fp16) with torch.save, and reads them
 back with `weights_only=True`, so that no code in a checkpoint runs. training_args.bin, a plain pickle, is not written.
