@@ -240,5 +240,5 @@ def test_the_card_shows_verdict_rules_and_parent(mock_store: Store, mock_registr
     assert "| ✅ | learned | 0.25 | ≥ 0 |" in text
     assert r"| ❌ | kept | – | ≥ 0.2 | no held-out set \| of v1.0 |" in text
     assert "continues **v1.0**" in text
-    assert "| v1.0's window | 1.3 | 2 | 1.25 | 93 % | – |" in text
+    assert "| v1.0's window | 1.3 | 2 | 1.25 | – | 93 % | – |" in text
     assert "dropped: unreadable | 10 |" in text

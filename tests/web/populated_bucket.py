@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from learning_engine import config
 from learning_engine.records.contracts import ReplicaProof, TrainingProgress
+from learning_engine.records.report import Content, Manners
 from learning_engine.registry import manifest
 from learning_engine.registry.ledger import Ledger
 from learning_engine.registry.registry import Registry
@@ -86,7 +87,11 @@ def populate(store: Store) -> Store:
         device_memory_bytes=72 * 2**30,
     )
     report = dataclasses.replace(
-        work.draft.report, drift_windows={"v1.0": 0.5, "v1.1": 0.25}, retained={"v1.0": 0.75, "v1.1": 0.5}
+        work.draft.report,
+        drift_windows={"v1.0": 0.5, "v1.1": 0.25},
+        retained={"v1.0": 0.75, "v1.1": 0.5},
+        taught=Content(places=40, conversations=10, candidate=0.75, parent=0.0, base=0.0),
+        manners=Manners(conversations=20, left=0.875, loss=0.75, loss_base=0.5, kl=0.25),
     )
     draft = dataclasses.replace(work.draft, dataset=dataset, training=training, report=report)
     dataclasses.replace(work, draft=draft).publish(registry)

@@ -81,6 +81,7 @@ def test_metrics_of_the_newest_version(bucket: Store) -> None:
         "newest_ewc_loss": 0.03,
         "newest_ewc_lambda": 300.0,
         "newest_retained_ratio": 0.5,
+        "newest_base_ratio": 0.875,
         "newest_users": 40,
         "newest_tokens": 9000,
         "newest_training_seconds": 61.0,

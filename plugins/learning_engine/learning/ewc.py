@@ -48,7 +48,8 @@ class Penalty:
         if self._quadratic is None:
             return value
         weights = [weight for _, weight in sorted(lora_weights(model).items())]
-        gradients = torch.autograd.grad(value, weights)
+        # Not every quadratic depends on every weight.
+        gradients = torch.autograd.grad(value, weights, materialize_grads=True)
         held = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
         strength = self.strength(_flat(held) / scale, _flat(gradients))
         for weight, of_task, gradient in zip(weights, held, gradients, strict=True):
