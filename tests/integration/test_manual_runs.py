@@ -62,7 +62,7 @@ def test_fisher_of_a_version_is_measured_again(live: Live):
     run = live.trigger("learning_engine_fisher", conf={"version": version})
     assert live.wait_for_end(run, "learning_engine_fisher") == "success", live.explain(run, "learning_engine_fisher")
     record = live.xcom(run, "fisher_of_version", dag_id="learning_engine_fisher")
-    assert (record["guards"], record["kind"], record["units"]) == (version, "kronecker", "per_supervised_token")
+    assert (record["guards"], record["kind"], record["units"]) == (version, "kronecker", "unit_layer_trace")
     store = live.resources.store
     assert store.digest(store.key(record["uri"])) == record["sha256"]
 

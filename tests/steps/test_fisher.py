@@ -104,7 +104,7 @@ def test_a_running_run_keeps_the_measurement_that_it_started_with(
 def test_anchor_data_protects_the_base_model_through_every_later_version(quick: Loop, tmp_path: Path) -> None:
     loop = anchored(quick, tmp_path / "anchor.jsonl")
     first = loop.learn(week(0))
-    assert (first.fisher.guards, first.fisher.note) == ("base", "measured on the anchor data")
+    assert (first.fisher.guards, first.fisher.note) == ("base", "measured on the anchor")
     assert first.fisher.uri is not None
     assert first.training.ewc_loss > 0
     unguarded = train_step.train(
