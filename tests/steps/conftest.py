@@ -49,6 +49,7 @@ SMALL = {
     "GATE__MIN_HELDOUT": "2",
     "GATE__MIN_RETAINED": "-10",
     "GATE__MAX_KL_PARENT": "100",
+    "GATE__MIN_BASE": "0",
     "GATE__EPSILON": "5",
     # The answers are random: nothing can be learned about one from others.
     "GATE__MIN_TAUGHT": "0",

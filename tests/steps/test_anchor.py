@@ -74,8 +74,9 @@ def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_pa
 
 
 def test_a_version_is_judged_by_what_is_left_of_the_base(anchored: Loop) -> None:
-    anchored.teach(0)
-    report = anchored.learn(week(0)).report
+    strict = anchored.with_settings(gate={"min_base": 0.8})
+    strict.teach(0)
+    report = strict.learn(week(0)).report
     (rule,) = (rule for rule in report.rules if rule.name == "base")
     assert report.manners.conversations > 0
     assert rule.figure == report.manners.left < 1
