@@ -19,8 +19,9 @@ from learning_engine.learning.batches import Rows, collate
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded
+from learning_engine.steps.anchor import ANSWER_TOKENS
 
-ANSWER_TOKENS, BATCH = 64, 32
+BATCH = 32
 
 
 @dataclass(frozen=True)
