@@ -23,7 +23,7 @@ from learning_engine.config import Settings, load
 
 # The settings that each other way of training changes.
 OTHER_WAYS: dict[str, dict[str, dict[str, Any]]] = {
-    "diagonal": {"fisher": {"structure": "diagonal", "smoothing": 0.0, "draws": 1}},
+    "diagonal": {"fisher": {"structure": "diagonal", "smoothing": 0.0, "draws": 1}, "ewc": {"lambda_": 100.0}},
     "without": {"ewc": {"lambda_": 0.0}},
 }
 
@@ -67,7 +67,9 @@ def _measure_fisher(
     examples = _examples(settings, loaded, source, window, work)
     liked = examples.filter(lambda rating: rating > 0, input_columns="rating")
     seed = settings.training.seed
-    measured = scale.scaled(fisher.compute(loaded, liked, settings.fisher, seed=seed, guards="this"))
+    measured = fisher.compute(loaded, liked, settings.fisher, seed=seed, guards="this")
+    if settings.fisher.structure != "diagonal":  # The textbook adds measurements as they are.
+        measured = scale.scaled(measured)
     return fisher.accumulate(measured, earlier, settings.fisher) if earlier else measured
 
 
