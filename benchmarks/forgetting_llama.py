@@ -43,8 +43,14 @@ METHODS = (
 
 def build(seed: int, quick: bool, folder: Path) -> world.World:
     """The world of `seed`. Its base model is trained once and cached in `folder`."""
-    language = lessons.Language()
-    known, *weeks = lessons.facts(language, [100, 30, 30] if quick else [100, 30, 30, 30, 30], seed=seed)
+    return of_facts(lessons.Language(), [100, 30, 30] if quick else [100, 30, 30, 30, 30], folder, seed=seed, steps=150)
+
+
+def of_facts(
+    language: lessons.Language, counts: Sequence[int], folder: Path, *, seed: int, steps: int = 0
+) -> world.World:
+    """A base that knows the first of `counts` facts, and a week for each other count."""
+    known, *weeks = lessons.facts(language, list(counts), seed=seed)
     base_rows = lessons.rows(language, known, range(language.phrasings), limit=2048, seed=seed)
     base = world.make_base(
         folder / f"base-{seed}", len(language.words()), base_rows, world.Pretraining(steps=200), seed=seed, **SHAPE
@@ -57,7 +63,7 @@ def build(seed: int, quick: bool, folder: Path) -> world.World:
         weeks=taught,
         tests=taught,
         score=world.row_accuracy,
-        steps=150,
+        steps=steps,
         batch_size=32,
     )
 

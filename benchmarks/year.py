@@ -20,7 +20,7 @@ from typing import Any
 from common import report
 from forgetting import lessons, world
 from forgetting.study import use_one_thread
-from forgetting_llama import LAYERS, SHAPE
+from forgetting_llama import of_facts
 from yearly import chain, picture
 from yearly.chain import Year
 from yearly.methods import FOUR, METHODS, OURS, ROWLESS, Method
@@ -33,23 +33,7 @@ Work = tuple[int, int, Path, Method]
 
 def build(seed: int, weeks: int, folder: Path) -> world.World:
     """The world of `seed`. Its base model is trained once and cached in `folder`."""
-    language = lessons.Language(names=700)
-    known, *taught = lessons.facts(language, [100, *[10] * weeks], seed=seed)
-    base_rows = lessons.rows(language, known, range(language.phrasings), limit=2048, seed=seed)
-    base = world.make_base(
-        folder / f"base-{seed}", len(language.words()), base_rows, world.Pretraining(steps=200), seed=seed, **SHAPE
-    )
-    rows = tuple(lessons.rows(language, week, range(8), seed=seed) for week in taught)
-    return world.World(
-        load=world.adapter_loader(base, LAYERS, rank=16),
-        known=base_rows,
-        known_test=base_rows.select(range(480)),
-        weeks=rows,
-        tests=rows,
-        score=world.row_accuracy,
-        steps=0,
-        batch_size=32,
-    )
+    return of_facts(lessons.Language(names=700), [100, *[10] * weeks], folder, seed=seed)
 
 
 def choose(pool: Executor, folder: Path, weeks: int) -> list[Method]:

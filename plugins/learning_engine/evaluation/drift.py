@@ -53,20 +53,22 @@ def _divergences(
     for batch in by_length(inputs, batch_size=batch_size):
         ids, _ = pad([inputs[row] for row in batch], value=0, device=views.device)
         targets, _ = pad([labels[row] for row in batch], value=IGNORED, device=views.device)
-        candidate = _log_probabilities(views, "candidate", ids, targets)
+        candidate, _ = log_probabilities(views, "candidate", ids, targets)
         for reference in references:
-            sums[reference] += _divergence(_log_probabilities(views, reference, ids, targets), candidate)
+            sums[reference] += divergence(log_probabilities(views, reference, ids, targets)[0], candidate)
         count += len(candidate)
     return {reference: total / count for reference, total in sums.items()} if count else {}
 
 
-def _log_probabilities(views: Views, view: View, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (supervised tokens, vocabulary) in float32."""
+def log_probabilities(
+    views: Views, view: View, ids: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities (supervised tokens, vocabulary) in float32, and the tokens that stand there."""
     with views.using(view):
-        logits, _, _ = supervised_logits(views.model, ids, targets)
-        return F.log_softmax(logits, dim=-1)
+        logits, observed, _ = supervised_logits(views.model, ids, targets)
+        return F.log_softmax(logits, dim=-1), observed
 
 
-def _divergence(reference: torch.Tensor, candidate: torch.Tensor) -> float:
+def divergence(reference: torch.Tensor, candidate: torch.Tensor) -> float:
     """KL(reference ‖ candidate), summed over the tokens."""
     return float(F.kl_div(candidate, reference, reduction="none", log_target=True).sum(dim=-1).double().sum())

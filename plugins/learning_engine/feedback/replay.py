@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from learning_engine.feedback.snapshot import is_heldout
@@ -71,24 +72,20 @@ def join(
                 wanted.append(message in left)
                 left.discard(message)
             file.write(batch.filter(pa.array(wanted, pa.bool_())))
-        anchored = _anchored(anchor, seed)[:of_anchor] if anchor else []
-        for row in anchored:
-            file.write(row)
-    return len(chosen) + len(anchored)
+        anchored = _anchored(anchor, seed, of_anchor) if anchor else []
+        for batch in anchored:
+            file.write(batch)
+    return len(chosen) + sum(map(len, anchored))
 
 
-def _anchored(anchor: Path, seed: str) -> list[pa.RecordBatch]:
-    """The liked rows of the anchor that are not held out, shuffled."""
-    rows = [
-        batch.slice(row, 1)
-        for batch in _batches(anchor)
-        for row, (rating, heldout) in enumerate(
-            zip(batch.column("rating").to_pylist(), batch.column("heldout").to_pylist(), strict=True)
-        )
-        if rating > 0 and not heldout
-    ]
-    shuffled = _shuffled(seed)
-    return sorted(rows, key=lambda row: shuffled(row.column("message")[0].as_py()))
+def _anchored(anchor: Path, seed: str, size: int) -> list[pa.RecordBatch]:
+    """At most `size` liked rows of the anchor that are not held out."""
+    rows = pa.Table.from_batches(_batches(anchor), SCHEMA)
+    rows = rows.filter((pc.field("rating") > 0) & ~pc.field("heldout"))
+    messages, shuffled = rows["message"].to_pylist(), _shuffled(seed)
+    chosen = sorted(range(len(messages)), key=lambda row: shuffled(messages[row]))[:size]
+    batches: list[pa.RecordBatch] = rows.take(pa.array(chosen, pa.int64())).to_batches()
+    return batches
 
 
 def _replayable(newest_first: Sequence[Path], seen: set[str], heldout_fraction: float) -> set[str]:

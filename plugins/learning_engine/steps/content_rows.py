@@ -12,20 +12,21 @@ if TYPE_CHECKING:
     from learning_engine.evaluation.taught import Places
 
 
-def of_window(snapshot: Path, heldout: Path, tokenizer: Any, settings: sections.Dataset, *, max_rows: int) -> "Places":
+def of_window(
+    snapshot: Path, heldout: Path, held: "Examples", tokenizer: Any, settings: sections.Dataset, *, max_rows: int
+) -> "Places":
     """The places of content in the rows of the file `heldout`, compared with the rows of `snapshot` to train on.
 
-    Only the rows that are measured are searched: at most `max_rows`, see `measure.sample`.
+    `held` are the encoded rows of `heldout`. Only those that are measured are searched: at most `max_rows`, see
+    `measure.sample`.
     """
     from learning_engine.evaluation import content, measure
     from learning_engine.evaluation.taught import Places
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
 
-    def encoded(file: Path, which: bool | None) -> "Examples":
-        return encode(file, tokenizer, settings, heldout=which).examples
-
-    training, held = encoded(snapshot, False), measure.sample(encoded(heldout, None), max_rows)
+    training = encode(snapshot, tokenizer, settings, heldout=False).examples
+    held = measure.sample(held, max_rows)
     places = content.places(
         tokenizer,
         content.rows_of(tokenizer, training, heldout_rows.questions(snapshot)),

@@ -63,7 +63,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         views=view,
         heldout=held,
         content=content_rows.of_window(
-            path, heldout, view.tokenizer, settings.dataset, max_rows=settings.evaluation.max_rows
+            path, heldout, held, view.tokenizer, settings.dataset, max_rows=settings.evaluation.max_rows
         ),
         users=dataset.users,
         earlier={version: encoded(file) for version, file in earlier.items()},
