@@ -2,11 +2,12 @@
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import datasets
+import torch
 from torch import nn
 
 from forgetting import peers
@@ -45,16 +46,34 @@ class PenaltySource(Protocol):
         """The penalty, which is zero at the current weights of `loaded`."""
         ...
 
+    def nbytes(self) -> int:
+        """Bytes of what is stored for the next penalty."""
+        ...
+
 
 class PackagePenalty:
-    """This package's Fisher information, accumulated over the weeks and sketched to `share` of its bytes."""
+    """This package's Fisher information, accumulated over the weeks and sketched to `share` of its bytes.
 
-    def __init__(self, settings: sections.Fisher, ewc_lambda: float, *, seed: int, share: float = 1.0) -> None:
+    `alike`: each week weighs alike, as in the package; otherwise by the trace that was measured, as in the textbook.
+    """
+
+    def __init__(
+        self,
+        settings: sections.Fisher,
+        ewc_lambda: float | Literal["auto"],
+        *,
+        seed: int,
+        share: float = 1.0,
+        alike: bool = True,
+    ) -> None:
         self._settings, self._lambda, self._seed, self._share = settings, ewc_lambda, seed, share
+        self._alike = alike
         self._information: FisherInformation | None = None
 
     def measure(self, loaded: Loaded, rows: datasets.Dataset) -> None:
-        new = scale.scaled(fisher.compute(loaded, rows, self._settings, seed=self._seed, guards="known"))
+        new = fisher.compute(loaded, rows, self._settings, seed=self._seed, guards="known")
+        if self._alike:
+            new = scale.scaled(new)
         old, exact = self._information, sum(tensor.nbytes for tensor in new.tensors.values())
         both = new if old is None else fisher.accumulate(new, old, self._settings)
         if self._share < 1:
@@ -63,6 +82,9 @@ class PackagePenalty:
 
     def penalty(self, loaded: Loaded) -> ewc.Penalty:
         return ewc.anchored_penalty(loaded.model, self._information, self._lambda)
+
+    def nbytes(self) -> int:
+        return _bytes(self._information.tensors if self._information else {})
 
 
 class PeerPenalty:
@@ -84,6 +106,9 @@ class PeerPenalty:
     def penalty(self, loaded: Loaded) -> ewc.Penalty:
         return ewc.Penalty(self._quadratic(loaded, self._sums), self._lambda)
 
+    def nbytes(self) -> int:
+        return _bytes(self._sums)
+
 
 class NoPenalty:
     def measure(self, loaded: Loaded, rows: datasets.Dataset) -> None:
@@ -91,6 +116,9 @@ class NoPenalty:
 
     def penalty(self, loaded: Loaded) -> ewc.Penalty:
         return ewc.anchored_penalty(loaded.model, None, 0.0)
+
+    def nbytes(self) -> int:
+        return 0
 
 
 def penalty_source(method: Method, *, seed: int) -> PenaltySource:
@@ -120,3 +148,7 @@ def penalty_source(method: Method, *, seed: int) -> PenaltySource:
 def _delta_quadratic(loaded: Loaded, sums: peers.Tensors) -> nn.Module:
     scaling = loaded.lora.alpha / loaded.lora.rank
     return peers.DeltaQuadratic(sums, lora_weights(loaded.model), scaling=scaling)
+
+
+def _bytes(tensors: Mapping[str, torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())

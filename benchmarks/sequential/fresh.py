@@ -78,3 +78,6 @@ class FreshAdapter:
 
     def penalty(self, loaded: Loaded) -> ewc.Penalty:  # noqa: ARG002 (the form holds what it needs)
         return ewc.Penalty(self._form, self._strength)
+
+    def nbytes(self) -> int:
+        return sum(past.nbytes for past in self._form.past.values())

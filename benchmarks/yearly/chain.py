@@ -16,15 +16,15 @@ from learning_engine.config import sections
 from learning_engine.feedback.replay import ANCHOR_SHARE
 from learning_engine.learning import trainer
 from learning_engine.learning.batches import rows_to_replay
-from learning_engine.learning.model import Loaded
+from learning_engine.learning.model import Loaded, lora_weights
 from yearly.methods import Method
 
 LEARNING_RATE, ANCHORS = 5e-3, 300
 
 
-@dataclass(frozen=True)
+@dataclass
 class Year:
-    """Scores from 0 to 1, and seconds of training and measuring.
+    """Scores from 0 to 1, seconds of training and measuring, and the bytes that the last week stored.
 
     `learned[w]` is the score on week w right after it. `kept[n][w]`, after n weeks, is the score on week w, and
     `base[n]` that on the base's rows.
@@ -34,6 +34,7 @@ class Year:
     kept: dict[int, list[float]] = field(default_factory=dict)
     base: dict[int, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    stored: int = 0
 
     def by_quarter(self) -> list[float]:
         """Mean of `learned` in each quarter of the year."""
@@ -66,6 +67,9 @@ def run(world: World, method: Method, *, seed: int) -> Year:
         year.learned.append(world.score(loaded.model, world.tests[week]))
         if (week + 1) % (weeks // 4) == 0:
             _score(year, world, loaded, week + 1)
+    year.stored = penalties.nbytes() + sum(weight.nbytes for weight in lora_weights(loaded.model).values())
+    if method.replay:
+        year.stored += world.weeks[-1].data.nbytes
     return year
 
 

@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from forgetting import lessons, world
 from yearly import chain, picture
-from yearly.methods import METHODS, Method
+from yearly.methods import METHODS, TWO, Method
 
 from tests.benchmarks.test_forgetting import LANGUAGE, SHAPE
 
-OURS = METHODS[0]
+OURS = next(method for method in METHODS if method.name == TWO)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,7 @@ def test_a_year_is_scored_after_each_quarter(small, method: Method, tmp_path, mo
     assert len(year.learned) == len(year.kept[4]) == 4
     assert list(year.kept) == ([4] if method.joint else [1, 2, 3, 4])
     assert len(year.seconds) == (0 if method.joint else 4)
+    assert (year.stored > 0) == (not method.joint)
     assert np.mean(year.by_quarter()) > 0.1
     assert 0 <= year.base[4] <= 1
     picture.draw({"ours": [year]}, tmp_path / "year.png")

@@ -40,6 +40,7 @@ SMALL = {
     "FISHER__ANCHOR": "null",
     # Teaches a random base model in a few steps; kto stays too close to its reference.
     "TRAINING__OBJECTIVE": "weighted_sft",
+    "TRAINING__REPLAY": "0",
     "TRAINING__BATCH_SIZE": "8",
     "TRAINING__EPOCHS": "12",
     "TRAINING__LEARNING_RATE": "0.01",

@@ -4,7 +4,7 @@ Imported when DAG files are parsed.
 """
 
 from datetime import datetime, time, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pendulum
 from airflow.sdk import Asset, Param
@@ -88,7 +88,6 @@ def window_params() -> dict[str, Param]:
 
 def training_params(settings: Settings) -> dict[str, Param]:
     """The settings that a single run may override, with the configuration's bounds."""
-    auto = settings.ewc.lambda_ == "auto"
     return {
         "min_samples": Param(
             settings.feedback.min_samples,
@@ -115,15 +114,13 @@ def training_params(settings: Settings) -> dict[str, Param]:
             description="auto: deploy what the gate accepts. approve: a person decides. never: publish only.",
             section="Gate",
         ),
-        "ewc_lambda": Param(
-            None if auto else settings.ewc.lambda_,
-            type=["null", "number"] if auto else "number",
+        "ewc_lambda": _number_or_auto(
+            settings.ewc.lambda_,
             minimum=0,
             maximum=1e9,
             title="EWC λ",
-            description="Strength of the penalty that protects earlier lessons, usually 100 to 1000; 0 turns EWC off."
-            + (" Empty: chosen automatically at each step." if auto else ""),
-            section="Training",
+            description="Strength of the penalty that protects earlier lessons, usually 100 to 1000; 0 turns EWC off.",
+            auto="chosen automatically at each step",
         ),
         "epochs": Param(
             settings.training.epochs,
@@ -134,14 +131,13 @@ def training_params(settings: Settings) -> dict[str, Param]:
             description="Passes over the window's rows.",
             section="Training",
         ),
-        "learning_rate": Param(
+        "learning_rate": _number_or_auto(
             settings.training.learning_rate,
-            type="number",
             exclusiveMinimum=0,
             maximum=1,
             title="Learning rate",
             description="Peak learning rate of AdamW on the LoRA weights.",
-            section="Training",
+            auto="chosen by the model's width",
         ),
         "base_model": Param(
             settings.model.base,
@@ -152,3 +148,12 @@ def training_params(settings: Settings) -> dict[str, Param]:
             section="Training",
         ),
     }
+
+
+def _number_or_auto(value: float | Literal["auto"], *, description: str, auto: str, **schema: Any) -> Param:
+    """The param of a training's number, empty for "auto"; `auto` says what that does."""
+    if value == "auto":
+        return Param(
+            None, type=["null", "number"], section="Training", description=f"{description} Empty: {auto}.", **schema
+        )
+    return Param(value, type="number", section="Training", description=description, **schema)

@@ -15,10 +15,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 AttentionModule = Literal["q_proj", "k_proj", "v_proj", "o_proj"]
 # Discriminated before validation, so that a bad value gives one message instead of one per alternative.
 NUMBER = "number"
-NumberOrAuto = Annotated[
-    Annotated[float, Field(ge=0, le=1e9), Tag(NUMBER)] | Annotated[Literal["auto"], Tag("auto")],
-    Discriminator(lambda value: "auto" if value == "auto" else NUMBER),
-]
+_BY_VALUE = Discriminator(lambda value: "auto" if value == "auto" else NUMBER)
+_Auto = Annotated[Literal["auto"], Tag("auto")]
+StrengthOrAuto = Annotated[Annotated[float, Field(ge=0, le=1e9), Tag(NUMBER)] | _Auto, _BY_VALUE]
+RateOrAuto = Annotated[Annotated[float, Field(gt=0, le=1), Tag(NUMBER)] | _Auto, _BY_VALUE]
 
 
 class Section(BaseModel):
@@ -173,7 +173,7 @@ class Fisher(Section):
 
 
 class Ewc(Section):
-    lambda_: NumberOrAuto = Field("auto", alias="lambda")
+    lambda_: StrengthOrAuto = Field("auto", alias="lambda")
     progress: float = Field(0.3, gt=0, lt=1)
 
     @model_validator(mode="before")
@@ -187,19 +187,19 @@ class Ewc(Section):
 
 
 class Training(Section):
-    objective: Literal["kto", "sft_npo", "weighted_sft"] = "kto"
+    objective: Literal["kto", "sft_npo", "weighted_sft"] = "sft_npo"
     kto_beta: float = Field(0.1, gt=0, le=10)
-    epochs: float = Field(3.0, gt=0, le=1000)
-    learning_rate: float = Field(2e-4, gt=0, le=1)
+    epochs: float = Field(4.0, gt=0, le=1000)
+    learning_rate: RateOrAuto = "auto"
     batch_size: int = Field(8, ge=1, le=4096)
     gradient_accumulation: int = Field(1, ge=1, le=4096)
     scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
-    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=1)
     max_grad_norm: float = Field(1.0, gt=0, le=1000)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     gradient_checkpointing: bool = False
-    replay: float = Field(0.0, ge=0, lt=1)
+    replay: float = Field(0.5, ge=0, lt=1)
     replay_rows: int = Field(1000, ge=1, le=1_000_000)
     seed: int = Field(17, ge=0, lt=2**32)
     log_steps: int = Field(10, ge=1, le=100_000)

@@ -142,7 +142,15 @@ def _attempt(
             penalty,
             training_log,
             training=training,
-            args=arguments_of(training, loaded.device, precision, steps=steps, parts=parts, workdir=workdir),
+            args=arguments_of(
+                training,
+                loaded.device,
+                precision,
+                width=loaded.model.config.get_text_config().hidden_size,
+                steps=steps,
+                parts=parts,
+                workdir=workdir,
+            ),
             on_checkpoint=on_checkpoint,
         )
         with trainer.accelerator.autocast():
