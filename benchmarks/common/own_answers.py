@@ -10,14 +10,11 @@ import torch
 from torch.nn import functional
 
 from common import chat
-from learning_engine.config import sections
 from learning_engine.evaluation import prompts, self_written
 from learning_engine.evaluation.self_written import Conversation
 from learning_engine.evaluation.views import Views
-from learning_engine.learning import fisher, scale
 from learning_engine.learning.batches import Rows, collate
 from learning_engine.learning.forward import supervised_logits
-from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded
 from learning_engine.steps.anchor import ANSWER_TOKENS
 
@@ -26,10 +23,9 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Known:
-    """What the base wrote: conversations that guard it with their Fisher information, and others that judge it."""
+    """What the base wrote: conversations that guard it, and others that judge it, with their loss in nats per token."""
 
     guarding: datasets.Dataset
-    information: FisherInformation
     judged: datasets.Dataset
     loss: float
 
@@ -47,18 +43,17 @@ def base_loss(loaded: Loaded, judged: datasets.Dataset) -> float:
     return total / count
 
 
-def know(loaded: Loaded, settings: sections.Fisher, *, conversations: int, judged_by: int) -> Known:
+def know(loaded: Loaded, *, conversations: int, judged_by: int) -> Known:
     """Let the base of `loaded`, whose adapter is new, write `conversations`, and answer `judged_by` of the package's
     prompts."""
     views = Views(loaded.model, loaded.tokenizer, loaded.device, loaded.model.active_adapter, has_parent=False)
     own = self_written.prompts(views, count=conversations, batch_size=BATCH, seed=0)
     asked = prompts.read(None, limit=judged_by)
-    guarding, judging = (
+    guarding, judged = (
         _examples(loaded, self_written.answered(views, each, tokens=ANSWER_TOKENS, batch_size=BATCH))
         for each in (own, asked)
     )
-    information = scale.scaled(fisher.compute(loaded, guarding, settings, seed=0, guards="base"))
-    return Known(guarding, information, judging, base_loss(loaded, judging))
+    return Known(guarding, judged, base_loss(loaded, judged))
 
 
 def _examples(loaded: Loaded, written: Sequence[Conversation]) -> datasets.Dataset:
