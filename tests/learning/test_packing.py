@@ -20,8 +20,9 @@ from learning_engine.learning.model import lora_weights
 
 @pytest.fixture
 def twins(load, adapter, monkeypatch):
-    """The same model twice: the first always runs packed, the second padded."""
+    """The same model twice: the first always runs packed, without sharing any beginning, the second padded."""
     monkeypatch.setattr(packing, "MAX_FILL_TO_PACK", 2.0)
+    monkeypatch.setattr(packing, "shared_prefix", lambda *_: 0)
     packed, padded = (load(adapter, lora={"dropout": 0.0}) for _ in range(2))
     padded.model.base_model.model.set_attn_implementation("sdpa")
     assert packing.enabled(packed.model)

@@ -129,7 +129,7 @@ def _backward(loaded: Loaded, rows: list[Row], sums: GradientCapture, settings: 
         return 0
     ids, observed = batch["input_ids"].to(loaded.device), batch["labels"].to(loaded.device)
     sums.begin_batch(observed[:, 1:] != IGNORED)
-    logits, tokens, owner = supervised_logits(loaded.model, ids, observed)
+    logits, tokens, owner = supervised_logits(loaded.model, ids, observed, share_prefix=False)
     predicted = logits.detach().softmax(-1)
     if settings.labels == "observed":
         torch.autograd.backward(logits, _score(predicted, tokens))

@@ -3,6 +3,9 @@
 A packed batch is (1, Σ t), with each token's position within its own row. Attention is split at row boundaries into
 one call of PyTorch's SDPA per row, so that it costs Σ t² and not (Σ t)². If all layers use full attention, every other
 operation of the model is per token. Rows of similar length run faster padded, with one call for all.
+
+Rows that begin alike, usually with the same system prompt, can share that beginning: it is computed once, and the other
+rows attend to it. Losses and gradients stay the same, because no token of the beginning attends to what follows it.
 """
 
 from typing import Any
@@ -32,9 +35,10 @@ def enable(base: Any) -> None:
         return
     base.set_attn_implementation(BY_ROW)
     two_rows = torch.zeros(2, 2, dtype=torch.long, device=base.device)
+    kept = torch.tensor([[True, True], [False, True]], device=base.device)
     try:
         with torch.no_grad():
-            base(**packed_inputs(two_rows, torch.ones_like(two_rows, dtype=torch.bool)), use_cache=False)
+            base(**packed_inputs(two_rows, kept, shared=1), use_cache=False)
     except Exception:  # noqa: BLE001 (a model that fails on packed input, for any reason, runs padded)
         base.set_attn_implementation("sdpa")
 
@@ -48,27 +52,48 @@ def needed_tokens(predicting: torch.Tensor) -> torch.Tensor:
     return predicting.flip(1).cumsum(1).flip(1) > 0
 
 
-def tokens_to_pack(model: Any, predicting: torch.Tensor) -> torch.Tensor | None:
-    """Mask (n, t) of the tokens to pack (see `needed_tokens`), or None to run the batch padded."""
+def shared_prefix(input_ids: torch.Tensor, predicting: torch.Tensor) -> int:
+    """How many tokens all rows of `input_ids` (n, t) begin with alike, before any that predicts a supervised token.
+
+    Rows without a supervised token do not count; a single row shares nothing.
+    """
+    used = predicting.any(1)
+    rows = input_ids[used][:, : predicting.shape[1]]
+    if len(rows) < 2:
+        return 0
+    alike = (rows == rows[0]).all(0) & ~predicting[used].any(0)
+    return int(alike.cumprod(0).sum())
+
+
+def tokens_to_pack(model: Any, predicting: torch.Tensor, *, shared: int = 0) -> torch.Tensor | None:
+    """Mask (n, t) of the tokens to pack (see `needed_tokens`), or None to run the batch padded.
+
+    The first `shared` tokens are packed for the first row with a supervised token only.
+    """
     if not enabled(model):
         return None
     tokens = needed_tokens(predicting)
+    if shared:
+        tokens[int(tokens[:, 0].nonzero()[0]) + 1 :, :shared] = False
     real = int(tokens.sum())
     return tokens if 0 < real < MAX_FILL_TO_PACK * tokens.numel() else None
 
 
-def packed_inputs(input_ids: torch.Tensor, kept: torch.Tensor) -> dict[str, Any]:
-    """The model's inputs for the tokens of `input_ids` (n, t) where `kept` (n, t) is true, a prefix of each row.
+def packed_inputs(input_ids: torch.Tensor, kept: torch.Tensor, *, shared: int = 0) -> dict[str, Any]:
+    """The model's inputs for the tokens of `input_ids` (n, t) where `kept` (n, t) is true, consecutive in each row.
 
-    Rows without a kept token are left out.
+    With `shared`, every row after the first continues the first row's `shared` tokens. Rows without a kept token are
+    left out.
     """
     places = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    lengths = [length for length in kept.sum(1).tolist() if length]
     return {
         "input_ids": input_ids[kept][None],
         "position_ids": places[kept][None],
         # transformers passes a 4-dimensional mask through; without one it would build a (Σ t, Σ t) mask.
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device),
-        "row_lengths": [length for length in kept.sum(1).tolist() if length],
+        "row_lengths": lengths,
+        "prefix_masks": _prefix_masks(lengths, shared, input_ids.device) if shared else None,
     }
 
 
@@ -79,6 +104,13 @@ def unpack(states: torch.Tensor, shape: torch.Size, places: torch.Tensor) -> tor
     return rows.index_copy_(0, places, states[0]).view(*shape, -1)
 
 
+def _prefix_masks(lengths: list[int], shared: int, device: torch.device) -> list[torch.Tensor]:
+    """For each row after the first, the mask (length, shared + length) of the tokens that each of its tokens sees."""
+    longest = max(lengths[1:], default=0)
+    mask = torch.ones(longest, shared + longest, dtype=torch.bool, device=device).tril(shared)
+    return [mask[:length, : shared + length] for length in lengths[1:]]
+
+
 def _packed_attention(
     module: Any,
     query: torch.Tensor,
@@ -87,6 +119,7 @@ def _packed_attention(
     attention_mask: torch.Tensor | None,
     *,
     row_lengths: list[int] | None = None,
+    prefix_masks: list[torch.Tensor] | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """SDPA over (1, heads, Σ t, d) row by row; an ordinary batch goes to the usual SDPA.
@@ -104,8 +137,16 @@ def _packed_attention(
     if row_lengths is None:
         answer: torch.Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0]
         return answer, None
-    rows = zip(*(torch.split(states, row_lengths, dim=2) for states in (query, key, value)), strict=True)
-    return torch.cat([sdpa_attention_forward(module, *row, None, **options)[0] for row in rows], dim=1), None
+    rows = list(zip(*(torch.split(states, row_lengths, dim=2) for states in (query, key, value)), strict=True))
+    if not prefix_masks:
+        return torch.cat([sdpa_attention_forward(module, *row, None, **options)[0] for row in rows], dim=1), None
+    shared = prefix_masks[0].shape[1] - prefix_masks[0].shape[0]
+    before = [states[:, :, :shared] for states in (key, value)]
+    answers = [sdpa_attention_forward(module, *rows[0], None, **options)[0]]
+    for (asking, *row), mask in zip(rows[1:], prefix_masks, strict=True):
+        seen = [torch.cat(pair, dim=2) for pair in zip(before, row, strict=True)]
+        answers.append(sdpa_attention_forward(module, asking, *seen, mask[None, None], **options)[0])
+    return torch.cat(answers, dim=1), None
 
 
 AttentionInterface.register(BY_ROW, _packed_attention)
