@@ -223,10 +223,7 @@ def _quietly() -> None:
 
 
 def main() -> None:
-    parser = report.parser(__doc__)
-    parser.add_argument(
-        "--tiny", action="store_true", help="run in seconds to check that it works: figures mean nothing"
-    )
+    parser = report.parser(__doc__, tiny=True)
     parser.add_argument("--study", action="store_true", help="compare the choices behind the defaults, one seed each")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
     options = parser.parse_args()

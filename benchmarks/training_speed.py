@@ -6,9 +6,10 @@
 rows after the epoch, in nats per supervised token. TRL runs in its best configuration for such data: batches grouped by
 length (group_by_length sorts within a quarter of a small data set), no gradient checkpointing, and a loss that avoids
 the full logits. It also runs on rows in our order: both then take the same steps and must end at the same loss. With
---full it also runs once with its defaults. Timing excludes creating model and data; it covers creating the trainer and
+--full it also runs once with its defaults. With --prefix N all rows begin with the same N tokens, as with a system
+prompt, which ours computes once a batch. Timing excludes creating model and data; it covers creating the trainer and
 training to the last step.
-Prints a table; writes benchmarks/results/training_speed.json.
+Prints a table; writes benchmarks/results/training_speed.json, or training_speed-prefix.json.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -120,14 +121,23 @@ def mean_loss(loaded: Loaded, examples: Any) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    arguments = report.arguments(__doc__, argv, tiny=True)
+    options = report.parser(__doc__, tiny=True)
+    options.add_argument("--prefix", type=int, default=0, help="tokens that all rows begin with, like a system prompt")
+    arguments = options.parse_args(argv)
     arguments.threads = torch.get_num_threads()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     shape = shapes.for_arguments(arguments, shapes.SMALL)
     sequences, tokens, batch = (16, 12, 4) if arguments.tiny else (64, 211, 8)
     if arguments.device == "cuda":
         sequences, tokens, batch = 256, 512, 8
-    examples = shapes.feedback(sequences, tokens=tokens, share=0.38, vocabulary=shape.vocabulary, seed=arguments.seed)
+    examples = shapes.feedback(
+        sequences,
+        tokens=tokens,
+        share=0.38,
+        vocabulary=shape.vocabulary,
+        seed=arguments.seed,
+        prefix=arguments.prefix,
+    )
     title = shapes.describe(shape, examples, batch=batch)
     print(f"{title}; {arguments.threads} threads, seed {arguments.seed}")
     before = mean_loss(shapes.loaded(shape, device=arguments.device, seed=arguments.seed), examples)
@@ -137,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = {row["what"]: row for row in rows}
     apart = abs(found[OURS]["loss"] - found[SAME_ORDER]["loss"])
     report.publish(
-        "training_speed",
+        "training_speed-prefix" if arguments.prefix else "training_speed",
         rows=[*rows, {"what": "before training", "loss": before}],
         targets=[
             report.Target(f"{BEST}, ÷ ours", found[BEST]["ratio"], ">=", FASTER),

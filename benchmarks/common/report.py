@@ -63,26 +63,26 @@ class Target:
         }
 
 
-def parser(description: str | None, *, gpu: bool = True) -> argparse.ArgumentParser:
-    """A parser with --device, --full, --seed and --results; `gpu` says whether the script supports a GPU."""
+def parser(description: str | None, *, tiny: bool = False, gpu: bool = True) -> argparse.ArgumentParser:
+    """A parser with --device, --full, --seed and --results; `gpu` says whether the script supports a GPU. `tiny` adds
+    an option for a run of seconds, used by tests."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda") if gpu else ("cpu",), default="cpu")
     parser.add_argument("--full", action="store_true", help="more seeds and larger shapes than the five-minute default")
     parser.add_argument("--seed", type=int, default=0, help="the first seed; the others follow it")
     parser.add_argument("--results", default=str(RESULTS), help="the directory that the JSON is written to")
+    if tiny:
+        parser.add_argument(
+            "--tiny", action="store_true", help="run in seconds to check that it works: figures mean nothing"
+        )
     return parser
 
 
 def arguments(
     description: str | None, argv: Sequence[str] | None = None, *, tiny: bool = False, gpu: bool = True
 ) -> argparse.Namespace:
-    """Parse `argv` or the command line. `tiny` adds an option for a run of seconds, used by tests."""
-    options = parser(description, gpu=gpu)
-    if tiny:
-        options.add_argument(
-            "--tiny", action="store_true", help="run in seconds to check that it works: figures mean nothing"
-        )
-    return options.parse_args(argv)
+    """Parse `argv` or the command line with `parser`."""
+    return parser(description, tiny=tiny, gpu=gpu).parse_args(argv)
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -68,15 +68,18 @@ def loaded(shape: Shape, *, device: str, seed: int, targets: tuple[str, ...] = T
     return Loaded(model.eval(), None, torch.device(device), f"seed {seed}", "random", about)
 
 
-def feedback(n: int, *, tokens: float, share: float, vocabulary: int, seed: int) -> datasets.Dataset:
-    """`n` rows of log-normal length, `tokens` on average; the last `share` of each is supervised, with weight 1."""
+def feedback(n: int, *, tokens: float, share: float, vocabulary: int, seed: int, prefix: int = 0) -> datasets.Dataset:
+    """`n` rows of log-normal length, `tokens` on average; the last `share` of each is supervised, with weight 1.
+
+    Before each of them come `prefix` tokens, the same for all rows, like a system prompt.
+    """
     generator = np.random.default_rng(seed)
     spread = generator.lognormal(sigma=0.6, size=n)
     lengths = np.maximum(4, np.round(spread * tokens / spread.mean())).astype(int)
-    rows = []
+    rows, begin = [], generator.integers(0, vocabulary, prefix).tolist()
     for length in lengths:
-        ids = generator.integers(0, vocabulary, length).tolist()
-        prompt = length - max(1, round(share * length))
+        ids = begin + generator.integers(0, vocabulary, length).tolist()
+        prompt = len(ids) - max(1, round(share * length))
         row = {"input_ids": ids, "labels": [IGNORED] * prompt + ids[prompt:], "weight": 1.0, "rating": 1}
         rows.append(row)
     return datasets.Dataset.from_list(rows)
