@@ -14,7 +14,7 @@ from typing import Any
 from common import report
 from forgetting import study, world
 from forgetting.domains import Domains
-from forgetting.methods import Method
+from forgetting.methods import USUAL, Method
 
 SHAPE = {
     "hidden_size": 64,
@@ -32,11 +32,11 @@ METHODS = (
     Method("textbook EWC (diagonal, exact)", "diagonal", lambdas=STRENGTHS),
     Method("batched square (Avalanche)", "batched", lambdas=(1e3, 1e4, 1e5)),
     Method("ΔW diagonal (EWC-LoRA)", "delta", lambdas=STRENGTHS),
-    Method(KRONECKER, "kronecker", lambdas=STRENGTHS),
-    Method(f"{KRONECKER}, sketched to 1/8 of the bytes", "kronecker_sketched", lambdas=STRENGTHS),
+    Method(KRONECKER, "kronecker", lambdas=USUAL),
+    Method(f"{KRONECKER}, sketched to 1/8 of the bytes", "kronecker_sketched", lambdas=USUAL),
     Method(REPLAY, replay=16, anchors=64, lambdas=(0.0,)),
-    Method(f"{KRONECKER} + {REPLAY}", "kronecker", replay=16, anchors=64, lambdas=STRENGTHS),
-    Method(f"{KRONECKER} + 64 anchors", "kronecker", anchors=64, lambdas=STRENGTHS),
+    Method(f"{KRONECKER} + {REPLAY}", "kronecker", replay=16, anchors=64, lambdas=USUAL),
+    Method(f"{KRONECKER} + 64 anchors", "kronecker", anchors=64, lambdas=USUAL),
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from common import report
 from forgetting import lessons, study, world
-from forgetting.methods import Method
+from forgetting.methods import USUAL, Method
 
 SHAPE = {
     "hidden_size": 128,
@@ -33,11 +33,11 @@ METHODS = (
     Method(DIAGONALS[0], "diagonal", lambdas=(30.0, 60.0, 150.0)),
     Method(DIAGONALS[1], "batched", lambdas=(1e5, 1e6, 1e7)),
     Method(DIAGONALS[2], "delta", lambdas=(100.0, 200.0, 400.0)),
-    Method(KRONECKER, "kronecker", lambdas=(50.0, 100.0, 200.0)),
+    Method(KRONECKER, "kronecker", lambdas=USUAL),
     Method(f"{KRONECKER}, labels not smoothed", "kronecker_unsmoothed", lambdas=(100.0, 1e3, 1e4)),
     Method(REPLAY, replay=16, lambdas=(0.0,)),
-    Method(f"{KRONECKER} + {REPLAY}", "kronecker", replay=16, lambdas=(50.0, 100.0, 200.0)),
-    Method(f"{KRONECKER} + 64 anchors", "kronecker", anchors=64, lambdas=(50.0, 100.0, 200.0)),
+    Method(f"{KRONECKER} + {REPLAY}", "kronecker", replay=16, lambdas=USUAL),
+    Method(f"{KRONECKER} + 64 anchors", "kronecker", anchors=64, lambdas=USUAL),
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from common import report
 from forgetting import study, texts, world
-from forgetting.methods import Method
+from forgetting.methods import USUAL, Method
 
 SHAPE = {
     "hidden_size": 128,
@@ -28,16 +28,16 @@ SHAPE = {
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DIAGONALS = ("textbook EWC (diagonal, exact)", "batched square (Avalanche)", "ΔW diagonal (EWC-LoRA)")
 KRONECKER, REPLAY = "Kronecker", "replay of 16"
-STRENGTHS, DIAGONAL_STRENGTHS = (3.0, 5.0, 10.0), (10.0, 30.0, 60.0)
+STRENGTHS = (10.0, 30.0, 60.0)
 METHODS = (
     Method("nothing", lambdas=(0.0,)),
-    Method(DIAGONALS[0], "diagonal", lambdas=DIAGONAL_STRENGTHS),
+    Method(DIAGONALS[0], "diagonal", lambdas=STRENGTHS),
     Method(DIAGONALS[1], "batched", lambdas=(1e2, 1e3, 1e4)),
-    Method(DIAGONALS[2], "delta", lambdas=DIAGONAL_STRENGTHS),
-    Method(KRONECKER, "kronecker", lambdas=STRENGTHS),
+    Method(DIAGONALS[2], "delta", lambdas=STRENGTHS),
+    Method(KRONECKER, "kronecker", lambdas=USUAL),
     Method(REPLAY, replay=16, lambdas=(0.0,)),
-    Method(f"{KRONECKER} + {REPLAY}", "kronecker", replay=16, lambdas=(3.0, 5.0)),
-    Method(f"{KRONECKER} + 64 anchors", "kronecker", anchors=64, lambdas=(3.0, 5.0)),
+    Method(f"{KRONECKER} + {REPLAY}", "kronecker", replay=16, lambdas=USUAL),
+    Method(f"{KRONECKER} + 64 anchors", "kronecker", anchors=64, lambdas=USUAL),
 )
 
 

@@ -15,6 +15,7 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,14 @@ def build(seed: int, weeks: int, folder: Path) -> world.World:
     return of_facts(lessons.Language(names=700), [100, *[10] * weeks], folder, seed=seed)
 
 
-def choose(pool: Executor, folder: Path, weeks: int) -> list[Method]:
-    """Each method at the λ of its grid that keeps most on the development seed, among those that learn."""
-    grid = [method.at(strength) for method in METHODS for strength in method.grid]
+def choose(pool: Executor, folder: Path, weeks: int, methods: Sequence[Method]) -> list[Method]:
+    """Each of `methods` at the λ of its grid that keeps most on the development seed, among those that learn."""
+    grid = [method.at(strength) for method in methods for strength in method.grid]
     found = list(zip(grid, pool.map(_run, [(DEVELOPMENT, weeks, folder, method) for method in grid]), strict=True))
     for method, year in found:
         print(f"λ {method.strength}: {_said(method, year)}", flush=True)
     chosen = []
-    for method in METHODS:
+    for method in methods:
         mine = [(each, year) for each, year in found if each.name == method.name]
         able = [pair for pair in mine if min(pair[1].by_quarter()) >= LEARNED] or mine
         best = max(able, key=lambda pair: pair[1].kept_at_the_end(), default=(method, None))
@@ -91,12 +92,13 @@ def targets(table: Sequence[dict[str, Any]]) -> list[report.Target]:
 
 def main(options: argparse.Namespace) -> None:
     weeks, seeds = (8, [options.seed]) if options.tiny else (WEEKS, [options.seed + n for n in range(SEEDS)])
+    methods = [replace(method, steps=method.steps // 10) for method in METHODS] if options.tiny else METHODS
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory, ProcessPoolExecutor(2, context, use_one_thread) as pool:
         folder = Path(directory)
         # Build the base models first, so that no two processes build the same one.
-        list(pool.map(build, [DEVELOPMENT, *seeds], [weeks] * (len(seeds) + 1), [folder] * (len(seeds) + 1)))
-        chosen = choose(pool, folder, weeks // 2)
+        list(pool.map(_prepare, [(seed, weeks, folder) for seed in (DEVELOPMENT, *seeds)]))
+        chosen = choose(pool, folder, weeks // 2, methods)
         runs = [(method, seed) for method in chosen for seed in seeds]
         years: dict[Method, list[Year]] = {method: [] for method in chosen}
         for (method, seed), year in zip(
@@ -124,6 +126,11 @@ def main(options: argparse.Namespace) -> None:
         title=f"After {weeks} weeks: medians of seeds {', '.join(map(str, seeds))}",
     )
     picture.draw({method.name: found for method, found in years.items()}, path.with_suffix(".png"))
+
+
+def _prepare(work: tuple[int, int, Path]) -> None:
+    """Build the base of a seed; a world cannot be sent between processes."""
+    build(*work)
 
 
 def _run(work: Work) -> Year:

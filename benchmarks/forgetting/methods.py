@@ -16,6 +16,8 @@ from learning_engine.learning import diagonal, ewc, fisher, scale
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded, lora_weights
 
+# λ for Fisher information of which each week weighs alike.
+USUAL = (100.0, 300.0, 1000.0)
 PenaltyKind = Literal["none", "diagonal", "batched", "delta", "kronecker", "kronecker_unsmoothed", "kronecker_sketched"]
 
 
@@ -142,7 +144,12 @@ def penalty_source(method: Method, *, seed: int) -> PenaltySource:
             return PackagePenalty(settings, strength, seed=seed, share=1 / 8)
         case "kronecker_unsmoothed":
             return PackagePenalty(settings.model_copy(update={"smoothing": 0.0}), strength, seed=seed)
-    return PackagePenalty(settings.model_copy(update={"structure": method.penalty}), strength, seed=seed)
+        case "diagonal":
+            # The textbook's: each week weighs by the trace that was measured.
+            return PackagePenalty(
+                settings.model_copy(update={"structure": "diagonal"}), strength, seed=seed, alike=False
+            )
+    return PackagePenalty(settings, strength, seed=seed)
 
 
 def _delta_quadratic(loaded: Loaded, sums: peers.Tensors) -> nn.Module:

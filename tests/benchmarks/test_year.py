@@ -1,5 +1,7 @@
 """The benchmark of a year at a tiny size: what is replayed, what is scored, the picture."""
 
+import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -54,3 +56,15 @@ def test_a_year_is_scored_after_each_quarter(small, method: Method, tmp_path, mo
     assert 0 <= year.base[4] <= 1
     picture.draw({"ours": [year]}, tmp_path / "year.png")
     assert (tmp_path / "year.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(900)
+def test_the_script_runs_every_method_and_writes_its_figures(tmp_path):
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "year.py"
+    command = [sys.executable, str(script), "--tiny", "--results", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "year-tiny.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == [method.name for method in METHODS]
+    assert (tmp_path / "year-tiny.png").is_file()
