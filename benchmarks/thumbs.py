@@ -1,4 +1,4 @@
-"""Compare weighted_sft with kto: do liked answers become likelier, and disliked ones less likely?
+"""Compare the objectives: do liked answers become likelier, and disliked ones less likely?
 
     .venv/bin/python benchmarks/thumbs.py
 
@@ -6,7 +6,7 @@ The demo's tiny Llama knows false rumours about the people who moved into its to
 right answers to questions about them, and dislike wrong answers sampled from the model. For a third of the facts, no
 user knows the right answer: there, only dislikes can teach. Each objective uses the learning rate with the highest
 P(liked) − P(disliked) on held-out phrasings of the development seed; the mean over the other seeds, which have other
-facts, is reported. Only the objective differs; a penalty with λ = 100 protects the parent's knowledge of the residents.
+facts, is reported. Only the objective differs; a penalty with automatic λ protects the parent's knowledge of the residents.
 
 P is the probability of a complete answer, including its end of turn, to the rated question and to held-out phrasings of
 it that no user used; unknown is P of disliked answers where no user knows the right one. The margin (the mean
@@ -42,9 +42,11 @@ OBJECTIVES = {
     "weighted_sft": {"objective": "weighted_sft", "up": 2.0, "down": 0.5},
     "weighted_sft, weight_down 0": {"objective": "weighted_sft", "up": 2.0, "down": 0.0},
     "kto": {"objective": "kto", "up": 2.0, "down": 0.5},
+    "sft_npo": {"objective": "sft_npo", "up": 2.0, "down": 0.5},
 }
+DEFAULT = "sft_npo"
 LEARNING_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2)
-EPOCHS, BATCH, LAMBDA = 4, 16, 100.0
+EPOCHS, BATCH = 4, 16
 PARENT = "the parent"
 COLUMNS = {
     "objective": "objective",
@@ -150,7 +152,7 @@ class Bench:
             trainer.train(
                 loaded,
                 encode(loaded.tokenizer, week.rated, up=settings["up"], down=settings["down"]),
-                ewc.anchored_penalty(loaded.model, self._fisher, LAMBDA),
+                ewc.anchored_penalty(loaded.model, self._fisher, "auto"),
                 sections.Training(
                     objective=settings["objective"],
                     epochs=EPOCHS,
@@ -186,17 +188,17 @@ def targets(rows: Sequence[dict[str, Any]]) -> list[report.Target]:
     runs = {row["objective"]: row["runs"] for row in rows}
 
     def changes(figure: str, against: str) -> list[float]:
-        return [run[figure] - other[figure] for run, other in zip(runs["kto"], runs[against], strict=True)]
+        return [run[figure] - other[figure] for run, other in zip(runs[DEFAULT], runs[against], strict=True)]
 
     liked = min(changes("held_out_liked", PARENT))
     disliked = max(changes("held_out_disliked", PARENT))
     unknown = max(changes("held_out_disliked_unknown", PARENT))
     sft = max(changes("held_out_disliked", "weighted_sft"))
     return [
-        report.Target("kto against the parent: P(liked)", liked, ">=", 0.0),
-        report.Target("kto against the parent: P(disliked)", disliked, "<=", 0.0),
-        report.Target("kto against the parent: P(disliked), right answer unknown", unknown, "<=", 0.0),
-        report.Target("kto against weighted_sft: P(disliked)", sft, "<=", 0.0),
+        report.Target(f"{DEFAULT} against the parent: P(liked)", liked, ">=", 0.0),
+        report.Target(f"{DEFAULT} against the parent: P(disliked)", disliked, "<=", 0.0),
+        report.Target(f"{DEFAULT} against the parent: P(disliked), right answer unknown", unknown, "<=", 0.0),
+        report.Target(f"{DEFAULT} against weighted_sft: P(disliked)", sft, "<=", 0.0),
     ]
 
 
