@@ -6,7 +6,7 @@ The demo's tiny Llama knows false rumours about the people who moved into its to
 right answers to questions about them, and dislike wrong answers sampled from the model. For a third of the facts, no
 user knows the right answer: there, only dislikes can teach. Each objective uses the learning rate with the highest
 P(liked) − P(disliked) on held-out phrasings of the development seed; the mean over the other seeds, which have other
-facts, is reported. Only the objective differs; a penalty with automatic λ protects the parent's knowledge of the residents.
+facts, is reported. Only the objective differs; EWC with automatic λ protects what the parent knows of the residents.
 
 P is the probability of a complete answer, including its end of turn, to the rated question and to held-out phrasings of
 it that no user used; unknown is P of disliked answers where no user knows the right one. The margin (the mean
