@@ -5,7 +5,8 @@ A value is judged where at least `gate.min_heldout` conversations with a liked a
     conversations by which the gate judges the whole; or
   - less than `gate.min_retained` is left of what earlier windows improved, in the mean over the windows where it can be
     judged, each as the gate judges a whole window.
-Of twenty values that did not change, about one seems to rise by chance. Slices inform; no rule rejects by them.
+Of simulated values that did not change, 5 % (at 100 conversations) to 10 % (at 8) seem to rise. Slices inform; no rule
+rejects by them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

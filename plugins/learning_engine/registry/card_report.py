@@ -104,7 +104,7 @@ def matrix(version: AdapterVersion) -> str:
 def slices(slices: Sequence[Slice]) -> str:
     if not slices:
         return ""
-    head = ("Slice", "Conversations", "This version", "Parent", "Base", "Margin", "Parent's", "Taught", "Kept", "")
+    head = ("Slice", "Conversations", "This version", "Parent", "Base", "Margin", "Parent margin", "Taught", "Kept", "")
     rows = [
         (
             literal(part.label),
