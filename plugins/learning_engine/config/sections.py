@@ -33,13 +33,16 @@ NumberOrAuto = Annotated[
 ]
 
 
+# A column, or a path into the request or the response.
+SLICE_PLACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}|(request|response)(\.[^.\[\]]+|\[-?[0-9]+\])+")
+
+
 def _slice_place(value: str) -> str:
     if not SLICE_PLACE.fullmatch(value):
         raise ValueError("expected a column, or a path such as 'request.metadata.language' or 'response.intent'")
     return value
 
 
-SLICE_PLACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}|(request|response)(\.[^.\[\]]+|\[-?[0-9]+\])+")
 SlicePlace = Annotated[str, AfterValidator(_slice_place)]
 
 
