@@ -9,6 +9,7 @@ import pytest
 from starlette.responses import Response
 
 from learning_engine.cli import exit_codes
+from learning_engine.records.report import Content, Slice
 from tests.cli import samples
 from tests.cli.conftest import Run
 from tests.cli.stub import Stub
@@ -43,6 +44,17 @@ def test_show_prints_gate_lineage_and_reasons(cli: Run):
     assert "revoked 2026-09-21 12:30 UTC by admin: worse than before" in " ".join(
         cli("adapters", "show", "v1.0").out.split()
     )
+
+
+def test_show_marks_slices_that_fell(cli: Run, stub: Stub):
+    assert "Slices" not in cli("adapters", "show", "v1.1").out
+    part = Slice("language", "[red]de", 14, 2.1, 1.92, 3.0, taught=Content(9, 8, 0.75), retained=0.4, fell=True)
+    first, second = samples.VERSIONS
+    report = replace(second.report, slices=[part, Slice("language", "", 9)])
+    stub.versions = (first, replace(second, report=report))
+    words = " ".join(cli("adapters", "show", "v1.1").out.split())
+    assert "language=[red]de 14 2.100 1.920 3.000 75% 40% fell" in words
+    assert "language=(none) 9 – – – – –" in words
 
 
 @pytest.mark.parametrize("version", ["1.0", "v1", "v1.0/../..", "v1.0 ", ""])

@@ -13,6 +13,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("feedback.source", "mysql", "'postgres' or 'file'"),
     ("feedback.table", "feedback; drop", "match pattern"),
     ("feedback.columns.user", "user id", "match pattern"),
+    ("feedback.slices.language", "metadata.language", "expected a column, or a path such as 'request."),
+    ("feedback.slices.language", "request..language", "expected a column, or a path such as 'request."),
     ("dataset.heldout_fraction", 0.6, "less than or equal to 0.5"),
     ("model.revision", "main", "match pattern"),
     ("lora.dropout", 1.0, "less than 1"),
@@ -99,3 +101,11 @@ def test_every_bad_value_is_named_at_once(file: Write, monkeypatch: pytest.Monke
     monkeypatch.setenv("LEARNING_ENGINE__LORA__RANK", "0")
     lines = refusal({"epochs": 0}).splitlines()
     assert [line.split(":")[0] for line in lines] == ["lora.rank", "ewc.lambda", "training.epochs"]
+
+
+def test_more_than_four_slices_and_odd_names_are_refused(file: Write) -> None:
+    file({"feedback.slices": dict.fromkeys("abcde", "language")})
+    assert "feedback.slices: " in refusal()
+    assert "at most 4" in refusal()
+    file({"feedback.slices": {"a=b": "language"}})
+    assert "feedback.slices.a=b" in refusal()

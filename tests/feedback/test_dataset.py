@@ -12,9 +12,9 @@ from datasets import config as datasets_config
 
 from learning_engine.config.sections import Dataset
 from learning_engine.errors import DatasetError
-from learning_engine.feedback import snapshot
 from learning_engine.feedback.clean import digest
 from learning_engine.feedback.dataset import IGNORED, Encoded, encode
+from learning_engine.feedback.table import SCHEMA
 from tests.tiny import make_tokenizer
 
 CHATML = (
@@ -44,7 +44,7 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
     start = datetime(2026, 1, 5, tzinfo=UTC)
     keys = {"message": digest("m"), "conversation": digest("c")}
     records = [{"created_at": start + timedelta(seconds=i), **keys, **row} for i, row in enumerate(rows)]
-    pq.write_table(pa.Table.from_pylist(records, schema=snapshot.SCHEMA), path)
+    pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), path)
     return path
 
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from learning_engine.feedback import heldout, snapshot
+from learning_engine.feedback import heldout
+from learning_engine.feedback.table import SCHEMA
 
 from .conftest import WITH_PEOPLE, Lines, row
 
@@ -33,7 +34,7 @@ def split(lines: Lines) -> tuple[list[dict[str, Any]], pa.Table]:
 
 def test_the_file_has_the_held_out_rows_in_their_order(lines: Lines) -> None:
     rows, table = split(lines)
-    assert table.schema.equals(snapshot.SCHEMA)
+    assert table.schema.equals(SCHEMA)
     assert 0 < table.num_rows < len(rows) == 40
     assert table.to_pylist() == [one for one in rows if one["heldout"]]
 
@@ -55,4 +56,4 @@ def test_a_window_without_rows_has_none_held_out(lines: Lines) -> None:
     lines.fill()
     rows, table = split(lines)
     assert rows == table.to_pylist() == []
-    assert table.schema.equals(snapshot.SCHEMA)
+    assert table.schema.equals(SCHEMA)

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from learning_engine.feedback import replay, snapshot
+from learning_engine.feedback import replay
+from learning_engine.feedback.table import SCHEMA
 
 from .conftest import WITH_PEOPLE, Lines, row
 
@@ -40,7 +41,7 @@ def draw(window: Path, size: int, seed: int = 1) -> Rows:
 
 
 def put(path: Path, rows: Rows) -> Path:
-    pq.write_table(pa.Table.from_pylist(rows, schema=snapshot.SCHEMA), path)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
     return path
 
 
@@ -52,7 +53,7 @@ def test_liked_rows_that_are_not_held_out_are_drawn_in_their_order(window: Path)
     rows, candidates = rows_of(window), drawable(window)
     assert {one["rating"] for one in rows if one["heldout"]} == {1, -1}
     assert draw(window, 1000) == candidates != []
-    assert pq.read_schema(window.with_name("replay.parquet")).equals(snapshot.SCHEMA)
+    assert pq.read_schema(window.with_name("replay.parquet")).equals(SCHEMA)
     few = draw(window, 5)
     assert len(few) == 5
     assert few == [one for one in candidates if one in few]
@@ -105,7 +106,7 @@ def join(
     paths = [put(window.with_name(f"replay-{number}.parquet"), rows) for number, rows in enumerate(reservoirs)]
     count = replay.join(window, paths, anchor, target, size=size, seed=seed, heldout_fraction=heldout_fraction)
     joined = rows_of(target)
-    assert pq.read_schema(target).equals(snapshot.SCHEMA)
+    assert pq.read_schema(target).equals(SCHEMA)
     assert (joined[: len(own)], count) == (own, len(joined) - len(own))
     return joined[len(own) :]
 

@@ -16,6 +16,7 @@ from learning_engine.config.sections import Columns, Feedback
 from learning_engine.errors import DatasetError
 from learning_engine.feedback import raw, snapshot
 from learning_engine.feedback.clean import digest
+from learning_engine.feedback.table import SCHEMA
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 PEOPLE = Feedback(columns=Columns(user="user_id", conversation="conversation_id"))
@@ -62,7 +63,7 @@ def test_the_snapshot_has_the_documented_columns(tmp_path: Path) -> None:
     rows = raw_rows(1, user="ann", conversation="c1", feedback_type="down")
     write(rows, tmp_path / "s.parquet", fraction=0.5)
     table = pq.read_table(tmp_path / "s.parquet")
-    assert table.schema.equals(snapshot.SCHEMA)
+    assert table.schema.equals(SCHEMA)
     assert table.to_pylist() == [
         {
             "created_at": START,
@@ -131,7 +132,7 @@ def test_heldout_counts_the_conversations_that_the_gate_will_judge_by(tmp_path: 
 def test_an_empty_window_gives_a_readable_snapshot(tmp_path: Path) -> None:
     counts = write([], tmp_path / "s.parquet")
     assert counts == snapshot.Counts(0, 0, 0, 0, 0, 0, {}, None)
-    assert pq.read_table(tmp_path / "s.parquet").schema.equals(snapshot.SCHEMA)
+    assert pq.read_table(tmp_path / "s.parquet").schema.equals(SCHEMA)
 
 
 def test_the_cap_keeps_a_user_s_earliest_rows_and_affects_no_other_user(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+from markdown_it import MarkdownIt
+
 from learning_engine.records.contracts import AdapterVersion
-from learning_engine.records.report import Content, Kept, Summary
+from learning_engine.records.report import Content, Kept, Slice, Summary
 from learning_engine.registry import card
 from learning_engine.registry.registry import Registry
 from learning_engine.registry.store import Store
@@ -93,3 +95,22 @@ def test_an_older_version_without_these_figures_can_be_read(mock_store: Store, m
     older = AdapterVersion.from_json(body)
     assert (older.report.matrix, older.report.summary, older.dataset.quarantined) == ({}, Summary(), {})
     assert "| R |" not in card.render(older)
+
+
+def test_slices_are_shown_and_their_values_have_no_effect(mock_store: Store, mock_registry: Registry) -> None:
+    evil = "|`<script>*![x](//evil)&lt;"
+    version = third(mock_store, mock_registry)
+    assert "fell" not in card.render(version)
+    slices = [
+        Slice("language", "de", 14, 2.1, 1.92, 3.0, 0.1, 0.5, 0.6, Content(9, 8, 0.75), retained=0.4, fell=True),
+        Slice("language", "", 9),
+        Slice("language", evil, 8),
+    ]
+    report = replace(version.report, slices=slices, notes=[f"language={evil} fell: loss 1.92 → 2.10"])
+    text = card.render(replace(version, report=report))
+    assert "| language=de | 14 | 2.1 | 1.92 | 3 | 0.5 | 0.6 | 75 % | 40 % | fell |" in text
+    assert "| language=(none) | 9 | – | – | – | – | – | – | – |  |" in text
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    escaped = "language=|`&lt;script&gt;*![x](//evil)&amp;lt;"
+    assert f"<td>{escaped}</td>" in html
+    assert f"<li>{escaped} fell: loss 1.92 → 2.10</li>" in html

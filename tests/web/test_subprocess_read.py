@@ -86,6 +86,12 @@ def test_errors_equal_those_of_an_in_process_read(tmp_path: Path):
         subprocess_read.read_window(resources_of(tmp_path / "missing.jsonl"), WINDOW, tmp_path / "snapshot.parquet")
 
 
+def test_a_slice_without_its_column_is_named(feedback: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LEARNING_ENGINE__FEEDBACK__SLICES", '{"language": "lang"}')
+    with pytest.raises(FeedbackError, match=r"columns lang in .* found request_data, .*: set feedback\.slices\."):
+        subprocess_read.read_window(resources_of(feedback), WINDOW, tmp_path / "snapshot.parquet")
+
+
 def test_a_failed_subprocess_is_reported(feedback: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(subprocess_read.sys, "executable", "/bin/false")
     with pytest.raises(FeedbackUnavailable, match="ended with 1: see the api-server's log"):

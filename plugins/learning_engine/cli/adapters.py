@@ -11,7 +11,7 @@ from learning_engine.cli.client import Client
 from learning_engine.cli.download import fetch
 from learning_engine.cli.output import coloured, grid, print_result, say, table, write
 
-GATE = {"accepted": "green", "rejected": "red", "passed": "green", "failed": "red"}
+GATE = {"accepted": "green", "rejected": "red", "passed": "green", "failed": "red", "fell": "red"}
 ROLES = {"live": "bold green", "revoked": "red"}
 
 
@@ -156,10 +156,31 @@ def _detail(body: Any) -> Iterator[Any]:
     )
     yield ""
     yield table(("rule", "figure", "bound", "verdict", "why"), rows=rules, right=("figure", "bound"), title="Gate")
+    if report["slices"]:
+        yield ""
+        yield _slices(report["slices"])
     if body["deployments"]:
         rows = ((formatting.when(one["at"]), one["action"], one["decided_by"]) for one in body["deployments"])
         yield ""
         yield table(("at (UTC)", "action", "decided by"), rows, title="Deployments")
+
+
+def _slices(slices: Any) -> Any:
+    columns = ("slice", "conversations", "loss", "parent", "base", "taught", "retained", "")
+    rows = (
+        (
+            f"{part['name']}={part['value'] or '(none)'}",
+            f"{part['conversations']:,}",
+            formatting.figure(part["loss"]),
+            formatting.figure(part["loss_parent"]),
+            formatting.figure(part["loss_base"]),
+            formatting.share(part["taught"]["candidate"]),
+            formatting.share(part["retained"]),
+            coloured("fell" if part["fell"] else " ", GATE),
+        )
+        for part in slices
+    )
+    return table(columns, rows, right=columns[1:-1], title="Slices")
 
 
 def _losses(summary: Any) -> str:

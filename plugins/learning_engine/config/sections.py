@@ -3,15 +3,27 @@
 `settings.py` loads them. The comments of the YAML file explain what each setting does.
 """
 
+import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from learning_engine import telemetry
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+SliceName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,30}$")]
 AttentionModule = Literal["q_proj", "k_proj", "v_proj", "o_proj"]
 # Discriminated before validation, so that a bad value gives one message instead of one per alternative.
 NUMBER = "number"
@@ -19,6 +31,19 @@ _BY_VALUE = Discriminator(lambda value: "auto" if value == "auto" else NUMBER)
 _Auto = Annotated[Literal["auto"], Tag("auto")]
 StrengthOrAuto = Annotated[Annotated[float, Field(ge=0, le=1e9), Tag(NUMBER)] | _Auto, _BY_VALUE]
 RateOrAuto = Annotated[Annotated[float, Field(gt=0, le=1), Tag(NUMBER)] | _Auto, _BY_VALUE]
+
+
+# A column, or a path into the request or the response.
+SLICE_PLACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}|(request|response)(\.[^.\[\]]+|\[-?[0-9]+\])+")
+
+
+def _slice_place(value: str) -> str:
+    if not SLICE_PLACE.fullmatch(value):
+        raise ValueError("expected a column, or a path such as 'request.metadata.language' or 'response.intent'")
+    return value
+
+
+SlicePlace = Annotated[str, AfterValidator(_slice_place)]
 
 
 class Section(BaseModel):
@@ -96,6 +121,7 @@ class Feedback(Section):
     columns: Columns = Columns()
     request_paths: tuple[str, ...] = ()
     response_paths: tuple[str, ...] = ()
+    slices: dict[SliceName, SlicePlace] = Field(default_factory=dict, max_length=4)
     thumbs_up: tuple[str, ...] = ("thumbs_up", "thumbsup", "up", "like", "liked", "positive", "1", "+1", "👍")
     thumbs_down: tuple[str, ...] = ("thumbs_down", "thumbsdown", "down", "dislike", "disliked", "negative", "-1", "👎")
     cap_per_user: int | None = Field(None, ge=1)

@@ -8,14 +8,14 @@ import datasets
 
 from learning_engine.config import sections
 from learning_engine.evaluation import gate as gates
-from learning_engine.evaluation import matrix, measure
+from learning_engine.evaluation import matrix, measure, slices
 from learning_engine.evaluation import probes as probing
 from learning_engine.evaluation.figures import Figures, finite
 from learning_engine.evaluation.prompts import Messages, render
 from learning_engine.evaluation.taught import Places
 from learning_engine.evaluation.views import Views
 from learning_engine.records.probe import Probe
-from learning_engine.records.report import Manners, Report, Rule
+from learning_engine.records.report import Manners, Report, Rule, Slice
 
 # At most this many prompts are tried for probes: if none of them works, more hardly help.
 MAX_CANDIDATES = 256
@@ -51,6 +51,7 @@ def evaluate(
     unservable: str | None,
     run_key: str,
     seed: int,
+    known: slices.Known | None = None,
 ) -> Evaluation:
     """Evaluate the candidate on the `heldout` rows of its window and on the held-out rows of `earlier` versions.
 
@@ -61,11 +62,21 @@ def evaluate(
     them that any ancestor said. `missing` names versions without a held-out set. `history` has the ancestors' rows of
     the matrix R. `broken_weights` counts the candidate's weights that are NaN or infinite. `unservable` is None, or the
     reason why the server would reject the adapter. Probes are searched among `probe_candidates`, then `prompts`.
+    `known` has the slices of the held-out rows, if there are any.
     """
+    known = known or slices.Known()
     rendered = [render(views.tokenizer, messages) for messages in prompts]
     drift, lengths = measure.answers(views, rendered, evaluation)
     figures = Figures(
-        learned=measure.learned(views, heldout, content, evaluation, seed=seed),
+        learned=measure.learned(
+            views,
+            heldout,
+            content,
+            evaluation,
+            values=known.window,
+            min_conversations=gate.min_heldout,
+            seed=seed,
+        ),
         kept=measure.kept(
             views,
             earlier,
@@ -74,6 +85,7 @@ def evaluate(
             missing=missing,
             places=taught,
             best_taught=best_taught,
+            known=known,
             min_conversations=gate.min_heldout,
         ),
         drift=drift,
@@ -92,15 +104,21 @@ def evaluate(
         margin=evaluation.probe_margin,
         batch_size=evaluation.batch_size,
     )
-    notes = _notes(figures)
+    parts, left_out = slices.judge(known.window, figures.learned.slices, figures.kept.slices, gate)
+    notes = [*_notes(figures), *slices.fallen(parts, gate, improved=_improved(figures)), *left_out]
     if not probes:
         notes.append(
             f"unproven: no prompt distinguishes this version from its parent and base by {evaluation.probe_margin:g} "
             "nats; a person must approve its deployment"
         )
     rules = gates.judge(figures, gate)
-    report = _report(figures, rules, history=history, run_key=run_key, notes=notes)
+    report = _report(figures, rules, parts, history=history, run_key=run_key, notes=notes)
     return Evaluation(report, probes, figures.learned.places_taught)
+
+
+def _improved(figures: Figures) -> bool:
+    loss, before = finite(figures.learned.loss), finite(figures.learned.loss_parent)
+    return loss is not None and before is not None and loss < before
 
 
 def _notes(figures: Figures) -> list[str]:
@@ -112,7 +130,15 @@ def _notes(figures: Figures) -> list[str]:
     ]
 
 
-def _report(figures: Figures, rules: list[Rule], *, history: matrix.Rows, run_key: str, notes: list[str]) -> Report:
+def _report(
+    figures: Figures,
+    rules: list[Rule],
+    parts: list[Slice],
+    *,
+    history: matrix.Rows,
+    run_key: str,
+    notes: list[str],
+) -> Report:
     """The report. Figures that are not finite become None, because JSON has no NaN."""
     learned, kept = figures.learned, figures.kept
     loss, scores = finite(learned.loss), _measured(kept.scores)
@@ -145,6 +171,7 @@ def _report(figures: Figures, rules: list[Rule], *, history: matrix.Rows, run_ke
         kept=kept.content,
         disliked_rise=finite(learned.disliked_rise),
         manners=_without_nan(figures.manners),
+        slices=parts,
     )
 
 

@@ -6,15 +6,18 @@ Losses, gains, margins and KL are in nats per token. None means not measured.
 import math
 from dataclasses import dataclass, field
 
-from learning_engine.records.report import Content, Manners
+from learning_engine.records.report import Content, Manners, Slice
 from learning_engine.records.report import Kept as KeptContent
+
+# Name and value of a slice.
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Learned:
     """Figures on the window's own held-out rows. Losses are over liked rows, which come from `conversations`
     conversations; the gain is over the parent. For `taught` and `refused` see Report. `places_taught` has the places
-    of taught tokens by row of the held-out file."""
+    of taught tokens by row of the held-out file. `slices` has every value, also those that are only counted."""
 
     rows: int
     conversations: int
@@ -28,6 +31,18 @@ class Learned:
     taught: Content = field(default_factory=Content)
     refused: Content = field(default_factory=Content)
     places_taught: dict[int, list[int]] = field(default_factory=dict)
+    slices: dict[Key, Slice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EarlierSlice:
+    """One value of a slice in an earlier window: the candidate's loss, its share of what the window taught there, and
+    the part that is left of the best improvement on the base."""
+
+    conversations: int
+    loss: float | None
+    said: float | None
+    retained: float | None
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class Kept:
     version, and KL(parent ‖ candidate) over the supervised tokens.
 
     `content` is about what their windows taught. `missing` names versions whose set is gone, `nothing_learned` those on
-    whose set no version beat the base.
+    whose set no version beat the base. `slices` has the values that can be judged.
     """
 
     scores: dict[str, float | None] = field(default_factory=dict)
@@ -47,6 +62,7 @@ class Kept:
     content: dict[str, KeptContent] = field(default_factory=dict)
     nothing_learned: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    slices: dict[str, dict[Key, EarlierSlice]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

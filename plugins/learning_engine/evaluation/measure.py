@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learning_engine.config import sections
-from learning_engine.evaluation import drift, greedy, manners, metrics, retention, taught
+from learning_engine.evaluation import drift, greedy, manners, metrics, retention, slices, taught
 from learning_engine.evaluation.figures import Drift, Kept, Learned, Lengths
 from learning_engine.evaluation.metrics import RowLosses
 from learning_engine.evaluation.taught import Places
@@ -17,9 +17,17 @@ from learning_engine.records.report import Manners
 
 
 def learned(
-    views: Views, heldout: datasets.Dataset, content: Places, settings: sections.Evaluation, *, seed: int
+    views: Views,
+    heldout: datasets.Dataset,
+    content: Places,
+    settings: sections.Evaluation,
+    *,
+    values: slices.Values,
+    min_conversations: int,
+    seed: int,
 ) -> Learned:
-    """Figures on the window's own held-out rows. `content` has their conversations, and the places of content."""
+    """Figures on the window's own held-out rows. `content` has their conversations, and the places of content;
+    `values` are their slices, judged if at least `min_conversations` conversations have the value."""
     rows = sample(heldout, settings.max_rows)
     liked, indices = _liked(rows), _indices(rows)
     conversation = np.array([content.conversations[row] for row in indices], dtype=str)
@@ -32,6 +40,7 @@ def learned(
     marked, in_liked = content.mask(indices, candidate), np.repeat(liked, candidate.tokens)
     of_taught = marked & in_liked & ~parent.first
     shares = partial(taught.content, content, indices, candidate=candidate, parent=parent, base=base)
+    measured = slices.Measured(indices, conversation, liked, of_taught, candidate, parent, base)
     return Learned(
         rows=len(rows),
         conversations=len(np.unique(conversation[liked])),
@@ -47,6 +56,9 @@ def learned(
         taught=shares(of_taught),
         refused=shares(marked & ~in_liked),
         places_taught=dict(zip(indices, taught.by_row(candidate, of_taught), strict=True)),
+        slices=slices.of_window(
+            values, measured, content, least=min_conversations, draws=settings.bootstrap, seed=seed
+        ),
     )
 
 
@@ -59,10 +71,12 @@ def kept(
     missing: list[str],
     places: Mapping[str, Places],
     best_taught: Mapping[str, float],
+    known: slices.Known,
     min_conversations: int,
 ) -> Kept:
     """Figures on the liked held-out rows of earlier windows. `places` are those of what the windows taught, where they
-    are known; a window is judged by them if they come from at least `min_conversations` conversations."""
+    are known; a window, or a value of a slice in it, is judged by them if they come from at least `min_conversations`
+    conversations."""
     size = settings.batch_size
     liked = {version: examples.select(np.flatnonzero(_liked(examples))) for version, examples in earlier.items()}
     rows = {version: sample(examples, settings.max_rows) for version, examples in liked.items() if len(examples)}
@@ -95,6 +109,19 @@ def kept(
         content=content,
         nothing_learned=[version for version in earlier if version not in judged],
         missing=missing,
+        slices={
+            version: slices.of_earlier(
+                known.earlier[version],
+                _indices(examples),
+                places[version],
+                candidate=candidate[version],
+                base=base[version],
+                best=known.best.get(version, {}),
+                least=min_conversations,
+            )
+            for version, examples in rows.items()
+            if version in places and version in known.earlier
+        },
     )
 
 

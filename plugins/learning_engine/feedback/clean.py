@@ -12,13 +12,14 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from learning_engine.config.sections import Feedback
-from learning_engine.feedback import raw
+from learning_engine.feedback import raw, slices
 from learning_engine.feedback.raw import Raw
 from learning_engine.feedback.shapes import Message, Path, Unreadable, answer_of, compile_path, prompt_of
 
 
 class Row(NamedTuple):
-    """One rated answer. `created_at` in microseconds since 1970; `message`, `conversation` and `user` are sha256."""
+    """One rated answer. `created_at` in microseconds since 1970; `message`, `conversation` and `user` are sha256.
+    `slices` are in the order of feedback.slices."""
 
     created_at: int
     message: str
@@ -27,6 +28,7 @@ class Row(NamedTuple):
     messages: list[Message]
     answer: str
     rating: int
+    slices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Rules:
     request_paths: tuple[Path, ...]
     response_paths: tuple[Path, ...]
     max_characters: int
+    slices: tuple[Path, ...] = ()
 
 
 def rules(feedback: Feedback) -> Rules:
@@ -51,6 +54,7 @@ def rules(feedback: Feedback) -> Rules:
         tuple(map(compile_path, feedback.request_paths)),
         tuple(map(compile_path, feedback.response_paths)),
         feedback.max_characters,
+        slices.paths(feedback),
     )
 
 
@@ -66,8 +70,9 @@ def parse_row(row: Raw, rules: Rules) -> Row | Dropped:
 def _parse(row: Raw, rules: Rules) -> Row:
     if row.superseded:
         raise Unreadable("superseded")
-    messages = prompt_of(_load(row.request), rules.request_paths)
-    answer = answer_of(_load(row.response), rules.response_paths)
+    request, response = _load(row.request), _load(row.response)
+    messages = prompt_of(request, rules.request_paths)
+    answer = answer_of(response, rules.response_paths)
     messages = _chat_prompt(messages, answer)
     _check_text([*(message.content for message in messages), answer], rules.max_characters)
     if row.created_at is None or row.message is None:
@@ -84,6 +89,7 @@ def _parse(row: Raw, rules: Rules) -> Row:
         messages,
         answer,
         rating,
+        slices.values(rules.slices, request=request, response=response, columns=_load(row.slices)),
     )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from learning_engine.config.sections import Columns, Feedback
+from learning_engine.config.sections import Feedback
 from learning_engine.errors import FeedbackError
-from learning_engine.feedback import raw
+from learning_engine.feedback import raw, slices
 from learning_engine.feedback.canonical import canonical, escape_surrogates, message_digest, parse
 from learning_engine.feedback.raw import Raw
 from learning_engine.records.contracts import Window
@@ -39,9 +39,7 @@ def read(source: FileSource, window: Window, feedback: Feedback) -> Iterator[pa.
     time is not ISO 8601 may belong to any window, so every window returns it, and cleaning drops it with its reason.
     Raises FeedbackError if the file or one of its columns is missing.
     """
-    rows = [
-        row for record in _records(source.path, feedback.columns) if (row := _row(record, feedback.columns, window))
-    ]
+    rows = [row for record in _records(source.path, feedback) if (row := _row(record, feedback, window))]
     rows = sorted(_superseded(rows, raw.ratings(feedback)), key=_order)
     for start in range(0, len(rows), BATCH_ROWS):
         values = zip(*rows[start : start + BATCH_ROWS], strict=True)
@@ -49,23 +47,22 @@ def read(source: FileSource, window: Window, feedback: Feedback) -> Iterator[pa.
         yield pa.RecordBatch.from_arrays(arrays, schema=raw.SCHEMA)
 
 
-def _records(path: Path, columns: Columns) -> Iterator[dict[str, Any] | None]:
+def _records(path: Path, feedback: Feedback) -> Iterator[dict[str, Any] | None]:
     """One dict per row; None for a line that cannot be read."""
-    wanted = sorted({column for column in columns.model_dump().values() if column})
     if path.suffix not in LINES + PARQUET:
         raise FeedbackError(f"Expected feedback.path to end with {', '.join(LINES + PARQUET)}, found {path.suffix!r}.")
     try:
-        yield from _parquet(path, wanted) if path.suffix in PARQUET else _lines(path, wanted)
+        yield from _parquet(path, feedback) if path.suffix in PARQUET else _lines(path, feedback)
     except (OSError, pa.ArrowException) as error:
         raise FeedbackError(
             f"Expected a readable {path.suffix} file at {path}, found {type(error).__name__}: check feedback.path."
         ) from error
 
 
-def _parquet(path: Path, wanted: list[str]) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path, feedback: Feedback) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(path) as file:
-        _check_columns(path, wanted, file.schema_arrow.names)
-        for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
+        _check_columns(path, feedback, file.schema_arrow.names)
+        for batch in file.iter_batches(BATCH_ROWS, columns=sorted(slices.wanted(feedback))):
             columns = [_microseconds(column) for column in batch.columns]
             yield from pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist()
 
@@ -76,7 +73,7 @@ def _microseconds(column: pa.Array) -> pa.Array:
     return column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
 
 
-def _lines(path: Path, wanted: list[str]) -> Iterator[dict[str, Any] | None]:
+def _lines(path: Path, feedback: Feedback) -> Iterator[dict[str, Any] | None]:
     found: dict[str, None] = {}
     with path.open("rb") as file:
         for line in filter(None, map(bytes.strip, file)):
@@ -84,7 +81,7 @@ def _lines(path: Path, wanted: list[str]) -> Iterator[dict[str, Any] | None]:
             found |= dict.fromkeys(record or ())
             yield record
     if found:
-        _check_columns(path, wanted, found)
+        _check_columns(path, feedback, found)
 
 
 def _line(line: bytes) -> dict[str, Any] | None:
@@ -95,18 +92,19 @@ def _line(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _check_columns(path: Path, wanted: Iterable[str], found: Iterable[str]) -> None:
-    if missing := set(wanted) - set(found):
+def _check_columns(path: Path, feedback: Feedback, found: Iterable[str]) -> None:
+    if missing := sorted(slices.wanted(feedback) - set(found)):
         raise FeedbackError(
-            f"Expected the columns {', '.join(sorted(missing))} in {path}, found {', '.join(found)}: "
-            "set feedback.columns."
+            f"Expected the columns {', '.join(missing)} in {path}, found {', '.join(found)}: "
+            f"{slices.advice(missing, feedback)}."
         )
 
 
-def _row(record: dict[str, Any] | None, columns: Columns, window: Window) -> Raw | None:
+def _row(record: dict[str, Any] | None, feedback: Feedback, window: Window) -> Raw | None:
     """The raw row; None if it lies outside the window."""
     if record is None:
         return UNREADABLE
+    columns = feedback.columns
     value = record.get(columns.created_at)
     if value is None:
         return None
@@ -118,6 +116,8 @@ def _row(record: dict[str, Any] | None, columns: Columns, window: Window) -> Raw
         return None
     try:
         request, response = canonical(record.get(columns.request)), canonical(record.get(columns.response))
+        sliced = {name: record.get(name) for name in slices.columns(feedback)}
+        sliced_text = canonical(sliced) if sliced else None
     except RecursionError:
         return UNREADABLE
     return Raw(
@@ -129,6 +129,7 @@ def _row(record: dict[str, Any] | None, columns: Columns, window: Window) -> Raw
         user=_text(record, columns.user),
         conversation=_text(record, columns.conversation),
         superseded=False,
+        slices=sliced_text,
     )
 
 

@@ -1,7 +1,7 @@
 """Write a snapshot's held-out rows to a separate file, kept longer than the snapshot, to evaluate later versions.
 
 Its column `taught` has the places of the tokens that the window taught, counted from the first token of the answer;
-null if they are not known. Files of older versions lack it.
+null if they are not known. Files of older versions lack it. The column `slices` is there if `feedback.slices` was set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from learning_engine.feedback.table import COMPRESSION_LEVEL, SCHEMA
+from learning_engine.feedback.table import COMPRESSION_LEVEL, SLICES
 
 
 def split(snapshot: Path, target: Path) -> int:
@@ -18,12 +18,14 @@ def split(snapshot: Path, target: Path) -> int:
     rows = 0
     with (
         pq.ParquetFile(snapshot) as source,
-        pq.ParquetWriter(target, SCHEMA, compression="zstd", compression_level=COMPRESSION_LEVEL) as writer,
+        pq.ParquetWriter(
+            target, source.schema_arrow, compression="zstd", compression_level=COMPRESSION_LEVEL
+        ) as writer,
     ):
         for batch in source.iter_batches():
             held = batch.filter(batch.column("heldout"))
             rows += held.num_rows
-            writer.write_batch(pa.RecordBatch.from_arrays(held.columns, schema=SCHEMA))
+            writer.write_batch(pa.RecordBatch.from_arrays(held.columns, schema=source.schema_arrow))
     return rows
 
 
@@ -50,6 +52,14 @@ def conversations(file: Path) -> list[str]:
     """The conversation of each row."""
     found: list[str] = pq.read_table(file, columns=["conversation"])["conversation"].to_pylist()
     return found
+
+
+def slices(file: Path) -> dict[str, list[str]]:
+    """Each row's value, by name of the slice; empty if the file has no slices."""
+    if SLICES not in pq.read_schema(file).names:
+        return {}
+    column = pq.read_table(file, columns=[SLICES])[SLICES].combine_chunks()
+    return {part.name: column.field(part.name).to_pylist() for part in column.type}
 
 
 def questions(file: Path) -> list[str]:

@@ -16,7 +16,7 @@ from adbc_driver_postgresql import StatementOptions, dbapi
 
 from learning_engine.config.sections import Feedback
 from learning_engine.errors import FeedbackError, FeedbackUnavailable
-from learning_engine.feedback import raw
+from learning_engine.feedback import raw, slices
 from learning_engine.records.contracts import Window
 
 BATCH_BYTES = 4 * 1024**2
@@ -144,10 +144,11 @@ def _column_types(cursor: Any, feedback: Feedback) -> dict[str, str]:
             "or create it with include/sql/feedback.sql."
         )
     columns = feedback.columns
-    missing = sorted({column for column in columns.model_dump().values() if column} - types.keys())
+    missing = sorted(slices.wanted(feedback) - types.keys())
     if missing:
         raise FeedbackError(
-            f"Expected the columns {', '.join(missing)} in {name}, found {', '.join(types)}: set feedback.columns."
+            f"Expected the columns {', '.join(missing)} in {name}, found {', '.join(types)}: "
+            f"{slices.advice(missing, feedback)}."
         )
     _check_type(columns.created_at, types, (NAIVE, AWARE))
     for column in (columns.request, columns.response):
@@ -177,6 +178,14 @@ def _text(column: str | None) -> str:
     return f"{_quote(column)}::text" if column else "NULL::text"
 
 
+def _slices(feedback: Feedback, types: dict[str, str]) -> str:
+    """The columns that slices are read from, as the text of one JSON object."""
+    found = slices.columns(feedback)
+    # A json column may hold what jsonb cannot, so its text is passed on.
+    values = (f"'{name}', {_text(name) if types[name] == 'json' else _quote(name)}" for name in found)
+    return f"jsonb_build_object({', '.join(values)})::text" if found else "NULL::text"
+
+
 def _select(feedback: Feedback, types: dict[str, str]) -> str:
     columns = feedback.columns
     created_at = _quote(columns.created_at)
@@ -189,7 +198,7 @@ def _select(feedback: Feedback, types: dict[str, str]) -> str:
     # The inner ORDER BY sorts while large values are still toasted; the outer one guarantees the order at no cost.
     return f"""
 SELECT created_at, encode(message, 'hex'), request::text, response::text, feedback_type, "user", conversation,
-  superseded
+  superseded, slices
 FROM (
   SELECT *, rating IS NOT NULL AND row_number() OVER (
       PARTITION BY message, "user" COLLATE "C", rating IS NOT NULL
@@ -201,7 +210,8 @@ FROM (
     FROM (
       SELECT {created_at}{zone} AS created_at, {_json(columns.request, types)} AS request,
         {_json(columns.response, types)} AS response, {_text(columns.feedback_type)} AS feedback_type,
-        {_text(columns.user)} AS "user", {_text(columns.conversation)} AS conversation
+        {_text(columns.user)} AS "user", {_text(columns.conversation)} AS conversation,
+        {_slices(feedback, types)} AS slices
       FROM {_quote(feedback.db_schema)}.{_quote(feedback.table)}
       WHERE {created_at} >= {bounds[0]} AND {created_at} < {bounds[1]}
     ) AS typed

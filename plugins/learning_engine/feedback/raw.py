@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from learning_engine.config.sections import Feedback
 
-# `message` is used for ordering and deduplication; `superseded` marks all but a user's last vote on a message.
+# `message` is used for ordering and deduplication; `superseded` marks all but a user's last vote on a message; `slices`
+# has the columns that slices are read from.
 SCHEMA = pa.schema(
     [
         pa.field("created_at", pa.timestamp("us", tz="UTC")),
@@ -20,6 +21,7 @@ SCHEMA = pa.schema(
         pa.field("user", pa.string()),
         pa.field("conversation", pa.string()),
         pa.field("superseded", pa.bool_()),
+        pa.field("slices", pa.string()),
     ]
 )
 WHITE_SPACE = " \t\n\r\f\v"
@@ -30,7 +32,8 @@ RUN_OF_SPACE = re.compile(f"[{WHITE_SPACE}]+")
 
 class Raw(NamedTuple):
     """One row of SCHEMA. `created_at`: microseconds since 1970, None if the row has no readable time. `request` and
-    `response`: JSON text, None if the column is NULL. `message`: None if the row is not readable."""
+    `response`: JSON text, None if the column is NULL. `message`: None if the row is not readable. `slices`: a JSON
+    object of the columns that slices are read from, None if there are none."""
 
     created_at: int | None
     message: str | None
@@ -40,6 +43,7 @@ class Raw(NamedTuple):
     user: str | None
     conversation: str | None
     superseded: bool
+    slices: str | None = None
 
 
 def ratings(feedback: Feedback) -> Mapping[str, int]:

@@ -143,5 +143,5 @@ def _withdrawn(snapshot: Path, earlier: Sequence[Path]) -> list[int]:
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches():
+        for batch in file.iter_batches(columns=SCHEMA.names):
             yield pa.RecordBatch.from_arrays(batch.columns, schema=SCHEMA)

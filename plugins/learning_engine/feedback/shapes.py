@@ -52,7 +52,7 @@ def prompt_of(data: Any, paths: tuple[Path, ...]) -> list[Message]:
     """The messages sent to the model. Raises Unreadable."""
     data = unwrap(data)
     for path in paths:
-        if (found := _follow(data, path)) is not None:
+        if (found := follow(data, path)) is not None:
             return _prompt(found)
     return _prompt(data)
 
@@ -61,7 +61,7 @@ def answer_of(data: Any, paths: tuple[Path, ...]) -> str:
     """The text that the user rated. Raises Unreadable."""
     data = unwrap(data)
     for path in paths:
-        if (found := _follow(data, path)) is not None:
+        if (found := follow(data, path)) is not None:
             return _answer(found)
     return _answer(data)
 
@@ -81,7 +81,8 @@ def unwrap(value: Any) -> Any:
     return inner
 
 
-def _follow(data: Any, path: Path) -> Any:
+def follow(data: Any, path: Path) -> Any:
+    """The value at `path`, None if there is none. Raises Unreadable for broken JSON on the way."""
     for step in path:
         data = unwrap(data)
         if isinstance(data, dict):

@@ -21,7 +21,15 @@ from learning_engine.feedback import clean, steering
 from learning_engine.feedback.clean import Dropped, digest
 from learning_engine.feedback.raw import Raw
 from learning_engine.feedback.steering import KEPT, QUARANTINED, UNKNOWN, VERDICTS, Verdicts, Votes
-from learning_engine.feedback.table import QUARANTINE, ROWS, SCHEMA, contents, record_batch, with_column, writing
+from learning_engine.feedback.table import (
+    HELDOUT,
+    REASON,
+    contents,
+    record_batch,
+    rows_schema,
+    with_column,
+    writing,
+)
 from learning_engine.feedback.tokens import TokenCounter
 
 
@@ -61,18 +69,20 @@ def write(
     ConfigError for a bad JSON path, and whatever reading raises.
     """
     tokens = None if tokenizer_file is None else TokenCounter(tokenizer_file)
+    of_rows = rows_schema(feedback.slices)
+    schema = of_rows.append(HELDOUT)
     with ExitStack() as stack:
         spool = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
-        votes, dropped = _spool(batches, spool, clean.rules(feedback))
+        votes, dropped = _spool(batches, spool, clean.rules(feedback), of_rows)
         verdicts = steering.judge(votes, feedback)
-        kept = stack.enter_context(writing(path, SCHEMA))
-        aside = stack.enter_context(writing(quarantine, QUARANTINE)) if quarantine else None
+        kept = stack.enter_context(writing(path, schema))
+        aside = stack.enter_context(writing(quarantine, schema.append(REASON))) if quarantine else None
         for batch, verdict in _judged(spool, verdicts):
             rows = batch.filter(verdict == KEPT)
             held = [
                 is_heldout(conversation, heldout_fraction) for conversation in rows.column("conversation").to_pylist()
             ]
-            kept.write(with_column(rows, held, SCHEMA))
+            kept.write(with_column(rows, held, HELDOUT))
             if tokens is not None:
                 tokens.add(*contents(rows).to_pylist(), *rows.column("answer").to_pylist())
             if aside is not None:
@@ -91,10 +101,12 @@ def _in_heldout_share(conversation: int, fraction: float) -> bool:
     return conversation < fraction * 2**64
 
 
-def _spool(batches: Iterable[pa.RecordBatch], spool: IO[bytes], rules: clean.Rules) -> tuple[Votes, Counter[str]]:
+def _spool(
+    batches: Iterable[pa.RecordBatch], spool: IO[bytes], rules: clean.Rules, schema: pa.Schema
+) -> tuple[Votes, Counter[str]]:
     """Write the clean rows to `spool`; return the votes to judge them by, and the number of dropped rows by reason."""
     votes, dropped = Votes(), Counter[str]()
-    with pa.ipc.new_stream(spool, ROWS) as stream:
+    with pa.ipc.new_stream(spool, schema) as stream:
         for batch in batches:
             columns = [batch.column(0).cast(pa.int64()), *batch.columns[1:]]
             rows = []
@@ -107,7 +119,7 @@ def _spool(batches: Iterable[pa.RecordBatch], spool: IO[bytes], rules: clean.Rul
                 votes.append(row, text=digest("\0".join([*chain.from_iterable(row.messages), row.answer])))
                 rows.append(row)
             if rows:
-                stream.write_batch(record_batch(rows))
+                stream.write_batch(record_batch(rows, schema))
     spool.seek(0)
     return votes, dropped
 
@@ -123,8 +135,8 @@ def _judged(spool: IO[bytes], verdicts: Verdicts) -> Iterator[tuple[pa.RecordBat
 def _quarantined(batch: pa.RecordBatch, verdicts: Verdicts) -> pa.RecordBatch:
     """The rows set aside. None is marked as held out, so that the gate never judges by suspicious feedback."""
     aside = np.isin(verdicts, QUARANTINED)
-    rows = with_column(batch.filter(aside), [False] * int(aside.sum()), SCHEMA)
-    return with_column(rows, [VERDICTS[verdict] for verdict in verdicts[aside]], QUARANTINE)
+    rows = with_column(batch.filter(aside), [False] * int(aside.sum()), HELDOUT)
+    return with_column(rows, [VERDICTS[verdict] for verdict in verdicts[aside]], REASON)
 
 
 def _counts(

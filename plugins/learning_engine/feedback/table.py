@@ -1,6 +1,6 @@
 """Write clean rows as Parquet: identical bytes for identical rows, in constant memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
@@ -27,13 +27,22 @@ ROWS = pa.schema(
         pa.field("rating", pa.int8(), nullable=False),
     ]
 )
-SCHEMA = ROWS.append(pa.field("heldout", pa.bool_(), nullable=False))
-QUARANTINE = SCHEMA.append(pa.field("reason", pa.string(), nullable=False))
+HELDOUT = pa.field("heldout", pa.bool_(), nullable=False)
+REASON = pa.field("reason", pa.string(), nullable=False)
+SCHEMA = ROWS.append(HELDOUT)
+QUARANTINE = SCHEMA.append(REASON)
+SLICES = "slices"
 # A row group ends after this many rows or characters, whichever comes first; memory holds one row group at a time.
 GROUP_ROWS = 4096
 GROUP_CHARACTERS = 16 * 1024**2
 FEW_VALUES = ["user", "conversation", "messages.list.element.role", "reason"]
 COMPRESSION_LEVEL = 3
+
+
+def rows_schema(slices: Iterable[str]) -> pa.Schema:
+    """ROWS, and if there are `slices`, a column that holds them by name."""
+    fields = [pa.field(name, pa.string(), nullable=False) for name in slices]
+    return ROWS.append(pa.field(SLICES, pa.struct(fields), nullable=False)) if fields else ROWS
 
 
 @dataclass
@@ -66,9 +75,12 @@ class Writer:
 
 @contextmanager
 def writing(path: Path, schema: pa.Schema) -> Iterator[Writer]:
-    """Open a writer of `schema` (SCHEMA or QUARANTINE) for `path`, which appears only once it is complete."""
+    """Open a writer for `path`, which appears only once it is complete. `schema` is SCHEMA or QUARANTINE, maybe with
+    slices."""
     partial = path.with_name(path.name + ".partial")
     few = [name for name in FEW_VALUES if name.partition(".")[0] in schema.names]
+    if SLICES in schema.names:
+        few += [f"{SLICES}.{part.name}" for part in schema.field(SLICES).type]
     try:
         with pq.ParquetWriter(
             partial,
@@ -86,9 +98,9 @@ def writing(path: Path, schema: pa.Schema) -> Iterator[Writer]:
         partial.unlink(missing_ok=True)
 
 
-def record_batch(rows: list[Row]) -> pa.RecordBatch:
-    """Convert one or more rows to a batch of ROWS."""
-    created_at, message, conversation, user, messages, answer, rating = zip(*rows, strict=True)
+def record_batch(rows: list[Row], schema: pa.Schema = ROWS) -> pa.RecordBatch:
+    """Convert one or more rows to a batch of `schema`, see `rows_schema`."""
+    created_at, message, conversation, user, messages, answer, rating, slices = zip(*rows, strict=True)
     roles_and_contents = [pa.array(values, pa.string()) for values in zip(*chain.from_iterable(messages), strict=True)]
     offsets = pa.array(accumulate(map(len, messages), initial=0), pa.int32())
     arrays = [
@@ -102,12 +114,15 @@ def record_batch(rows: list[Row]) -> pa.RecordBatch:
         pa.array(answer),
         pa.array(rating, pa.int8()),
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=ROWS)
+    if SLICES in schema.names:
+        values = [pa.array(column, pa.string()) for column in zip(*slices, strict=True)]
+        arrays.append(pa.StructArray.from_arrays(values, fields=list(schema.field(SLICES).type)))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def with_column(batch: pa.RecordBatch, values: Sequence[object], schema: pa.Schema) -> pa.RecordBatch:
-    """`batch` with `values` appended as the last column of `schema`."""
-    return pa.RecordBatch.from_arrays([*batch.columns, pa.array(values, schema.types[-1])], schema=schema)
+def with_column(batch: pa.RecordBatch, values: Sequence[object], field: pa.Field) -> pa.RecordBatch:
+    """`batch` with `values` appended as the column `field`."""
+    return batch.append_column(field, pa.array(values, field.type))
 
 
 def contents(batch: pa.RecordBatch) -> pa.Array:

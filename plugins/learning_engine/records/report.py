@@ -87,6 +87,39 @@ class Manners(Record):
 
 
 @dataclass(frozen=True)
+class Slice(Record):
+    """How a version does on the held-out rows with one `value` of a slice, such as language=de; "" if they have none.
+
+    Figures on this window are None if its liked answers with this value come from too few `conversations`. Losses and
+    margins are as in Report; `rise_lower_bound` is how far the loss rose above the parent's, at least, with 95 %
+    confidence. `taught` has no shares if it comes from too few conversations. `scores[v]` is the loss on the rows of
+    version v's window with this value, `said[v]` the share of what that window taught there that is the first choice.
+    `retained` is the mean over the `windows` earlier windows where what is left can be judged. `fell`: the loss rose,
+    or too little is retained, see evaluation.slices. Values come from users.
+    """
+
+    name: str
+    value: str
+    conversations: int
+    loss: float | None = None
+    loss_parent: float | None = None
+    loss_base: float | None = None
+    rise_lower_bound: float | None = None
+    margin: float | None = None
+    margin_parent: float | None = None
+    taught: Content = field(default_factory=Content)
+    scores: dict[str, float] = field(default_factory=dict)
+    said: dict[str, float] = field(default_factory=dict)
+    retained: float | None = None
+    windows: int = 0
+    fell: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}={self.value or '(none)'}"
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """The evaluation results: losses in nats per supervised token on held-out feedback, drift as KL in nats per token.
 
@@ -99,7 +132,8 @@ class Report(Record):
     disliked ones that a disliked answer on the same subject says and no liked one. `kept[v]` is about the taught places
     of version v's window; where its `retained` is not None, the gate judges by it and not by the losses in `retained`.
     `disliked_rise` is how much likelier disliked held-out answers are than under the parent, in nats per token.
-    `manners` compares the candidate with the base on the anchor's held-out conversations.
+    `manners` compares the candidate with the base on the anchor's held-out conversations. `slices` has the figures by
+    value of each slice in `feedback.slices`; no rule judges by them.
     """
 
     run_key: str
@@ -130,6 +164,7 @@ class Report(Record):
     kept: dict[str, Kept] = field(default_factory=dict)
     disliked_rise: float | None = None
     manners: Manners = field(default_factory=Manners)
+    slices: list[Slice] = field(default_factory=list)
 
     def shares_retained(self) -> dict[str, float]:
         """The share that is left of each earlier window: of what it taught where that can be judged, by loss

@@ -1,20 +1,16 @@
 """Model cards: Markdown with the YAML front matter that model hubs and their tools read.
 
 `render` makes the card of a published version, `archive_card` the short one inside its archive, which is packed before
-there is a verdict. Neither contains user text.
+there is a verdict. The only user text is the values of slices, if `feedback.slices` is set.
 """
-
-from collections.abc import Sequence
 
 import yaml
 
 from learning_engine.records.contracts import AdapterVersion, Dataset, LoraShape
-from learning_engine.records.report import Content, Rule
-from learning_engine.registry.markdown import cell, code, number, share, table
+from learning_engine.registry import card_report
+from learning_engine.registry.markdown import cell, code, number, table
 
 TAGS = ["lora", "continual-learning", "elastic-weight-consolidation", "learning-engine"]
-# Maximum number of versions of the matrix R in the card; the metadata hold all of them.
-MATRIX = 12
 USE = """```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
@@ -35,16 +31,17 @@ def render(version: AdapterVersion) -> str:
         f"**{version.window}**.",
         _identity(version),
         "## The gate",
-        _gate(version.report.rules),
-        _notes(version.report.notes),
+        card_report.gate(version.report.rules),
+        card_report.notes(version.report.notes),
         "## Losses and retention",
         "Losses in nats per supervised token on feedback that no version was trained on; lower is better. "
         "*Kept* is the share of the best improvement over the base model by any version on the same feedback: of the "
         "tokens that it taught where there are enough, otherwise of the loss. *Taught* is the share of these tokens "
         "that are the first choice, *drift* the KL from the parent on the same answers.",
-        _losses(version),
-        _figures(version),
-        _matrix(version),
+        card_report.losses(version),
+        card_report.figures(version),
+        card_report.matrix(version),
+        card_report.slices(version.report.slices),
         "## Feedback",
         _feedback(version.dataset),
         "## Training",
@@ -100,101 +97,6 @@ def _identity(version: AdapterVersion) -> str:
             ("Run key", code(version.run_key)),
         ],
     )
-
-
-def _gate(rules: Sequence[Rule]) -> str:
-    if not rules:
-        return "No rule was evaluated."
-    signs = {">=": "≥", "<=": "≤"}
-    return table(
-        ("", "Rule", "Figure", "Bound", ""),
-        [
-            (
-                "✅" if rule.passed else "❌",
-                cell(rule.name),
-                number(rule.figure),
-                f"{signs[rule.comparison]} {rule.bound:g}",
-                cell(rule.why),
-            )
-            for rule in rules
-        ],
-        right=(2, 3),
-    )
-
-
-def _notes(notes: Sequence[str]) -> str:
-    return "\n".join(f"- {cell(note)}" for note in notes)
-
-
-def _losses(version: AdapterVersion) -> str:
-    report = version.report
-    earlier = [name for name in report.scores if name != version.version]
-    retained, taught = report.shares_retained(), {name: kept.candidate for name, kept in report.kept.items()}
-    now = share(report.taught.candidate)
-    rows = [
-        ("this window", number(report.loss), number(report.loss_base), number(report.loss_parent), now, "", ""),
-        *(
-            (
-                f"{name}'s window",
-                number(report.scores[name]),
-                number(report.base_scores.get(name)),
-                number(report.best.get(name)),
-                share(taught.get(name)),
-                share(retained.get(name)),
-                number(report.drift_windows.get(name)),
-            )
-            for name in earlier
-        ),
-    ]
-    head = ("Held-out feedback of", "This version", "Base", "Parent or best", "Taught", "Kept", "Drift")
-    return table(head, rows, right=range(1, len(head)))
-
-
-def _figures(version: AdapterVersion) -> str:
-    report = version.report
-    probes = report.probes
-    rows = [
-        ("Gain over the parent, 95 % lower bound", number(report.gain_lower_bound), "nats per token"),
-        ("Drift from the parent (KL)", number(report.drift_parent), "nats per token"),
-        ("Drift from the base model (KL)", number(report.drift_base), "nats per token"),
-        ("Length of greedy answers", number(report.length_ratio), "times the parent's"),
-        ("Liked minus disliked margin", number(report.margin), f"parent: {number(report.margin_parent)}"),
-        ("Disliked answers became likelier by", number(report.disliked_rise), "nats per token than under the parent"),
-        ("Taught tokens that are the first choice", share(report.taught.candidate), _of_places(report.taught)),
-        ("Disliked tokens that are the first choice", share(report.refused.candidate), _of_places(report.refused)),
-        ("Probes", str(probes.count if probes else 0), _proof(probes.smallest_margin) if probes else "unproven"),
-        ("Held-out rows", f"{report.heldout_rows:,}", _of_conversations(report.heldout_conversations)),
-        ("Learned: mean loss on each window right after it", number(report.summary.learned), "nats per token"),
-        ("Forgotten since the best of each window", number(report.summary.forgotten), "nats per token"),
-        ("Backward transfer to earlier windows", number(report.summary.backward_transfer), "nats per token"),
-    ]
-    return table(("Figure", "", ""), rows, right=(1,))
-
-
-def _of_places(content: Content) -> str:
-    if not content.places:
-        return "none is held out"
-    return f"of {content.places:,}; parent: {share(content.parent)}, base: {share(content.base)}"
-
-
-def _of_conversations(count: int | None) -> str:
-    return "" if count is None else f"{count:,} conversations with liked answers"
-
-
-def _matrix(version: AdapterVersion) -> str:
-    """R, with one row per version and one column per window; empty for a first version."""
-    report, own = version.report, {} if version.report.loss is None else {version.version: version.report.loss}
-    if not report.matrix:
-        return ""
-    rows = {**report.matrix, version.version: {**report.scores, **own}}
-    windows = list(rows)[-MATRIX:]
-    cells = [(name, *(number(rows[name].get(window)) for window in windows)) for name in windows]
-    matrix = table(("R", *(f"{name}'s window" for name in windows)), cells, right=range(1, len(windows) + 1))
-    return f"Loss of each version (row) on the held-out feedback of each window (column):\n\n{matrix}"
-
-
-def _proof(margin: float) -> str:
-    return f"each by at least {margin:.2f} nats"
 
 
 def _feedback(dataset: Dataset) -> str:

@@ -1,5 +1,6 @@
 """Markdown tables and cells."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence
 def cell(value: Any) -> str:
     """Text that cannot break out of a table cell."""
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def literal(value: Any) -> str:
+    """Text that may come from users, as a cell: neither Markdown nor HTML in it has an effect."""
+    return re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", " ".join(str(value).split()))
 
 
 def code(value: Any) -> str:

@@ -84,9 +84,9 @@ def _read(resources: Resources, file: Path, path: Path) -> None:
     settings = resources.settings
     whole = {
         "dataset": settings.dataset.model_copy(update={"heldout_fraction": HELDOUT}),
-        # Anchor data is trusted, so no rule against steering applies.
+        # Anchor data is trusted, so no rule against steering applies. It need not have the slices of the feedback.
         "feedback": settings.feedback.model_copy(
-            update={"cap_per_user": None, "burst_votes": None, "min_agreement": None}
+            update={"cap_per_user": None, "burst_votes": None, "min_agreement": None, "slices": {}}
         ),
     }
     anchored = replace(resources, settings=settings.model_copy(update=whole), open_feedback=lambda: FileSource(file))
@@ -124,6 +124,7 @@ def _save(conversations: "list[Conversation]", path: Path) -> None:
     from learning_engine.feedback.clean import Row
     from learning_engine.feedback.shapes import Message
     from learning_engine.feedback.snapshot import is_heldout
+    from learning_engine.feedback.table import HELDOUT as HELDOUT_COLUMN
     from learning_engine.feedback.table import SCHEMA, record_batch, with_column, writing
 
     rows, heldout = [], []
@@ -134,4 +135,4 @@ def _save(conversations: "list[Conversation]", path: Path) -> None:
         heldout.append(is_heldout(name, HELDOUT))
     with writing(path, SCHEMA) as file:
         if rows:
-            file.write(with_column(record_batch(rows), heldout, SCHEMA))
+            file.write(with_column(record_batch(rows), heldout, HELDOUT_COLUMN))

@@ -30,7 +30,7 @@ def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Re
 
 
 def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
-    from learning_engine.evaluation import evaluate, integrity, matrix, prompts, taught, views
+    from learning_engine.evaluation import evaluate, integrity, matrix, prompts, slices, taught, views
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
     from learning_engine.learning import memory
@@ -81,6 +81,11 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         unservable=_unservable(resources),
         run_key=candidate.run_key,
         seed=settings.training.seed,
+        known=slices.Known(
+            window=heldout_rows.slices(heldout),
+            earlier={version: heldout_rows.slices(file) for version, file in earlier.items()},
+            best=slices.best(judged),
+        ),
     )
     evaluation = memory.retry_with_smaller_batches(
         lambda at_once: measured(evaluation=settings.evaluation.model_copy(update={"batch_size": at_once})),

@@ -13,6 +13,7 @@ import { bytes, count, days, figure, nats, percent } from "../format.js";
 import { gateTable } from "../gate_table.js";
 import { icon } from "../icons.js";
 import { retentionTable } from "../retention.js";
+import { sliceTable } from "../slice_table.js";
 import { deploymentTable } from "../deployment_table.js";
 import { matrix } from "../matrix.js";
 import { provenance } from "../provenance.js";
@@ -118,6 +119,7 @@ function losses(metadata) {
         retentionTable(report) ?? h("p.muted", null, "There is no earlier window."),
       ),
     ),
+    sliceTable(report),
     facts([
       ["Gain over parent, 95 % lower bound", nats(report.gain_lower_bound)],
       ["Mean loss after training on each window", nats(meanLoss)],
