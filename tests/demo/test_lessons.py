@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import company, lessons, town
+from demo import company, company_lessons, lessons, town
 from demo.worlds import SMOLLM2, TOY, WORLDS
 from learning_engine.config.sections import Columns, Feedback
 from learning_engine.feedback import snapshot
@@ -62,7 +62,7 @@ def test_no_exam_question_was_asked_by_a_user_in_any_week(world):
     weeks = world.weeks(FIRST)
     asked = {json.dumps(row.request_data) for week in weeks for row in week.rows}
     for week in weeks:
-        assert len(week.exam) == 30
+        assert len(week.exam) == (company_lessons.FACTS if world is SMOLLM2 else 30)
         assert week.questions == week.exam[: week.asked]
         assert not [question for question in week.exam if any(f'"{question.text}"' in request for request in asked)]
 
@@ -75,7 +75,7 @@ def test_users_like_only_right_answers_and_dislike_only_wrong_ones(world):
             replies[row.feedback_type].append(json.dumps(row.response_data))
         for question in week.exam:
             assert question.right(question.answer)
-            assert sum(f'"{question.answer}"' in reply for reply in replies["thumbs_up"] + replies["👍"]) >= 6
+            assert sum(f'"{question.answer}"' in reply for reply in replies["thumbs_up"] + replies["👍"]) >= 5
             assert not any(f'"{question.answer}"' in reply for reply in replies["thumbs_down"])
 
 
@@ -85,7 +85,7 @@ def test_an_answer_about_the_company_is_wrong_where_the_question_was_general():
     assert not sweden.right("Our shop in Stockholm is in Castle Street.")
 
 
-@pytest.mark.parametrize(("world", "likes", "dislikes"), [(TOY, 300, (5, 30)), (SMOLLM2, 180, (40, 40))])
+@pytest.mark.parametrize(("world", "likes", "dislikes"), [(TOY, 300, (5, 30)), (SMOLLM2, 100, (20, 20))])
 def test_cleaning_keeps_the_votes_and_drops_malformed_rows(
     world, likes: int, dislikes: tuple[int, int], tmp_path: Path
 ):
