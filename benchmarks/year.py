@@ -4,9 +4,10 @@
 
 The base knows 100 facts. Each of 52 weeks adds 10, in 8 phrasings, through one LoRA adapter of rank 16 on q, k, v and o
 (the world of forgetting_llama). A week takes 60 optimizer steps, with four old rows a new one 120; replayed rows are
-drawn from all earlier weeks, a quarter of them from 300 rows of the base. λ is `auto`, or chosen on another seed over
-half a year. Bytes are what a week stores: Fisher information, adapter, and its rows if they are replayed. Writes
-benchmarks/results/year.json and .png; takes at most an hour on two idle cores.
+drawn from all earlier weeks, a quarter of them from 300 rows of the base. Each method's learning rate, and its λ unless
+that is `auto`, are chosen on another seed over half a year: those that keep most, among those that learn. Bytes are what
+a week stores: Fisher information, adapter, and its rows if they are replayed. Writes benchmarks/results/year.json and
+.png; takes at most an hour on two idle cores.
 """
 
 import argparse
@@ -39,17 +40,16 @@ def build(seed: int, weeks: int, folder: Path) -> world.World:
 
 
 def choose(pool: Executor, folder: Path, weeks: int, methods: Sequence[Method]) -> list[Method]:
-    """Each of `methods` at the λ of its grid that keeps most on the development seed, among those that learn."""
-    grid = [method.at(strength) for method in methods for strength in method.grid]
-    found = list(zip(grid, pool.map(_run, [(DEVELOPMENT, weeks, folder, method) for method in grid]), strict=True))
+    """Each of `methods` at the λ and rate that keep most on the development seed, among those that learn."""
+    tried = [variant for method in methods for variant in method.variants()]
+    found = list(zip(tried, pool.map(_run, [(DEVELOPMENT, weeks, folder, method) for method in tried]), strict=True))
     for method, year in found:
-        print(f"λ {method.strength}: {_said(method, year)}", flush=True)
+        print(f"λ {method.strength}, rate {method.rate:g}: {_said(method, year)}", flush=True)
     chosen = []
     for method in methods:
         mine = [(each, year) for each, year in found if each.name == method.name]
         able = [pair for pair in mine if min(pair[1].by_quarter()) >= LEARNED] or mine
-        best = max(able, key=lambda pair: pair[1].kept_at_the_end(), default=(method, None))
-        chosen.append(best[0])
+        chosen.append(max(able, key=lambda pair: pair[1].kept_at_the_end())[0])
     return chosen
 
 
@@ -61,6 +61,7 @@ def row(method: Method, years: Sequence[Year]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": method.name,
         "lambda": str(method.strength) if method.penalty != "none" else "–",
+        "rate": method.rate,
         **{f"learned Q{place + 1}": median(values) for place, values in enumerate(quarters)},
         "kept": median(year.kept_at_the_end() for year in years),
         "base": median(year.base[weeks] for year in years),
@@ -110,6 +111,7 @@ def main(options: argparse.Namespace) -> None:
     columns = (
         "method",
         "lambda",
+        "rate",
         *(f"learned Q{n}" for n in (1, 2, 3, 4)),
         "kept",
         "base",

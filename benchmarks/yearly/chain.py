@@ -19,7 +19,7 @@ from learning_engine.learning.batches import rows_to_replay
 from learning_engine.learning.model import Loaded, lora_weights
 from yearly.methods import Method
 
-LEARNING_RATE, ANCHORS = 5e-3, 300
+ANCHORS = 300
 
 
 @dataclass
@@ -108,7 +108,7 @@ def _train(
         objective="weighted_sft",
         # Half a step less, so that rounding never adds a step.
         epochs=(steps - 0.5) / -(-an_epoch // world.batch_size),
-        learning_rate=LEARNING_RATE,
+        learning_rate=method.rate,
         batch_size=world.batch_size,
         replay=method.replay,
         log_steps=steps,

@@ -16,43 +16,53 @@ Strength = float | Literal["auto"]
 class Method:
     """`replay` is the share of a training's rows that come from earlier weeks and the base, `steps` the optimizer steps
     of a week. `alike`: each week's Fisher information weighs alike, otherwise by its trace, as in the textbook. `joint`
-    trains all weeks and the base at once, the ceiling."""
+    trains all weeks and the base at once, the ceiling. The best λ of `grid` and the best of `rates` are chosen."""
 
     name: str
     penalty: Literal["none", "diagonal", "kronecker", "ella"] = "none"
-    strength: Strength = "auto"
     replay: float = 0.0
     steps: int = 60
     alike: bool = True
     joint: bool = False
-    grid: tuple[Strength, ...] = ()
+    grid: tuple[Strength, ...] = ("auto",)
+    rates: tuple[float, ...] = (2e-3, 5e-3)
 
-    def at(self, strength: Strength) -> "Method":
-        return replace(self, strength=strength)
+    def variants(self) -> "list[Method]":
+        """This method with each λ and each learning rate."""
+        return [replace(self, grid=(strength,), rates=(rate,)) for strength in self.grid for rate in self.rates]
+
+    @property
+    def strength(self) -> Strength:
+        """λ, if it has been chosen."""
+        return self.grid[0]
+
+    @property
+    def rate(self) -> float:
+        """The learning rate, if it has been chosen."""
+        return self.rates[0]
 
     def source(self, loaded: Loaded, *, seed: int) -> PenaltySource:
         """What measures importance after each week and gives the penalty for the next one."""
         if self.penalty == "none":
             return NoPenalty()
-        if self.penalty == "ella" and self.strength != "auto":
-            return FreshAdapter(Ella(loaded.lora.alpha / loaded.lora.rank), self.strength, seed=seed)
+        if self.penalty == "ella":
+            return FreshAdapter(Ella(loaded.lora.alpha / loaded.lora.rank), float(self.strength), seed=seed)
         settings = sections.Fisher(structure=self.penalty, batch_size=64)
         return PackagePenalty(settings, self.strength, seed=seed, alike=self.alike)
 
 
 ONE, TWO, FOUR = "one old row a new one", "two old rows a new one", "four old rows a new one, twice the steps"
-ROWLESS = "no old rows"
-REPLAY, JOINT = "two old rows a new one, no EWC", "all at once (the ceiling)"
-TEXTBOOK, DIAGONAL = "textbook EWC (diagonal)", "diagonal EWC, each week alike"
-ELLA = "ELLA, no old rows"
+ROWLESS, JOINT = "no old rows", "all weeks at once (the ceiling)"
+REPLAY, DIAGONAL = "two old rows a new one, no EWC", "two old rows a new one, diagonal EWC"
+TEXTBOOK, ELLA = "no old rows, textbook EWC", "no old rows, ELLA"
 METHODS = (
     Method(ONE, "kronecker", replay=1 / 2),
     Method(TWO, "kronecker", replay=2 / 3),
     Method(FOUR, "kronecker", replay=4 / 5, steps=120),
     Method(ROWLESS, "kronecker", grid=("auto", 300.0, 1000.0)),
-    Method(REPLAY, replay=2 / 3),
-    Method(TEXTBOOK, "diagonal", strength=100.0, alike=False, grid=(10.0, 100.0, 1000.0)),
-    Method(DIAGONAL, "diagonal", grid=("auto", 100.0)),
-    Method(ELLA, "ella", strength=1e3, grid=(1e1, 1e3, 1e5)),
+    Method(REPLAY, replay=2 / 3, rates=(1e-3, 2e-3, 5e-3)),
+    Method(DIAGONAL, "diagonal", replay=2 / 3),
+    Method(TEXTBOOK, "diagonal", alike=False, grid=(10.0, 100.0)),
+    Method(ELLA, "ella", grid=(1e1, 1e3)),
     Method(JOINT, joint=True),
 )

@@ -45,9 +45,8 @@ def test_replayed_rows_come_from_every_earlier_week_and_a_quarter_from_the_base(
 
 
 @pytest.mark.parametrize("method", [replace(OURS, steps=20), replace(METHODS[-1], steps=20)], ids=lambda m: m.name)
-def test_a_year_is_scored_after_each_quarter(small, method: Method, tmp_path, monkeypatch):
-    monkeypatch.setattr(chain, "LEARNING_RATE", 3e-2)
-    year = chain.run(small, method, seed=0)
+def test_a_year_is_scored_after_each_quarter(small, method: Method, tmp_path):
+    year = chain.run(small, replace(method, rates=(3e-2,)), seed=0)
     assert len(year.learned) == len(year.kept[4]) == 4
     assert list(year.kept) == ([4] if method.joint else [1, 2, 3, 4])
     assert len(year.seconds) == (0 if method.joint else 4)
