@@ -5,9 +5,9 @@
 The base knows 100 facts. Each of 52 weeks adds 10, in 8 phrasings, through one LoRA adapter of rank 16 on q, k, v and o
 (the world of forgetting_llama). A week takes 60 optimizer steps, with four old rows a new one 120; replayed rows are
 drawn from all earlier weeks, a quarter of them from 300 rows of the base. Each method's learning rate, and its λ unless
-that is `auto`, are chosen on another seed over half a year: those that keep most, among those that learn. Bytes are what
-a week stores: Fisher information, adapter, and its rows if they are replayed. Writes benchmarks/results/year.json and
-.png; takes at most an hour on two idle cores.
+that is `auto`, are chosen on another seed over half a year: those that keep most, among those that learn. Bytes are
+what a week stores: Fisher information, adapter, and its rows if they are replayed. Writes benchmarks/results/year.json
+and .png; takes at most an hour on two idle cores.
 """
 
 import argparse
