@@ -68,7 +68,7 @@ def _headline(figure: Any, body: Mapping[str, Any]) -> None:
     figure.text(
         0.04,
         0.913,
-        f"EWC with {kept['structure']} (λ = {kept['lambda']:g}) keeps {kept['kept_mean']:.0%} of what earlier weeks "
+        f"EWC with {kept['structure']} (λ = {kept['lambda']:.3g}) keeps {kept['kept_mean']:.0%} of what earlier weeks "
         f"taught{f'; {others}' if others else ''}.",
         fontsize=12,
         color=PALE,

@@ -72,7 +72,7 @@ def show(screen: Screen, body: Mapping[str, Any]) -> None:
     kept = body["forgetting"]
     print_(
         f"Of all facts of the first {len(kept['weeks'])} weeks, {kept['kept_mean']:.0%} are still right after the last "
-        f"week (EWC with {kept['structure']}, λ = {kept['lambda']:g})."
+        f"week (EWC with {kept['structure']}, λ = {kept['lambda']:.3g})."
     )
     if others := other_ways(kept):
         print_(f"By comparison: {others}.")
