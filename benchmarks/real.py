@@ -7,7 +7,8 @@ of wrong answers. Each method trains the same weeks from the same base. EWC guar
 wrote itself, and then every week; replay also repeats some of them. Learned is the share of a week's facts that the
 model answers right, greedily, in wordings that no user used, right after the week; kept is the share of the earlier
 weeks' facts after the last week. General is the share of thirty general questions, all of which the base answers right,
-and base the loss of the base's own answers to the package's prompts, over what it was before any training. Means over
+and base the loss of the base's own answers to the package's prompts, over what it was before any training; there, first
+choices is the share of tokens that are chosen as the base does, and KL that from the base in nats per token. Means over
 three seeds, which draw other facts. Two processes of one thread each, an hour. --study compares the choices behind the
 defaults, one seed each, in an hour and a half; --full: all facts of four weeks, five seeds.
 """
@@ -48,6 +49,8 @@ COLUMNS = {
     "kept": "kept",
     "general": "general",
     "base": "base",
+    "left": "first choices",
+    "kl": "KL",
     "seconds": "CPU seconds a week",
     "megabytes": "MB of factors",
 }
@@ -118,12 +121,15 @@ def run(method: Method, size: Size, seed: int, known: Known, guarded: FisherInfo
             information = fisher.accumulate(new, information, settings)
     seconds = time.process_time() - began
     kept = [share_right(loaded.model, loaded.tokenizer, exam) for exam in exams[:-1]]
+    base = own_answers.left(loaded, known)
     return {
         "seed": seed,
         "learned": statistics.mean(learned),
         "kept": statistics.mean(kept),
         "general": share_right(loaded.model, loaded.tokenizer, company_lessons.base_exam()),
-        "base": own_answers.base_loss(loaded, known.judged) / known.loss,
+        "base": base.loss / base.loss_base,
+        "left": base.left,
+        "kl": base.kl,
         "seconds": seconds / size.weeks,
         "megabytes": sum(tensor.nbytes for tensor in information.tensors.values()) / 1e6 if information else 0.0,
     }
