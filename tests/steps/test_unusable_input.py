@@ -128,7 +128,7 @@ def test_the_report_mentions_smaller_batches(loop: Loop, monkeypatch: pytest.Mon
 
     def small(self: LlamaModel, input_ids: torch.Tensor, **named: object) -> object:
         # Gradients take most of the memory.
-        if input_ids.numel() > (100 if torch.is_grad_enabled() else 400):
+        if input_ids.numel() > (60 if torch.is_grad_enabled() else 400):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(self, input_ids, **named)
 
