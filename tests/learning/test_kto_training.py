@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from learning_engine.learning import packing
 from learning_engine.learning.batches import Rows
 from learning_engine.learning.kto import answer_log_probs
 from tests.learning.test_kto import batch_of
 from tests.learning.test_trainer import ewc_penalty, snapshot, train
 
 
-def test_the_reference_uses_the_precision_of_the_training(load, adapter, examples, tmp_path):
+def test_the_reference_uses_the_precision_of_the_training(load, adapter, examples, tmp_path, monkeypatch):
+    # Which tokens a batch shares changes the rounding of bf16, and the reference runs in other batches.
+    monkeypatch.setattr(packing, "shared_prefix", lambda *_: 0)
     loaded = load(adapter, lora={"dropout": 0.0})
     metrics = train(loaded, examples, tmp_path, objective="kto", precision="bf16", batch_size=40, epochs=1)
     mean_weight = np.mean(examples["weight"])
