@@ -204,13 +204,14 @@ def conduct(options: argparse.Namespace) -> list[dict[str, Any]]:
     count = 1 if options.tiny or options.study else 5 if options.full else 3
     seeds = [options.seed + place for place in range(count)]
     datasets.disable_progress_bars()
-    torch.set_num_threads(options.workers)
+    workers = 1 if options.tiny else options.workers
+    torch.set_num_threads(workers)
     loaded = load(0, options.device, methods[0].layers)
     known = own_answers.know(loaded, conversations=size.conversations, judged_by=size.prompts)
     guarded = {each: guard(each, known, options.device) for each in dict.fromkeys(map(setting, methods))}
     rows = list[dict[str, Any]]()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1 if options.tiny else options.workers, context, _quietly) as pool:
+    with ProcessPoolExecutor(workers, context, _quietly) as pool:
         work = {
             method: [
                 pool.submit(run, method, size, seed, known, guarded[setting(method)], options.device) for seed in seeds
