@@ -6,10 +6,11 @@ import torch
 from torch.nn import functional
 
 from learning_engine.config import sections
-from learning_engine.learning import ewc, fisher, packing, trainer
+from learning_engine.learning import fisher, packing
 from learning_engine.learning.batches import Rows, collate
 from learning_engine.learning.forward import supervised_logits
 from learning_engine.learning.model import lora_weights
+from tests.learning.test_packing import task_losses
 
 PREFIX = [5, 9, 4, 7, 6, 8]
 
@@ -104,17 +105,5 @@ def test_fisher_information_of_each_row_includes_its_beginning(twins, alike):
 @pytest.mark.parametrize("objective", ["sft_npo", "kto"])
 def test_training_gives_the_same_losses(twins, alike, tmp_path, objective):
     settings = sections.Training(objective=objective, batch_size=4, epochs=2, learning_rate=3e-3, log_steps=1)
-    curves = []
-    for name, loaded in zip(("shared", "padded"), twins, strict=True):
-        metrics = trainer.train(
-            loaded,
-            alike,
-            ewc.Penalty(None, 0.0),
-            settings,
-            workdir=tmp_path / name,
-            resume=None,
-            on_checkpoint=None,
-            on_log=[].append,
-        )
-        curves.append([task for _, task, _ in metrics.curve])
-    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+    ours, theirs = (task_losses(loaded, alike, settings, tmp_path / str(id(loaded))) for loaded in twins)
+    assert ours == pytest.approx(theirs, abs=1e-5)
