@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-from learning_engine.config import sections
+from learning_engine.config import fields, sections
 from learning_engine.errors import ConfigError
 
 FILE_VARIABLE = "LEARNING_ENGINE_CONFIG"
@@ -141,7 +141,7 @@ def _refuse_unknown_environment() -> None:
 
 
 def _explain(problem: Any, params: Mapping[str, Any]) -> str:
-    path = tuple(str(part) for part in problem["loc"] if part != sections.NUMBER)
+    path = tuple(str(part) for part in problem["loc"] if part != fields.NUMBER)
     key = ".".join(path)
     present = {variable.upper() for variable in os.environ}
     candidates = (PREFIX + "__".join(path[:length]).upper() for length in range(len(path), 0, -1))

@@ -22,7 +22,7 @@ def supervised_logits(
     """
     predicting = labels[:, 1:] != IGNORED
     inputs, picked = {"input_ids": input_ids}, torch.nn.functional.pad(predicting, (0, 1))
-    shared = packing.shared_prefix(input_ids, predicting) if share_prefix else 0
+    shared = packing.shared_prefix(input_ids, predicting) if share_prefix and packing.enabled(model) else 0
     kept = packing.tokens_to_pack(model, predicting, shared=shared)
     if kept is not None:
         inputs, picked = packing.packed_inputs(input_ids[:, :-1], kept, shared=shared), predicting[kept][None]
