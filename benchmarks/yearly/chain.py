@@ -24,7 +24,7 @@ ANCHORS = 300
 
 @dataclass
 class Year:
-    """Scores from 0 to 1, seconds of training and measuring, and the bytes that the last week stored.
+    """Scores from 0 to 1, seconds of the CPU to train and to measure, and the bytes that the last week stored.
 
     `learned[w]` is the score on week w right after it. `kept[n][w]`, after n weeks, is the score on week w, and
     `base[n]` that on the base's rows.
@@ -58,17 +58,17 @@ def run(world: World, method: Method, *, seed: int) -> Year:
     penalties.measure(loaded, world.known)
     anchor = world.known.select(rng.permutation(len(world.known))[:ANCHORS])
     for week, rows in enumerate(world.weeks):
-        began = time.monotonic()
+        began = time.process_time()
         old = _replayed(world.weeks[:week], anchor, len(rows), method, world.batch_size, rng) if method.replay else []
         examples = datasets.concatenate_datasets([rows, *old])
         _train(world, loaded, examples, len(examples) - len(rows), penalties, method, steps=method.steps)
         penalties.measure(loaded, rows)
-        year.seconds.append(time.monotonic() - began)
+        year.seconds.append(time.process_time() - began)
         year.learned.append(world.score(loaded.model, world.tests[week]))
         if (week + 1) % (weeks // 4) == 0:
             _score(year, world, loaded, week + 1)
     year.stored = penalties.nbytes() + sum(weight.nbytes for weight in lora_weights(loaded.model).values())
-    if method.replay:
+    if method.replay and method.reach:
         year.stored += world.weeks[-1].data.nbytes
     return year
 
@@ -86,8 +86,8 @@ def _replayed(
     size = round(method.steps * batch_size / (own + an_epoch)) * an_epoch
     of_anchor = round(size * ANCHOR_SHARE)
     pools = [anchor.select(rng.permutation(len(anchor))[:of_anchor])]
-    if earlier:
-        kept = datasets.concatenate_datasets(list(earlier))
+    if within_reach := earlier[max(0, len(earlier) - method.reach) :]:
+        kept = datasets.concatenate_datasets(list(within_reach))
         pools.append(kept.select(rng.permutation(len(kept))[: size - of_anchor]))
     return pools
 

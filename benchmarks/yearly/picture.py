@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 
 from yearly.chain import Year
-from yearly.methods import DIAGONAL, ELLA, FOUR, JOINT, ONE, REPLAY, ROWLESS, TEXTBOOK
+from yearly.methods import BASE_ONLY, DIAGONAL, ELLA, FOUR, JOINT, ONE, RECENT, REPLAY, ROWLESS, TEXTBOOK
 
 AGES = 8
 # Blue is this package, other colours are other methods, grey is the ceiling. Methods without a style are left out.
 STYLES: dict[str, dict[str, Any]] = {
     FOUR: {"color": "#08306b", "linewidth": 2.5},
     ONE: {"color": "#2171b5", "linewidth": 3.5},
-    ROWLESS: {"color": "#6baed6", "linewidth": 2.5, "linestyle": "--"},
+    RECENT: {"color": "#4292c6", "linewidth": 2, "linestyle": "-."},
+    BASE_ONLY: {"color": "#6baed6", "linewidth": 2.5, "linestyle": "--"},
+    ROWLESS: {"color": "#9ecae1", "linewidth": 2.5, "linestyle": ":"},
     JOINT: {"color": "#888888", "linewidth": 1.5, "linestyle": ":"},
     REPLAY: {"color": "#d94801", "linewidth": 2},
     DIAGONAL: {"color": "#31a354", "linewidth": 2},

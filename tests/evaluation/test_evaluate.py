@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from learning_engine.config import sections
+from learning_engine.evaluation import measure
 from learning_engine.evaluation.evaluate import Evaluation, evaluate
 from learning_engine.evaluation.integrity import broken_weights
 from learning_engine.evaluation.metrics import row_losses
@@ -185,13 +186,37 @@ def test_an_adapter_that_the_server_would_reject_is_rejected(views: Views) -> No
     assert rule(report, "servable").why == "Rank 64 is more than the server's 16."
 
 
-def test_max_rows_selects_rows_spread_over_the_set(views: Views) -> None:
+def test_max_rows_limits_what_is_measured_of_a_window(views: Views) -> None:
     rows = datasets.concatenate_datasets([encode(views.tokenizer, {thing: SECOND[thing]}) for thing in SECOND])
     settings = SETTINGS.model_copy(update={"max_rows": 2})
     report = judged(views, heldout=rows, evaluation=settings, gate=GATE.model_copy(update={"min_heldout": 2})).report
-    ends = rows.select([0, 3])
     assert report.heldout_rows == 2
-    assert report.loss == pytest.approx(row_losses(views, "candidate", ends, batch_size=4).mean(), rel=1e-5)
+    drawn = measure.sample(rows, 2)
+    assert report.loss == pytest.approx(row_losses(views, "candidate", drawn, batch_size=4).mean(), rel=1e-5)
+
+
+def test_a_smaller_sample_is_part_of_a_larger_one() -> None:
+    rows = datasets.Dataset.from_dict({"row": range(100)})
+    few, many = (measure.sample(rows, limit)["row"][:] for limit in (5, 20))
+    assert set(few) < set(many) < set(range(100))
+    assert many == sorted(many) != list(range(20))
+    assert (len(few), len(many), measure.sample(rows, 100)) == (5, 20, rows)
+
+
+@pytest.mark.parametrize(("limit", "each"), [(4, 2), (2, 2), (8, 4)])
+def test_a_year_of_windows_is_judged_by_as_many_rows_as_a_month(views: Views, limit: int, each: int) -> None:
+    """Two windows share the rows, but no window gets less than twice what a verdict needs."""
+    window = datasets.concatenate_datasets([encode(views.tokenizer, {thing: SECOND[thing]}) for thing in SECOND])
+    settings = SETTINGS.model_copy(update={"max_rows": limit})
+    report = judged(
+        views,
+        earlier={"v1.0": window, "v1.1": window},
+        evaluation=settings,
+        gate=GATE.model_copy(update={"min_heldout": 1}),
+    ).report
+    drawn = measure.sample(window, each)
+    expected = row_losses(views, "candidate", drawn, batch_size=4).mean()
+    assert report.scores == pytest.approx({"v1.0": expected, "v1.1": expected}, rel=1e-5)
 
 
 def test_answers_of_one_conversation_count_once(views: Views) -> None:

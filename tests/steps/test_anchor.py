@@ -71,6 +71,10 @@ def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_pa
     replayed = pq.read_table(joined).to_pylist()[pq.read_metadata(snapshot).num_rows :]
     assert replayed
     assert all(row in rows for row in replayed)
+    without_users = replaying.with_settings(training={"replay_rows": 0})
+    assert reservoirs.stage(without_users.resources, "a run", snapshot, []) is None, "no user's text is kept"
+    again = pq.read_table(reservoirs.joined(without_users.resources, "a run", snapshot, []))
+    assert again.to_pylist()[-len(replayed) :] == replayed, "but the base's own rows are replayed"
 
 
 def test_a_version_is_judged_by_what_is_left_of_the_base(anchored: Loop) -> None:

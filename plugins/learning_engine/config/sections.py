@@ -200,7 +200,7 @@ class Training(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     gradient_checkpointing: bool = False
     replay: float = Field(0.5, ge=0, lt=1)
-    replay_rows: int = Field(1000, ge=1, le=1_000_000)
+    replay_rows: int = Field(1000, ge=0, le=1_000_000)
     seed: int = Field(17, ge=0, lt=2**32)
     log_steps: int = Field(10, ge=1, le=100_000)
     checkpoint_steps: int = Field(200, ge=1, le=1_000_000)
@@ -267,7 +267,7 @@ class Store(Section):
 
 
 class Retention(Section):
-    text_days: float = Field(90, ge=0, le=36_500)
+    text_days: float = Field(365, ge=0, le=36_500)
     runs_days: float = Field(30, ge=1, le=36_500)
     rejected_days: float = Field(180, ge=0, le=36_500)
 

@@ -74,12 +74,16 @@ def kept(
     known: slices.Known,
     min_conversations: int,
 ) -> Kept:
-    """Figures on the liked held-out rows of earlier windows. `places` are those of what the windows taught, where they
-    are known; a window, or a value of a slice in it, is judged by them if they come from at least `min_conversations`
-    conversations."""
+    """Figures on the liked held-out rows of earlier windows: at most `settings.max_rows` of all together, but of each
+    twice as many as a verdict needs, so that a year of windows hardly costs more than a month.
+
+    `places` are those of what the windows taught, where they are known; a window, or a value of a slice in it, is
+    judged by them if they come from at least `min_conversations` conversations.
+    """
     size = settings.batch_size
     liked = {version: examples.select(np.flatnonzero(_liked(examples))) for version, examples in earlier.items()}
-    rows = {version: sample(examples, settings.max_rows) for version, examples in liked.items() if len(examples)}
+    most = max(settings.max_rows // max(1, len(liked)), 2 * min_conversations)
+    rows = {version: sample(examples, most) for version, examples in liked.items() if len(examples)}
 
     def losses(view: View) -> dict[str, RowLosses]:
         return {v: metrics.row_losses(views, view, examples, batch_size=size) for v, examples in rows.items()}
@@ -163,7 +167,7 @@ def _liked(examples: datasets.Dataset) -> npt.NDArray[np.bool_]:
 
 
 def sample(examples: datasets.Dataset, limit: int) -> datasets.Dataset:
-    """At most `limit` rows spread evenly over the set, chosen deterministically."""
+    """At most `limit` rows in their order, drawn alike each time; a lower limit gives some of the same rows."""
     if len(examples) <= limit:
         return examples
-    return examples.select(np.linspace(0, len(examples) - 1, limit).round().astype(np.int64))
+    return examples.select(np.sort(np.random.default_rng(0).permutation(len(examples))[:limit]))
