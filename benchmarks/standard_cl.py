@@ -12,8 +12,8 @@ in RATE and METHODS, figures are provisional: the comments there say where the p
 Average: the mean accuracy over the tasks after the last one; learned: the mean right after each task; transfer: the
 mean change of a task's accuracy since it was learned (the last task has none); seconds: to train and to measure, on a
 CPU those of the process. All are means over the orders. The default size is made for three hours on two idle cores; the
-script first measures a few rows and prints what it expects. `--whole` uses every row but those set aside, meant for a
-GPU.
+script first measures a few rows and prints what it expects. A run that was interrupted goes on where it stopped.
+`--whole` uses every row but those set aside, meant for a GPU.
 """
 
 # ruff: noqa: TID253 (a benchmark loads what it measures)
@@ -21,9 +21,8 @@ GPU.
 import argparse
 import multiprocessing
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,9 @@ from typing import Any
 import numpy as np
 import torch
 from common import ROOT, report
+from common.finished import Finished
 from sequential import chain, cost
-from sequential.chain import Outcome, World
+from sequential.chain import Outcome, Start, World
 from sequential.methods import BASE, JOINT, METHODS, PLAIN, Method
 
 # A directory in the format of Hugging Face.
@@ -66,35 +66,35 @@ def orders_of(data: Path, orders: Sequence[Sequence[str]]) -> list[tuple[str, ..
 
 
 def conduct(
-    pool: Executor, world: World, orders: Sequence[tuple[str, ...]], runs: Sequence[tuple[Method, float]], seed: int
+    pool: Executor,
+    finished: Finished,
+    world: World,
+    orders: Sequence[tuple[str, ...]],
+    runs: Sequence[tuple[Method, float]],
+    seed: int,
 ) -> Rows:
     """Each method with its learning rate in all orders: a row of the table for each, printed as soon as it is there."""
-    with tempfile.TemporaryDirectory() as folder:
-        places = list(enumerate(orders))
-        rates = dict.fromkeys(rate for method, rate in runs if not method.joint)
-        first = {
-            (rate, place): pool.submit(
-                chain.begin, world, order, rate, Path(folder, f"{rate}-{place}"), seed=seed + place
-            )
-            for rate in rates
-            for place, order in places
-        }
-        starts = {key: future.result() for key, future in first.items()}
-        submitted = [
-            pool.submit(chain.jointly, world, order, rate, seed=seed + place)
-            if method.joint
-            else pool.submit(chain.follow, world, order, method, rate, starts[rate, place], seed=seed + place)
-            for method, rate in runs
-            for place, order in places
-        ]
-        rows = Rows()
-        for number, (method, rate) in enumerate(runs):
-            outcomes = [future.result() for future in submitted[number * len(orders) : (number + 1) * len(orders)]]
-            rows.append(row(method, rate, outcomes))
-            print(
-                {name: rows[-1][name] for name in ("method", "lambda", "rate", "average", "learned", "transfer")},
-                flush=True,
-            )
+    places = list(enumerate(orders))
+    rates = dict.fromkeys(rate for method, rate in runs if not method.joint)
+
+    def first(rate: float, place: int, order: Sequence[str]) -> Future[Start]:
+        adapter = finished.folder / f"first-{rate}-{place}-{seed}"
+        return pool.submit(finished.call, Start, chain.begin, world, order, rate, adapter, seed=seed + place)
+
+    def whole(method: Method, rate: float, place: int, order: Sequence[str]) -> Future[Outcome]:
+        if method.joint:
+            return pool.submit(finished.call, Outcome, chain.jointly, world, order, rate, seed=seed + place)
+        start = starts[rate, place]
+        return pool.submit(finished.call, Outcome, chain.follow, world, order, method, rate, start, seed=seed + place)
+
+    begun = {(rate, place): first(rate, place, order) for rate in rates for place, order in places}
+    starts = {key: future.result() for key, future in begun.items()}
+    submitted = [[whole(method, rate, place, order) for place, order in places] for method, rate in runs]
+    rows = Rows()
+    for (method, rate), futures in zip(runs, submitted, strict=True):
+        rows.append(row(method, rate, [future.result() for future in futures]))
+        shown = ("method", "lambda", "rate", "average", "learned", "transfer")
+        print({name: rows[-1][name] for name in shown}, flush=True)
     return rows
 
 
@@ -117,11 +117,17 @@ def grid(methods: Sequence[Method], rate: float) -> list[tuple[Method, float]]:
     return [(Method(PLAIN), each) for each in RATES] + tried
 
 
-def tune(pool: Executor, world: World, orders: Sequence[tuple[str, ...]], methods: Sequence[Method]) -> Rows:
+def tune(
+    pool: Executor,
+    finished: Finished,
+    world: World,
+    orders: Sequence[tuple[str, ...]],
+    methods: Sequence[Method],
+) -> Rows:
     """Plain LoRA at every rate, then the rest of the grid at plain LoRA's best rate."""
-    plain = conduct(pool, world, orders, grid([], RATE), DEVELOPMENT_SEED)
+    plain = conduct(pool, finished, world, orders, grid([], RATE), DEVELOPMENT_SEED)
     best = max(plain, key=lambda tried: tried["average"])["rate"]
-    return plain + conduct(pool, world, orders, grid(methods, best)[len(plain) :], DEVELOPMENT_SEED)
+    return plain + conduct(pool, finished, world, orders, grid(methods, best)[len(plain) :], DEVELOPMENT_SEED)
 
 
 def targets(rows: Sequence[Mapping[str, Any]]) -> list[report.Target]:
@@ -183,10 +189,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = grid(methods, RATE) if options.tune else [(method, RATE) for method in methods]
     _use_one_thread()
     estimate(world, orders, runs, options.workers)
-    context = multiprocessing.get_context("spawn")
+    context, finished = multiprocessing.get_context("spawn"), Finished.of("standard_cl", options)
     with ProcessPoolExecutor(options.workers, context, _use_one_thread) as pool:
         untrained = row(Method(BASE), 0.0, [pool.submit(chain.untrained, world, orders[0]).result()])
-        found = tune(pool, world, orders, methods) if options.tune else conduct(pool, world, orders, runs, options.seed)
+        found = (
+            tune(pool, finished, world, orders, methods)
+            if options.tune
+            else conduct(pool, finished, world, orders, runs, options.seed)
+        )
     report.publish(
         "standard_cl_tune" if options.tune else "standard_cl",
         rows=[untrained, *found],
@@ -196,6 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         columns={name: name for name in COLUMNS},
         title=f"{' → '.join(orders[0])}" + (f" and {len(orders) - 1} other orders" if len(orders) > 1 else ""),
     )
+    finished.forget()
 
 
 def _use_one_thread() -> None:

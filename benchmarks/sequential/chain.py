@@ -84,9 +84,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Start:
-    """The adapter after the first task of an order, which all sequential methods share."""
+    """The directory of the adapter after the first task of an order, which all sequential methods share."""
 
-    adapter: Path
+    adapter: str
     accuracy: float
     seconds: float
 
@@ -102,12 +102,12 @@ def begin(world: World, order: Sequence[str], rate: float, adapter: Path, *, see
     _train(world, loaded, first.train, NoPenalty().penalty(loaded), rate, seed=seed)
     seconds = clock(world) - began
     model.save_adapter(loaded, adapter)
-    return Start(adapter, accuracy(loaded, first.test), seconds)
+    return Start(str(adapter), accuracy(loaded, first.test), seconds)
 
 
 def follow(world: World, order: Sequence[str], method: Method, rate: float, start: Start, *, seed: int) -> Outcome:
     """Train the other tasks of `order` in turn. Equal arguments give equal accuracies on the same machine."""
-    todo, loaded = world.tasks(order), world.load(seed, start.adapter)
+    todo, loaded = world.tasks(order), world.load(seed, Path(start.adapter))
     source, rng = method.source(loaded, seed=seed), np.random.default_rng(seed)
     learned, kept, seconds = [start.accuracy], list[datasets.Dataset](), start.seconds
     for place, (before, task) in enumerate(itertools.pairwise(todo), 1):

@@ -115,7 +115,7 @@ def test_settings_are_chosen_on_rows_that_nothing_trains_on(world):
 @pytest.mark.parametrize("order", [("sst2", "agnews"), ("agnews", "sst2")], ids="→".join)
 def test_the_last_task_of_an_order_wins_without_protection(order, world, tmp_path):
     start = chain.begin(world, order, RATE, tmp_path / "adapter", seed=0)
-    begun = world.load(0, start.adapter)
+    begun = world.load(0, Path(start.adapter))
     assert [likelihood.accuracy(begun, task.test) for task in world.tasks(order)] == [1, 0]
     outcome = chain.follow(world, order, PLAIN, RATE, start, seed=0)
     assert outcome.first == (1.0, 1.0)
