@@ -9,21 +9,22 @@ model answers right, greedily, in wordings that no user used, right after the we
 weeks' facts after the last week. General is the share of thirty general questions, all of which the base answers right,
 and base the loss of the base's own answers to the package's prompts, over what it was before any training; there, first
 choices is the share of tokens that are chosen as the base does, and KL that from the base in nats per token. Means over
-three seeds, which draw other facts. Two processes of one thread each, an hour. --study compares the choices behind the
-defaults, one seed each, in an hour and a half; --full: all facts of four weeks, five seeds.
+three seeds, which draw other facts. Two processes of one thread each, an hour.
+
+--study compares the choices behind the defaults, one seed each, in an hour and a half. Two more runs are of the default
+alone, two seeds, and also show the figures after each week: --full learns all facts of four weeks, 210 rows a week, and
+--long twelve weeks of ten facts; 40 minutes each.
 """
 
 # ruff: noqa: TID253
 
 import argparse
 import multiprocessing
-import random
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,12 @@ import datasets
 import torch
 from common import chat, own_answers, report
 from common.own_answers import Known
+from company.figures import COLUMNS, FIGURES, Figures, mean, weekly
 from company.methods import COMPARED, DEFAULT, STUDIED, Method
+from company.weeks import SIZES, Size
+from rich.console import Console
 
-from demo import company, company_lessons, smollm2
+from demo import company_lessons, smollm2
 from demo.exam import share_right
 from demo.lessons import Question
 from learning_engine.config import sections
@@ -43,34 +47,8 @@ from learning_engine.learning.batches import rows_to_replay
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded
 
-COLUMNS = {
-    "method": "method",
-    "learned": "learned",
-    "kept": "kept",
-    "general": "general",
-    "base": "base",
-    "left": "first choices",
-    "kl": "KL",
-    "seconds": "CPU seconds a week",
-    "megabytes": "MB of factors",
-}
-FIGURES = tuple(COLUMNS)[1:]
 # The layers with an adapter, and the draws of the Fisher information.
 Setting = tuple[tuple[str, ...], int]
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is trained: facts of each week, weeks, conversations that guard the base, prompts that judge it."""
-
-    facts: int
-    weeks: int
-    conversations: int
-    prompts: int
-    epochs: float | None = None
-
-
-SIZES = {"default": Size(12, 2, 96, 24), "full": Size(30, 4, 200, 24), "tiny": Size(2, 2, 8, 8, epochs=1.0)}
 
 
 def load(seed: int, device: str, layers: tuple[str, ...]) -> Loaded:
@@ -92,46 +70,49 @@ def guard(setting: Setting, known: Known, device: str) -> FisherInformation:
     return scale.scaled(fisher.compute(loaded, known.guarding, sections.Fisher(draws=draws), seed=0, guards="base"))
 
 
-def week(number: int, size: Size, seed: int) -> tuple[list[tuple[str, str, int]], list[Question]]:
-    """Rated answers of one week, and its exam. The facts and wrong answers depend on the seed."""
-    rng = random.Random(f"{seed} {number}")  # noqa: S311
-    facts = rng.sample(company.week_facts(number), size.facts)
-    votes = [(question, fact.answer, 1) for fact in facts for question in fact.questions()]
-    votes += [(rng.choice(fact.questions()), fact.wrong(rng), -1) for fact in facts]
-    exam = [Question(rng.choice(fact.exam_questions()), fact.answer, fact.value, fact.rivals) for fact in facts]
-    return rng.sample(votes, len(votes)), exam
-
-
 def run(method: Method, size: Size, seed: int, known: Known, guarded: FisherInformation, device: str) -> dict[str, Any]:
     """Train the weeks one after the other; return the figures."""
-    loaded, began = load(seed, device, method.layers), time.process_time()
+    loaded, seconds = load(seed, device, method.layers), 0.0
     information = guarded if method.strength else None
-    exams, old, learned = list[list[Question]](), list[datasets.Dataset](), list[float]()
+    exams, old, learned, by_week = list[list[Question]](), list[datasets.Dataset](), list[float](), list[Figures]()
     for number in range(size.weeks):
-        votes, exam = week(number, size, seed)
+        votes, exam = size.lessons(number, seed)
+        began = time.process_time()
         rows = chat.encode(loaded, votes)
         _train(loaded, method, size, information, rows, old, known.guarding, seed=seed + number)
-        exams.append(exam)
+        seconds += time.process_time() - began
         learned.append(share_right(loaded.model, loaded.tokenizer, exam))
+        last = number + 1 == size.weeks
+        if size.by_week or last:
+            by_week.append({"week": number + 1, "learned": learned[-1], **_examined(loaded, exams, known)})
+        exams.append(exam)
         liked = rows.filter(lambda rating: rating > 0, input_columns="rating")
         old.append(liked)
-        if information is not None and number + 1 < size.weeks:
-            settings = sections.Fisher(draws=method.draws)
+        if information is not None and not last:
+            began, settings = time.process_time(), sections.Fisher(draws=method.draws)
             new = scale.scaled(fisher.compute(loaded, liked, settings, seed=seed, guards=f"week {number + 1}"))
             information = fisher.accumulate(new, information, settings)
-    seconds = time.process_time() - began
-    kept = [share_right(loaded.model, loaded.tokenizer, exam) for exam in exams[:-1]]
-    base = own_answers.left(loaded, known)
+            seconds += time.process_time() - began
     return {
+        **by_week[-1],
         "seed": seed,
         "learned": statistics.mean(learned),
-        "kept": statistics.mean(kept),
+        "seconds": seconds / size.weeks,
+        "megabytes": sum(tensor.nbytes for tensor in information.tensors.values()) / 1e6 if information else 0.0,
+        "by_week": by_week,
+    }
+
+
+def _examined(loaded: Loaded, earlier: Sequence[Sequence[Question]], known: Known) -> Figures:
+    """What is left of earlier weeks and of the base."""
+    base = own_answers.left(loaded, known)
+    kept = [share_right(loaded.model, loaded.tokenizer, exam) for exam in earlier]
+    return {
+        "kept": statistics.mean(kept) if kept else None,
         "general": share_right(loaded.model, loaded.tokenizer, company_lessons.base_exam()),
         "base": base.loss / base.loss_base,
         "left": base.left,
         "kl": base.kl,
-        "seconds": seconds / size.weeks,
-        "megabytes": sum(tensor.nbytes for tensor in information.tensors.values()) / 1e6 if information else 0.0,
     }
 
 
@@ -184,11 +165,6 @@ def _replayed(
     return found
 
 
-def mean(method: Method, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    figures = {name: statistics.mean(run[name] for run in runs) for name in FIGURES}
-    return {"method": method.name, **figures, "runs": list(runs)}
-
-
 def targets(rows: Sequence[dict[str, Any]]) -> list[report.Target]:
     ours = next(row for row in rows if row["method"] == DEFAULT.name)
     return [
@@ -199,9 +175,10 @@ def targets(rows: Sequence[dict[str, Any]]) -> list[report.Target]:
 
 
 def conduct(options: argparse.Namespace) -> list[dict[str, Any]]:
-    size = SIZES["tiny" if options.tiny else "full" if options.full else "default"]
-    methods = (COMPARED[0], DEFAULT) if options.tiny else STUDIED if options.study else COMPARED
-    count = 1 if options.tiny or options.study else 5 if options.full else 3
+    size = SIZES["tiny" if options.tiny else "full" if options.full else "long" if options.long else "default"]
+    alone, methods = options.full or options.long, STUDIED if options.study else COMPARED
+    methods = (COMPARED[0], DEFAULT) if options.tiny else (DEFAULT,) if alone else methods
+    count = 1 if options.tiny or options.study else 2 if alone else 3
     seeds = [options.seed + place for place in range(count)]
     datasets.disable_progress_bars()
     workers = 1 if options.tiny else options.workers
@@ -221,6 +198,8 @@ def conduct(options: argparse.Namespace) -> list[dict[str, Any]]:
         for method, runs in work.items():
             rows.append(mean(method, [found.result() for found in runs]))
             print(f"{method.name}: { ({name: round(rows[-1][name], 3) for name in FIGURES}) }", flush=True)
+            if size.by_week:
+                Console(width=100).print(report.table(method.name, weekly(rows[-1]["runs"])))
     return rows
 
 
@@ -232,11 +211,12 @@ def _quietly() -> None:
 def main() -> None:
     parser = report.parser(__doc__, tiny=True)
     parser.add_argument("--study", action="store_true", help="compare the choices behind the defaults, one seed each")
+    parser.add_argument("--long", action="store_true", help="the default alone, twelve weeks")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
     options = parser.parse_args()
     rows = conduct(options)
     report.publish(
-        "real-study" if options.study else "real",
+        "real-study" if options.study else "real-long" if options.long else "real",
         rows=rows,
         targets=targets(rows),
         packages=("torch", "transformers", "peft"),

@@ -33,3 +33,6 @@ def test_each_method_has_its_figures(tmp_path: Path):
         # One epoch on two facts changes the base's own answers, but not by much.
         assert row["base"] == pytest.approx(1, abs=0.5)
         assert row["base"] != 1
+        first, last = row["runs"][0]["by_week"]
+        assert (first["week"], first["kept"]) == (1, None)
+        assert last["kept"] == row["kept"]

@@ -50,7 +50,8 @@ SMALL = {
     "GATE__MIN_HELDOUT": "2",
     "GATE__MIN_RETAINED": "-10",
     "GATE__MAX_KL_PARENT": "100",
-    "GATE__MIN_BASE": "0",
+    "GATE__MAX_BASE_RISE": "100",
+    "GATE__MAX_BASE_KL": "100",
     "GATE__EPSILON": "5",
     # The answers are random: nothing can be learned about one from others.
     "GATE__MIN_TAUGHT": "0",

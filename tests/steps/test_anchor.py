@@ -78,13 +78,14 @@ def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_pa
 
 
 def test_a_version_is_judged_by_what_is_left_of_the_base(anchored: Loop) -> None:
-    strict = anchored.with_settings(gate={"min_base": 0.8})
+    strict = anchored.with_settings(gate={"max_base_rise": 0.1, "max_base_kl": 100})
     strict.teach(0)
     report = strict.learn(week(0)).report
     (rule,) = (rule for rule in report.rules if rule.name == "base")
     assert report.manners.conversations > 0
-    assert rule.figure == report.manners.left < 1
-    assert rule.passed == (report.manners.left >= 0.8)
+    assert report.manners.left < 1
+    assert rule.figure == report.manners.loss - report.manners.loss_base
+    assert rule.passed == (rule.figure <= 0.1)
 
 
 def test_a_base_that_ends_no_answer_has_none(loop: Loop, tmp_path: Path) -> None:

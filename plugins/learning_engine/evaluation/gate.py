@@ -21,8 +21,8 @@ def judge(figures: Figures, gate: sections.Gate) -> list[Rule]:
     rules.append(_drift("drift", figures.drift.parent, gate.max_kl_parent, figures.reference))
     if gate.max_kl_base is not None:
         rules.append(_drift("drift_base", figures.drift.base, gate.max_kl_base, "the base model"))
-    if gate.min_base is not None:
-        rules.append(_base(figures, gate.min_base))
+    if gate.max_base_rise is not None:
+        rules.append(_base(figures, gate.max_base_rise, gate.max_base_kl))
     return [*rules, _length(figures, gate), _servable(figures)]
 
 
@@ -197,19 +197,23 @@ def _drift(name: str, figure: float | None, bound: float, reference: str) -> Rul
     return Rule(name, kl, "<=", bound, kl <= bound, why)
 
 
-def _base(figures: Figures, bound: float) -> Rule:
+def _base(figures: Figures, max_rise: float, max_kl: float) -> Rule:
+    """Shows the KL if it is above its bound, otherwise the rise of the loss."""
     manners = figures.manners
     if not manners.conversations:
-        return Rule("base", None, ">=", bound, True, "There is no anchor by which the base could be judged.")
-    left, kl = finite(manners.left), finite(manners.kl)
-    if left is None or kl is None or manners.loss is None or manners.loss_base is None:
-        return Rule("base", None, ">=", bound, False, "What is left of the base model could not be measured.")
+        return Rule("base", None, "<=", max_rise, True, "There is no anchor by which the base could be judged.")
+    loss, before, kl = map(finite, (manners.loss, manners.loss_base, manners.kl))
+    if loss is None or before is None or kl is None or manners.left is None:
+        return Rule("base", None, "<=", max_rise, False, "What is left of the base model could not be measured.")
+    rise = loss - before
+    figure, bound = (kl, max_kl) if kl > max_kl else (rise, max_rise)
     why = (
-        f"In {manners.conversations} conversations of the base model, {left:.0%} of the next tokens are still those "
-        f"that it would choose; at least {bound:.0%} are needed. Their loss went from {manners.loss_base:.3f} to "
-        f"{manners.loss:.3f} nats per token, and the KL from the base is {kl:.3f}."
+        f"In {manners.conversations} conversations of the base model, the loss of its own answers "
+        f"{'rose' if rise >= 0 else 'fell'} by {abs(rise):.3f} nats per token to {loss:.3f}; it may rise by "
+        f"{max_rise:g}. The KL from the base is {kl:.3f}; at most {max_kl:g} is allowed. {manners.left:.0%} of the "
+        "next tokens are still those that it would choose."
     )
-    return Rule("base", left, ">=", bound, left >= bound, why)
+    return Rule("base", figure, "<=", bound, figure <= bound, why)
 
 
 def _length(figures: Figures, gate: sections.Gate) -> Rule:
