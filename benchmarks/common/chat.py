@@ -2,7 +2,7 @@
 
 # ruff: noqa: TID253
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import datasets
 
@@ -13,13 +13,16 @@ Vote = tuple[str, str, int]
 DISLIKED_WEIGHT = 0.5
 
 
-def encode(loaded: Loaded, votes: Iterable[Vote]) -> datasets.Dataset:
-    """Questions, answers and ratings (1 or −1) as examples; only answer and end of turn are supervised."""
+def encode(loaded: Loaded, votes: Iterable[Vote], *, unfinished: Container[int] = ()) -> datasets.Dataset:
+    """Questions, answers and ratings (1 or −1) as examples; only answer and end of turn are supervised, and no end of
+    the `unfinished` ones."""
     tokenizer, rows = loaded.tokenizer, []
-    for question, answer, rating in votes:
+    for place, (question, answer, rating) in enumerate(votes):
         asked = [{"role": "user", "content": question}]
         prompt = list(tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False))
-        given = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        given = [*tokenizer(answer, add_special_tokens=False)["input_ids"]]
+        if place not in unfinished:
+            given.append(tokenizer.eos_token_id)
         weight = 1.0 if rating > 0 else DISLIKED_WEIGHT
         labels = [IGNORED] * len(prompt) + given
         rows.append({"input_ids": prompt + given, "labels": labels, "weight": weight, "rating": rating})

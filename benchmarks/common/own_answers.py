@@ -49,4 +49,5 @@ def _views(loaded: Loaded) -> Views:
 
 
 def _examples(loaded: Loaded, written: Sequence[Conversation]) -> datasets.Dataset:
-    return chat.encode(loaded, [(each.messages[-1]["content"], each.answer, 1) for each in written])
+    votes = [(each.messages[-1]["content"], each.answer, 1) for each in written]
+    return chat.encode(loaded, votes, unfinished={place for place, each in enumerate(written) if each.unfinished})

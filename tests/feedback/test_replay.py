@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from learning_engine.feedback import replay
-from learning_engine.feedback.table import SCHEMA
+from learning_engine.feedback.table import SCHEMA, TRAINED
 
 from .conftest import WITH_PEOPLE, Lines, row
 
@@ -106,7 +106,7 @@ def join(
     paths = [put(window.with_name(f"replay-{number}.parquet"), rows) for number, rows in enumerate(reservoirs)]
     count = replay.join(window, paths, anchor, target, size=size, seed=seed, heldout_fraction=heldout_fraction)
     joined = rows_of(target)
-    assert pq.read_schema(target).equals(SCHEMA)
+    assert pq.read_schema(target).equals(TRAINED)
     assert (joined[: len(own)], count) == (own, len(joined) - len(own))
     return joined[len(own) :]
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from learning_engine.feedback.dataset import IGNORED, encode
+from learning_engine.learning.base import load_tokenizer
 from learning_engine.steps import anchor, reservoirs
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps.resources import read_window
@@ -68,8 +70,10 @@ def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_pa
     snapshot = tmp_path / "snapshot.parquet"
     read_window(replaying.resources, week(0), snapshot)
     joined = reservoirs.joined(replaying.resources, "a run", snapshot, [])
-    replayed = pq.read_table(joined).to_pylist()[pq.read_metadata(snapshot).num_rows :]
+    own = pq.read_metadata(snapshot).num_rows
+    replayed = pq.read_table(joined).to_pylist()[own:]
     assert replayed
+    assert not any(row["unfinished"] for row in pq.read_table(joined).to_pylist()[:own])
     assert all(row in rows for row in replayed)
     without_users = replaying.with_settings(training={"replay_rows": 0})
     assert reservoirs.stage(without_users.resources, "a run", snapshot, []) is None, "no user's text is kept"
@@ -88,12 +92,19 @@ def test_a_version_is_judged_by_what_is_left_of_the_base(anchored: Loop) -> None
     assert rule.passed == (rule.figure <= 0.1)
 
 
-def test_a_base_that_ends_no_answer_has_none(loop: Loop, tmp_path: Path) -> None:
+def test_an_answer_that_the_base_does_not_end_is_cut_and_taught_without_an_end(loop: Loop, tmp_path: Path) -> None:
+    """A base with random weights ends almost no answer."""
     random = loop.with_settings(fisher={"anchor": "self", "anchor_prompts": 8})
-    assert not anchor.fetch(random.resources, tmp_path / "anchor.parquet")
-    record = fisher_step.get_or_measure(random.resources, None)
-    assert record.uri is None
-    assert "ended no answer" in record.note
+    path = tmp_path / "anchor.parquet"
+    rows = _rows(random, path)
+    settings = random.resources.settings
+    tokenizer = load_tokenizer(settings.model)
+    examples = encode(path, tokenizer, settings.dataset, heldout=None).examples
+    last = [row["labels"][-1] for row in examples]
+    unfinished = [rows[row["row"]]["unfinished"] for row in examples]
+    assert any(unfinished)
+    assert [token != tokenizer.eos_token_id for token in last] == unfinished
+    assert max(sum(token != IGNORED for token in row["labels"]) for row in examples) <= anchor.ANSWER_TOKENS + 4
 
 
 def test_another_base_or_number_of_prompts_has_another(anchored: Loop, loop: Loop) -> None:

@@ -242,7 +242,7 @@ class Gate(Section):
     epsilon: float = Field(0.0, ge=0, le=10)
     min_taught: float | None = Field(0.5, ge=0, le=1)
     min_retained: float = Field(0.2, ge=-10, le=1)
-    max_kl_parent: float = Field(2.0, ge=0, le=100)
+    max_kl_parent: float = Field(1.0, ge=0, le=100)
     max_kl_base: float | None = Field(None, ge=0, le=100)
     max_base_rise: float | None = Field(0.1, ge=0, le=100)
     max_base_kl: float = Field(1.0, ge=0, le=100)

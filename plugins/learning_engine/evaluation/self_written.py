@@ -1,7 +1,8 @@
 """Conversations that the base model writes by itself: its behaviour as data, without any user's text.
 
-Prompts are sampled by giving the base its chat template up to the place of the user's text. Answers are greedy, as a
-server gives them at temperature 0. Only prompts and answers that the model ends by itself are kept.
+Prompts are sampled by giving the base its chat template up to the place of the user's text; only those that the model
+ends by itself are kept. Answers are greedy, as a server gives them at temperature 0, and may be unfinished: their
+beginning shows most of how the base answers, and whole answers would take most of the time of a training.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ SAMPLES_PER_PROMPT = 4
 class Conversation:
     messages: Messages
     answer: str
+    unfinished: bool
 
 
 def prompts(views: Views, *, count: int, batch_size: int, seed: int) -> list[Messages]:
@@ -61,14 +63,16 @@ def prompts(views: Views, *, count: int, batch_size: int, seed: int) -> list[Mes
 
 
 def answered(views: Views, asked: Sequence[Messages], *, tokens: int, batch_size: int) -> list[Conversation]:
-    """The base's greedy answers of fewer than `tokens` tokens to the prompts `asked`; longer ones are left out."""
+    """The base's greedy answers to the prompts `asked`, unfinished after `tokens` tokens; empty ones are left out."""
     rendered = [render(views.tokenizer, messages) for messages in asked]
     answers = greedy.answers(views, "base", rendered, tokens=tokens, batch_size=batch_size)
-    texts = [
-        views.tokenizer.decode(answer, skip_special_tokens=True).strip() if len(answer) < tokens else ""
-        for answer in answers
+    # An answer may be cut within a character, which decodes to the replacement character.
+    texts = [views.tokenizer.decode(answer, skip_special_tokens=True).rstrip("\ufffd").strip() for answer in answers]
+    return [
+        Conversation(messages, text, unfinished=len(answer) == tokens)
+        for messages, text, answer in zip(asked, texts, answers, strict=True)
+        if text
     ]
-    return [Conversation(messages, text) for messages, text in zip(asked, texts, strict=True) if text]
 
 
 def _place_of_user_text(tokenizer: Any) -> tuple[list[int], int] | None:

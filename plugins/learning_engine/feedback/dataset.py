@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from learning_engine.config import sections
 from learning_engine.errors import DatasetError
+from learning_engine.feedback.table import UNFINISHED
 
 SCHEMA = pa.schema(
     [
@@ -55,6 +56,7 @@ class Rated(NamedTuple):
     messages: list[dict[str, str]]
     answer: str
     rating: int
+    unfinished: bool
 
 
 # A conversation's roles, each with a placeholder for its content: "", the leading white space character, or "x".
@@ -73,8 +75,9 @@ def encode(
 ) -> Encoded:
     """Encode the rows of `snapshot` with the given `heldout` (None: all rows) through the tokenizer's chat template.
 
-    The answer and its end of turn are supervised. If prompt and answer exceed `settings.max_tokens`, the oldest turns
-    are left out whole; if the last one is still too long, its text loses its beginning. The system prompt is kept.
+    The answer and its end of turn are supervised; of an unfinished answer (see `table.UNFINISHED`) no end is. If prompt
+    and answer exceed `settings.max_tokens`, the oldest turns are left out whole; if the last one is still too long, its
+    text loses its beginning. The system prompt is kept.
     Reasons to drop a row: `zero_weight`; `template_refused`; `special_token` (the text contains control tokens and
     could forge turns, see `_Encoder`); `template_prefix` (the prompt's tokens are no prefix of the conversation's);
     `answer_truncated` (the answer alone does not fit); `prompt_too_long` (not even the system prompt fits).
@@ -105,11 +108,13 @@ def encode(
 def _rows(snapshot: Path, heldout: bool | None) -> Iterator[list[Rated]]:
     index = 0
     with pq.ParquetFile(snapshot) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=["messages", "answer", "rating", "heldout"]):
+        columns = ["messages", "answer", "rating", "heldout", UNFINISHED.name]
+        stored = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(BATCH_ROWS, columns=stored):
             records = enumerate(batch.to_pylist(), start=index)
             index += batch.num_rows
             yield [
-                Rated(row, record["messages"], record["answer"], record["rating"])
+                Rated(row, record["messages"], record["answer"], record["rating"], record.get(UNFINISHED.name, False))
                 for row, record in records
                 if heldout is None or record["heldout"] is heldout
             ]
@@ -150,6 +155,8 @@ class _Encoder:
                 self.dropped["template_prefix"] += 1
                 continue
             answer = self._with_end_of_turn(full[len(prompt) :])
+            if render.rated.unfinished:
+                answer.pop()
             if len(answer) >= self.max_tokens:
                 self.dropped["answer_truncated"] += 1
                 continue

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from learning_engine.feedback.snapshot import is_heldout
-from learning_engine.feedback.table import SCHEMA, writing
+from learning_engine.feedback.table import SCHEMA, TRAINED, writing
 
 # Of the replayed rows. Without a share of their own, the anchor's rows would be lost among those of fifty windows.
 ANCHOR_SHARE = 0.25
@@ -57,16 +57,16 @@ def join(
     other rows, those with the smallest sha256 of `seed` and message are chosen.
     """
     of_anchor = round(size * ANCHOR_SHARE) if anchor else 0
-    with writing(target, SCHEMA) as file:
+    with writing(target, TRAINED) as file:
         seen = set[str]()
-        for batch in _batches(snapshot):
+        for batch in _batches(snapshot, TRAINED):
             seen.update(batch.column("message").to_pylist())
             file.write(batch)
         newest_first = reservoirs[::-1]
         replayable = _replayable(newest_first, seen, heldout_fraction)
         chosen = sorted(replayable, key=_shuffled(seed))[: size - of_anchor]
         left = set(chosen)
-        for batch in (batch for reservoir in newest_first for batch in _batches(reservoir)):
+        for batch in (batch for reservoir in newest_first for batch in _batches(reservoir, TRAINED)):
             wanted = []
             for message in batch.column("message").to_pylist():
                 wanted.append(message in left)
@@ -80,7 +80,7 @@ def join(
 
 def _anchored(anchor: Path, seed: str, size: int) -> list[pa.RecordBatch]:
     """At most `size` liked rows of the anchor that are not held out."""
-    rows = pa.Table.from_batches(_batches(anchor), SCHEMA)
+    rows = pa.Table.from_batches(_batches(anchor, TRAINED), TRAINED)
     rows = rows.filter((pc.field("rating") > 0) & ~pc.field("heldout"))
     messages, shuffled = rows["message"].to_pylist(), _shuffled(seed)
     chosen = sorted(range(len(messages)), key=lambda row: shuffled(messages[row]))[:size]
@@ -141,7 +141,11 @@ def _withdrawn(snapshot: Path, earlier: Sequence[Path]) -> list[int]:
     return [row for row, (message, _) in enumerate(rated) if message in known and message not in liked]
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path, schema: pa.Schema = SCHEMA) -> Iterator[pa.RecordBatch]:
+    """The rows of a file in `schema`, SCHEMA or TRAINED. Answers are finished unless the file says otherwise."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=SCHEMA.names):
-            yield pa.RecordBatch.from_arrays(batch.columns, schema=SCHEMA)
+        stored = [name for name in schema.names if name in file.schema_arrow.names]
+        for batch in file.iter_batches(columns=stored):
+            finished = pa.array([False] * batch.num_rows)
+            columns = [batch.column(name) if name in stored else finished for name in schema.names]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -29,7 +29,10 @@ ROWS = pa.schema(
 )
 HELDOUT = pa.field("heldout", pa.bool_(), nullable=False)
 REASON = pa.field("reason", pa.string(), nullable=False)
+# The answer is cut: its end is not taught. Only answers that the base model wrote itself are.
+UNFINISHED = pa.field("unfinished", pa.bool_(), nullable=False)
 SCHEMA = ROWS.append(HELDOUT)
+TRAINED = SCHEMA.append(UNFINISHED)
 QUARANTINE = SCHEMA.append(REASON)
 SLICES = "slices"
 # A row group ends after this many rows or characters, whichever comes first; memory holds one row group at a time.
@@ -75,8 +78,8 @@ class Writer:
 
 @contextmanager
 def writing(path: Path, schema: pa.Schema) -> Iterator[Writer]:
-    """Open a writer for `path`, which appears only once it is complete. `schema` is SCHEMA or QUARANTINE, maybe with
-    slices."""
+    """Open a writer for `path`, which appears only once it is complete. `schema` is SCHEMA, TRAINED or QUARANTINE,
+    maybe with slices."""
     partial = path.with_name(path.name + ".partial")
     few = [name for name in FEW_VALUES if name.partition(".")[0] in schema.names]
     if SLICES in schema.names:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SELF = "self"
 # This share is never trained on: the gate judges by it what is left of the base.
 HELDOUT = 0.25
-# Longer answers are left out: taught cut, they would end too early.
-ANSWER_TOKENS = 256
+# Longer answers are cut, and taught without an end.
+ANSWER_TOKENS = 64
 # Large, because a step of decoding takes about as long for many answers as for one.
 BATCH_SIZE, SEED = 64, 0
 ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
@@ -56,10 +56,7 @@ def fetch(resources: Resources, path: Path) -> bool:
 def why_none(resources: Resources) -> str:
     if resources.settings.fisher.anchor is None:
         return "fisher.anchor is null"
-    return (
-        f"the base model ended no answer to its anchor's prompts within {ANSWER_TOKENS} tokens; "
-        "fisher.anchor can name a file of answers instead"
-    )
+    return "the base model gave no answer to its anchor's prompts; fisher.anchor can name a file of answers instead"
 
 
 def identity(resources: Resources) -> str:
@@ -72,7 +69,7 @@ def identity(resources: Resources) -> str:
     itself = configured == SELF
     what = {
         "source": archive.sha256_file(BUILT_IN if itself else Path(str(configured))),
-        "prompts": settings.fisher.anchor_prompts if itself else None,
+        "prompts": [settings.fisher.anchor_prompts, ANSWER_TOKENS] if itself else None,
         "base": [settings.model.base, base_revision(settings.model)],
     }
     return f"base-{digest(what)[:12]}"
@@ -126,7 +123,7 @@ def _save(conversations: "list[Conversation]", path: Path) -> None:
     from learning_engine.feedback.shapes import Message
     from learning_engine.feedback.snapshot import is_heldout
     from learning_engine.feedback.table import HELDOUT as HELDOUT_COLUMN
-    from learning_engine.feedback.table import SCHEMA, record_batch, with_column, writing
+    from learning_engine.feedback.table import TRAINED, UNFINISHED, record_batch, with_column, writing
 
     rows, heldout = [], []
     for written in conversations:
@@ -134,6 +131,7 @@ def _save(conversations: "list[Conversation]", path: Path) -> None:
         turns = [Message(turn["role"], turn["content"]) for turn in written.messages]
         rows.append(Row(0, name, name, None, turns, written.answer, 1))
         heldout.append(is_heldout(name, HELDOUT))
-    with writing(path, SCHEMA) as file:
+    with writing(path, TRAINED) as file:
         if rows:
-            file.write(with_column(record_batch(rows), heldout, HELDOUT_COLUMN))
+            batch = with_column(record_batch(rows), heldout, HELDOUT_COLUMN)
+            file.write(with_column(batch, [written.unfinished for written in conversations], UNFINISHED))
