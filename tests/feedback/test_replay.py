@@ -105,8 +105,10 @@ def join(
     target, own = window.with_name("joined.parquet"), rows_of(window)
     paths = [put(window.with_name(f"replay-{number}.parquet"), rows) for number, rows in enumerate(reservoirs)]
     count = replay.join(window, paths, anchor, target, size=size, seed=seed, heldout_fraction=heldout_fraction)
-    joined = rows_of(target)
-    assert pq.read_schema(target).equals(TRAINED)
+    table = pq.read_table(target)
+    assert table.schema.equals(TRAINED)
+    assert not any(table["unfinished"].to_pylist())
+    joined: Rows = table.select(SCHEMA.names).to_pylist()
     assert (joined[: len(own)], count) == (own, len(joined) - len(own))
     return joined[len(own) :]
 
