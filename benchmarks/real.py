@@ -41,7 +41,6 @@ from demo import company_lessons, smollm2
 from demo.exam import share_right
 from demo.lessons import Question
 from learning_engine.config import sections
-from learning_engine.feedback.replay import ANCHOR_SHARE
 from learning_engine.learning import ewc, fisher, model, scale, trainer
 from learning_engine.learning.batches import rows_to_replay
 from learning_engine.learning.information import FisherInformation
@@ -128,7 +127,8 @@ def _train(
     seed: int,
 ) -> None:
     epochs = size.epochs or method.epochs
-    replayed = _replayed(rows, old, guarding, round(epochs) * rows_to_replay(len(rows), method.replay), seed)
+    size_replayed = round(epochs) * rows_to_replay(len(rows), method.replay)
+    replayed = _replayed(rows, old, guarding, size_replayed, method.of_base, seed)
     training = sections.Training(
         objective=method.objective,
         kto_beta=method.beta,
@@ -153,10 +153,15 @@ def _train(
 
 
 def _replayed(
-    rows: datasets.Dataset, old: Sequence[datasets.Dataset], guarding: datasets.Dataset, size: int, seed: int
+    rows: datasets.Dataset,
+    old: Sequence[datasets.Dataset],
+    guarding: datasets.Dataset,
+    size: int,
+    share: float,
+    seed: int,
 ) -> datasets.Dataset:
-    """`size` old rows, as far as there are so many, drawn as `feedback.replay` draws them."""
-    of_anchor = round(size * ANCHOR_SHARE)
+    """`size` old rows, as far as there are so many, drawn as `feedback.replay` draws them; `share` are the base's."""
+    of_anchor = round(size * share)
     parts = [guarding.shuffle(seed=seed).select(range(min(len(guarding), of_anchor)))]
     if old:
         kept = datasets.concatenate_datasets(list(old))

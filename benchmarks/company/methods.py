@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from learning_engine.feedback.replay import ANCHOR_SHARE
+
 ATTENTION = ("k_proj", "o_proj", "q_proj", "v_proj")
 WITH_MLP = (*ATTENTION, "down_proj", "gate_proj", "up_proj")
 
@@ -11,7 +13,8 @@ WITH_MLP = (*ATTENTION, "down_proj", "gate_proj", "up_proj")
 class Method:
     """One way to train; the values are the package's defaults, for this model's width.
 
-    `replay` is the share of old rows, a quarter of them from the base's own conversations. `layers` have an adapter.
+    `replay` is the share of old rows, of which the share `of_base` are the base's own conversations. `layers` have an
+    adapter.
     """
 
     name: str
@@ -23,6 +26,7 @@ class Method:
     epochs: float = 4.0
     batch_size: int = 8
     replay: float = 0.5
+    of_base: float = ANCHOR_SHARE
     draws: int = 1
     layers: tuple[str, ...] = ATTENTION
 
@@ -52,5 +56,6 @@ STUDIED = (
     replace(DEFAULT, name="kto, β = 0.02", objective="kto", beta=0.02),
     replace(DEFAULT, name="4 draws", draws=4),
     replace(DEFAULT, name="two thirds of the rows old", replay=2 / 3),
+    replace(DEFAULT, name="half of the old rows of the base", of_base=0.5),
     replace(DEFAULT, name="MLP layers too", layers=WITH_MLP),
 )
