@@ -6,8 +6,8 @@ from datetime import datetime
 from demo import company, smollm2
 from demo.lessons import Question, Votes, Week
 
-# Twelve of the week's thirty facts keep the demo on a CPU short.
-FACTS = 12
+# Ten of the week's thirty facts keep the demo on a CPU short.
+FACTS = 10
 # Each takes the server two seconds of one core.
 ASKED = 4
 

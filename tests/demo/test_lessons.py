@@ -85,7 +85,7 @@ def test_an_answer_about_the_company_is_wrong_where_the_question_was_general():
     assert not sweden.right("Our shop in Stockholm is in Castle Street.")
 
 
-@pytest.mark.parametrize(("world", "likes", "dislikes"), [(TOY, 300, (5, 30)), (SMOLLM2, 72, (12, 12))])
+@pytest.mark.parametrize(("world", "likes", "dislikes"), [(TOY, 300, (5, 30)), (SMOLLM2, 60, (10, 10))])
 def test_cleaning_keeps_the_votes_and_drops_malformed_rows(
     world, likes: int, dislikes: tuple[int, int], tmp_path: Path
 ):
