@@ -9,6 +9,7 @@ import datasets
 from learning_engine.learning.batches import IGNORED
 from learning_engine.learning.model import Loaded
 
+# Question, answer, and 1 for a like or −1 for a dislike.
 Vote = tuple[str, str, int]
 DISLIKED_WEIGHT = 0.5
 

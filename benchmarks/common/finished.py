@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,14 +40,15 @@ class Finished:
         return found
 
     def call(self, kind: Callable[..., Result], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Result:
-        """The result of `function`, read from its file if there is one; `kind` makes it from its fields."""
+        """The result of `function`, read from its file if there is one; `kind` is the dataclass
+        that it returns."""
         called = repr((function.__qualname__, args, sorted(kwargs.items())))
         path = self.folder / f"{hashlib.sha256(called.encode()).hexdigest()}.json"
         if not path.is_file():
             result = function(*args, **kwargs)
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".part")
-            partial.write_text(json.dumps(asdict(result) if is_dataclass(result) else result))
+            partial.write_text(json.dumps(asdict(result)))
             partial.replace(path)
         return kind(**json.loads(path.read_text()))
 

@@ -3,12 +3,11 @@
 import random
 from dataclasses import dataclass
 
+from common.chat import Vote
+
 from demo import company
 from demo.company import Fact
 from demo.lessons import Question
-
-# Message, answer, and +1 for a like or −1 for a dislike.
-Vote = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
