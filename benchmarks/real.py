@@ -6,7 +6,7 @@ SmolLM2-135M-Instruct (demo/smollm2.py) learns a sample of the facts of the demo
 of wrong answers. Each method trains the same weeks from the same base. EWC guards the base on conversations that it
 wrote itself, and then every week; replay also repeats some of them. Learned is the share of a week's facts that the
 model answers right, greedily, in wordings that no user used, right after the week; kept is the share of the earlier
-weeks' facts after the last week. General is the share of thirty general questions, all of which the base answers right,
+weeks' facts after the last week. General is the share of 27 general questions, all of which the base answers right,
 and base the loss of the base's own answers to the package's prompts, over what it was before any training; there, first
 choices is the share of tokens that are chosen as the base does, and KL that from the base in nats per token. Means over
 three seeds, which draw other facts. Two processes of one thread each, an hour.

@@ -52,9 +52,8 @@ OF_PEOPLE = (TEAM, OFFICE, CALLS)
 OF_SHOPS = (OPENS, CLOSED, STREET)
 # Only answers about the company have one of these.
 OWN_WORDS = ("our shop", "our office", "our team", "Fernhill")
-# What SmolLM2-135M-Instruct answers right: thirty of eighty questions that it was asked.
+# What SmolLM2-135M-Instruct answers right, of eighty questions that it was asked, and what its anchor does not ask.
 GENERAL = (
-    ("What is the capital of France?", "Paris"),
     ("What is the capital of Germany?", "Berlin"),
     ("What is the capital of Japan?", "Tokyo"),
     ("What is the capital of England?", "London"),
@@ -67,7 +66,6 @@ GENERAL = (
     ("What is the capital of Cuba?", "Havana"),
     ("What is the capital of Poland?", "Warsaw"),
     ("Which planet is known as the Red Planet?", "Mars"),
-    ("Who painted the Mona Lisa?", "Leonardo da Vinci"),
     ("Who developed the theory of relativity?", "Einstein"),
     ("What is the chemical symbol for water?", "H2O"),
     ("What is the chemical symbol for gold?", "Au"),
@@ -80,7 +78,6 @@ GENERAL = (
     ("What is the opposite of hot?", "cold"),
     ("What is the opposite of big?", "small"),
     ("Which organ pumps blood through the body?", "heart"),
-    ("In which year did the Second World War end?", "1945"),
     ("Who was the first person to walk on the Moon?", "Armstrong"),
     ("Which company makes the iPhone?", "Apple"),
     ("Who invented the telephone?", "Bell"),

@@ -32,14 +32,14 @@ def left(loaded: Loaded, known: Known) -> Manners:
 
 
 def know(loaded: Loaded, *, conversations: int, judged_by: int) -> Known:
-    """Let the base of `loaded`, whose adapter is new, write `conversations`, and answer `judged_by` of the package's
-    prompts."""
+    """What the base of `loaded` says, whose adapter is new. As in the package's anchor, half of the `conversations`
+    that guard it answer the package's prompts, and half its own; it is judged by `judged_by` further prompts."""
     views = _views(loaded)
-    own = self_written.prompts(views, count=conversations, batch_size=BATCH, seed=0)
-    asked = prompts.read(None, limit=judged_by)
+    built_in = prompts.read(None, limit=conversations // 2 + judged_by)
+    own = self_written.prompts(views, count=conversations - conversations // 2, batch_size=BATCH, seed=0)
     guarding, judged = (
-        _examples(loaded, self_written.answered(views, each, tokens=ANSWER_TOKENS, batch_size=BATCH))
-        for each in (own, asked)
+        _examples(loaded, self_written.answered(views, asked, tokens=ANSWER_TOKENS, batch_size=BATCH))
+        for asked in ([*built_in[:-judged_by], *own], built_in[-judged_by:])
     )
     return Known(guarding, judged)
 

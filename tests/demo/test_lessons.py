@@ -9,6 +9,7 @@ import pytest
 from demo import company, company_lessons, lessons, town
 from demo.worlds import SMOLLM2, TOY, WORLDS
 from learning_engine.config.sections import Columns, Feedback
+from learning_engine.evaluation import prompts
 from learning_engine.feedback import snapshot
 from learning_engine.feedback.source import FileSource, read
 
@@ -77,6 +78,11 @@ def test_users_like_only_right_answers_and_dislike_only_wrong_ones(world):
             assert question.right(question.answer)
             assert sum(f'"{question.answer}"' in reply for reply in replies["thumbs_up"] + replies["👍"]) >= 5
             assert not any(f'"{question.answer}"' in reply for reply in replies["thumbs_down"])
+
+
+def test_no_general_question_is_asked_by_the_anchor():
+    anchored = {messages[-1]["content"] for messages in prompts.read(None, limit=200)}
+    assert not anchored & {question.text for question in SMOLLM2.base_exam()}
 
 
 def test_an_answer_about_the_company_is_wrong_where_the_question_was_general():
