@@ -27,7 +27,7 @@ class Method:
     batch_size: int = 8
     replay: float = 0.5
     of_base: float = ANCHOR_SHARE
-    draws: int = 1
+    draws: int = 4
     layers: tuple[str, ...] = ATTENTION
 
 
@@ -54,7 +54,7 @@ STUDIED = (
     replace(DEFAULT, name="weighted_sft", objective="weighted_sft"),
     replace(DEFAULT, name="kto", objective="kto"),
     replace(DEFAULT, name="kto, β = 0.02", objective="kto", beta=0.02),
-    replace(DEFAULT, name="4 draws", draws=4),
+    replace(DEFAULT, name="1 draw", draws=1),
     replace(DEFAULT, name="two thirds of the rows old", replay=2 / 3),
     replace(DEFAULT, name="half of the old rows of the base", of_base=0.5),
     replace(DEFAULT, name="MLP layers too", layers=WITH_MLP),
