@@ -13,7 +13,7 @@ three seeds, which draw other facts. Two processes of one thread each, an hour.
 
 --study compares the choices behind the defaults, one seed each, in an hour and a half. Two more runs are of the default
 alone, two seeds, and also show the figures after each week: --full learns all facts of four weeks, 210 rows a week, and
---long twelve weeks of ten facts; 40 minutes each.
+--long twelve weeks of six facts; an hour each.
 """
 
 # ruff: noqa: TID253

@@ -45,6 +45,6 @@ class Size:
 SIZES = {
     "default": Size(12, 2, 96, 24),
     "full": Size(30, 4, 96, 24, by_week=True),
-    "long": Size(10, 12, 96, 24, by_week=True),
+    "long": Size(6, 12, 96, 24, by_week=True),
     "tiny": Size(2, 2, 8, 8, epochs=1.0, by_week=True),
 }
