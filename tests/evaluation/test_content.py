@@ -40,13 +40,21 @@ def found(tokenizer: Any, training: list[content.Row], heldout: list[content.Row
     return [tokenizer.decode([one.answer[place] for place in at]) for one, at in zip(heldout, places, strict=True)]
 
 
+VALUES = [f" {tiny.COLOURS[place % 8]}" for place in range(len(tiny.THINGS))]
+
+
 def test_the_value_of_a_fact_is_content_and_its_sentence_is_not(tokenizer: Any) -> None:
-    training = facts(tokenizer, PHRASINGS[:5])
-    values = [f" {tiny.COLOURS[place % 8]}" for place in range(len(tiny.THINGS))]
-    # The two colours that two things have stand in more answers than one fact's.
-    few = [value if 2 <= place < 8 else "" for place, value in enumerate(values)]
-    assert found(tokenizer, training, facts(tokenizer, PHRASINGS[5:])) == few
-    assert found(tokenizer, training[:20], facts(tokenizer, PHRASINGS[5:])) == values
+    assert found(tokenizer, facts(tokenizer, PHRASINGS[:5]), facts(tokenizer, PHRASINGS[5:])) == VALUES
+
+
+@pytest.mark.parametrize("times", [1, 2, 40])
+def test_how_often_a_fact_is_taught_makes_no_difference(tokenizer: Any, times: int) -> None:
+    assert found(tokenizer, facts(tokenizer, PHRASINGS[:1]) * times, facts(tokenizer, PHRASINGS[5:])) == VALUES
+
+
+def test_what_answers_on_the_same_subject_do_not_agree_on_is_no_content(tokenizer: Any) -> None:
+    training = [answer for shift in range(5) for answer in facts(tokenizer, PHRASINGS[:1], shift=shift)]
+    assert set(found(tokenizer, training, facts(tokenizer, PHRASINGS[:1]))) == {""}
 
 
 def test_what_another_subject_says_is_no_content(tokenizer: Any) -> None:

@@ -2,14 +2,15 @@
 
 A model learns the form of answers first, and the form has most of the tokens, so a loss can halve while not one fact is
 learned. A token of a held-out answer is content if
-  - few of the window's N training answers contain it: at most √N of them, or two;
   - the row's own question does not contain it;
-  - the most similar training row of the same rating contains it in its answer, with a similarity of at least SAME;
-  - for a disliked answer: the most similar liked training row does not contain it.
-The similarity of two rows is the cosine of their tf-idf weights, tf · log(N / df), over the tokens of the last user
-message and the answer (Salton and Buckley, Term-weighting approaches in automatic text retrieval, 1988). The token in
-question does not count, so a row cannot become similar by it. Tokens that differ only in a leading space or in case
-are the same.
+  - most of the training answers of the same rating on the same subject contain it, so it can be learned from them;
+  - few of the training answers on the most similar other subjects contain it, so it is not their common form;
+  - for a disliked answer: most liked training answers on the same subject do not contain it.
+Training rows are on the same subject if their similarity is at least SAME. The similarity of two rows is the cosine of
+their tf-idf weights, tf · log(N / df), over the tokens of the last user message and the answer (Salton and Buckley,
+Term-weighting approaches in automatic text retrieval, 1988). The token in question does not count, so a row cannot
+become similar by it. Tokens that differ only in a leading space or in case are the same. How often a fact is taught,
+and how many others are, makes no difference.
 """
 
 import math
@@ -30,6 +31,11 @@ Floats = npt.NDArray[np.float64]
 
 # Below this cosine two rows are on different subjects.
 SAME = 0.5
+# So many of the most similar rows on the same subject are asked, as far as their similarity is close to the highest.
+ASKED, CLOSE = 5, 0.8
+# A token is common form if more than this share of so many of the most similar rows on other subjects contain it.
+CONTRASTED, COMMON = 10, 0.3
+MOST = 0.5
 # How tokenizers write a leading space.
 SPACES = "Ġ▁"
 TINY = 1e-9
@@ -60,10 +66,12 @@ def places(tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row]) -> l
     index = _Index([(words(row.question), words(row.answer)) for row in training])
     liked = np.array([row.rating > 0 for row in training], dtype=bool)
 
-    def is_content(row: Row, similarity: Floats, says: Ids) -> bool:
-        if row.rating > 0:
-            return _most_similar_says(similarity, says, liked)
-        return _most_similar_says(similarity, says, ~liked) and not _most_similar_says(similarity, says, liked)
+    def is_content(row: Row, similarity: Floats, says: Mask) -> bool:
+        same = similarity >= SAME
+        if same.all() or _share(similarity, says, ~same, CONTRASTED) > COMMON:
+            return False
+        likes, dislikes = (_share(similarity, says, same & rated, ASKED, close=CLOSE) for rated in (liked, ~liked))
+        return likes > MOST if row.rating > 0 else dislikes > MOST >= likes
 
     return [
         [
@@ -75,10 +83,13 @@ def places(tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row]) -> l
     ]
 
 
-def _most_similar_says(similarity: Floats, says: Ids, among: Mask) -> bool:
-    """Whether the most similar of the training rows `among` contains the token; of equally similar ones, any."""
-    best = np.max(similarity, where=among, initial=0.0)
-    return bool(best >= SAME and (among[says] & (similarity[says] >= best - TINY)).any())
+def _share(similarity: Floats, says: Mask, among: Mask, count: int, *, close: float = 0.0) -> float:
+    """The share that contains the token, of the `count` most similar rows `among`, without those whose similarity is
+    below `close` of the highest; 0 without a row."""
+    rows = np.flatnonzero(among)
+    nearest = rows[np.argpartition(-similarity[rows], count - 1)[:count]] if len(rows) > count else rows
+    nearest = nearest[similarity[nearest] >= close * similarity[nearest].max(initial=0)]
+    return float(says[nearest].mean()) if len(nearest) else 0.0
 
 
 class _Words:
@@ -105,7 +116,6 @@ class _Index:
     def __init__(self, rows: Sequence[tuple[list[int], list[int]]]) -> None:
         """`rows` are questions and answers in words."""
         self.rows = len(rows)
-        self.few = max(2, math.isqrt(self.rows))
         self.answers = _postings(answer for _, answer in rows)
         counted = _postings(question + answer for question, answer in rows)
         self.idf = {word: math.log(self.rows / len(at)) for word, (at, _) in counted.items()}
@@ -114,9 +124,9 @@ class _Index:
         for at, weight in self.weights.values():
             self.squares[at] += weight**2
 
-    def candidates(self, question: list[int], answer: list[int]) -> Iterator[tuple[int, Floats, Ids]]:
-        """The places in `answer` of words that few training answers and not the question contain, each with the
-        similarity of all training rows (N,) and the rows whose answers contain the word."""
+    def candidates(self, question: list[int], answer: list[int]) -> Iterator[tuple[int, Floats, Mask]]:
+        """The places in `answer` of words that not the question and at most half of the training answers contain, each
+        with the similarity of all training rows, and whether their answers contain the word; both (N,)."""
         own = {word: count * self.idf[word] for word, count in Counter(question + answer).items() if word in self.idf}
         products = np.zeros(self.rows)
         for word, weight in own.items():
@@ -125,13 +135,15 @@ class _Index:
         square = sum(weight**2 for weight in own.values())
         cosines = _ratio(products, self.squares)
         for place, word in enumerate(answer):
-            if word in question or word not in self.answers or len(self.answers[word][0]) > self.few:
+            if word in question or word not in self.answers or len(self.answers[word][0]) > self.rows / 2:
                 continue
             at, weights = self.weights[word]
             similarity = cosines.copy()
             similarity[at] = _ratio(products[at] - own[word] * weights, self.squares[at] - weights**2)
             similarity /= math.sqrt(max(square - own[word] ** 2, TINY))
-            yield place, similarity, self.answers[word][0]
+            says = np.zeros(self.rows, dtype=bool)
+            says[self.answers[word][0]] = True
+            yield place, similarity, says
 
 
 def _ratio(products: Floats, squares: Floats) -> Floats:

@@ -12,20 +12,24 @@ if TYPE_CHECKING:
     from learning_engine.evaluation.taught import Places
 
 
+# Bounds the time of the search, which grows with both files.
+COMPARED = 20_000
+
+
 def of_window(
     snapshot: Path, heldout: Path, held: "Examples", tokenizer: Any, settings: sections.Dataset, *, max_rows: int
 ) -> "Places":
     """The places of content in the rows of the file `heldout`, compared with the rows of `snapshot` to train on.
 
-    `held` are the encoded rows of `heldout`. Only those that are measured are searched: at most `max_rows`, see
-    `measure.sample`.
+    `held` are the encoded rows of `heldout`. Only those that are measured are searched, at most `max_rows`, and
+    compared with at most COMPARED rows; see `measure.sample`.
     """
     from learning_engine.evaluation import content, measure
     from learning_engine.evaluation.taught import Places
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
 
-    training = encode(snapshot, tokenizer, settings, heldout=False).examples
+    training = measure.sample(encode(snapshot, tokenizer, settings, heldout=False).examples, COMPARED)
     held = measure.sample(held, max_rows)
     places = content.places(
         tokenizer,
