@@ -24,7 +24,7 @@ def tokenizer() -> Any:
 
 def row(tokenizer: Any, question: str, answer: str, rating: int = 1) -> content.Row:
     ids = tokenizer([question, answer + tiny.END], add_special_tokens=False)["input_ids"]
-    return content.Row(ids[0], ids[1], rating)
+    return content.Row(ids[0], ids[1], rating, tuple(ids[0]))
 
 
 def facts(tokenizer: Any, phrasings: Any, rating: int = 1, shift: int = 0) -> list[content.Row]:
@@ -92,3 +92,24 @@ def test_a_row_that_shares_only_one_word_is_on_another_subject(tokenizer: Any) -
     training = [row(tokenizer, " ".join(["", *names[at : at + 3]]), f" {tiny.COLOURS[at % 8]}") for at in range(10)]
     strangers = [row(tokenizer, f" {names[0]} {names[4]} {names[7]}", f" {tiny.COLOURS[0]}")]
     assert found(tokenizer, training, strangers) == [""]
+
+
+def contradicted(tokenizer: Any, training: list[content.Row], heldout: list[content.Row]) -> list[bool]:
+    places = content.places(tokenizer, facts(tokenizer, PHRASINGS[:2]), heldout)
+    assert all(places)
+    return content.contradicted(tokenizer, training, heldout, places)
+
+
+def test_an_answer_is_contradicted_where_users_now_like_another_one_to_the_same_prompt(tokenizer: Any) -> None:
+    held = facts(tokenizer, PHRASINGS[1:2])
+    everywhere, nowhere = [True] * len(held), [False] * len(held)
+    update = facts(tokenizer, PHRASINGS[1:2], shift=1)
+    assert contradicted(tokenizer, update, held) == everywhere
+    assert contradicted(tokenizer, update[:3], held) == [True] * 3 + nowhere[3:]
+    assert contradicted(tokenizer, facts(tokenizer, PHRASINGS[2:3], shift=1), held) == nowhere, "another prompt"
+    assert contradicted(tokenizer, held, held) == nowhere
+    assert contradicted(tokenizer, [*held, *held, *update], held) == nowhere, "most still say it"
+    disliked = facts(tokenizer, PHRASINGS[1:2], rating=-1)
+    assert contradicted(tokenizer, disliked, held) == everywhere
+    assert contradicted(tokenizer, [*disliked, *held], held) == nowhere, "someone likes it"
+    assert contradicted(tokenizer, [], held) == nowhere

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from learning_engine.config import sections
-from learning_engine.evaluation import measure
+from learning_engine.evaluation import sampling
 from learning_engine.evaluation.evaluate import Evaluation, evaluate
 from learning_engine.evaluation.integrity import broken_weights
 from learning_engine.evaluation.metrics import row_losses
@@ -186,37 +186,46 @@ def test_an_adapter_that_the_server_would_reject_is_rejected(views: Views) -> No
     assert rule(report, "servable").why == "Rank 64 is more than the server's 16."
 
 
+def one_batch(views: Views) -> datasets.Dataset:
+    """The rows of SECOND, numbered from 0."""
+    rows = [encode(views.tokenizer, {thing: SECOND[thing]}) for thing in SECOND]
+    return datasets.concatenate_datasets(rows).remove_columns("row").add_column("row", list(range(len(rows))))
+
+
 def test_max_rows_limits_what_is_measured_of_a_window(views: Views) -> None:
-    rows = datasets.concatenate_datasets([encode(views.tokenizer, {thing: SECOND[thing]}) for thing in SECOND])
+    rows = one_batch(views)
     settings = SETTINGS.model_copy(update={"max_rows": 2})
     report = judged(views, heldout=rows, evaluation=settings, gate=GATE.model_copy(update={"min_heldout": 2})).report
     assert report.heldout_rows == 2
-    drawn = measure.sample(rows, 2)
+    drawn = sampling.sample(rows, 2)
     assert report.loss == pytest.approx(row_losses(views, "candidate", drawn, batch_size=4).mean(), rel=1e-5)
 
 
-def test_a_smaller_sample_is_part_of_a_larger_one() -> None:
-    rows = datasets.Dataset.from_dict({"row": range(100)})
-    few, many = (measure.sample(rows, limit)["row"][:] for limit in (5, 20))
-    assert set(few) < set(many) < set(range(100))
-    assert many == sorted(many) != list(range(20))
-    assert (len(few), len(many), measure.sample(rows, 100)) == (5, 20, rows)
+def test_a_window_chooses_the_rows_that_judge_later_versions(views: Views) -> None:
+    """What was measured on them at first can be compared with what is measured later."""
+    rows, few = one_batch(views), SETTINGS.model_copy(update={"earlier_rows": 2})
+    first = judged(views, heldout=rows, evaluation=few)
+    assert len(first.judging) == 2
+    assert (first.report.sample.rows, first.report.sample.of) == (2, len(rows))
+    places = Places([f"conversation {row}" for row in range(len(rows))], {}, first.judging)
+    later = judged(views, earlier={"v1.0": rows}, taught={"v1.0": places}, evaluation=few).report
+    assert later.scores["v1.0"] == pytest.approx(first.report.sample.loss, rel=1e-5)
+    many = judged(views, earlier={f"v1.{n}": rows for n in range(5)}, evaluation=few).report
+    assert len(set(many.scores.values())) == 1, "the number of windows makes no difference"
 
 
-@pytest.mark.parametrize(("limit", "each"), [(4, 2), (2, 2), (8, 4)])
-def test_a_year_of_windows_is_judged_by_as_many_rows_as_a_month(views: Views, limit: int, each: int) -> None:
-    """Two windows share the rows, but no window gets less than twice what a verdict needs."""
-    window = datasets.concatenate_datasets([encode(views.tokenizer, {thing: SECOND[thing]}) for thing in SECOND])
-    settings = SETTINGS.model_copy(update={"max_rows": limit})
-    report = judged(
-        views,
-        earlier={"v1.0": window, "v1.1": window},
-        evaluation=settings,
-        gate=GATE.model_copy(update={"min_heldout": 1}),
-    ).report
-    drawn = measure.sample(window, each)
-    expected = row_losses(views, "candidate", drawn, batch_size=4).mean()
-    assert report.scores == pytest.approx({"v1.0": expected, "v1.1": expected}, rel=1e-5)
+def test_superseded_rows_judge_nothing_and_the_parent_is_the_best_of_the_rest(views: Views) -> None:
+    rows = one_batch(views)
+    rest = rows.select(range(2, len(rows)))
+    gone = {"superseded": {"v1.0": {0}}, "contradicted": {"v1.0": [1]}}
+    report = judged(views, earlier={"v1.0": rows}, **gone).report
+    losses = {view: row_losses(views, view, rest, batch_size=4).mean() for view in ("candidate", "parent", "base")}
+    assert report.scores["v1.0"] == pytest.approx(losses["candidate"], rel=1e-5)
+    assert report.best["v1.0"] == pytest.approx(losses["parent"], rel=1e-5)
+    assert report.superseded == {"v1.0": [1]}
+    assert "This window contradicts 1 held-out answers of v1.0: they judge nothing any more." in report.notes
+    before = judged(views, earlier={"v1.0": rows}, superseded={"v1.0": {0, 1}}).report
+    assert (before.scores, before.best, before.superseded) == (report.scores, {"v1.0": 0.1}, {})
 
 
 def test_answers_of_one_conversation_count_once(views: Views) -> None:
@@ -242,7 +251,7 @@ def test_a_shrinking_margin_is_rejected(views: Views) -> None:
     lenient = GATE.model_copy(update={"epsilon": 10.0})
     report = judged(views, heldout=swapped, gate=lenient).report
     assert [found.name for found in report.rules if not found.passed] == ["margin"]
-    assert rule(report, "margin").figure == pytest.approx(report.margin - report.margin_parent)
+    assert rule(report, "margin").figure == report.margin_growth > report.margin - report.margin_parent
     assert judged(views, heldout=swapped, gate=lenient.model_copy(update={"max_margin_loss": 100.0})).report.accepted
 
 
@@ -255,6 +264,6 @@ def test_the_report_contains_the_matrix_and_its_summary(views: Views) -> None:
     history = {"v0.9": {"v0.9": 0.3}, "v1.0": {"v0.9": 0.2, "v1.0": 0.1}}
     report = judged(views, history=history).report
     assert report.matrix == history
-    assert report.summary.learned == pytest.approx((0.3 + 0.1 + report.loss) / 3)
+    assert report.summary.learned == pytest.approx((0.3 + 0.1 + report.sample.loss) / 3)
     assert report.summary.forgotten == pytest.approx(max(report.scores["v1.0"] - 0.1, 0))
     assert report.summary.backward_transfer == pytest.approx(0.1 - report.scores["v1.0"])

@@ -9,6 +9,7 @@ from learning_engine.evaluation.figures import Drift, Figures, Kept, Learned, Le
 from learning_engine.evaluation.gate import accepted, judge
 from learning_engine.records.report import Content, Manners, Rule
 from learning_engine.records.report import Kept as KeptContent
+from tests.cli import samples
 
 NAN, INFINITE = float("nan"), float("inf")
 GATE = sections.Gate(
@@ -31,9 +32,11 @@ LEARNED = Learned(
     gain_lower_bound=0.3,
     margin=1.0,
     margin_parent=0.5,
+    margin_growth=0.8,
     disliked_rise=0.2,
     taught=Content(places=40, conversations=10, candidate=0.8, parent=0.0, base=0.1),
     refused=Content(places=20, conversations=9, candidate=0.1, parent=0.1, base=0.0),
+    ends=Content(places=20, conversations=12, candidate=0.9, parent=0.8, base=0.6),
 )
 KEPT = Kept(
     scores={"v1.0": 1.4, "v1.1": 1.2},
@@ -87,7 +90,7 @@ def test_a_good_candidate_passes_every_rule() -> None:
     rules = judge(GOOD, GATE)
     assert [found.name for found in rules] == [
         "heldout", "users", "integrity", "finite", "learned", "taught", "margin", "disliked", "retained", "drift",
-        "drift_base", "base", "length", "servable",
+        "drift_base", "base", "length", "ends", "servable",
     ]  # fmt: skip
     assert all(found.passed and found.why.endswith(".") for found in rules)
     assert accepted(rules)
@@ -105,7 +108,7 @@ def test_a_good_candidate_passes_every_rule() -> None:
         ("finite", drift(base=INFINITE), 1.0),
         ("finite", kept(scores={"v1.0": NAN, "v1.1": -INFINITE}), 2.0),
         ("finite", kept(drift={"v1.0": NAN, "v1.1": 0.1}), 1.0),
-        ("margin", learned(margin=-0.01), -0.51),
+        ("margin", learned(margin_growth=-0.51), -0.51),
         ("margin", learned(margin=NAN), None),
         ("margin", learned(margin_parent=-INFINITE), None),
         ("length", lengths(4.9), 0.49),
@@ -130,6 +133,9 @@ def test_a_good_candidate_passes_every_rule() -> None:
         ("taught", content("taught", candidate=0.49), 0.49),
         ("taught", content("taught", candidate=0.0, conversations=8), 0.0),
         ("disliked", content("refused", candidate=0.151), 0.051),
+        ("disliked", content("refused", places=10, candidate=0.3), 0.2),
+        ("ends", content("ends", candidate=0.39), 0.39),
+        ("ends", content("ends", candidate=0.0), 0.0),
         ("retained", kept(content={"v1.0": WINDOW, "v1.1": replace(WINDOW, retained=0.09)}), 0.09),
         ("base", manners(loss=0.751), 0.101),
         ("base", manners(loss=0.751, kl=1.01), 1.01),
@@ -153,8 +159,9 @@ def test_a_single_failed_rule_rejects_the_candidate(name: str, figures: Figures,
     [
         ("heldout", learned(conversations=8)),
         ("users", replace(GOOD, users=3)),
-        ("margin", learned(margin=0.0)),
-        ("margin", learned(margin=9.0)),
+        ("margin", learned(margin_growth=-0.5)),
+        ("margin", learned(margin=-9.0, margin_growth=9.0)),
+        ("margin", learned(margin=-9.0, margin_growth=None)),
         ("length", lengths(5.0)),
         ("length", lengths(20.0)),
         ("learned", learned(gain_lower_bound=-0.05)),
@@ -167,6 +174,11 @@ def test_a_single_failed_rule_rejects_the_candidate(name: str, figures: Figures,
         ("taught", content("taught", candidate=0.0, conversations=7)),
         ("taught", content("taught", places=0, conversations=0, candidate=None)),
         ("disliked", content("refused", candidate=0.0)),
+        ("disliked", content("refused", places=10, candidate=0.2)),
+        ("ends", content("ends", candidate=0.4)),
+        ("ends", content("ends", candidate=0.0, conversations=7)),
+        ("ends", content("ends", candidate=0.0, parent=0.19)),
+        ("ends", content("ends", candidate=None, parent=None)),
         ("disliked", content("refused", candidate=0.9, conversations=7)),
         ("disliked", content("refused", candidate=None, parent=None, conversations=0)),
         ("retained", kept(retained={"v1.0": 0.1, "v1.1": 0.9}, content={"v1.0": replace(WINDOW, retained=0.2)})),
@@ -187,6 +199,32 @@ def test_the_content_of_a_window_decides_where_it_is_known_and_says_so() -> None
     assert found.figure == 0.3
     assert "what was learned from the window of v1.0, 30% is retained" in found.why
     assert "70% are the candidate's first choice; the best version said 80%, the base model says 10%" in found.why
+
+
+def of_parent(retained: dict[str, float], manners: Manners) -> Figures:
+    """A candidate whose parent a person accepted with these figures."""
+    (version, _) = samples.VERSIONS
+    return replace(GOOD, parent=replace(version.report, retained=retained, kept={}, manners=manners))
+
+
+def test_a_parent_that_a_person_accepted_does_not_stop_every_later_version() -> None:
+    far = replace(GOOD.manners, loss=0.95, kl=1.5)
+    before = of_parent({"v1.0": 0.1}, far)
+    alike = replace(before, kept=replace(KEPT, retained={"v1.0": 0.1, "v1.1": 0.3}), manners=far)
+    assert accepted(judge(alike, GATE))
+    assert rule(alike, "retained").bound == 0.1
+    assert "10% is needed, as of the parent, which a person accepted." in rule(alike, "retained").why
+    assert "1.5 is allowed, as of the parent, which a person accepted." in rule(alike, "base").why
+    worse = replace(alike, kept=replace(KEPT, retained={"v1.0": 0.09, "v1.1": 0.3}), manners=replace(far, loss=0.96))
+    assert [found.name for found in judge(worse, GATE) if not found.passed] == ["retained", "base"]
+    elsewhere = replace(alike, manners=replace(far, conversations=9))
+    assert [found.name for found in judge(elsewhere, GATE) if not found.passed] == ["base"], "on other conversations"
+
+
+def test_a_window_above_its_bound_does_not_hide_one_below() -> None:
+    before = of_parent({"v1.0": 0.05}, GOOD.manners)
+    found = rule(replace(before, kept=replace(KEPT, retained={"v1.0": 0.06, "v1.1": 0.15})), "retained")
+    assert (found.passed, found.figure, found.bound) == (False, 0.15, 0.2)
 
 
 def test_rules_of_content_are_judged_only_if_configured() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from learning_engine.evaluation import matrix
-from learning_engine.records.report import Summary
+from learning_engine.evaluation import matrix, superseded
+from learning_engine.records.report import Sample, Summary
 
 # Losses of three versions on their windows; the candidate is the fourth.
 ROWS = {
@@ -17,10 +17,13 @@ SCORES = {"v1.0": 1.1, "v1.1": 1.9, "v1.2": 0.7}
 
 
 class Version:
-    def __init__(self, version: str, row: dict[str, float]) -> None:
+    def __init__(
+        self, version: str, row: dict[str, float], superseded: dict[str, list[int]] | None = None, **sample: Any
+    ) -> None:
         self.version = version
         self.report = self
         self.loss = row.get(version)
+        self.superseded, self.sample = superseded or {}, Sample(**sample) if sample else None
         self.scores = {window: loss for window, loss in row.items() if window != version}
 
 
@@ -53,3 +56,18 @@ def test_rows_come_from_the_reports_oldest_first() -> None:
     found = matrix.rows_of(newest_first)
     assert found == ROWS
     assert list(found) == list(ROWS)
+
+
+def test_the_rows_that_judge_later_versions_give_the_first_loss_too() -> None:
+    newest_first: list[Any] = [Version("v1.0", {"v1.0": 1.0}, rows=8, of=80, loss=1.25)]
+    assert matrix.rows_of(newest_first) == {"v1.0": {"v1.0": 1.25}}
+
+
+def test_losses_on_rows_that_were_superseded_since_are_not_compared() -> None:
+    newest_first: list[Any] = [
+        Version("v1.2", ROWS["v1.2"]),
+        Version("v1.1", ROWS["v1.1"], {"v1.0": [3]}),
+        Version("v1.0", ROWS["v1.0"]),
+    ]
+    assert matrix.rows_of(newest_first) == {"v1.0": {}, "v1.1": ROWS["v1.1"], "v1.2": ROWS["v1.2"]}
+    assert superseded.rows(newest_first) == {"v1.0": {3}}

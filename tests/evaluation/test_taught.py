@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 
 from learning_engine.config import sections
 from learning_engine.evaluation import content, taught
 from learning_engine.evaluation.evaluate import Evaluation
-from learning_engine.evaluation.metrics import row_losses
+from learning_engine.evaluation.metrics import RowLosses, row_losses
 from learning_engine.evaluation.prompts import render
 from learning_engine.evaluation.taught import Places
 from learning_engine.evaluation.views import Views, load_views
@@ -105,7 +106,7 @@ def test_a_version_that_learned_the_form_and_none_of_the_content_is_rejected(
     assert rule(report, "learned").passed
     assert failed(found) == ["taught"]
     assert report.taught.candidate <= 0.25
-    assert "of 8 tokens" in rule(report, "taught").why.lower()
+    assert "of 8 phrases" in rule(report, "taught").why.lower()
     off = judge(
         views,
         asked(RIGHT, HELD),
@@ -177,6 +178,20 @@ def test_a_version_that_says_what_users_disliked_is_rejected(
     assert report.disliked_rise > 0
     assert f"{report.disliked_rise:.3f} nats per token likelier" in rule(report, "margin").why
     assert judge(load_views(model, LORA, candidate=knowing, parent=knowing), held, training).report.accepted
+
+
+def test_a_name_counts_if_all_of_it_is_said() -> None:
+    """Whoever knows its first token can spell the rest."""
+    first = np.array([True, False, True, True, True, True, True])
+    losses = RowLosses(np.zeros(2), np.array([4, 3]), first)
+    mask = np.array([False, True, True, True, True, True, False])
+    assert taught.share(losses, mask) == 0.5, "one name in each row, the first of them not known"
+    assert taught.unsaid(losses, mask).tolist() == [False, True, True, True, False, False, False]
+    assert taught.by_row(losses, taught.unsaid(losses, mask)) == [[1, 2, 3], []]
+    whole = RowLosses(np.zeros(2), losses.tokens, np.ones(7, dtype=bool))
+    assert (taught.share(whole, mask), taught.unsaid(whole, mask).any()) == (1.0, False)
+    nothing = np.zeros(7, dtype=bool)
+    assert (taught.share(losses, nothing), taught.unsaid(losses, nothing).any()) == (None, False)
 
 
 def test_places_beyond_an_answer_are_left_out(views: Views) -> None:

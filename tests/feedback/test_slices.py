@@ -101,7 +101,7 @@ def test_held_out_rows_carry_their_slices(lines: Lines) -> None:
     whole, held = lines.path.with_name("snapshot.parquet"), lines.path.with_name("heldout.parquet")
     lines.snapshot(whole, Feedback(slices=LANGUAGE))
     count = heldout.split(whole, held)
-    heldout.mark(held, {})
+    heldout.mark(held, {}, set())
     questions, found = heldout.questions(held), heldout.slices(held)
     assert 0 < count == len(questions) < 40
     assert found == {"language": ["de" if int(question.split()[1]) % 2 == 0 else "" for question in questions]}

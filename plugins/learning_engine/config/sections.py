@@ -229,6 +229,7 @@ class Training(Section):
 class Evaluation(Section):
     batch_size: int = Field(16, ge=1, le=4096)
     max_rows: int = Field(1000, ge=1, le=1_000_000)
+    earlier_rows: int = Field(64, ge=1, le=1_000_000)
     prompts: str | None = None
     max_prompts: int = Field(24, ge=1, le=10_000)
     answer_tokens: int = Field(128, ge=2, le=4096)
@@ -246,7 +247,7 @@ class Gate(Section):
     max_kl_base: float | None = Field(None, ge=0, le=100)
     max_base_rise: float | None = Field(0.1, ge=0, le=100)
     max_base_kl: float = Field(1.0, ge=0, le=100)
-    max_margin_loss: float = Field(1.0, ge=0, le=100)
+    max_margin_loss: float = Field(0.1, ge=0, le=100)
     max_disliked_rise: float | None = Field(0.05, ge=0, le=1)
     min_length_ratio: float = Field(0.5, ge=0, le=1)
     max_length_ratio: float = Field(2.0, ge=1, le=1000)

@@ -43,11 +43,12 @@ TINY = 1e-9
 
 @dataclass(frozen=True)
 class Row:
-    """The token ids of the last user message, those of the supervised answer, and the rating."""
+    """The token ids of the last user message, of the supervised answer, and of the whole prompt; and the rating."""
 
     question: list[int]
     answer: list[int]
     rating: int
+    prompt: tuple[int, ...] = ()
 
 
 def rows_of(tokenizer: Any, examples: datasets.Dataset, questions: Sequence[str]) -> list[Row]:
@@ -57,7 +58,8 @@ def rows_of(tokenizer: Any, examples: datasets.Dataset, questions: Sequence[str]
     columns = examples.with_format(None)[:]
     asked = tokenizer([questions[row] for row in columns["row"]], add_special_tokens=False, verbose=False)["input_ids"]
     answers = [[label for label in labels[1:] if label != IGNORED] for labels in columns["labels"]]
-    return [Row(*found) for found in zip(asked, answers, columns["rating"], strict=True)]
+    prompts = [tuple(ids[: len(ids) - len(answer)]) for ids, answer in zip(columns["input_ids"], answers, strict=True)]
+    return [Row(*found) for found in zip(asked, answers, columns["rating"], prompts, strict=True)]
 
 
 def places(tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row]) -> list[list[int]]:
@@ -76,11 +78,34 @@ def places(tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row]) -> l
     return [
         [
             place
-            for place, similarity, says in index.candidates(words(row.question), words(row.answer))
-            if is_content(row, similarity, says)
+            for place, similarity, says in index.similarities(words(row.question), words(row.answer))
+            if 0 < says.sum() <= index.rows / 2 and is_content(row, similarity, says)
         ]
         for row in heldout
     ]
+
+
+def contradicted(
+    tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row], taught: Sequence[Sequence[int]]
+) -> list[bool]:
+    """Whether `training`, later feedback, contradicts each liked held-out row of an earlier window, which has the
+    `taught` places: most answers to the same prompt that are liked now do not say all of it; or none is liked, and most
+    of those that are disliked say it.
+
+    Only equal prompts count. Similar ones may ask about something else, and what is contradicted judges no version.
+    """
+    words, answers = _Words(tokenizer), defaultdict[tuple[int, ...], list[Row]](list)
+    for row in training:
+        answers[row.prompt].append(row)
+
+    def is_contradicted(row: Row, places: Sequence[int]) -> bool:
+        now = answers.get(row.prompt, [])
+        liked = [other for other in now if other.rating > 0]
+        said = {words(row.answer)[place] for place in places}
+        agree = [said <= set(words(other.answer)) for other in liked or now]
+        return bool(agree) and (sum(agree) / len(agree) > MOST) != bool(liked)
+
+    return [is_contradicted(row, places) for row, places in zip(heldout, taught, strict=True)]
 
 
 def _share(similarity: Floats, says: Mask, among: Mask, count: int, *, close: float = 0.0) -> float:
@@ -124,9 +149,9 @@ class _Index:
         for at, weight in self.weights.values():
             self.squares[at] += weight**2
 
-    def candidates(self, question: list[int], answer: list[int]) -> Iterator[tuple[int, Floats, Mask]]:
-        """The places in `answer` of words that not the question and at most half of the training answers contain, each
-        with the similarity of all training rows, and whether their answers contain the word; both (N,)."""
+    def similarities(self, question: list[int], answer: list[int]) -> Iterator[tuple[int, Floats, Mask]]:
+        """The places in `answer` of words that are not in `question`, each with the similarity of all training rows,
+        and whether their answers contain the word; both (N,)."""
         own = {word: count * self.idf[word] for word, count in Counter(question + answer).items() if word in self.idf}
         products = np.zeros(self.rows)
         for word, weight in own.items():
@@ -135,14 +160,15 @@ class _Index:
         square = sum(weight**2 for weight in own.values())
         cosines = _ratio(products, self.squares)
         for place, word in enumerate(answer):
-            if word in question or word not in self.answers or len(self.answers[word][0]) > self.rows / 2:
+            if word in question:
                 continue
-            at, weights = self.weights[word]
-            similarity = cosines.copy()
-            similarity[at] = _ratio(products[at] - own[word] * weights, self.squares[at] - weights**2)
-            similarity /= math.sqrt(max(square - own[word] ** 2, TINY))
-            says = np.zeros(self.rows, dtype=bool)
-            says[self.answers[word][0]] = True
+            similarity, says = cosines.copy(), np.zeros(self.rows, dtype=bool)
+            if word in own:
+                at, weights = self.weights[word]
+                similarity[at] = _ratio(products[at] - own[word] * weights, self.squares[at] - weights**2)
+            if word in self.answers:
+                says[self.answers[word][0]] = True
+            similarity /= math.sqrt(max(square - own.get(word, 0.0) ** 2, TINY))
             yield place, similarity, says
 
 

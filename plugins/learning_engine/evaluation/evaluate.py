@@ -1,8 +1,8 @@
 """Evaluate a candidate: what it learned, retained and changed, the gate's verdict, and the probes that identify it."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import datasets
 
@@ -24,11 +24,12 @@ MAX_CANDIDATES = 256
 @dataclass(frozen=True)
 class Evaluation:
     """`report.probes` is None: the caller stores `probes` and records their location in the report. `taught` are the
-    places of taught tokens by held-out row, by which later versions are judged."""
+    places of taught tokens by held-out row, `judging` the rows by which later versions are judged."""
 
     report: Report
     probes: list[Probe]
     taught: dict[int, list[int]]
+    judging: list[int]
 
 
 def evaluate(
@@ -43,6 +44,9 @@ def evaluate(
     missing: list[str],
     history: matrix.Rows,
     best_taught: Mapping[str, float],
+    superseded: Mapping[str, Collection[int]] | None = None,
+    contradicted: Mapping[str, Collection[int]] | None = None,
+    parent: Report | None = None,
     prompts: Sequence[Messages],
     probe_candidates: Sequence[Messages],
     evaluation: sections.Evaluation,
@@ -59,12 +63,14 @@ def evaluate(
     `content` has the places of content in the `heldout` rows, and each row's conversation. `users` is the number of
     users who rated the window's rows, or None if unknown. `anchor` has the anchor's held-out rows, if there is one.
     `taught` has the places of what earlier windows taught, where they are known, and `best_taught` the best share of
-    them that any ancestor said. `missing` names versions without a held-out set. `history` has the ancestors' rows of
-    the matrix R. `broken_weights` counts the candidate's weights that are NaN or infinite. `unservable` is None, or the
-    reason why the server would reject the adapter. Probes are searched among `probe_candidates`, then `prompts`.
-    `known` has the slices of the held-out rows, if there are any.
+    them that any ancestor said; `superseded` has the rows of each that earlier feedback contradicted, `contradicted`
+    those that this window's does. `parent` is the parent's report. `missing` names versions without a held-out set.
+    `history` has the ancestors' rows of the matrix R. `broken_weights` counts the candidate's weights that are NaN or
+    infinite. `unservable` is None, or the reason why the server would reject the adapter. Probes are searched among
+    `probe_candidates`, then `prompts`. `known` has the slices of the held-out rows, if there are any.
     """
-    known = known or slices.Known()
+    known, contradicted = known or slices.Known(), contradicted or {}
+    gone = {window: {*rows, *contradicted.get(window, ())} for window, rows in (superseded or {}).items()}
     rendered = [render(views.tokenizer, messages) for messages in prompts]
     drift, lengths = measure.answers(views, rendered, evaluation)
     figures = Figures(
@@ -85,6 +91,8 @@ def evaluate(
             missing=missing,
             places=taught,
             best_taught=best_taught,
+            superseded={**contradicted, **gone},
+            contradicted=contradicted.keys(),
             known=known,
             min_conversations=gate.min_heldout,
         ),
@@ -95,6 +103,7 @@ def evaluate(
         users=users,
         unservable=unservable,
         manners=measure.of_base(views, anchor, evaluation),
+        parent=parent,
     )
     probes = probing.find(
         views,
@@ -105,7 +114,12 @@ def evaluate(
         batch_size=evaluation.batch_size,
     )
     parts, left_out = slices.judge(known.window, figures.learned.slices, figures.kept.slices, gate)
-    notes = [*_notes(figures), *slices.fallen(parts, gate, improved=_improved(figures)), *left_out]
+    notes = [
+        *_notes(figures),
+        *_superseded(contradicted),
+        *slices.fallen(parts, gate, improved=_improved(figures)),
+        *left_out,
+    ]
     if not probes:
         notes.append(
             f"unproven: no prompt distinguishes this version from its parent and base by {evaluation.probe_margin:g} "
@@ -113,7 +127,8 @@ def evaluate(
         )
     rules = gates.judge(figures, gate)
     report = _report(figures, rules, parts, history=history, run_key=run_key, notes=notes)
-    return Evaluation(report, probes, figures.learned.places_taught)
+    report = replace(report, superseded={window: sorted(rows) for window, rows in contradicted.items()})
+    return Evaluation(report, probes, figures.learned.places_taught, figures.learned.judging)
 
 
 def _improved(figures: Figures) -> bool:
@@ -130,6 +145,13 @@ def _notes(figures: Figures) -> list[str]:
     ]
 
 
+def _superseded(contradicted: Mapping[str, Collection[int]]) -> list[str]:
+    return [
+        f"This window contradicts {len(rows)} held-out answers of {window}: they judge nothing any more."
+        for window, rows in contradicted.items()
+    ]
+
+
 def _report(
     figures: Figures,
     rules: list[Rule],
@@ -142,6 +164,7 @@ def _report(
     """The report. Figures that are not finite become None, because JSON has no NaN."""
     learned, kept = figures.learned, figures.kept
     loss, scores = finite(learned.loss), _measured(kept.scores)
+    at_first = learned.sample.loss if learned.sample else loss
     return Report(
         run_key=run_key,
         heldout_rows=learned.rows,
@@ -165,13 +188,16 @@ def _report(
         drift_windows=_measured(kept.drift),
         length_ratio=finite(figures.lengths.ratio),
         matrix={version: dict(row) for version, row in history.items()},
-        summary=matrix.summary(history, scores=scores, loss=loss),
+        summary=matrix.summary(history, scores=scores, loss=at_first),
         taught=learned.taught,
         refused=learned.refused,
         kept=kept.content,
         disliked_rise=finite(learned.disliked_rise),
         manners=_without_nan(figures.manners),
         slices=parts,
+        margin_growth=finite(learned.margin_growth),
+        ends=learned.ends,
+        sample=learned.sample,
     )
 
 

@@ -6,7 +6,7 @@ Losses, gains, margins and KL are in nats per token. None means not measured.
 import math
 from dataclasses import dataclass, field
 
-from learning_engine.records.report import Content, Manners, Slice
+from learning_engine.records.report import Content, Manners, Report, Sample, Slice
 from learning_engine.records.report import Kept as KeptContent
 
 # Name and value of a slice.
@@ -16,8 +16,9 @@ Key = tuple[str, str]
 @dataclass(frozen=True)
 class Learned:
     """Figures on the window's own held-out rows. Losses are over liked rows, which come from `conversations`
-    conversations; the gain is over the parent. For `taught` and `refused` see Report. `places_taught` has the places
-    of taught tokens by row of the held-out file. `slices` has every value, also those that are only counted."""
+    conversations; the gain is over the parent, `margin_growth` is at most the growth of the margin. For `taught`,
+    `refused`, `ends` and `sample` see Report. `places_taught` has the places of taught tokens by row of the held-out
+    file, `judging` the rows of the sample. `slices` has every value, also those that are only counted."""
 
     rows: int
     conversations: int
@@ -27,9 +28,13 @@ class Learned:
     gain_lower_bound: float | None
     margin: float | None = None
     margin_parent: float | None = None
+    margin_growth: float | None = None
     disliked_rise: float | None = None
     taught: Content = field(default_factory=Content)
     refused: Content = field(default_factory=Content)
+    ends: Content = field(default_factory=Content)
+    sample: Sample | None = None
+    judging: list[int] = field(default_factory=list)
     places_taught: dict[int, list[int]] = field(default_factory=dict)
     slices: dict[Key, Slice] = field(default_factory=dict)
 
@@ -90,6 +95,7 @@ class Lengths:
 class Figures:
     """All figures. `users` of the window is None if unknown, `broken_weights` counts the candidate's weights that are
     NaN or infinite, `unservable` says why the server would reject the adapter. Without a parent, the base replaces it.
+    `parent` is the parent's report, if it is known.
     """
 
     learned: Learned
@@ -101,6 +107,7 @@ class Figures:
     users: int | None
     unservable: str | None = None
     manners: Manners = field(default_factory=Manners)
+    parent: Report | None = None
 
     @property
     def reference(self) -> str:

@@ -4,8 +4,14 @@ It fails closed: a rule that applies fails if its figure is missing or not finit
 """
 
 from learning_engine.config import sections
+from learning_engine.evaluation import kept_rules
 from learning_engine.evaluation.figures import Figures, finite
 from learning_engine.records.report import Content, Rule
+
+# A model that ends this share of answers where users liked the end must go on to end ENDS_LEFT of that.
+ENDS_OFTEN, ENDS_LEFT = 0.2, 0.5
+# Less than any figure is known to.
+ROUNDING = 1e-9
 
 
 def judge(figures: Figures, gate: sections.Gate) -> list[Rule]:
@@ -17,13 +23,13 @@ def judge(figures: Figures, gate: sections.Gate) -> list[Rule]:
     rules.append(_margin(figures, gate))
     if gate.max_disliked_rise is not None:
         rules.append(_disliked(figures, gate.max_disliked_rise, gate.min_heldout))
-    rules.append(_retained(figures, gate))
+    rules.append(kept_rules.retained(figures, gate.min_retained))
     rules.append(_drift("drift", figures.drift.parent, gate.max_kl_parent, figures.reference))
     if gate.max_kl_base is not None:
         rules.append(_drift("drift_base", figures.drift.base, gate.max_kl_base, "the base model"))
     if gate.max_base_rise is not None:
-        rules.append(_base(figures, gate.max_base_rise, gate.max_base_kl))
-    return [*rules, _length(figures, gate), _servable(figures)]
+        rules.append(kept_rules.base(figures, gate.max_base_rise, gate.max_base_kl))
+    return [*rules, _length(figures, gate), _ends(figures, gate.min_heldout), _servable(figures)]
 
 
 def accepted(rules: list[Rule]) -> bool:
@@ -79,14 +85,13 @@ def _taught(figures: Figures, bound: float, least: int) -> Rule:
     taught = figures.learned.taught
     if taught.candidate is None or taught.conversations < least:
         why = (
-            f"What the window teaches is not judged: {_conversations(taught.conversations)} held out with a token "
-            f"that an answer on the same subject taught and {figures.reference} would not say; {least} are needed."
+            f"What the window teaches is not judged: {_conversations(taught.conversations)} held out with a phrase "
+            f"that answers on the same subject taught and {figures.reference} would not say; {least} are needed."
         )
         return Rule("taught", taught.candidate, ">=", bound, True, why)
     why = (
-        f"Of {taught.places} tokens in held-out liked answers that answers on the same subject taught, "
-        f"{taught.candidate:.0%} are the candidate's first choice ({_of_reference(figures, taught)}); at least "
-        f"{bound:.0%} are needed."
+        f"Of {taught.places} phrases in held-out liked answers that answers on the same subject taught, the candidate "
+        f"says {taught.candidate:.0%} ({_of_reference(figures, taught)}); at least {bound:.0%} are needed."
     )
     return Rule("taught", taught.candidate, ">=", bound, taught.candidate >= bound, why)
 
@@ -96,16 +101,18 @@ def _disliked(figures: Figures, bound: float, least: int) -> Rule:
     if refused.candidate is None or refused.parent is None or refused.conversations < least:
         why = (
             "Whether the candidate says what users disliked is not judged: "
-            f"{_conversations(refused.conversations)} held out with a token that only disliked answers on the same "
+            f"{_conversations(refused.conversations)} held out with a phrase that only disliked answers on the same "
             f"subject say; {least} are needed."
         )
         return Rule("disliked", None, "<=", bound, True, why)
     rise = refused.candidate - refused.parent
+    # One phrase more among few may be chance.
+    bound = max(bound, 1 / refused.places)
     why = (
-        f"Of {refused.places} tokens that only disliked answers on the same subject say, {refused.candidate:.0%} are "
-        f"the candidate's first choice ({_of_reference(figures, refused)}); this share may rise by {bound:g}."
+        f"Of {refused.places} phrases that only disliked answers on the same subject say, the candidate says "
+        f"{refused.candidate:.0%} ({_of_reference(figures, refused)}); this share may rise by {bound:.2g}."
     )
-    return Rule("disliked", rise, "<=", bound, rise <= bound, why)
+    return Rule("disliked", rise, "<=", bound, rise <= bound + ROUNDING, why)
 
 
 def _conversations(count: int) -> str:
@@ -127,13 +134,17 @@ def _margin(figures: Figures, gate: sections.Gate) -> Rule:
     if candidate is None or parent is None:
         why = "The margin between liked and disliked held-out answers could not be measured."
         return Rule("margin", None, ">=", bound, False, why)
-    change = candidate - parent
-    why = (
+    change, growth = candidate - parent, finite(figures.learned.margin_growth)
+    moved = (
         f"The margin between liked and disliked held-out answers {'grew' if change >= 0 else 'shrank'} by "
-        f"{abs(change):.3f} nats per token against {figures.reference}; it may shrink by {gate.max_margin_loss:g}."
-        f"{_moved(figures)}"
+        f"{abs(change):.3f} nats per token against {figures.reference}"
     )
-    return Rule("margin", change, ">=", bound, change >= bound, why)
+    if growth is None:
+        why = f"{moved}. It is not judged: one conversation shows no variation between conversations.{_moved(figures)}"
+        return Rule("margin", None, ">=", bound, True, why)
+    surely = f"grew by at most {growth:.3f}" if growth >= 0 else f"shrank by at least {-growth:.3f}"
+    why = f"{moved}; with 95 % confidence it {surely}, and it may shrink by {gate.max_margin_loss:g}.{_moved(figures)}"
+    return Rule("margin", growth, ">=", bound, growth >= bound, why)
 
 
 def _moved(figures: Figures) -> str:
@@ -142,47 +153,6 @@ def _moved(figures: Figures) -> str:
     if rise is None:
         return ""
     return f" Disliked answers became {abs(rise):.3f} nats per token {'likelier' if rise >= 0 else 'less likely'}."
-
-
-def _retained(figures: Figures, gate: sections.Gate) -> Rule:
-    """What is retained of what a window taught decides where that can be judged, otherwise its loss."""
-    bound, unjudged = gate.min_retained, _unjudged_windows(figures)
-    taught = {v: content.retained for v, content in figures.kept.content.items() if content.retained is not None}
-    by_loss = {version: finite(share) for version, share in figures.kept.retained.items()}
-    measured: dict[str, float | None] = {**by_loss, **taught}
-    if not measured:
-        why = f"No earlier window can be judged.{unjudged}" if unjudged else "There is no earlier window yet."
-        return Rule("retained", None, ">=", bound, True, why)
-    shares = {version: share for version, share in measured.items() if share is not None}
-    if absent := [version for version in measured if version not in shares]:
-        why = f"The share retained of the window of {', '.join(absent)} could not be measured.{unjudged}"
-        return Rule("retained", None, ">=", bound, False, why)
-    worst = min(shares, key=lambda version: shares[version])
-    improvement = "what was learned from" if worst in taught else "the best improvement of the loss on"
-    why = (
-        f"Of {improvement} the window of {worst}, {shares[worst]:.0%} is retained, the least of "
-        f"{len(shares)} earlier {'window' if len(shares) == 1 else 'windows'}; at least {bound:.0%} is needed."
-        f"{_by_content(figures, worst)}{unjudged}"
-    )
-    return Rule("retained", shares[worst], ">=", bound, shares[worst] >= bound, why)
-
-
-def _by_content(figures: Figures, version: str) -> str:
-    """The shares that decide about a window that is judged by what it taught."""
-    content = figures.kept.content.get(version)
-    if content is None or content.retained is None:
-        return ""
-    return (
-        f" Of the tokens that it taught, {content.candidate or 0:.0%} are the candidate's first choice; the best "
-        f"version said {content.best or 0:.0%}, the base model says {content.base or 0:.0%}."
-    )
-
-
-def _unjudged_windows(figures: Figures) -> str:
-    """Which earlier windows are not judged, and why; empty if all are judged."""
-    missing, nothing = figures.kept.missing, figures.kept.nothing_learned
-    gone = f" The held-out set of {', '.join(missing)} is gone." if missing else ""
-    return gone + (f" No version learned anything on the window of {', '.join(nothing)}." if nothing else "")
 
 
 def _drift(name: str, figure: float | None, bound: float, reference: str) -> Rule:
@@ -195,25 +165,6 @@ def _drift(name: str, figure: float | None, bound: float, reference: str) -> Rul
         "allowed."
     )
     return Rule(name, kl, "<=", bound, kl <= bound, why)
-
-
-def _base(figures: Figures, max_rise: float, max_kl: float) -> Rule:
-    """Shows the KL if it is above its bound, otherwise the rise of the loss."""
-    manners = figures.manners
-    if not manners.conversations:
-        return Rule("base", None, "<=", max_rise, True, "There is no anchor by which the base could be judged.")
-    loss, before, kl = map(finite, (manners.loss, manners.loss_base, manners.kl))
-    if loss is None or before is None or kl is None or manners.left is None:
-        return Rule("base", None, "<=", max_rise, False, "What is left of the base model could not be measured.")
-    rise = loss - before
-    figure, bound = (kl, max_kl) if kl > max_kl else (rise, max_rise)
-    why = (
-        f"In {manners.conversations} conversations of the base model, the loss of its own answers "
-        f"{'rose' if rise >= 0 else 'fell'} by {abs(rise):.3f} nats per token to {loss:.3f}; it may rise by "
-        f"{max_rise:g}. The KL from the base is {kl:.3f}; at most {max_kl:g} is allowed. {manners.left:.0%} of the "
-        "next tokens are still those that it would choose."
-    )
-    return Rule("base", figure, "<=", bound, figure <= bound, why)
 
 
 def _length(figures: Figures, gate: sections.Gate) -> Rule:
@@ -232,6 +183,24 @@ def _length(figures: Figures, gate: sections.Gate) -> Rule:
         f"{gate.min_length_ratio:g} to {gate.max_length_ratio:g} times are allowed."
     )
     return Rule("length", ratio, ">=" if shrank else "<=", bound, ratio >= bound if shrank else ratio <= bound, why)
+
+
+def _ends(figures: Figures, least: int) -> Rule:
+    """Catches a model that never stops, whose answers are as long as the longest that `length` lets it give."""
+    ends = figures.learned.ends
+    before = ends.parent
+    if ends.candidate is None or before is None or ends.conversations < least or before < ENDS_OFTEN:
+        why = (
+            f"Whether the candidate ends its answers is not judged: that needs {least} liked answers of which "
+            f"{figures.reference} would end {ENDS_OFTEN:.0%} where they end."
+        )
+        return Rule("ends", ends.candidate, ">=", 0.0, True, why)
+    bound = before * ENDS_LEFT
+    why = (
+        f"Of {ends.places} liked held-out answers, the candidate would end {ends.candidate:.0%} where they end, "
+        f"{figures.reference} {before:.0%}; at least {bound:.0%} is needed."
+    )
+    return Rule("ends", ends.candidate, ">=", bound, ends.candidate >= bound, why)
 
 
 def _servable(figures: Figures) -> Rule:

@@ -1,6 +1,6 @@
 """The matrix R of a chain of versions: R[i, j] is the loss of version i on the held-out rows of version j's window.
 
-In nats per supervised token, over liked answers. With T the candidate:
+In nats per supervised token, over the liked answers that judge later versions. With T the candidate:
 
   learned           = mean over j ≤ T of R[j, j]: the loss right after each window was learned
   forgotten         = mean over j < T of R[T, j] − min over i ≤ T of R[i, j]
@@ -15,6 +15,7 @@ et al., Riemannian Walk, 2018.
 import math
 from collections.abc import Iterable, Mapping
 
+from learning_engine.evaluation import superseded
 from learning_engine.records.contracts import AdapterVersion
 from learning_engine.records.report import Summary
 
@@ -22,11 +23,16 @@ Rows = Mapping[str, Mapping[str, float]]
 
 
 def rows_of(ancestors: Iterable[AdapterVersion]) -> dict[str, dict[str, float]]:
-    """The rows of R by version, oldest first, from `ancestors`, youngest first."""
+    """The rows of R by version, oldest first, from `ancestors`, youngest first. Losses on a window of which some rows
+    were superseded later are left out."""
     rows = {}
-    for version in ancestors:
-        own = {} if version.report.loss is None else {version.version: version.report.loss}
-        rows[version.version] = {**version.report.scores, **own}
+    for version, changed in superseded.comparable(ancestors):
+        report = version.report
+        loss = report.sample.loss if report.sample else report.loss
+        own = {} if loss is None else {version.version: loss}
+        rows[version.version] = {
+            window: loss for window, loss in {**report.scores, **own}.items() if window not in changed
+        }
     return dict(reversed(rows.items()))
 
 

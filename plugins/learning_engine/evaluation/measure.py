@@ -1,19 +1,20 @@
 """Measure what a candidate learned from its window and retained of earlier ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import datasets
 import numpy as np
 import numpy.typing as npt
 
 from learning_engine.config import sections
-from learning_engine.evaluation import drift, greedy, manners, metrics, retention, slices, taught
-from learning_engine.evaluation.figures import Drift, Kept, Learned, Lengths
+from learning_engine.evaluation import drift, greedy, manners, metrics, retention, sampling, slices, taught
+from learning_engine.evaluation.figures import Drift, Kept, Learned, Lengths, finite
 from learning_engine.evaluation.metrics import RowLosses
 from learning_engine.evaluation.taught import Places
 from learning_engine.evaluation.views import View, Views
-from learning_engine.records.report import Manners
+from learning_engine.records.report import Manners, Sample
 
 
 def learned(
@@ -26,9 +27,10 @@ def learned(
     min_conversations: int,
     seed: int,
 ) -> Learned:
-    """Figures on the window's own held-out rows. `content` has their conversations, and the places of content;
-    `values` are their slices, judged if at least `min_conversations` conversations have the value."""
-    rows = sample(heldout, settings.max_rows)
+    """Figures on the window's own held-out rows, at most `settings.max_rows`. `content` has their conversations, and
+    the places of content; `values` are their slices, judged if at least `min_conversations` conversations have the
+    value."""
+    rows = sampling.sample(heldout, settings.max_rows)
     liked, indices = _liked(rows), _indices(rows)
     conversation = np.array([content.conversations[row] for row in indices], dtype=str)
 
@@ -38,8 +40,11 @@ def learned(
     candidate, base = losses("candidate"), losses("base")
     parent = losses("parent") if views.has_parent else base
     marked, in_liked = content.mask(indices, candidate), np.repeat(liked, candidate.tokens)
-    of_taught = marked & in_liked & ~parent.first
+    of_taught = taught.unsaid(parent, marked & in_liked)
+    places_taught = taught.by_row(candidate, of_taught)
+    judging = _judging(liked, conversation, places_taught, settings.earlier_rows)
     shares = partial(taught.content, content, indices, candidate=candidate, parent=parent, base=base)
+    bootstrap = {"draws": settings.bootstrap, "seed": seed}
     measured = slices.Measured(indices, conversation, liked, of_taught, candidate, parent, base)
     return Learned(
         rows=len(rows),
@@ -47,18 +52,23 @@ def learned(
         loss=candidate[liked].mean(),
         loss_parent=parent[liked].mean(),
         loss_base=base[liked].mean(),
-        gain_lower_bound=metrics.paired_bootstrap(
-            candidate[liked], parent[liked], conversation[liked], draws=settings.bootstrap, seed=seed
-        ),
+        gain_lower_bound=metrics.paired_bootstrap(candidate[liked], parent[liked], conversation[liked], **bootstrap),
         margin=metrics.margin(candidate, liked),
         margin_parent=metrics.margin(parent, liked),
+        margin_growth=metrics.margin_growth(candidate, parent, liked, conversation, **bootstrap),
         disliked_rise=_difference(parent[~liked].mean(), candidate[~liked].mean()),
         taught=shares(of_taught),
         refused=shares(marked & ~in_liked),
-        places_taught=dict(zip(indices, taught.by_row(candidate, of_taught), strict=True)),
-        slices=slices.of_window(
-            values, measured, content, least=min_conversations, draws=settings.bootstrap, seed=seed
+        ends=shares(_last_tokens(candidate) & in_liked),
+        places_taught=dict(zip(indices, places_taught, strict=True)),
+        judging=np.array(indices)[judging].tolist(),
+        sample=Sample(
+            rows=int(judging.sum()),
+            of=int(liked.sum()),
+            loss=finite(candidate[judging].mean()),
+            taught=taught.share(candidate[judging], of_taught[np.repeat(judging, candidate.tokens)]),
         ),
+        slices=slices.of_window(values, measured, content, least=min_conversations, **bootstrap),
     )
 
 
@@ -71,24 +81,39 @@ def kept(
     missing: list[str],
     places: Mapping[str, Places],
     best_taught: Mapping[str, float],
+    superseded: Mapping[str, Collection[int]],
+    contradicted: Collection[str],
     known: slices.Known,
     min_conversations: int,
 ) -> Kept:
-    """Figures on the liked held-out rows of earlier windows: at most `settings.max_rows` of all together, but of each
-    twice as many as a verdict needs, so that a year of windows hardly costs more than a month.
+    """Figures on the liked held-out rows of earlier windows that judge them, at most `settings.earlier_rows` of each.
 
     `places` are those of what the windows taught, where they are known; a window, or a value of a slice in it, is
-    judged by them if they come from at least `min_conversations` conversations.
+    judged by them if they come from at least `min_conversations` conversations. `superseded` rows are left out. The
+    windows `contradicted` lost some only now, so that no ancestor's figures are on the rest: there, `best` is what the
+    parent reaches.
     """
     size = settings.batch_size
-    liked = {version: examples.select(np.flatnonzero(_liked(examples))) for version, examples in earlier.items()}
-    most = max(settings.max_rows // max(1, len(liked)), 2 * min_conversations)
-    rows = {version: sample(examples, most) for version, examples in liked.items() if len(examples)}
+    chosen = {
+        version: _to_judge(examples, places.get(version), superseded.get(version, ()), settings.earlier_rows)
+        for version, examples in earlier.items()
+    }
+    rows = {version: examples for version, examples in chosen.items() if len(examples)}
 
-    def losses(view: View) -> dict[str, RowLosses]:
-        return {v: metrics.row_losses(views, view, examples, batch_size=size) for v, examples in rows.items()}
+    def losses(view: View, versions: Collection[str]) -> dict[str, RowLosses]:
+        return {v: metrics.row_losses(views, view, rows[v], batch_size=size) for v in versions}
 
-    candidate, base = losses("candidate"), losses("base")
+    candidate, base = losses("candidate", rows), losses("base", rows)
+    parent = losses("parent", [version for version in rows if version in contradicted])
+    best = {**best, **{v: loss for v, of in parent.items() if (loss := of.mean()) is not None}}
+    best_taught = {
+        **best_taught,
+        **{
+            v: said
+            for v, of in parent.items()
+            if v in places and (said := taught.share(of, places[v].mask(_indices(rows[v]), of))) is not None
+        },
+    }
     scores, base_scores = ({v: of.mean() for v, of in view.items()} for view in (candidate, base))
     shares = retention.shares(scores, base_scores, best)
     content = {
@@ -150,7 +175,7 @@ def of_base(views: Views, anchor: datasets.Dataset | None, settings: sections.Ev
     """What is left of the base in the held-out rows of the `anchor`; nothing measured without one."""
     if anchor is None:
         return Manners()
-    return manners.of_base(views, sample(anchor, settings.max_rows), batch_size=settings.batch_size)
+    return manners.of_base(views, sampling.sample(anchor, settings.max_rows), batch_size=settings.batch_size)
 
 
 def _difference(of: float | None, other: float | None) -> float | None:
@@ -166,8 +191,32 @@ def _liked(examples: datasets.Dataset) -> npt.NDArray[np.bool_]:
     return np.asarray(examples["rating"] if len(examples) else [], dtype=np.int64) > 0
 
 
-def sample(examples: datasets.Dataset, limit: int) -> datasets.Dataset:
-    """At most `limit` rows in their order, drawn alike each time; a lower limit gives some of the same rows."""
-    if len(examples) <= limit:
-        return examples
-    return examples.select(np.sort(np.random.default_rng(0).permutation(len(examples))[:limit]))
+def _to_judge(
+    examples: datasets.Dataset, places: Places | None, superseded: Collection[int], limit: int
+) -> datasets.Dataset:
+    """The liked rows that judge an earlier window: those chosen at its publication, or a sample in older versions."""
+    chosen = places.judging if places else None
+    wanted = [
+        place
+        for place, (row, liked) in enumerate(zip(_indices(examples), _liked(examples), strict=True))
+        if liked and row not in superseded and (chosen is None or row in chosen)
+    ]
+    return sampling.sample(examples.select(wanted), limit)
+
+
+def _judging(
+    liked: npt.NDArray[np.bool_], conversations: npt.NDArray[Any], taught_at: Sequence[Sequence[int]], limit: int
+) -> npt.NDArray[np.bool_]:
+    """Which rows will judge later versions, (rows,)."""
+    rows, found = np.flatnonzero(liked), np.zeros(len(liked), dtype=bool)
+    found[rows[sampling.judging(conversations[rows].tolist(), [bool(taught_at[int(row)]) for row in rows], limit)]] = (
+        True
+    )
+    return found
+
+
+def _last_tokens(losses: RowLosses) -> npt.NDArray[np.bool_]:
+    """Marks the last supervised token of each row, which ends the turn; shaped as `losses.first`."""
+    last = np.zeros(len(losses.first), dtype=bool)
+    last[np.cumsum(losses.tokens)[losses.tokens > 0] - 1] = True
+    return last

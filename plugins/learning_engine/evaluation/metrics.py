@@ -85,13 +85,49 @@ def paired_bootstrap(
     `conversations` (rows,) names each row's conversation. A resampled conversation counts for both models, so that its
     difficulty cancels out. None with fewer than two conversations, which show no variation between conversations.
     """
+    gains = _resampled_gains(candidate, parent, conversations, draws=draws, generator=np.random.default_rng(seed))
+    return None if gains is None else float(np.quantile(gains, 1 - CONFIDENCE))
+
+
+def margin_growth(
+    candidate: RowLosses,
+    parent: RowLosses,
+    liked: npt.NDArray[np.bool_],
+    conversations: npt.NDArray[Any],
+    *,
+    draws: int,
+    seed: int,
+) -> float | None:
+    """Upper bound of the one-sided 95 % interval of the growth of the margin over the parent's, in nats per token.
+
+    Conversations with liked and with disliked answers are resampled apart. None with fewer than two of either.
+    """
+    generator = np.random.default_rng(seed)
+    gains = [
+        _resampled_gains(candidate[rows], parent[rows], conversations[rows], draws=draws, generator=generator)
+        for rows in (liked, ~liked)
+    ]
+    if gains[0] is None or gains[1] is None:
+        return None
+    return float(np.quantile(gains[0] - gains[1], CONFIDENCE))
+
+
+def _resampled_gains(
+    candidate: RowLosses,
+    parent: RowLosses,
+    conversations: npt.NDArray[Any],
+    *,
+    draws: int,
+    generator: np.random.Generator,
+) -> npt.NDArray[np.float64] | None:
+    """The gain (parent − candidate) in `draws` resamples of the conversations; None with fewer than two of these."""
     _, group = np.unique(conversations, return_inverse=True)
     difference = np.bincount(group, weights=parent.total - candidate.total)
     tokens = np.bincount(group, weights=candidate.tokens)
     if len(tokens) < 2 or not tokens.sum():
         return None
-    gains, generator = [], np.random.default_rng(seed)
+    gains = []
     for start in range(0, draws, step := max(1, _ROUND // len(tokens))):
         drawn = generator.integers(len(tokens), size=(min(step, draws - start), len(tokens)))
         gains.append(difference[drawn].sum(axis=1) / np.maximum(tokens[drawn].sum(axis=1), 1))
-    return float(np.quantile(np.concatenate(gains), 1 - CONFIDENCE))
+    return np.concatenate(gains)

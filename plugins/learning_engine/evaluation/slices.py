@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learning_engine.config import sections
-from learning_engine.evaluation import metrics, retention, taught
+from learning_engine.evaluation import metrics, retention, superseded, taught
 from learning_engine.evaluation.figures import EarlierSlice, Key, finite
 from learning_engine.evaluation.metrics import RowLosses
 from learning_engine.evaluation.taught import Mask, Places
@@ -132,11 +132,13 @@ def of_earlier(
 def best(ancestors: Iterable[AdapterVersion]) -> dict[str, dict[Key, Best]]:
     """The best that any of the `ancestors` reached on each value in each window, by version."""
     found: dict[str, dict[Key, Best]] = {}
-    for version in ancestors:
+    for version, changed in superseded.comparable(ancestors):
+        # A version's own figures are on more rows than later ones, if some of them were chosen to judge these.
+        chosen = version.report.sample is not None and version.report.sample.rows < version.report.sample.of
         for part in version.report.slices:
-            losses = {**part.scores, version.version: part.loss}
-            shares = {**part.said, version.version: part.taught.candidate}
-            for window in losses.keys() | shares.keys():
+            losses = {**part.scores, **({} if chosen else {version.version: part.loss})}
+            shares = {**part.said, **({} if chosen else {version.version: part.taught.candidate})}
+            for window in (losses.keys() | shares.keys()) - changed:
                 reached = found.setdefault(window, {})
                 before = reached.get((part.name, part.value), Best())
                 reached[part.name, part.value] = Best(

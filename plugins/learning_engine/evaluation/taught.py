@@ -1,5 +1,8 @@
-"""Shares of content that a model says: at the places of content in held-out answers, how often is its first choice the
-token that stands there?
+"""Shares of content that a model says: of the phrases of content in held-out answers, how many are its first choice?
+
+A phrase is a run of places of content next to each other. A model says it if each of its tokens is the first choice
+under teacher forcing: most tokens of a name follow from its first ones, so single tokens would count names that the
+model can spell and not those that it knows.
 
 Retained content of an earlier window: (share − base's share) / (best share of any version − base's share).
 """
@@ -10,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from learning_engine.evaluation import superseded
 from learning_engine.evaluation.metrics import RowLosses
 from learning_engine.records.contracts import AdapterVersion
 from learning_engine.records.report import Content, Kept
@@ -23,10 +27,12 @@ NOTHING_LEARNED = 0.1
 @dataclass(frozen=True)
 class Places:
     """Places among the supervised tokens of a held-out file's rows, counted from 0: `places` by row of the file;
-    `conversations` names each row's conversation."""
+    `conversations` names each row's conversation, `judging` are the rows by which later versions are judged, if they
+    were chosen."""
 
     conversations: Sequence[str] = ()
     places: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    judging: Sequence[int] | None = None
 
     def mask(self, rows: Sequence[int], losses: RowLosses) -> Mask:
         """Which tokens of the given rows of the file are such places, shaped as `losses.first`."""
@@ -48,16 +54,42 @@ def by_row(losses: RowLosses, mask: Mask) -> list[list[int]]:
 
 
 def share(losses: RowLosses, mask: Mask) -> float | None:
-    """The share of the places in `mask` whose token is the model's first choice; None without a place."""
-    return float(losses.first[mask].mean()) if mask.any() else None
+    """The share of the phrases in `mask` that the model says; None without a phrase."""
+    phrases = _Phrases(losses, mask)
+    return float(phrases.said(losses).mean()) if len(phrases.starts) else None
+
+
+def unsaid(losses: RowLosses, mask: Mask) -> Mask:
+    """The part of `mask` whose phrases the model does not say."""
+    phrases, left = _Phrases(losses, mask), np.zeros_like(mask)
+    lengths = np.diff(phrases.starts, append=len(phrases.positions))
+    left[phrases.positions[np.repeat(~phrases.said(losses), lengths)]] = True
+    return left
+
+
+class _Phrases:
+    """`positions` (places in the mask,) of the marked tokens, and where among them each phrase starts (phrases,)."""
+
+    def __init__(self, losses: RowLosses, mask: Mask) -> None:
+        self.positions = np.flatnonzero(mask)
+        rows = np.repeat(np.arange(len(losses.tokens)), losses.tokens)[self.positions]
+        apart = (np.diff(self.positions) > 1) | (np.diff(rows) > 0)
+        self.starts = np.flatnonzero(np.concatenate([[True], apart])) if len(self.positions) else self.positions
+
+    def said(self, losses: RowLosses) -> Mask:
+        """Whether the model says each phrase, (phrases,)."""
+        if not len(self.starts):
+            return np.zeros(0, dtype=bool)
+        said: Mask = np.logical_and.reduceat(losses.first[self.positions], self.starts)
+        return said
 
 
 def content(
     places: Places, rows: Sequence[int], mask: Mask, *, candidate: RowLosses, parent: RowLosses, base: RowLosses
 ) -> Content:
-    """The shares of all three models at the places in `mask` of the given rows of the file."""
+    """The shares of all three models of the phrases in `mask` in the given rows of the file."""
     return Content(
-        places=int(mask.sum()),
+        places=len(_Phrases(candidate, mask).starts),
         conversations=places.conversations_with(rows, candidate, mask),
         candidate=share(candidate, mask),
         parent=share(parent, mask),
@@ -90,11 +122,13 @@ def kept(
 
 
 def best(ancestors: Iterable[AdapterVersion]) -> dict[str, float]:
-    """The best share that any of the `ancestors` reached on the taught places of each window, by version."""
+    """The best share that any of the `ancestors` reached of what each window taught, by version."""
     found: dict[str, float] = {}
-    for version in ancestors:
-        reached = {window: kept.candidate for window, kept in version.report.kept.items()}
-        for window, figure in {**reached, version.version: version.report.taught.candidate}.items():
-            if figure is not None:
+    for version, changed in superseded.comparable(ancestors):
+        report = version.report
+        own = report.sample.taught if report.sample else report.taught.candidate
+        reached = {**{window: kept.candidate for window, kept in report.kept.items()}, version.version: own}
+        for window, figure in reached.items():
+            if figure is not None and window not in changed:
                 found[window] = max(figure, found.get(window, figure))
     return found

@@ -1,10 +1,11 @@
 """Write a snapshot's held-out rows to a separate file, kept longer than the snapshot, to evaluate later versions.
 
 Its column `taught` has the places of the tokens that the window taught, counted from the first token of the answer;
-null if they are not known. Files of older versions lack it. The column `slices` is there if `feedback.slices` was set.
+null if they are not known. Its column `judging` marks the rows by which later versions are judged. Files of older
+versions lack them. The column `slices` is there if `feedback.slices` was set.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,13 +30,17 @@ def split(snapshot: Path, target: Path) -> int:
     return rows
 
 
-def mark(heldout: Path, taught: Mapping[int, Sequence[int]]) -> None:
-    """Set the column `taught` of the file `heldout`; `taught` gives the places by row."""
+def mark(heldout: Path, taught: Mapping[int, Sequence[int]], judging: Collection[int]) -> None:
+    """Set the columns `taught` and `judging` of the file `heldout`; `taught` gives the places by row."""
     rows = pq.read_table(heldout)
     column = pa.array([taught.get(row) for row in range(rows.num_rows)], pa.list_(pa.int32()))
+    chosen = pa.array([row in judging for row in range(rows.num_rows)], pa.bool_())
     marked = heldout.with_name(heldout.name + ".marked")
     pq.write_table(
-        rows.append_column("taught", column), marked, compression="zstd", compression_level=COMPRESSION_LEVEL
+        rows.append_column("taught", column).append_column("judging", chosen),
+        marked,
+        compression="zstd",
+        compression_level=COMPRESSION_LEVEL,
     )
     marked.replace(heldout)
 
@@ -46,6 +51,14 @@ def taught(heldout: Path) -> dict[int, list[int]] | None:
         return None
     column = pq.read_table(heldout, columns=["taught"])["taught"].to_pylist()
     return {row: places for row, places in enumerate(column) if places}
+
+
+def judging(heldout: Path) -> list[int] | None:
+    """The rows by which later versions are judged; None if the file has no such column."""
+    if "judging" not in pq.read_schema(heldout).names:
+        return None
+    column = pq.read_table(heldout, columns=["judging"])["judging"].to_pylist()
+    return [row for row, chosen in enumerate(column) if chosen]
 
 
 def conversations(file: Path) -> list[str]:

@@ -48,14 +48,25 @@ class Summary(Record):
 
 @dataclass(frozen=True)
 class Content(Record):
-    """Among the places of content in held-out answers, the share whose token is a model's first choice under teacher
-    forcing; None without a place. `conversations` is the number of conversations that the places come from."""
+    """Of `places` phrases of content in held-out answers, the share that a model says: each of its tokens is the first
+    choice under teacher forcing; None without a phrase. They come from so many `conversations`."""
 
     places: int = 0
     conversations: int = 0
     candidate: float | None = None
     parent: float | None = None
     base: float | None = None
+
+
+@dataclass(frozen=True)
+class Sample(Record):
+    """The rows that judge later versions, `rows` of the window's `of` liked held-out ones: the candidate's loss there,
+    and its share of what the window taught there."""
+
+    rows: int
+    of: int
+    loss: float | None = None
+    taught: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,11 +138,14 @@ class Report(Record):
     rows of its ancestors. `retained[v]` is the share that is left of the best improvement over the base that any
     version reached there. `drift_windows[v]` is KL(parent ‖ candidate) over the supervised tokens there.
     `length_ratio` compares the mean length of greedy answers to the fixed prompts, candidate to parent; None without a
-    parent. `taught` covers the places of liked held-out answers where the parent's first choice is another token and
-    an answer on the same subject, on which the candidate was trained, says this one. `refused` covers the places of
-    disliked ones that a disliked answer on the same subject says and no liked one. `kept[v]` is about the taught places
-    of version v's window; where its `retained` is not None, the gate judges by it and not by the losses in `retained`.
-    `disliked_rise` is how much likelier disliked held-out answers are than under the parent, in nats per token.
+    parent. `taught` covers the phrases of liked held-out answers that the parent would not say and that the answers on
+    the same subject say, on which the candidate was trained. `refused` covers those of disliked ones that disliked
+    answers on the same subject say and liked ones do not. `ends` covers the ends of liked answers. `kept[v]` is about
+    what version v's window taught; where its `retained` is not None, the gate judges by it and not by the losses in
+    `retained`. `sample` has the rows that judge later versions, None in versions that did not choose them;
+    `superseded[v]` are rows of version v's held-out set that this window contradicts and that judge nothing any more.
+    `disliked_rise` is how much likelier disliked held-out answers are than under the parent, in nats per token;
+    `margin_growth` is, with 95 % confidence, at most the growth of the margin over the parent's.
     `manners` compares the candidate with the base on the anchor's held-out conversations. `slices` has the figures by
     value of each slice in `feedback.slices`; no rule judges by them.
     """
@@ -165,6 +179,10 @@ class Report(Record):
     disliked_rise: float | None = None
     manners: Manners = field(default_factory=Manners)
     slices: list[Slice] = field(default_factory=list)
+    margin_growth: float | None = None
+    ends: Content = field(default_factory=Content)
+    sample: Sample | None = None
+    superseded: dict[str, list[int]] = field(default_factory=dict)
 
     def shares_retained(self) -> dict[str, float]:
         """The share that is left of each earlier window: of what it taught where that can be judged, by loss

@@ -30,7 +30,7 @@ def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Re
 
 
 def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
-    from learning_engine.evaluation import evaluate, integrity, matrix, prompts, slices, taught, views
+    from learning_engine.evaluation import evaluate, integrity, matrix, prompts, slices, superseded, taught, views
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
     from learning_engine.learning import memory
@@ -58,17 +58,21 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
 
     held = encoded(heldout)
     earlier, missing = _earlier_heldout(resources, judged, work)
+    encoded_earlier = {version: encoded(file) for version, file in earlier.items()}
+    trained = content_rows.training(path, view.tokenizer, settings.dataset)
+    of_earlier, gone = content_rows.of_earlier(earlier), superseded.rows(judged)
     measured = partial(
         evaluate.evaluate,
         views=view,
         heldout=held,
-        content=content_rows.of_window(
-            path, heldout, held, view.tokenizer, settings.dataset, max_rows=settings.evaluation.max_rows
-        ),
+        content=content_rows.of_window(trained, heldout, held, view.tokenizer, max_rows=settings.evaluation.max_rows),
         users=dataset.users,
-        earlier={version: encoded(file) for version, file in earlier.items()},
+        earlier=encoded_earlier,
         anchor=_anchor(resources, view.tokenizer, work),
-        taught=content_rows.of_earlier(earlier),
+        taught=of_earlier,
+        superseded=gone,
+        contradicted=content_rows.contradicted(trained, earlier, encoded_earlier, of_earlier, gone, view.tokenizer),
+        parent=ancestors[0].report if ancestors else None,
         missing=missing,
         history=matrix.rows_of(judged),
         best_taught=taught.best(judged),
@@ -93,7 +97,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         what="judge the candidate",
         advice="Lower dataset.max_tokens or evaluation.answer_tokens, or set model.quantization.",
     )
-    heldout_rows.mark(heldout, evaluation.taught)
+    heldout_rows.mark(heldout, evaluation.taught, set(evaluation.judging))
     store.put_file(manifest.run_key(candidate.run_key, "heldout.parquet"), heldout)
     report = evaluation.report
     return dataclasses.replace(
