@@ -3,14 +3,15 @@
 A model learns the form of answers first, and the form has most of the tokens, so a loss can halve while not one fact is
 learned. A token of a held-out answer is content if
   - the row's own question does not contain it;
-  - most of the training answers of the same rating on the same subject contain it, so it can be learned from them;
+  - most of the training answers of the same rating on the same subject, two or more, contain it, so it can be learned
+    from them;
   - few of the training answers on the most similar other subjects contain it, so it is not their common form;
   - for a disliked answer: most liked training answers on the same subject do not contain it.
 Training rows are on the same subject if their similarity is at least SAME. The similarity of two rows is the cosine of
 their tf-idf weights, tf · log(N / df), over the tokens of the last user message and the answer (Salton and Buckley,
 Term-weighting approaches in automatic text retrieval, 1988). The token in question does not count, so a row cannot
-become similar by it. Tokens that differ only in a leading space or in case are the same. How often a fact is taught,
-and how many others are, makes no difference.
+become similar by it. Tokens are compared by the words that they are part of. How often a fact is taught, and how many
+others are, makes no difference, but twice it must be.
 """
 
 import math
@@ -31,8 +32,9 @@ Floats = npt.NDArray[np.float64]
 
 # Below this cosine two rows are on different subjects.
 SAME = 0.5
-# So many of the most similar rows on the same subject are asked, as far as their similarity is close to the highest.
-ASKED, CLOSE = 5, 0.8
+# So many of the most similar rows on the same subject are asked, as far as their similarity is close to the highest, but
+# at least two: what one row says may be chance.
+ASKED, CLOSE, LEAST = 5, 0.8, 2
 # A token is common form if more than this share of so many of the most similar rows on other subjects contain it.
 CONTRASTED, COMMON = 10, 0.3
 MOST = 0.5
@@ -70,9 +72,10 @@ def places(tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row]) -> l
 
     def is_content(row: Row, similarity: Floats, says: Mask) -> bool:
         same = similarity >= SAME
-        if same.all() or _share(similarity, says, ~same, CONTRASTED) > COMMON:
+        others = _nearest(similarity, ~same, CONTRASTED)
+        if not len(others) or says[others].mean() > COMMON:
             return False
-        likes, dislikes = (_share(similarity, says, same & rated, ASKED, close=CLOSE) for rated in (liked, ~liked))
+        likes, dislikes = (_agreement(similarity, says, same & rated) for rated in (liked, ~liked))
         return likes > MOST if row.rating > 0 else dislikes > MOST >= likes
 
     return [
@@ -108,31 +111,45 @@ def contradicted(
     return [is_contradicted(row, places) for row, places in zip(heldout, taught, strict=True)]
 
 
-def _share(similarity: Floats, says: Mask, among: Mask, count: int, *, close: float = 0.0) -> float:
-    """The share that contains the token, of the `count` most similar rows `among`, without those whose similarity is
-    below `close` of the highest; 0 without a row."""
+def _agreement(similarity: Floats, says: Mask, among: Mask) -> float:
+    """The share of the most similar rows `among` that contain the token; 0 if there are fewer than LEAST."""
+    rows = _nearest(similarity, among, ASKED)
+    if len(rows) < LEAST:
+        return 0.0
+    bound = min(CLOSE * similarity[rows].max(), np.sort(similarity[rows])[-LEAST])
+    return float(says[rows[similarity[rows] >= bound]].mean())
+
+
+def _nearest(similarity: Floats, among: Mask, count: int) -> Ids:
+    """The `count` most similar rows `among`, in no order, or all if there are fewer."""
     rows = np.flatnonzero(among)
-    nearest = rows[np.argpartition(-similarity[rows], count - 1)[:count]] if len(rows) > count else rows
-    nearest = nearest[similarity[nearest] >= close * similarity[nearest].max(initial=0)]
-    return float(says[nearest].mean()) if len(nearest) else 0.0
+    return rows[np.argpartition(-similarity[rows], count - 1)[:count]] if len(rows) > count else rows
 
 
 class _Words:
-    """Turns token ids into ids that are equal for tokens that differ only in a leading space or in case."""
+    """Turns tokens into ids of the words that they are part of, in lower case.
+
+    A word is a token and the ASCII letters and digits that follow without a space: a name or a number is one word,
+    however it is split. Other scripts do not mark words with spaces; there each token is one.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.ids: dict[str, int] = {}
-        self.known: dict[int, int] = {}
 
     def __call__(self, tokens: Sequence[int]) -> list[int]:
-        for token in set(tokens):
-            if token in self.known:
-                continue
-            text = self.tokenizer.convert_ids_to_tokens(token).lstrip(SPACES)
-            # In byte-level vocabularies other letters stand for bytes, which have no case.
-            self.known[token] = self.ids.setdefault(text.lower() if text.isascii() else text, len(self.ids))
-        return [self.known[token] for token in tokens]
+        words: list[list[str]] = []
+        continues = False
+        for token in self.tokenizer.convert_ids_to_tokens(tokens):
+            text = token.lstrip(SPACES)
+            is_part = text.isascii() and text.isalnum()
+            if continues and is_part and text == token:
+                words[-1].append(text)
+            else:
+                words.append([text])
+            continues = is_part
+        ids = [self.ids.setdefault("".join(word).lower(), len(self.ids)) for word in words]
+        return [id for word, id in zip(words, ids, strict=True) for _ in word]
 
 
 class _Index:
