@@ -68,8 +68,8 @@ def test_the_card_shows_the_summary_of_the_chain(mock_store: Store, mock_registr
 
 def test_the_card_shows_what_was_taught_and_what_was_disliked(mock_store: Store, mock_registry: Registry) -> None:
     text = card.render(third(mock_store, mock_registry))
-    assert "| Taught tokens that are the first choice | 75 % | of 24; parent: 12 %, base: 0 % |" in text
-    assert "| Disliked tokens that are the first choice | – | none is held out |" in text
+    assert "| Taught phrases that it says | 75 % | of 24; parent: 12 %, base: 0 % |" in text
+    assert "| Disliked phrases that it says | – | none is held out |" in text
     assert "| Disliked answers became likelier by | 0.3 | nats per token than under the parent |" in text
     assert "| 17 conversations with liked answers |" in text
 

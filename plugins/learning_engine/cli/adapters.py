@@ -96,7 +96,7 @@ def _retained(report: Any) -> dict[str, Any]:
 def _taught(content: Any) -> str | None:
     if content["candidate"] is None:
         return None
-    return f"{formatting.share(content['candidate'])} of {content['places']:,} tokens are its first choice"
+    return f"{formatting.share(content['candidate'])} of {content['places']:,} phrases"
 
 
 def _before(summary: Any) -> Any:

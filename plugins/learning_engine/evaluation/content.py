@@ -32,8 +32,8 @@ Floats = npt.NDArray[np.float64]
 
 # Below this cosine two rows are on different subjects.
 SAME = 0.5
-# So many of the most similar rows on the same subject are asked, as far as their similarity is close to the highest, but
-# at least two: what one row says may be chance.
+# So many of the most similar rows on the same subject are asked, as far as their similarity is close to the highest,
+# but at least two: what one row says may be chance.
 ASKED, CLOSE, LEAST = 5, 0.8, 2
 # A token is common form if more than this share of so many of the most similar rows on other subjects contain it.
 CONTRASTED, COMMON = 10, 0.3

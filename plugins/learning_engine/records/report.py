@@ -104,7 +104,7 @@ class Slice(Record):
     Figures on this window are None if its liked answers with this value come from too few `conversations`. Losses and
     margins are as in Report; `rise_lower_bound` is how far the loss rose above the parent's, at least, with 95 %
     confidence. `taught` has no shares if it comes from too few conversations. `scores[v]` is the loss on the rows of
-    version v's window with this value, `said[v]` the share of what that window taught there that is the first choice.
+    version v's window with this value, `said[v]` the share that it says of what that window taught there.
     `retained` is the mean over the `windows` earlier windows where what is left can be judged. `fell`: the loss rose,
     or too little is retained, see evaluation.slices. Values come from users.
     """

@@ -36,8 +36,8 @@ def render(version: AdapterVersion) -> str:
         "## Losses and retention",
         "Losses in nats per supervised token on feedback that no version was trained on; lower is better. "
         "*Kept* is the share of the best improvement over the base model by any version on the same feedback: of the "
-        "tokens that it taught where there are enough, otherwise of the loss. *Taught* is the share of these tokens "
-        "that are the first choice, *drift* the KL from the parent on the same answers.",
+        "phrases that it taught where there are enough, otherwise of the loss. *Taught* is the share of these phrases "
+        "that the version says, *drift* the KL from the parent on the same answers.",
         card_report.losses(version),
         card_report.figures(version),
         card_report.matrix(version),

@@ -59,7 +59,7 @@ NEWEST: tuple[MetricDefinition[AdapterVersion], ...] = (
     ),
     MetricDefinition(
         "newest_taught_ratio",
-        "Share of the tokens that the newest window taught which are a model's first choice, by model.",
+        "Share of the phrases that the newest window taught which a model says, by model.",
         lambda v: {
             "candidate": v.report.taught.candidate,
             "parent": v.report.taught.parent,

@@ -128,8 +128,9 @@ function losses(metadata) {
       ["Drift from parent, from base", `${nats(report.drift_parent)}, ${nats(report.drift_base)}`],
       ["Margin between liked and disliked", `${nats(report.margin)}; parent ${nats(report.margin_parent)}`],
       ["Disliked answers became likelier by", report.disliked_rise === null ? null : nats(report.disliked_rise)],
-      ["Taught tokens that are the first choice", ofPlaces(report.taught)],
-      ["Disliked tokens that are the first choice", ofPlaces(report.refused)],
+      ["Taught phrases that it says", ofPlaces(report.taught)],
+      ["Disliked phrases that it says", ofPlaces(report.refused)],
+      ["Liked answers that it would end where they end", ofPlaces(report.ends)],
       ["Length of answers", report.length_ratio === null ? null : `${figure(report.length_ratio)} × the parent's`],
       [
         "Held out",
