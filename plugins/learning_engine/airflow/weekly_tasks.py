@@ -49,8 +49,8 @@ def enough(dataset: Json) -> bool:
     context = get_current_context()
     record = Dataset.from_json(dataset)
     settings = settings_of(context)
-    found = enough_step.enough(settings, rows=record.rows, heldout=record.heldout)
-    # Held-out conversations matter only to the gate, which `quality` overrules.
+    found = enough_step.enough(settings, rows=record.rows, heldout=record.heldout, users=record.users)
+    # Held-out conversations and users matter only to the gate, which `quality` overrules.
     least = {"count": 1, "quality": settings.feedback.min_samples}.get(context["params"].get("force"))
     forced = least is not None and record.rows >= least
     passed = found.passed or forced
@@ -59,13 +59,14 @@ def enough(dataset: Json) -> bool:
         "needed": settings.feedback.min_samples,
         "heldout": record.heldout,
         "heldout_needed": settings.gate.min_heldout,
+        "users": record.users,
+        "users_needed": settings.gate.min_users,
         "passed": passed,
         "forced": forced and not found.passed,
         "why": found.why,
         "read": record.read,
         "dropped": record.dropped,
         "quarantined": record.quarantined,
-        "users": record.users,
     }
     event("enough", **verdict)
     context["ti"].xcom_push(key="verdict", value=verdict)
