@@ -90,16 +90,17 @@ def _train(settings: Settings, loaded: Any, information: Any, week: Week, feedba
 
 
 def _examples(settings: Settings, loaded: Any, source: Path, window: Any, work: Path) -> Any:
-    """The training examples of one window of the file; without a window (the anchor file) all of them."""
+    """The training examples of one window of the file; without a window (the anchor file) of all of it."""
     from learning_engine.feedback import snapshot
     from learning_engine.feedback.dataset import encode
     from learning_engine.feedback.source import FileSource, read
-    from learning_engine.steps.anchor import ALL_TIME, HELDOUT
+    from learning_engine.steps.anchor import ALL_TIME, hold_out
 
     target = work / "snapshot.parquet"
     batches = read(FileSource(source), window or ALL_TIME, settings.feedback)
-    fraction = settings.dataset.heldout_fraction if window else HELDOUT
-    snapshot.write(batches, target, feedback=settings.feedback, heldout_fraction=fraction)
+    snapshot.write(batches, target, feedback=settings.feedback, heldout_fraction=settings.dataset.heldout_fraction)
+    if window is None:
+        hold_out(settings, target)
     return encode(target, loaded.tokenizer, settings.dataset, heldout=False).examples
 
 

@@ -23,7 +23,7 @@ class TaskInstance:
         return self.upstream.get((task_ids, key))
 
 
-def dataset(rows: int, heldout: int | None = None) -> dict[str, Any]:
+def dataset(rows: int, heldout: int | None = None, users: int | None = None) -> dict[str, Any]:
     return Dataset(
         run_key="k",
         parent=None,
@@ -33,7 +33,7 @@ def dataset(rows: int, heldout: int | None = None) -> dict[str, Any]:
         rows=rows,
         thumbs_up=rows,
         thumbs_down=0,
-        users=None,
+        users=users,
         conversations=rows,
         read=rows + 3,
         dropped={"no_answer": 3},
@@ -66,13 +66,14 @@ def test_enough_passes_with_the_minimum_of_rows_or_if_forced(
         "needed": 200,
         "heldout": None,
         "heldout_needed": 8,
+        "users": None,
+        "users_needed": 1,
         "passed": passes,
         "forced": force == "count" and 0 < rows < 200,
         "why": f"{rows} rows, 200 are needed",
         "read": rows + 3,
         "dropped": {"no_answer": 3},
         "quarantined": {},
-        "users": None,
     }
 
 
@@ -92,3 +93,24 @@ def test_a_window_that_the_gate_could_not_judge_is_not_trained_on(
         f"; {heldout} held-out conversations with a liked answer, the gate needs 8: widen the window" in found["why"]
     )
     assert missing is (heldout < 8)
+
+
+@pytest.mark.parametrize(
+    ("users", "force", "why"),
+    [
+        (3, "none", ""),
+        (2, "none", "; 2 different users, the gate needs 3: widen the window, or change gate.min_users"),
+        (0, "none", "; the users are unknown, the gate needs 3: set feedback.columns.user, or gate.min_users to 1"),
+        (None, "none", "; the users are unknown, the gate needs 3: set feedback.columns.user, or gate.min_users to 1"),
+        (2, "quality", "; 2 different users, the gate needs 3: widen the window, or change gate.min_users"),
+    ],
+)
+def test_a_window_of_too_few_users_is_not_trained_on(
+    monkeypatch: pytest.MonkeyPatch, users: int | None, force: str, why: str
+):
+    monkeypatch.setenv("LEARNING_ENGINE__GATE__MIN_USERS", "3")
+    instance = TaskInstance()
+    context = {"params": {"force": force}, "ti": instance}
+    monkeypatch.setattr(weekly_tasks, "get_current_context", lambda: context)
+    assert weekly_tasks.enough(dataset(300, 8, users)) is (not why or force == "quality")
+    assert instance.pushed["verdict"]["why"] == f"300 rows, 200 are needed{why}"

@@ -49,9 +49,15 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def encoded(
-    tmp_path: Path, tokenizer: Any, *rows: dict[str, Any], heldout: bool | None = None, **settings: Any
+    tmp_path: Path,
+    tokenizer: Any,
+    *rows: dict[str, Any],
+    heldout: bool | None = None,
+    to_train: bool = False,
+    **settings: Any,
 ) -> Encoded:
-    return encode(write(tmp_path / "s.parquet", *rows), tokenizer, Dataset(**settings), heldout=heldout)
+    snapshot = write(tmp_path / "s.parquet", *rows)
+    return encode(snapshot, tokenizer, Dataset(**settings), heldout=heldout, to_train=to_train)
 
 
 def supervised(tokenizer: Any, example: dict[str, Any]) -> str:
@@ -89,12 +95,15 @@ def test_weights_ratings_and_rows(tmp_path: Path, tokenizer: Any) -> None:
     assert examples.column_names == ["input_ids", "labels", "weight", "rating", "prompt_length", "row"]
 
 
-def test_rows_of_weight_zero_are_dropped(tmp_path: Path, tokenizer: Any) -> None:
-    result = encoded(tmp_path, tokenizer, one(), one(rating=-1), one(), weight_down=0)
+def test_rows_of_weight_zero_are_dropped_where_they_would_be_trained_on(tmp_path: Path, tokenizer: Any) -> None:
+    rows = one(), one(rating=-1), one()
+    result = encoded(tmp_path, tokenizer, *rows, weight_down=0, to_train=True)
     assert result.dropped == {"zero_weight": 1}
     assert result.examples["row"][:] == [0, 2]
-    none_left = encoded(tmp_path, tokenizer, one(rating=-1), weight_down=0)
+    none_left = encoded(tmp_path, tokenizer, one(rating=-1), weight_down=0, to_train=True)
     assert (len(none_left.examples), none_left.dropped) == (0, {"zero_weight": 1})
+    to_judge = encoded(tmp_path, tokenizer, *rows, weight_down=0)
+    assert (to_judge.dropped, to_judge.examples["weight"][:]) == ({}, [2, 0, 2])
 
 
 @pytest.mark.parametrize(("heldout", "rows"), [(True, [1, 3]), (False, [0, 2]), (None, [0, 1, 2, 3])])

@@ -88,6 +88,44 @@ def test_a_message_that_several_users_liked_is_drawn_once(window: Path) -> None:
     assert draw(window, 10) == [users[1]]
 
 
+def logged(window: Path, *thumbs: str) -> Rows:
+    """The same question and answer, rated by one user after another, from a log that names every response."""
+    lines = Lines(window.with_name("logged.jsonl"))
+    answers = [
+        {"id": f"chatcmpl-{number}", "created": number, "choices": [{"message": {"content": "Hi!"}}]}
+        for number in range(len(thumbs))
+    ]
+    lines.fill(*(row("Hello?", answer, thumb=thumb) for answer, thumb in zip(answers, thumbs, strict=True)))
+    path = window.with_name("logged.parquet")
+    lines.snapshot(path, lines.feedback(min_agreement=None))
+    rows = [{**one, "heldout": False} for one in rows_of(path)]
+    assert len({one["message"] for one in rows}) == len(thumbs)
+    return sorted(rows, key=lambda one: -one["rating"])
+
+
+def test_a_text_that_was_logged_under_several_ids_is_drawn_once(window: Path) -> None:
+    other = drawable(window)[0]
+    put(window, [*logged(window, "thumbs_up", "thumbs_up", "thumbs_up"), other])
+    drawn = draw(window, 10)
+    assert len(drawn) == 2
+    assert other in drawn
+
+
+def test_a_text_is_no_longer_replayed_once_it_was_disliked_under_another_id(window: Path) -> None:
+    liked, disliked = logged(window, "thumbs_up", "thumbs_down")
+    other, *_ = drawable(window)
+    kept = put(window.with_name("kept.parquet"), [liked, other])
+    put(window, [disliked])
+    assert join(window, [liked, other]) == [other], "the newer rating counts"
+    target = window.with_name("second.parquet")
+    assert replay.draw(window, target, size=0, seed=1, earlier=[kept]) == 1
+    second = rows_of(target)
+    assert second == [disliked]
+    put(window, [])
+    assert join(window, [liked, other], second) == [other]
+    assert join(window, [liked], [{**liked, "message": "f" * 64}]) == [{**liked, "message": "f" * 64}]
+
+
 def test_a_window_without_liked_rows_gives_none(window: Path) -> None:
     put(window, [one for one in rows_of(window) if one["rating"] < 0])
     assert draw(window, 10) == []

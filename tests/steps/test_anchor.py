@@ -1,12 +1,15 @@
 """The base model writes its own anchor, once: its answers to the package's prompts and to its own."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from learning_engine.evaluation import prompts
 from learning_engine.feedback.dataset import encode
 from learning_engine.learning.base import load_tokenizer
 from learning_engine.steps import anchor, reservoirs
@@ -54,10 +57,110 @@ def test_it_is_written_once_and_kept(anchored: Loop, tmp_path: Path) -> None:
 
 
 def test_half_of_its_prompts_are_the_bases_own(anchored: Loop, tmp_path: Path) -> None:
-    prompts = [row["messages"][0]["content"] for row in _rows(anchored, tmp_path / "anchor.parquet")]
-    own = [prompt for prompt in prompts if any(thing in prompt for thing in tiny.THINGS)]
+    asked = [row["messages"][0]["content"] for row in _rows(anchored, tmp_path / "anchor.parquet")]
+    own = [prompt for prompt in asked if any(thing in prompt for thing in tiny.THINGS)]
     assert 4 <= len(own) <= 12
-    assert len(set(prompts)) == len(prompts)
+    assert len(set(asked)) == len(asked)
+
+
+def _named(loop: Loop, path: Path, *rows: dict[str, Any]) -> Loop:
+    """A loop whose anchor is a file of `rows`: an answer to "hello" and some further turns, and changes."""
+    lines = [
+        {
+            "request_data": {"messages": [{"role": "user", "content": "hello"}, *row.pop("turns", [])]},
+            "response_data": {"response": f"answer {number}"},
+            "feedback_type": "up",
+            "created_at": week(0).start.isoformat(),
+            "user_id": None,
+            "conversation_id": None,
+            **row,
+        }
+        for number, row in enumerate(rows)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return loop.with_settings(fisher={"anchor": str(path)})
+
+
+def _turns(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": "Hi!"}, {"role": "user", "content": text}]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 8, 12, 40])
+def test_a_quarter_of_its_conversations_is_held_out_and_at_least_two(loop: Loop, tmp_path: Path, count: int) -> None:
+    named = _named(
+        loop, tmp_path / "mine.jsonl", *({"conversation_id": f"c{number // 2}"} for number in range(2 * count))
+    )
+    rows = _rows(named, tmp_path / "anchor.parquet")
+    assert len(rows) == 2 * count
+    held = {row["conversation"] for row in rows if row["heldout"]}
+    assert len(held) == {2: 1, 3: 2, 4: 2, 8: 2, 12: 3, 40: 10}[count]
+    assert held.isdisjoint(row["conversation"] for row in rows if not row["heldout"])
+    assert max(held) < min({row["conversation"] for row in rows} - held)
+
+
+def test_a_base_that_answers_few_prompts_is_judged_too(loop: Loop, tmp_path: Path) -> None:
+    for count in range(8, 14):
+        rows = _rows(
+            loop.with_settings(fisher={"anchor": "self", "anchor_prompts": count}), tmp_path / f"{count}.parquet"
+        )
+        assert sum(row["heldout"] for row in rows) == max(2, len(rows) // 4)
+
+
+def test_a_file_whose_rows_all_begin_alike_is_divided_by_prompts(loop: Loop, tmp_path: Path) -> None:
+    same = [{"turns": _turns(f"question {number // 2}")} for number in range(16)]
+    rows = _rows(_named(loop, tmp_path / "mine.jsonl", *same), tmp_path / "anchor.parquet")
+    asked = [{json.dumps(row["messages"]) for row in rows if row["heldout"] is part} for part in (True, False)]
+    assert (len({row["conversation"] for row in rows}), *map(len, asked)) == (1, 2, 6)
+    assert asked[0].isdisjoint(asked[1])
+
+
+def test_only_the_liked_rows_of_a_file_are_its_anchor(loop: Loop, tmp_path: Path) -> None:
+    thumbs = [{"conversation_id": f"c{number}", "feedback_type": ("up", "down")[number % 2]} for number in range(16)]
+    rows = _rows(_named(loop, tmp_path / "mine.jsonl", *thumbs), tmp_path / "anchor.parquet")
+    assert len(rows) == 8
+    assert {row["rating"] for row in rows} == {1}
+    assert sum(row["heldout"] for row in rows) == 2
+
+
+def _of_drift(loop: Loop) -> list[prompts.Messages]:
+    evaluation = loop.resources.settings.evaluation
+    return prompts.read(evaluation.prompts, limit=evaluation.max_prompts)
+
+
+def _trained(rows: list[dict]) -> list[prompts.Messages]:
+    return [row["messages"] for row in rows if not row["heldout"]]
+
+
+def test_no_prompt_of_drift_is_trained_on(anchored: Loop, tmp_path: Path) -> None:
+    built_in = prompts.read(None, limit=1000)
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in built_in[2:9]))
+    own = tmp_path / "own.jsonl"
+    written = [row["messages"] for row in _rows(anchored, tmp_path / "first.parquet")]
+    own.write_text(
+        "".join(json.dumps({"messages": messages}) + "\n" for messages in written if messages not in built_in)
+    )
+    cases = {
+        "the package's": anchored,
+        "the base's own": anchored.with_settings(evaluation={"prompts": str(own)}),
+        "some of them": anchored.with_settings(evaluation={"prompts": str(file)}),
+        "all": anchored.with_settings(evaluation={"max_prompts": 1000}),
+    }
+    asked = {}
+    for name, case in cases.items():
+        trained = _trained(_rows(case, tmp_path / f"{name}.parquet"))
+        assert trained
+        assert all(messages not in _of_drift(case) for messages in trained), name
+        asked[name] = sum(messages in built_in for messages in trained)
+    assert min(asked["the package's"], asked["some of them"]) >= 6
+    assert asked["all"] == 0
+    assert len({anchor.identity(case.resources) for case in cases.values()}) == 4
+    mine = [{"request_data": {"messages": messages}} for messages in built_in[:32]]
+    named = _named(anchored, tmp_path / "mine.jsonl", *mine)
+    rows = _rows(named, tmp_path / "named.parquet")
+    assert len(rows) == 32
+    others = [messages for messages in built_in[:32] if messages not in _of_drift(named)]
+    assert sorted(map(json.dumps, _trained(rows))) == sorted(map(json.dumps, others))
 
 
 def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_path: Path) -> None:

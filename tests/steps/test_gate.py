@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -78,6 +79,25 @@ def test_rows_of_one_conversation_count_once(loop: Loop) -> None:
     assert dataset.conversations == 4
     assert report.heldout_rows >= 10 > 4 >= (report.heldout_conversations or 0)
     assert not rule(report, "heldout").passed
+
+
+def test_disliked_answers_that_are_not_trained_on_are_judged_by(loop: Loop) -> None:
+    loop.teach(0)
+    unweighted = loop.with_settings(dataset={"weight_down": 0.0, "heldout_fraction": 0.5})
+    dataset, candidate = learned(unweighted)
+    (dropped,) = candidate.training.dropped.items()
+    assert dropped[0] == "zero_weight"
+    assert candidate.training.examples + dropped[1] + evaluated_rows(unweighted, dataset) == dataset.rows
+    report = evaluate_step.evaluate(unweighted.resources, dataset, candidate)
+    assert rule(report, "margin").figure is not None
+    assert report.heldout_rows == evaluated_rows(unweighted, dataset)
+
+
+def evaluated_rows(loop: Loop, dataset: Dataset) -> int:
+    store = loop.resources.store
+    snapshot = pq.read_table(BytesIO(store.get_bytes(store.key(dataset.uri))))
+    held: list[bool] = snapshot["heldout"].to_pylist()
+    return held.count(True)
 
 
 def test_a_candidate_with_a_modified_archive_is_never_judged(loop: Loop) -> None:

@@ -107,6 +107,18 @@ def test_thin_weeks_add_up_before_there_is_a_first_version(loop: Loop):
     assert extract_step.extract(loop.resources, week(1), widen=False).rows == 6
 
 
+def test_weeks_that_the_gate_could_not_judge_add_up_before_there_is_a_first_version(loop: Loop):
+    loop.teach(0, 1)
+    strict = loop.with_settings(gate={"min_heldout": 12}).resources
+    alone = extract_step.extract(strict, week(1), widen=False)
+    assert alone.rows == 40 > strict.settings.feedback.min_samples
+    assert alone.heldout < 12
+    together = extract_step.extract(strict, week(1), widen=True)
+    assert together.rows == 80
+    assert together.heldout >= 12
+    assert extract_step.extract(loop.resources, week(1), widen=True).rows == 40, "enough as it is"
+
+
 def test_feedback_rejected_before_the_first_accepted_version_is_not_lost(loop: Loop):
     loop.teach(0, 1)
     rejected = loop.with_settings(gate={"max_kl_parent": 0.0}).learn(week(0))

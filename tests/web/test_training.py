@@ -166,6 +166,15 @@ def test_the_count_gates_verdict_is_reported(fake_airflow: Airflow, viewer: Test
     assert window_version_verdict(viewer) == (None, None, "3 rows, 10 are needed")
 
 
+def test_what_tokenization_left_is_reported_if_the_count_gate_passed(fake_airflow: Airflow, viewer: TestClient):
+    fake_airflow.xcoms = {"enough": {"passed": True, "why": "plenty"}, "fisher": {"passed": False, "why": "0 rows"}}
+    fake_airflow.skipped = "fisher"
+    assert window_version_verdict(viewer) == (None, None, "0 rows")
+    training._ended_runs.clear()
+    fake_airflow.xcoms["enough"] = {"passed": False, "why": "3 rows"}
+    assert window_version_verdict(viewer) == (None, None, "3 rows")
+
+
 def test_a_hanging_airflow_route_times_out(fake_airflow: Airflow, viewer: TestClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(airflow_api, "TIMEOUT_SECONDS", 0.2)
     fake_airflow.seconds = 30

@@ -3,11 +3,13 @@
 The DAG file imports this module at parse time, so heavy modules are imported only when a task runs.
 """
 
+import dataclasses
 import json
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
 
 from learning_engine.airflow import windows
 from learning_engine.airflow.context import (
@@ -29,6 +31,7 @@ from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps import publish as publish_step
 from learning_engine.steps import train as train_step
+from learning_engine.steps.resources import Resources
 from learning_engine.telemetry import event
 
 Json = dict[str, Any]
@@ -49,8 +52,8 @@ def enough(dataset: Json) -> bool:
     context = get_current_context()
     record = Dataset.from_json(dataset)
     settings = settings_of(context)
-    found = enough_step.enough(settings, rows=record.rows, heldout=record.heldout)
-    # Held-out conversations matter only to the gate, which `quality` overrules.
+    found = enough_step.enough(settings, rows=record.rows, heldout=record.heldout, users=record.users)
+    # Held-out conversations and users matter only to the gate, which `quality` overrules.
     least = {"count": 1, "quality": settings.feedback.min_samples}.get(context["params"].get("force"))
     forced = least is not None and record.rows >= least
     passed = found.passed or forced
@@ -59,13 +62,14 @@ def enough(dataset: Json) -> bool:
         "needed": settings.feedback.min_samples,
         "heldout": record.heldout,
         "heldout_needed": settings.gate.min_heldout,
+        "users": record.users,
+        "users_needed": settings.gate.min_users,
         "passed": passed,
         "forced": forced and not found.passed,
         "why": found.why,
         "read": record.read,
         "dropped": record.dropped,
         "quarantined": record.quarantined,
-        "users": record.users,
     }
     event("enough", **verdict)
     context["ti"].xcom_push(key="verdict", value=verdict)
@@ -74,9 +78,23 @@ def enough(dataset: Json) -> bool:
 
 @permanent_errors_fail
 def fisher(dataset: Json) -> Json:
-    """The Fisher information that protects the parent."""
-    resources = resources_of(get_current_context())
-    return fisher_step.fisher(resources, Dataset.from_json(dataset)).to_json()
+    """The Fisher information that protects the parent; skips the rest if tokenization leaves too little to train on."""
+    context = get_current_context()
+    resources, record = resources_of(context), Dataset.from_json(dataset)
+    _require_enough_left(context, resources, record)
+    return fisher_step.fisher(resources, record).to_json()
+
+
+def _require_enough_left(context: Any, resources: Resources, dataset: Dataset) -> None:
+    """Skip the task, and so the rest of the run, unless enough is left or `force` is set; `verdict` has the figures."""
+    left = enough_step.after_tokenization(resources, dataset)
+    forced = left.rows > 0 and context["params"].get("force") in ("count", "quality")
+    passed = left.passed or forced
+    verdict = {**dataclasses.asdict(left), "passed": passed, "forced": forced and not left.passed}
+    event("enough_left", **verdict)
+    context["ti"].xcom_push(key="verdict", value=verdict)
+    if not passed:
+        raise AirflowSkipException(left.why)
 
 
 @permanent_errors_fail

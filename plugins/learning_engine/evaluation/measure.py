@@ -104,7 +104,8 @@ def kept(
         return {v: metrics.row_losses(views, view, rows[v], batch_size=size) for v in versions}
 
     candidate, base = losses("candidate", rows), losses("base", rows)
-    parent = losses("parent", [version for version in rows if version in contradicted])
+    changed = [version for version in rows if version in contradicted]
+    parent = losses("parent" if views.has_parent else "base", changed)
     best = {**best, **{v: loss for v, of in parent.items() if (loss := of.mean()) is not None}}
     best_taught = {
         **best_taught,

@@ -6,9 +6,10 @@ Reasons: `superseded` (the user voted again), `bad_json` (not JSON, or nested to
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from typing import Any, NamedTuple
 
 from learning_engine.config.sections import Feedback
@@ -95,6 +96,13 @@ def _parse(row: Raw, rules: Rules) -> Row:
 
 def digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()
+
+
+def text_digest(messages: Iterable[tuple[str, str]], answer: str) -> str:
+    """The sha256 of prompt and answer. It is equal for equal texts, while `message` also differs by what else a log
+    records of a response, such as its id."""
+    # Cleaning drops texts with a null character, so it can separate them here.
+    return digest("\0".join([*chain.from_iterable(messages), answer]))
 
 
 def _load(text: str | None) -> Any:

@@ -71,16 +71,22 @@ class Rendered(NamedTuple):
 
 
 def encode(
-    snapshot: Path, tokenizer: PreTrainedTokenizerBase, settings: sections.Dataset, *, heldout: bool | None
+    snapshot: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: sections.Dataset,
+    *,
+    heldout: bool | None,
+    to_train: bool = False,
 ) -> Encoded:
     """Encode the rows of `snapshot` with the given `heldout` (None: all rows) through the tokenizer's chat template.
 
     The answer and its end of turn are supervised; of an unfinished answer (see `table.UNFINISHED`) no end is. If prompt
     and answer exceed `settings.max_tokens`, the oldest turns are left out whole; if the last one is still too long, its
     text loses its beginning. The system prompt is kept.
-    Reasons to drop a row: `zero_weight`; `template_refused`; `special_token` (the text contains control tokens and
-    could forge turns, see `_Encoder`); `template_prefix` (the prompt's tokens are no prefix of the conversation's);
-    `answer_truncated` (the answer alone does not fit); `prompt_too_long` (not even the system prompt fits).
+    Reasons to drop a row: `zero_weight` (only with `to_train`: rows that nobody trains on are still judged by);
+    `template_refused`; `special_token` (the text contains control tokens and could forge turns, see `_Encoder`);
+    `template_prefix` (the prompt's tokens are no prefix of the conversation's); `answer_truncated` (the answer alone
+    does not fit); `prompt_too_long` (not even the system prompt fits).
     Raises DatasetError if the tokenizer has no chat template or no end-of-sequence token.
     """
     if not tokenizer.chat_template:
@@ -93,7 +99,7 @@ def encode(
             f"Expected the tokenizer of {tokenizer.name_or_path!r} to have an end-of-sequence token, found none: "
             "set eos_token in its tokenizer_config.json."
         )
-    encoder = _Encoder(tokenizer, settings)
+    encoder = _Encoder(tokenizer, settings, to_train=to_train)
     with tempfile.TemporaryDirectory(prefix="learning-engine-") as directory:
         path = f"{directory}/examples.arrow"
         with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
@@ -128,8 +134,8 @@ class _Encoder:
     `<|END|>` as `<|end|>`. A row is dropped if it has more of any than the same conversation with each text set to "x".
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: sections.Dataset) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: sections.Dataset, *, to_train: bool) -> None:
+        self.tokenizer, self.to_train = tokenizer, to_train
         self.max_tokens = settings.max_tokens
         self.weights = {1: settings.weight_up, -1: settings.weight_down}
         added = tokenizer.added_tokens_decoder.items()
@@ -170,7 +176,7 @@ class _Encoder:
             yield self._example(render.rated, prompt, answer)
 
     def _render(self, rated: Rated) -> Rendered | None:
-        if not self.weights[rated.rating]:
+        if self.to_train and not self.weights[rated.rating]:
             self.dropped["zero_weight"] += 1
             return None
         conversation = [*rated.messages, {"role": "assistant", "content": rated.answer}]

@@ -1,9 +1,12 @@
 """Replay: keep liked rows of each window, and train on some of all of them again with each later window, together with
 rows of the anchor, which show how the base model behaves.
 
-A window's reservoir holds its liked rows with the smallest sha256 of seed and message: a draw without replacement that
-does not depend on the order of the rows. It also holds disliked rows whose message an earlier reservoir contains.
-These are never trained on; they end the replay of messages that users no longer like.
+An answer is identified by its text, the digest of prompt and answer (`clean.text_digest`): logs may give the same
+question and answer another id each time.
+
+A window's reservoir holds its liked rows with the smallest sha256 of seed and text: a draw without replacement that
+does not depend on the order of the rows. It also holds disliked rows whose text an earlier reservoir contains. These
+are never trained on; they end the replay of answers that users no longer like.
 """
 
 import hashlib
@@ -14,21 +17,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from learning_engine.feedback.clean import text_digest
 from learning_engine.feedback.snapshot import is_heldout
 from learning_engine.feedback.table import SCHEMA, TRAINED, writing
 
 # Of the replayed rows. Without a share of their own, the anchor's rows would be lost among those of fifty windows.
 ANCHOR_SHARE = 0.25
-JOIN_COLUMNS = ("message", "conversation", "rating")
-SELECTION_COLUMNS = ("message", "conversation", "created_at", "user", "rating", "heldout")
+JOIN_COLUMNS = ("conversation", "rating")
+SELECTION_COLUMNS = ("conversation", "created_at", "user", "rating", "heldout")
+# Texts in memory at once.
+BATCH_ROWS = 1024
 
 
 def draw(snapshot: Path, target: Path, *, size: int, seed: int, earlier: Sequence[Path] = ()) -> int:
     """Write a reservoir to `target`, in snapshot order; return its number of rows.
 
-    It holds at most `size` liked rows of `snapshot` that are not held out, and the disliked rows whose message is in
-    the reservoirs `earlier`. No liked message is drawn twice, and no conversation gives a second row before every
-    conversation has given one.
+    It holds at most `size` liked rows of `snapshot` that are not held out, and the disliked rows whose text is in the
+    reservoirs `earlier`. No liked text is drawn twice, and no conversation gives a second row before every conversation
+    has given one.
     """
     chosen = {*_chosen(snapshot, seed)[:size], *_withdrawn(snapshot, earlier)}
     start = 0
@@ -52,15 +58,15 @@ def join(
     """Write the rows of `snapshot`, then at most `size` others, to `target`; return how many of these.
 
     ANCHOR_SHARE of them come from `anchor`, if there is one, the others from `reservoirs`, which are ordered by time.
-    A message of these is left out if it also appears in `snapshot` or in a later reservoir, since the newer ratings
-    count. So is a conversation that would be held out now, even if the fraction was different when it was drawn. Of the
-    other rows, those with the smallest sha256 of `seed` and message are chosen.
+    A text of these is left out if it also appears in `snapshot` or in a later reservoir, since the newer ratings count.
+    So is a conversation that would be held out now, even if the fraction was different when it was drawn. Of the other
+    rows, those with the smallest sha256 of `seed` and text are chosen.
     """
     of_anchor = round(size * ANCHOR_SHARE) if anchor else 0
     with writing(target, TRAINED) as file:
         seen = set[str]()
         for batch in _batches(snapshot, TRAINED):
-            seen.update(batch.column("message").to_pylist())
+            seen.update(_texts(batch))
             file.write(batch)
         newest_first = reservoirs[::-1]
         replayable = _replayable(newest_first, seen, heldout_fraction)
@@ -68,9 +74,9 @@ def join(
         left = set(chosen)
         for batch in (batch for reservoir in newest_first for batch in _batches(reservoir, TRAINED)):
             wanted = []
-            for message in batch.column("message").to_pylist():
-                wanted.append(message in left)
-                left.discard(message)
+            for text in _texts(batch):
+                wanted.append(text in left)
+                left.discard(text)
             file.write(batch.filter(pa.array(wanted, pa.bool_())))
         anchored = _anchored(anchor, seed, of_anchor) if anchor else []
         for batch in anchored:
@@ -82,27 +88,27 @@ def _anchored(anchor: Path, seed: str, size: int) -> list[pa.RecordBatch]:
     """At most `size` liked rows of the anchor that are not held out."""
     rows = pa.Table.from_batches(_batches(anchor, TRAINED), TRAINED)
     rows = rows.filter((pc.field("rating") > 0) & ~pc.field("heldout"))
-    messages, shuffled = rows["message"].to_pylist(), _shuffled(seed)
-    chosen = sorted(range(len(messages)), key=lambda row: shuffled(messages[row]))[:size]
+    texts, shuffled = [text for batch in rows.to_batches() for text in _texts(batch)], _shuffled(seed)
+    chosen = sorted(range(len(texts)), key=lambda row: shuffled(texts[row]))[:size]
     batches: list[pa.RecordBatch] = rows.take(pa.array(chosen, pa.int64())).to_batches()
     return batches
 
 
 def _replayable(newest_first: Sequence[Path], seen: set[str], heldout_fraction: float) -> set[str]:
-    """The messages that are not in `seen`, whose newest rating is a like, and that are not held out. Adds to `seen`."""
+    """The texts that are not in `seen`, whose newest rating is a like, and that are not held out. Adds to `seen`."""
     found = set[str]()
     for batch in (batch for reservoir in newest_first for batch in _batches(reservoir)):
         columns = (batch.column(name).to_pylist() for name in JOIN_COLUMNS)
-        for message, conversation, rating in zip(*columns, strict=True):
-            if message not in seen and rating > 0 and not is_heldout(conversation, heldout_fraction):
-                found.add(message)
-            seen.add(message)
+        for text, conversation, rating in zip(_texts(batch), *columns, strict=True):
+            if text not in seen and rating > 0 and not is_heldout(conversation, heldout_fraction):
+                found.add(text)
+            seen.add(text)
     return found
 
 
 def _shuffled(seed: str) -> Callable[[str], str]:
-    """A sort key that shuffles messages, independent of their order."""
-    return lambda message: hashlib.sha256(f"{seed} {message}".encode()).hexdigest()
+    """A sort key that shuffles texts, independent of their order."""
+    return lambda text: hashlib.sha256(f"{seed} {text}".encode()).hexdigest()
 
 
 def trainable(snapshot: Path) -> int:
@@ -113,39 +119,54 @@ def trainable(snapshot: Path) -> int:
 
 def _chosen(snapshot: Path, seed: int) -> list[int]:
     """The indices of the rows that may be drawn, in the order in which they are drawn."""
-    table = pq.read_table(snapshot, columns=list(SELECTION_COLUMNS))
-    columns = (table[name].to_pylist() for name in SELECTION_COLUMNS)
     shuffled = _shuffled(str(seed))
-    candidates = sorted(
-        (shuffled(message), created_at, user or "", row, message, conversation)
-        for row, (message, conversation, created_at, user, rating, heldout) in enumerate(zip(*columns, strict=True))
-        if rating > 0 and not heldout
-    )
+    candidates, start = [], 0
+    for batch in _batches(snapshot):
+        columns = (batch.column(name).to_pylist() for name in SELECTION_COLUMNS)
+        rows = enumerate(zip(_texts(batch), *columns, strict=True), start)
+        candidates += [
+            (shuffled(text), created_at, user or "", row, text, conversation)
+            for row, (text, conversation, created_at, user, rating, heldout) in rows
+            if rating > 0 and not heldout
+        ]
+        start += batch.num_rows
     first: list[int] = []
     further: list[int] = []
-    messages, conversations = set[str](), set[str]()
-    for *_, row, message, conversation in candidates:
-        if message not in messages:
+    texts, conversations = set[str](), set[str]()
+    for *_, row, text, conversation in sorted(candidates):
+        if text not in texts:
             (further if conversation in conversations else first).append(row)
-        messages.add(message)
+        texts.add(text)
         conversations.add(conversation)
     return first + further
 
 
 def _withdrawn(snapshot: Path, earlier: Sequence[Path]) -> list[int]:
-    """The indices of the rows whose message is in `earlier` and is now disliked by everyone who rated it."""
-    known = {message for path in earlier for batch in _batches(path) for message in batch.column("message").to_pylist()}
-    table = pq.read_table(snapshot, columns=["message", "rating"])
-    rated = list(zip(table["message"].to_pylist(), table["rating"].to_pylist(), strict=True))
-    liked = {message for message, rating in rated if rating > 0}
-    return [row for row, (message, _) in enumerate(rated) if message in known and message not in liked]
+    """The indices of the rows whose text is in `earlier` and is now disliked by everyone who rated it."""
+    known = {text for path in earlier for batch in _batches(path) for text in _texts(batch)}
+    rated = [
+        row
+        for batch in _batches(snapshot)
+        for row in zip(_texts(batch), batch.column("rating").to_pylist(), strict=True)
+    ]
+    liked = {text for text, rating in rated if rating > 0}
+    return [row for row, (text, _) in enumerate(rated) if text in known and text not in liked]
+
+
+def _texts(batch: pa.RecordBatch) -> list[str]:
+    """Identifies the answer of each row."""
+    columns = (batch.column(name).to_pylist() for name in ("messages", "answer"))
+    return [
+        text_digest([(message["role"], message["content"]) for message in messages], answer)
+        for messages, answer in zip(*columns, strict=True)
+    ]
 
 
 def _batches(path: Path, schema: pa.Schema = SCHEMA) -> Iterator[pa.RecordBatch]:
     """The rows of a file in `schema`, SCHEMA or TRAINED. Answers are finished unless the file says otherwise."""
     with pq.ParquetFile(path) as file:
         stored = [name for name in schema.names if name in file.schema_arrow.names]
-        for batch in file.iter_batches(columns=stored):
+        for batch in file.iter_batches(BATCH_ROWS, columns=stored):
             finished = pa.array([False] * batch.num_rows)
             columns = [batch.column(name) if name in stored else finished for name in schema.names]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)

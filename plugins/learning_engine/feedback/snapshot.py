@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +17,7 @@ import pyarrow as pa
 
 from learning_engine.config.sections import Feedback
 from learning_engine.feedback import clean, steering
-from learning_engine.feedback.clean import Dropped, digest
+from learning_engine.feedback.clean import Dropped, text_digest
 from learning_engine.feedback.raw import Raw
 from learning_engine.feedback.steering import KEPT, QUARANTINED, UNKNOWN, VERDICTS, Verdicts, Votes
 from learning_engine.feedback.table import (
@@ -115,8 +114,7 @@ def _spool(
                 if isinstance(row, Dropped):
                     dropped[row.reason] += 1
                     continue
-                # Cleaning drops texts with a null character, so it can separate them here.
-                votes.append(row, text=digest("\0".join([*chain.from_iterable(row.messages), row.answer])))
+                votes.append(row, text=text_digest(row.messages, row.answer))
                 rows.append(row)
             if rows:
                 stream.write_batch(record_batch(rows, schema))

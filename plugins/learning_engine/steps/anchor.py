@@ -3,7 +3,10 @@
 `fisher` measures the base's Fisher information on them, `train` replays them, and `evaluate` judges the candidate on
 those that are held out. With `fisher.anchor: self` the base model writes them itself, once, and the bucket keeps them:
 it answers the package's prompts and others that it writes through its chat template. They contain no user's text.
-A file of feedback may be named instead, or null for none.
+A file of feedback may be named instead, of which the liked rows are used, or null for none.
+
+No prompt on which drift is measured (`evaluation.prompts`) is ever trained on: the base answers others of the
+package's, and where such a prompt is its own or in a file, it is held out.
 """
 
 import hashlib
@@ -14,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from learning_engine import archive, telemetry
-from learning_engine.config import digest
+from learning_engine.config import Settings, digest
 from learning_engine.errors import IntegrityError
 from learning_engine.records.contracts import Window
 from learning_engine.registry import manifest
@@ -22,11 +25,13 @@ from learning_engine.registry.store import NotFound
 from learning_engine.steps.resources import Resources, read_window
 
 if TYPE_CHECKING:
+    from learning_engine.evaluation.prompts import Messages
     from learning_engine.evaluation.self_written import Conversation
 
 SELF = "self"
-# This share is never trained on: the gate judges by it what is left of the base.
-HELDOUT = 0.25
+# This share of the conversations, and at least so many, is never trained on: the gate judges by it what is left of the
+# base.
+HELDOUT, LEAST_HELDOUT = 0.25, 2
 # Longer answers are cut, and taught without an end.
 ANSWER_TOKENS = 64
 # Large, because a step of decoding takes about as long for many answers as for one.
@@ -70,6 +75,7 @@ def identity(resources: Resources) -> str:
     what = {
         "source": archive.sha256_file(BUILT_IN if itself else Path(str(configured))),
         "prompts": [settings.fisher.anchor_prompts, ANSWER_TOKENS] if itself else None,
+        "heldout": [HELDOUT, LEAST_HELDOUT, _of_drift(settings)],
         "base": [settings.model.base, base_revision(settings.model)],
     }
     return f"base-{digest(what)[:12]}"
@@ -81,7 +87,6 @@ def _read(resources: Resources, file: Path, path: Path) -> None:
 
     settings = resources.settings
     whole = {
-        "dataset": settings.dataset.model_copy(update={"heldout_fraction": HELDOUT}),
         # Anchor data is trusted, so no rule against steering applies. It need not have the slices of the feedback.
         "feedback": settings.feedback.model_copy(
             update={"cap_per_user": None, "burst_votes": None, "min_agreement": None, "slices": {}}
@@ -89,6 +94,58 @@ def _read(resources: Resources, file: Path, path: Path) -> None:
     }
     anchored = replace(resources, settings=settings.model_copy(update=whole), open_feedback=lambda: FileSource(file))
     read_window(anchored, ALL_TIME, path)
+    hold_out(settings, path)
+
+
+def hold_out(settings: Settings, path: Path) -> None:
+    """Keep the liked rows of the snapshot `path`, and mark HELDOUT of their conversations as held out, but never all.
+
+    Those that ask a prompt of drift come first, then those with the smallest digests. If all rows are of one
+    conversation, as they are where each begins with the same message and none has an id, it is divided by prompts.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from learning_engine.feedback.table import HELDOUT as HELDOUT_COLUMN
+    from learning_engine.feedback.table import writing
+
+    read = pq.read_table(path)
+    rows = read.filter(pc.field("rating") > 0)
+    asked, of_drift = rows["messages"].to_pylist(), _of_drift(settings)
+    groups = rows["conversation"].to_pylist()
+    if len(set(groups)) == 1:
+        groups = list(map(_name, asked))
+    held = _held_out(groups, {group for group, messages in zip(groups, asked, strict=True) if messages in of_drift})
+    telemetry.event(
+        "anchor.divided",
+        rows=len(rows),
+        disliked=len(read) - len(rows),
+        conversations=len(set(groups)),
+        heldout=len(held),
+    )
+    column = pa.array([group in held for group in groups], HELDOUT_COLUMN.type)
+    rows = rows.set_column(rows.schema.get_field_index(HELDOUT_COLUMN.name), HELDOUT_COLUMN, column)
+    with writing(path, rows.schema) as file:
+        for batch in rows.to_batches():
+            file.write(batch)
+
+
+def _held_out(groups: list[str], first: set[str]) -> set[str]:
+    ranked = sorted(set(groups), key=lambda group: (group not in first, group))
+    count = max(int(HELDOUT * len(ranked)), LEAST_HELDOUT, len(first))
+    return set(ranked[: min(count, len(ranked) - 1)])
+
+
+def _of_drift(settings: Settings) -> "list[Messages]":
+    """The prompts on which `evaluate` measures drift."""
+    from learning_engine.evaluation import prompts
+
+    return prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts)
+
+
+def _name(messages: "Messages") -> str:
+    return hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
 
 
 def _write(resources: Resources, path: Path) -> None:
@@ -100,8 +157,10 @@ def _write(resources: Resources, path: Path) -> None:
     settings = resources.settings
     loaded = model.load(settings.model, settings.lora, adapter=None, trainable=False, seed=SEED)
     views = Views(loaded.model, loaded.tokenizer, loaded.device, loaded.model.active_adapter, has_parent=False)
-    wanted = settings.fisher.anchor_prompts
-    built_in = prompts.renderable(views.tokenizer, prompts.read(None, limit=wanted // 2))
+    wanted, of_drift = settings.fisher.anchor_prompts, _of_drift(settings)
+    built_in = prompts.read(None, limit=wanted // 2 + len(of_drift))
+    built_in = [messages for messages in built_in if messages not in of_drift][: wanted // 2]
+    built_in = prompts.renderable(views.tokenizer, built_in) if built_in else []
 
     def attempt(at_once: int) -> "list[Conversation]":
         own = self_written.prompts(views, count=wanted - len(built_in), batch_size=at_once, seed=SEED)
@@ -116,22 +175,21 @@ def _write(resources: Resources, path: Path) -> None:
         )
         result.update(conversations=len(found), wanted=wanted)
         _save(found, path)
+        hold_out(settings, path)
 
 
 def _save(conversations: "list[Conversation]", path: Path) -> None:
     from learning_engine.feedback.clean import Row
     from learning_engine.feedback.shapes import Message
-    from learning_engine.feedback.snapshot import is_heldout
     from learning_engine.feedback.table import HELDOUT as HELDOUT_COLUMN
     from learning_engine.feedback.table import TRAINED, UNFINISHED, record_batch, with_column, writing
 
-    rows, heldout = [], []
+    rows = []
     for written in conversations:
-        name = hashlib.sha256(json.dumps(written.messages, ensure_ascii=False).encode()).hexdigest()
+        name = _name(written.messages)
         turns = [Message(turn["role"], turn["content"]) for turn in written.messages]
         rows.append(Row(0, name, name, None, turns, written.answer, 1))
-        heldout.append(is_heldout(name, HELDOUT))
     with writing(path, TRAINED) as file:
         if rows:
-            batch = with_column(record_batch(rows), heldout, HELDOUT_COLUMN)
+            batch = with_column(record_batch(rows), [False] * len(rows), HELDOUT_COLUMN)
             file.write(with_column(batch, [written.unfinished for written in conversations], UNFINISHED))

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from learning_engine import archive, telemetry
-from learning_engine.config import digest
+from learning_engine.config import Settings, digest
 from learning_engine.records.contracts import AdapterVersion, Dataset, Window
 from learning_engine.registry import manifest
+from learning_engine.steps.enough import enough
 from learning_engine.steps.resources import Resources, read_window, workspace
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def survey(
 
     With `widen` and `window.carry_over`, earlier feedback that no version has learned is included: the window starts at
     the end of the parent's. Without a parent it starts at the first rejected version's window, or as far back as
-    `window.max_days` allows if there are still too few samples.
+    `window.max_days` allows if that is still not enough to train on or to judge by.
     `read` replaces `read_window`, for example to read in another process.
     """
     settings = resources.settings
@@ -83,10 +84,14 @@ def survey(
     if carries:
         window = Window(max(_unlearned_since(resources, window, parent), earliest), window.end)
     counts = read(resources, window, snapshot, quarantine=quarantine)
-    if carries and parent is None and counts.rows < settings.feedback.min_samples:
+    if carries and parent is None and not _enough(settings, counts):
         window = Window(earliest, window.end)
         counts = read(resources, window, snapshot, quarantine=quarantine)
     return Survey(parent, passed_over, window, counts)
+
+
+def _enough(settings: Settings, counts: "Counts") -> bool:
+    return enough(settings, rows=counts.rows, heldout=counts.heldout, users=counts.users).passed
 
 
 def _unlearned_since(resources: Resources, window: Window, parent: AdapterVersion | None) -> datetime:

@@ -92,7 +92,7 @@ def _fit(
     settings, work = resources.settings, snapshot.parent
     rows = reservoirs.joined(resources, dataset.run_key, snapshot, earlier)
     replays = rows != snapshot
-    encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False)
+    encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False, to_train=True)
     replayed = sum(row >= dataset.rows for row in encoded.examples["row"]) if replays else 0
     # Retention may have deleted rows that an earlier attempt replayed. Checkpoints are valid only for the same rows.
     prefix = manifest.run_key(

@@ -53,7 +53,7 @@ async def preflight(
     status = await training_status(airflow, backend, sees_runs, recent=RECENT_RUNS)
     minutes, by = _minutes(status.recent, {version.version: version for version in versions}, found.counts.rows)
     counts = found.counts
-    count = enough_step.enough(backend.settings, rows=counts.rows, heldout=counts.heldout)
+    count = enough_step.enough(backend.settings, rows=counts.rows, heldout=counts.heldout, users=counts.users)
     carried = backend.settings.window.carry_over and not count.passed
     return Preflight(
         window=found.window,

@@ -134,10 +134,12 @@ async def _fetch_run(airflow: AirflowApi, backend: Backend, run: dict[str, Any])
 
 
 async def _too_few(airflow: AirflowApi, path: str, tasks: list[TaskState]) -> str | None:
-    """The verdict of the count gate, if it ended the run."""
+    """Why the run ended before `fisher`: the verdict of `enough` or, if that passed, of `fisher` itself."""
     if not any(task.task == "fisher" and task.state == "skipped" for task in tasks):
         return None
     counted = await airflow.find(f"{path}/enough/xcomEntries/verdict")
+    if _parse_xcom(counted, lambda value: value.get("passed")):
+        counted = await airflow.find(f"{path}/fisher/xcomEntries/verdict")
     return _parse_xcom(
         counted, lambda value: value.get("why") or f"{value['samples']} rows, {value['needed']} are needed"
     )

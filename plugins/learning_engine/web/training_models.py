@@ -18,7 +18,7 @@ class TaskState(ResponseModel):
 
 
 class TrainingRun(ResponseModel):
-    """A run of the weekly DAG. `verdict` says why it deployed its `version` or not, or that it had too few rows."""
+    """A run of the weekly DAG. `verdict` says why it deployed its `version` or not, or what feedback was missing."""
 
     dag_id: str
     run_id: str

@@ -8,8 +8,8 @@ evaluates it, publishes it as a version and swaps it into the model server.
 |---|---|
 | `turn` | waits while a run with an earlier window is active |
 | `extract` | stores the window's feedback as a snapshot in the bucket |
-| `enough` | skips the rest if there are too few samples; its XCom `verdict` has the figures |
-| `fisher` | measures which weights the parent's knowledge depends on, once per version |
+| `enough` | skips the rest if there is too little feedback; its XCom `verdict` has the figures |
+| `fisher` | the same after tokenization; measures which weights the parent's knowledge depends on, once per version |
 | `train` | trains the candidate |
 | `evaluate` | measures learning, retention and drift, finds probes, applies the gate's rules |
 | `publish` | publishes the immutable version with its verdict |
