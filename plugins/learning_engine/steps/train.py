@@ -13,6 +13,7 @@ from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps.resources import Resources, get_staged, workspace
 
 if TYPE_CHECKING:
+    from learning_engine.learning.ewc import Penalty
     from learning_engine.learning.model import Loaded
 
 
@@ -87,7 +88,7 @@ def _fit(
     earlier: list[Path],
 ) -> TrainingMetrics:
     from learning_engine.feedback.dataset import encode
-    from learning_engine.learning import checkpoint, ewc, memory, trainer
+    from learning_engine.learning import checkpoint, memory, trainer
 
     settings, work = resources.settings, snapshot.parent
     rows = reservoirs.joined(resources, dataset.run_key, snapshot, earlier)
@@ -98,14 +99,14 @@ def _fit(
     prefix = manifest.run_key(
         dataset.run_key, f"checkpoints-{archive.sha256_file(rows)[:16]}/" if replays else "checkpoints/"
     )
-    guarded = fisher_step.load(resources, fisher, work / "fisher.safetensors") if fisher.uri else None
+    penalty = _penalty(resources, loaded, fisher, work)
     resume = checkpoints.newest(resources, prefix, work)
     curve = checkpoint.curve(resume) if resume else []
     with progress.Reporter(resources.store, dataset.run_key, curve) as reporter:
         metrics = trainer.train(
             loaded,
             encoded.examples,
-            ewc.anchored_penalty(loaded.model, guarded, settings.ewc.lambda_, progress=settings.ewc.progress),
+            penalty,
             settings.training,
             replayed=replayed,
             workdir=work / "trainer",
@@ -119,3 +120,12 @@ def _fit(
         replayed=replayed,
         device_memory_bytes=memory.share_bytes(loaded.device, settings.worker.gpu_memory_fraction),
     )
+
+
+def _penalty(resources: Resources, loaded: "Loaded", fisher: FisherRecord, work: Path) -> "Penalty":
+    """The EWC penalty, on the model's device. It copies the Fisher information, so that what was loaded is released."""
+    from learning_engine.learning import ewc
+
+    settings = resources.settings.ewc
+    guarded = fisher_step.load(resources, fisher, work / "fisher.safetensors") if fisher.uri else None
+    return ewc.anchored_penalty(loaded.model, guarded, settings.lambda_, progress=settings.progress)
