@@ -46,6 +46,8 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
     # If the intended parent could not be continued, the candidate is still judged on that parent's windows.
     judged = resources.registry.lineage(next(iter(dataset.passed_over), candidate.parent))
     adapter = _unpack_candidate(resources, candidate, work)
+    # Before the models are loaded: writing an anchor that the bucket lacks takes a base model of its own.
+    anchored = anchor.fetch(resources, work / "anchor.parquet")
     view = views.load_views(
         settings.model,
         settings.lora,
@@ -67,7 +69,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         ),
         users=dataset.users,
         earlier={version: encoded(file) for version, file in earlier.items()},
-        anchor=_anchor(resources, view.tokenizer, work),
+        anchor=_anchor(resources, view.tokenizer, work / "anchor.parquet") if anchored else None,
         taught=content_rows.of_earlier(earlier),
         missing=missing,
         history=matrix.rows_of(judged),
@@ -107,13 +109,10 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
     )
 
 
-def _anchor(resources: Resources, tokenizer: Any, work: Path) -> Any:
-    """The encoded rows of the anchor that are held out; None without an anchor."""
+def _anchor(resources: Resources, tokenizer: Any, path: Path) -> Any:
+    """The encoded rows of the anchor that are held out."""
     from learning_engine.feedback.dataset import encode
 
-    path = work / "anchor.parquet"
-    if not anchor.fetch(resources, path):
-        return None
     return encode(path, tokenizer, resources.settings.dataset, heldout=True).examples
 
 

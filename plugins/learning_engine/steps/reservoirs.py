@@ -26,20 +26,24 @@ def stage(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path
     return resources.store.uri(key)
 
 
-def joined(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path]) -> Path:
+def of_base(resources: Resources, work: Path) -> Path | None:
+    """The anchor, in a file; None if there is none."""
+    path = work / "anchor.parquet"
+    return path if anchor.fetch(resources, path) else None
+
+
+def joined(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path], base: Path | None) -> Path:
     """A file with the snapshot's rows followed by those that the training replays; the snapshot itself if none.
 
-    The rows are drawn from all of `earlier` and from the anchor, as many as the training needs to see each only once:
+    The rows are drawn from all of `earlier` and from the anchor `base`, as many as the training needs to see each once:
     however many weeks there are, a training costs the same.
     """
     from learning_engine.feedback import replay
     from learning_engine.learning.batches import rows_to_replay
 
     settings, joined = resources.settings, snapshot.with_name("joined.parquet")
-    anchored = snapshot.with_name("anchor.parquet")
     if not settings.training.replay:
         return snapshot
-    base = anchored if anchor.fetch(resources, anchored) else None
     size = math.ceil(settings.training.epochs) * rows_to_replay(replay.trainable(snapshot), settings.training.replay)
     fraction = settings.dataset.heldout_fraction
     replayed = replay.join(snapshot, earlier, base, joined, size=size, seed=run_key, heldout_fraction=fraction)

@@ -40,9 +40,11 @@ def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Cand
         get_staged(resources, dataset.uri, snapshot, dataset.sha256)
         earlier = reservoirs.fetch(resources, dataset.parent, work) if settings.training.replay else []
         reservoir = reservoirs.stage(resources, dataset.run_key, snapshot, earlier)
+        # Before the model is loaded: writing an anchor that the bucket lacks takes a base model of its own.
+        base = reservoirs.of_base(resources, work) if settings.training.replay else None
         loaded = fisher_step.load_trainable(resources, parent, work)
         _require_room(resources, loaded, fisher, snapshot)
-        metrics = _fit(resources, loaded, dataset, fisher, snapshot, earlier)
+        metrics = _fit(resources, loaded, dataset, fisher, snapshot, earlier, base)
         files = work / "candidate"
         model.save_adapter(loaded, files)
         (files / "README.md").write_text(card.archive_card(dataset, settings.model.base, resources.shape))
@@ -86,12 +88,13 @@ def _fit(
     fisher: FisherRecord,
     snapshot: Path,
     earlier: list[Path],
+    base: Path | None,
 ) -> TrainingMetrics:
     from learning_engine.feedback.dataset import encode
     from learning_engine.learning import checkpoint, memory, trainer
 
     settings, work = resources.settings, snapshot.parent
-    rows = reservoirs.joined(resources, dataset.run_key, snapshot, earlier)
+    rows = reservoirs.joined(resources, dataset.run_key, snapshot, earlier, base)
     replays = rows != snapshot
     encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False)
     replayed = sum(row >= dataset.rows for row in encoded.examples["row"]) if replays else 0
