@@ -75,7 +75,7 @@ def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_pa
     snapshot = tmp_path / "snapshot.parquet"
     read_window(replaying.resources, week(0), snapshot)
     base = reservoirs.of_base(replaying.resources, tmp_path)
-    joined = reservoirs.joined(replaying.resources, "a run", snapshot, [], base)
+    joined = reservoirs.joined(replaying.resources, "a run", snapshot, [], base).path
     own = pq.read_metadata(snapshot).num_rows
     replayed = pq.read_table(joined).to_pylist()[own:]
     assert replayed
@@ -83,8 +83,23 @@ def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_pa
     assert all(row in rows for row in replayed)
     without_users = replaying.with_settings(training={"replay_rows": 0})
     assert reservoirs.stage(without_users.resources, "a run", snapshot, []) is None, "no user's text is kept"
-    again = pq.read_table(reservoirs.joined(without_users.resources, "a run", snapshot, [], base))
+    again = pq.read_table(reservoirs.joined(without_users.resources, "a run", snapshot, [], base).path)
     assert again.to_pylist()[-len(replayed) :] == replayed, "but the base's own rows are replayed"
+
+
+def test_the_report_says_if_there_are_too_few_rows_to_replay(anchored: Loop, tmp_path: Path) -> None:
+    base = [row for row in _rows(anchored, tmp_path / "anchor.parquet") if not row["heldout"]]
+    loop = anchored.with_settings(training={"replay": 0.8, "epochs": 1.0})
+    loop.teach(0, 1)
+    first, second = loop.learn(week(0)), loop.learn(week(1))
+    of_windows = second.training.replayed - len(base)
+    assert first.training.replayed == len(base)
+    assert of_windows > 0
+    share = second.training.replayed / second.training.examples
+    found = f"made up {share:.1%} of the training, below the 80.0%"
+    assert [note for note in second.report.notes if found in note and f"{of_windows} rows" in note]
+    assert [note for note in second.report.notes if f"{len(base)} of the anchor" in note]
+    assert [note for note in first.report.notes if "no row of an earlier window" in note]
 
 
 @pytest.fixture

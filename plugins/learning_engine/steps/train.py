@@ -94,13 +94,14 @@ def _fit(
     from learning_engine.learning import checkpoint, memory, trainer
 
     settings, work = resources.settings, snapshot.parent
-    rows = reservoirs.joined(resources, dataset.run_key, snapshot, earlier, base)
-    replays = rows != snapshot
-    encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False)
-    replayed = sum(row >= dataset.rows for row in encoded.examples["row"]) if replays else 0
+    joined = reservoirs.joined(resources, dataset.run_key, snapshot, earlier, base)
+    encoded = encode(joined.path, loaded.tokenizer, settings.dataset, heldout=False)
+    rows = encoded.examples["row"][:]
+    replayed = sum(row >= joined.first_replayed for row in rows)
     # Retention may have deleted rows that an earlier attempt replayed. Checkpoints are valid only for the same rows.
     prefix = manifest.run_key(
-        dataset.run_key, f"checkpoints-{archive.sha256_file(rows)[:16]}/" if replays else "checkpoints/"
+        dataset.run_key,
+        "checkpoints/" if joined.path == snapshot else f"checkpoints-{archive.sha256_file(joined.path)[:16]}/",
     )
     penalty = _penalty(resources, loaded, fisher, work)
     resume = checkpoints.newest(resources, prefix, work)
@@ -112,6 +113,7 @@ def _fit(
             penalty,
             settings.training,
             replayed=replayed,
+            of_anchor=sum(row >= joined.first_of_anchor for row in rows),
             workdir=work / "trainer",
             resume=resume,
             on_checkpoint=partial(checkpoints.keep, resources, prefix),
