@@ -56,6 +56,11 @@ def dense(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     return found
 
 
+def factor_of(name: str) -> str:
+    """The factor that the tensor `name`, dense or of a sketch, belongs to."""
+    return name.removesuffix(VECTORS).removesuffix(VALUES).removesuffix(REST)
+
+
 def _sketch(name: str, factor: torch.Tensor, *, kept: int) -> Tensors:
     eigenvalues, vectors = torch.linalg.eigh(factor)
     eigenvalues = eigenvalues.clamp_min(0)
