@@ -155,7 +155,7 @@ def _attempt(
             on_checkpoint=on_checkpoint,
         )
         with trainer.accelerator.autocast():
-            warnings = [*([note] if (note := old.note()) else []), *objective.prepare(loaded, rows, useful)]
+            warnings = objective.prepare(loaded, rows, useful)
         for warning in warnings:
             telemetry.warning("train.warning", warning=warning)
         try:
@@ -180,7 +180,7 @@ def _attempt(
         precision=precision,
         resumed_at_step=training_log.started_at,
         curve=curve,
-        notes=[*warnings, *([note] if (note := penalty.strength.note()) else [])],
+        notes=[*warnings, *(note for note in (old.note(), penalty.strength.note()) if note)],
     )
 
 
