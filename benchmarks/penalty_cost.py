@@ -68,7 +68,7 @@ def penalties(names: Sequence[str], width: int, *, device: str, seed: int) -> tu
         SKETCHED: KroneckerQuadratic(sketched, anchor, scaling=SCALING),
     }
     weights = {name: (weight + 0.01 * random(*weight.shape)).requires_grad_() for name, weight in anchor.items()}
-    return {name: penalty.to(device) for name, penalty in found.items()}, weights
+    return found, weights
 
 
 def kronecker_factors(anchor: Mapping[str, torch.Tensor], random: Callable[..., torch.Tensor]) -> Tensors:
@@ -114,7 +114,7 @@ def step_share(shape: shapes.Shape, batch: int, tokens: int, arguments: argparse
     weights = lora_weights(loaded.model)
     generator = torch.Generator(arguments.device).manual_seed(arguments.seed)
     random = functools.partial(torch.randn, generator=generator, device=arguments.device)
-    penalty = KroneckerQuadratic(kronecker_factors(weights, random), weights, scaling=SCALING).to(arguments.device)
+    penalty = KroneckerQuadratic(kronecker_factors(weights, random), weights, scaling=SCALING)
     optimizer = torch.optim.AdamW(weights.values(), lr=1e-4)
     ids = torch.randint(0, shape.vocabulary, (batch, tokens), generator=generator, device=arguments.device)
 

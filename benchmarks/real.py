@@ -42,9 +42,9 @@ from demo.exam import share_right
 from demo.lessons import Question
 from learning_engine.config import sections
 from learning_engine.learning import ewc, fisher, model, scale, trainer
-from learning_engine.learning.batches import rows_to_replay
 from learning_engine.learning.information import FisherInformation
 from learning_engine.learning.model import Loaded
+from learning_engine.learning.replayed import rows_to_replay
 
 # The layers with an adapter, and the draws of the Fisher information.
 Setting = tuple[tuple[str, ...], int]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from learning_engine.feedback.replay import ANCHOR_SHARE
+from learning_engine.learning.replayed import ANCHOR_SHARE
 
 ATTENTION = ("k_proj", "o_proj", "q_proj", "v_proj")
 WITH_MLP = (*ATTENTION, "down_proj", "gate_proj", "up_proj")

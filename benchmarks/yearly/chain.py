@@ -13,10 +13,9 @@ from forgetting.methods import PenaltySource
 from forgetting.world import World
 
 from learning_engine.config import sections
-from learning_engine.feedback.replay import ANCHOR_SHARE
 from learning_engine.learning import trainer
-from learning_engine.learning.batches import rows_to_replay
 from learning_engine.learning.model import Loaded, lora_weights
+from learning_engine.learning.replayed import ANCHOR_SHARE, rows_to_replay
 from yearly.methods import Method
 
 ANCHORS = 300

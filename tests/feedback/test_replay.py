@@ -138,17 +138,30 @@ def join(
     seed: str = "",
     heldout_fraction: float = 0.0,
     anchor: Path | None = None,
+    passes: int = 1,
 ) -> Rows:
     """The rows that follow the window's own."""
     target, own = window.with_name("joined.parquet"), rows_of(window)
     paths = [put(window.with_name(f"replay-{number}.parquet"), rows) for number, rows in enumerate(reservoirs)]
-    count = replay.join(window, paths, anchor, target, size=size, seed=seed, heldout_fraction=heldout_fraction)
+    found = replay.join(
+        window,
+        paths,
+        anchor,
+        target,
+        size=size,
+        of_anchor=size // 4,
+        passes=passes,
+        seed=seed,
+        heldout_fraction=heldout_fraction,
+    )
     table = pq.read_table(target)
     assert table.schema.equals(TRAINED)
     assert not any(table["unfinished"].to_pylist())
     joined: Rows = table.select(SCHEMA.names).to_pylist()
-    assert (joined[: len(own)], count) == (own, len(joined) - len(own))
-    return joined[len(own) :]
+    others = joined[len(own) :]
+    assert (joined[: len(own)], sum(found)) == (own, len(others))
+    assert [row["message"].startswith("base ") for row in others] == [False] * found[0] + [True] * found[1]
+    return others
 
 
 def test_replayed_rows_follow_those_of_the_window_and_no_message_appears_twice(window: Path) -> None:
@@ -169,11 +182,16 @@ def test_each_training_draws_as_many_rows_as_it_needs_from_all_windows(window: P
     assert join(window, *weeks, size=12, seed="next week's run") != first
 
 
-def test_a_quarter_of_the_replayed_rows_comes_from_the_anchor(window: Path) -> None:
+def written(window: Path, rows: Rows) -> Path:
+    """An anchor, of which every fourth row is held out."""
+    of_base = [{**row, "message": f"base {row['message']}", "heldout": n % 4 == 0} for n, row in enumerate(rows)]
+    return put(window.with_name("anchor.parquet"), of_base)
+
+
+def test_the_anchor_has_its_part_of_the_replayed_rows(window: Path) -> None:
     kept = drawable(window)
-    written = [{**row, "message": f"base {row['message']}", "heldout": n % 4 == 0} for n, row in enumerate(kept)]
     put(window, [])
-    anchor = put(window.with_name("anchor.parquet"), written)
+    anchor = written(window, kept)
     found = join(window, kept, size=12, seed="a", anchor=anchor)
     of_anchor = [row for row in found if row["message"].startswith("base ")]
     assert (len(of_anchor), len(found)) == (3, 12)
@@ -181,6 +199,14 @@ def test_a_quarter_of_the_replayed_rows_comes_from_the_anchor(window: Path) -> N
     other = join(window, kept, size=12, seed="b", anchor=anchor)
     assert [row for row in other if row["message"].startswith("base ")] != of_anchor
     assert len(join(window, size=12, anchor=anchor)) == 3, "the first version has no other rows to replay"
+
+
+@pytest.mark.parametrize(("passes", "of_windows"), [(1, 17), (2, 15), (4, 15)])
+def test_windows_get_the_places_that_a_small_anchor_cannot_take(window: Path, passes: int, of_windows: int) -> None:
+    kept = drawable(window)
+    put(window, [])
+    found = join(window, kept, size=20, anchor=written(window, kept[:4]), passes=passes)
+    assert len(found) == of_windows + 3, "three rows take up to five places"
 
 
 def test_a_rating_in_this_window_replaces_the_earlier_one(window: Path) -> None:

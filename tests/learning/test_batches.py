@@ -1,8 +1,8 @@
 import numpy as np
-import pytest
 import torch
 
 from learning_engine.learning.batches import IGNORED, LengthGroupedSampler, Rows, collate, longest_first
+from learning_engine.learning.replayed import Replayed
 
 
 def test_rows_equal_the_dataset(examples):
@@ -42,25 +42,13 @@ def test_an_epoch_holds_each_row_once_in_batches_of_similar_length():
     assert abs(np.corrcoef(np.arange(len(heads)), heads)[0, 1]) < 0.3, "batches come in random order"
 
 
-@pytest.mark.parametrize(("share", "drawn"), [(0.5, 100), (0.8, 400), (2 / 3, 200), (0.0, 0)])
-def test_replayed_rows_are_a_share_of_each_epoch_and_others_each_time(share: float, drawn: int):
-    sampler = LengthGroupedSampler(np.full(1000, 9), batch_size=8, seed=3, replayed=900, share=share)
-    assert len(sampler) == 100 + drawn
-    replayed = []
+def test_an_epoch_adds_its_replayed_rows_to_those_of_the_window():
+    old = Replayed(own=100, of_windows=30, of_anchor=10, share=0.2, epochs=2)
+    sampler = LengthGroupedSampler(np.full(140, 9), batch_size=8, seed=3, replayed=old)
+    assert len(sampler) == 125
     for epoch in range(2):
         sampler.set_epoch(epoch)
-        order = sorted(sampler)
-        assert order[:100] == list(range(100)), "each row of the window once"
-        assert len(order) == len(set(order)) == 100 + drawn
-        replayed.append(set(order[100:]))
-    assert not replayed[0] & replayed[1]
-
-
-def test_few_replayed_rows_come_once_in_each_epoch():
-    sampler = LengthGroupedSampler(np.full(107, 9), batch_size=8, seed=3, replayed=7, share=0.8)
-    for epoch in range(3):
-        sampler.set_epoch(epoch)
-        assert sorted(sampler) == list(range(107))
+        assert sorted(sampler) == [*range(100), *sorted(100 + old.order(3)[25 * epoch :][:25])]
 
 
 def test_the_longest_come_first():

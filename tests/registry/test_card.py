@@ -78,7 +78,7 @@ def test_replayed_rows_are_counted(mock_store: Store, mock_registry: Registry) -
     version = third(mock_store, mock_registry)
     assert "Replayed" not in card.render(version)
     replayed = replace(version, training=replace(version.training, replayed=1200))
-    assert "| Replayed | 1,200 of these, from earlier windows |" in card.render(replayed)
+    assert "| Replayed | 1,200 of these, from earlier windows or the anchor |" in card.render(replayed)
 
 
 def test_quarantined_rows_are_counted_by_reason(mock_store: Store, mock_registry: Registry) -> None:

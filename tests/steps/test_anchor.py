@@ -1,6 +1,7 @@
 """The base model writes its own anchor, once: its answers to the package's prompts and to its own."""
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from learning_engine.evaluation import prompts
 from learning_engine.feedback.dataset import encode
 from learning_engine.learning.base import load_tokenizer
 from learning_engine.steps import anchor, reservoirs
+from learning_engine.steps import evaluate as evaluate_step
+from learning_engine.steps import extract as extract_step
 from learning_engine.steps import fisher as fisher_step
+from learning_engine.steps import train as train_step
 from learning_engine.steps.resources import read_window
 from tests import tiny
 from tests.steps.conftest import Loop, week
@@ -172,7 +176,8 @@ def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_pa
     anchored.teach(0)
     snapshot = tmp_path / "snapshot.parquet"
     read_window(replaying.resources, week(0), snapshot)
-    joined = reservoirs.joined(replaying.resources, "a run", snapshot, [])
+    base = reservoirs.of_base(replaying.resources, tmp_path)
+    joined = reservoirs.joined(replaying.resources, "a run", snapshot, [], base).path
     own = pq.read_metadata(snapshot).num_rows
     replayed = pq.read_table(joined).to_pylist()[own:]
     assert replayed
@@ -180,8 +185,53 @@ def test_the_first_version_is_protected_and_trained_by_it(anchored: Loop, tmp_pa
     assert all(row in rows for row in replayed)
     without_users = replaying.with_settings(training={"replay_rows": 0})
     assert reservoirs.stage(without_users.resources, "a run", snapshot, []) is None, "no user's text is kept"
-    again = pq.read_table(reservoirs.joined(without_users.resources, "a run", snapshot, []))
+    again = pq.read_table(reservoirs.joined(without_users.resources, "a run", snapshot, [], base).path)
     assert again.to_pylist()[-len(replayed) :] == replayed, "but the base's own rows are replayed"
+
+
+def test_the_report_says_if_there_are_too_few_rows_to_replay(anchored: Loop, tmp_path: Path) -> None:
+    base = [row for row in _rows(anchored, tmp_path / "anchor.parquet") if not row["heldout"]]
+    loop = anchored.with_settings(training={"replay": 0.8, "epochs": 1.0})
+    loop.teach(0, 1)
+    first, second = loop.learn(week(0)), loop.learn(week(1))
+    of_windows = second.training.replayed - len(base)
+    assert first.training.replayed == len(base)
+    assert of_windows > 0
+    share = second.training.replayed / second.training.examples
+    found = f"made up {share:.1%} of the training, below the 80.0%"
+    assert [note for note in second.report.notes if found in note and f"{of_windows} rows" in note]
+    assert [note for note in second.report.notes if f"{len(base)} of the anchor" in note]
+    assert [note for note in first.report.notes if "no row of an earlier window" in note]
+
+
+@pytest.fixture
+def alive_at_loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many base models were in memory each time that another one was loaded."""
+    found, models = [], weakref.WeakSet[torch.nn.Module]()
+    load = AutoModelForCausalLM.from_pretrained
+
+    def counting(*args: Any, **options: Any) -> Any:
+        found.append(len(models))
+        model = load(*args, **options)
+        models.add(model)
+        return model
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", counting)
+    return found
+
+
+def test_an_anchor_that_is_missing_is_written_while_no_other_model_is_loaded(
+    anchored: Loop, alive_at_loads: list[int]
+) -> None:
+    """As after an upgrade, or with ewc.lambda 0, which measures nothing on the anchor before training."""
+    loop = anchored.with_settings(ewc={"lambda_": 0.0}, training={"replay": 0.5, "epochs": 1.0})
+    loop.teach(0)
+    dataset = extract_step.extract(loop.resources, week(0), widen=True)
+    candidate = train_step.train(loop.resources, dataset, fisher_step.fisher(loop.resources, dataset))
+    assert candidate.training.replayed > 0
+    loop.resources.store.delete([item.key for item in loop.resources.store.list("anchors/")])
+    assert evaluate_step.evaluate(loop.resources, dataset, candidate).manners.conversations > 0
+    assert alive_at_loads == [0, 0, 0, 0], "the anchor's base and the candidate, in train and in evaluate"
 
 
 def test_a_version_is_judged_by_what_is_left_of_the_base(anchored: Loop) -> None:

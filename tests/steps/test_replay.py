@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 import pyarrow.parquet as pq
 import pytest
 
+from learning_engine import archive
 from learning_engine.records.contracts import AdapterVersion, Candidate
 from learning_engine.registry import card, retention
 from learning_engine.registry.audit import audit
@@ -56,7 +58,7 @@ def test_each_week_is_also_trained_on_the_rows_kept_from_earlier_weeks(replaying
         assert version.replay_uri == loop.resources.store.uri(f"replay/{version.version}/replay.parquet")
         own = own_examples(loop, version, tmp_path / "dataset.parquet")
         assert version.training.examples == own + version.training.replayed
-    assert "| Replayed | 8 of these, from earlier windows |" in card.render(chain[2])
+    assert "| Replayed | 8 of these, from earlier windows or the anchor |" in card.render(chain[2])
     assert audit(loop.resources.store, loop.resources.registry) == []
 
 
@@ -156,6 +158,18 @@ def test_a_killed_training_continues_with_its_replayed_rows(interrupted: Loop):
     training = train(interrupted, 1).training
     assert training.resumed_at_step > 0
     assert training.replayed == REPLAY
+
+
+@pytest.mark.stack
+def test_a_checkpoint_of_the_largest_adapter_is_read(interrupted: Loop, tmp_path: Path):
+    """With the state of λ auto, a checkpoint is four times as large as the adapter."""
+    parent = interrupted.resources.registry.get("v1.0")
+    packed = tmp_path / "adapter.tar.gz"
+    interrupted.resources.store.get_file(interrupted.resources.store.key(parent.uri), packed)
+    archive.unpack(packed, tmp_path / "adapter", max_bytes=10**9)
+    adapter = sum(file.stat().st_size + tarfile.BLOCKSIZE for file in (tmp_path / "adapter").iterdir())
+    limited = interrupted.with_settings(serving={"max_adapter_bytes": adapter})
+    assert train(limited, 1).training.resumed_at_step > 0
 
 
 @pytest.mark.stack

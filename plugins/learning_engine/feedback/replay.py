@@ -12,6 +12,7 @@ are never trained on; they end the replay of answers that users no longer like.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,8 +22,6 @@ from learning_engine.feedback.clean import text_digest
 from learning_engine.feedback.snapshot import is_heldout
 from learning_engine.feedback.table import SCHEMA, TRAINED, writing
 
-# Of the replayed rows. Without a share of their own, the anchor's rows would be lost among those of fifty windows.
-ANCHOR_SHARE = 0.25
 JOIN_COLUMNS = ("conversation", "rating")
 SELECTION_COLUMNS = ("conversation", "created_at", "user", "rating", "heldout")
 # Texts in memory at once.
@@ -45,6 +44,13 @@ def draw(snapshot: Path, target: Path, *, size: int, seed: int, earlier: Sequenc
     return len(chosen)
 
 
+class Joined(NamedTuple):
+    """How many old rows follow a window's own: first those of earlier windows, then those of the anchor."""
+
+    of_windows: int
+    of_anchor: int
+
+
 def join(
     snapshot: Path,
     reservoirs: Sequence[Path],
@@ -52,17 +58,21 @@ def join(
     target: Path,
     *,
     size: int,
+    of_anchor: int,
+    passes: int,
     seed: str,
     heldout_fraction: float,
-) -> int:
-    """Write the rows of `snapshot`, then at most `size` others, to `target`; return how many of these.
+) -> Joined:
+    """Write the rows of `snapshot` to `target`, then old rows for `size` places of a training; return their numbers.
 
-    ANCHOR_SHARE of them come from `anchor`, if there is one, the others from `reservoirs`, which are ordered by time.
-    A text of these is left out if it also appears in `snapshot` or in a later reservoir, since the newer ratings count.
-    So is a conversation that would be held out now, even if the fraction was different when it was drawn. Of the other
-    rows, those with the smallest sha256 of `seed` and text are chosen.
+    `of_anchor` of the places are for rows of `anchor`, each of which can take up to `passes` of them; the others, and
+    those that are left, are for rows of `reservoirs`, which are ordered by time. A text of these is left out if it also
+    appears in `snapshot` or in a later reservoir, since the newer ratings count. So is a conversation that would be
+    held out now, even if the fraction was different when it was drawn. Of the other rows, those with the smallest
+    sha256 of `seed` and text are chosen.
     """
-    of_anchor = round(size * ANCHOR_SHARE) if anchor else 0
+    anchored = _anchored(anchor, seed, of_anchor) if anchor else []
+    from_anchor = sum(map(len, anchored))
     with writing(target, TRAINED) as file:
         seen = set[str]()
         for batch in _batches(snapshot, TRAINED):
@@ -70,7 +80,7 @@ def join(
             file.write(batch)
         newest_first = reservoirs[::-1]
         replayable = _replayable(newest_first, seen, heldout_fraction)
-        chosen = sorted(replayable, key=_shuffled(seed))[: size - of_anchor]
+        chosen = sorted(replayable, key=_shuffled(seed))[: size - min(of_anchor, passes * from_anchor)]
         left = set(chosen)
         for batch in (batch for reservoir in newest_first for batch in _batches(reservoir, TRAINED)):
             wanted = []
@@ -78,10 +88,9 @@ def join(
                 wanted.append(text in left)
                 left.discard(text)
             file.write(batch.filter(pa.array(wanted, pa.bool_())))
-        anchored = _anchored(anchor, seed, of_anchor) if anchor else []
         for batch in anchored:
             file.write(batch)
-    return len(chosen) + sum(map(len, anchored))
+    return Joined(len(chosen), from_anchor)
 
 
 def _anchored(anchor: Path, seed: str, size: int) -> list[pa.RecordBatch]:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, Dataset, Sampler
 
+from learning_engine.learning.replayed import Replayed
+
 IGNORED = -100
 # Rows are sorted by length within pools of this many batches, so that an epoch stays shuffled.
 POOL = 50
@@ -60,26 +62,19 @@ class Rows(Dataset[Row]):
         )
 
 
-def rows_to_replay(own: int, share: float) -> int:
-    """How many replayed rows, next to `own` rows of the window, are `share` of all."""
-    return round(own * share / (1 - share))
-
-
 class LengthGroupedSampler(Sampler[int]):
     """A shuffled epoch whose batches hold rows of similar length. Depends only on seed and epoch.
 
-    `lengths` are those of the window's rows, then of `replayed` rows. An epoch has each row of the window once, and as
-    many replayed rows as make up `share` of the epoch: other ones in each epoch, until all have been used.
+    `lengths` are those of the window's rows, then of the old rows of `replayed`. An epoch has each row of the window
+    once, and its share of the old rows.
     """
 
-    def __init__(
-        self, lengths: np.ndarray, *, batch_size: int, seed: int, replayed: int = 0, share: float = 0.0
-    ) -> None:
+    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int, replayed: Replayed | None = None) -> None:
         self._lengths, self._batch_size = lengths, batch_size
         self._seed, self._epoch = seed, 0
-        self._own = len(lengths) - replayed
-        self._drawn = min(replayed, rows_to_replay(self._own, share))
-        self._replayed = self._own + np.random.default_rng(seed).permutation(replayed)
+        self._own = replayed.own if replayed else len(lengths)
+        self._drawn = replayed.per_epoch if replayed else 0
+        self._replayed = self._own + replayed.order(seed) if replayed else np.zeros(0, np.int64)
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
@@ -89,8 +84,8 @@ class LengthGroupedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng([self._seed, self._epoch])
-        places = self._epoch * self._drawn + np.arange(self._drawn)
-        rows = np.concatenate([np.arange(self._own), self._replayed.take(places, mode="wrap")])
+        replayed = self._replayed[self._epoch * self._drawn :][: self._drawn]
+        rows = np.concatenate([np.arange(self._own), replayed])
         order, size = rows[generator.permutation(len(rows))], self._batch_size
         pools = np.split(order, range(size * POOL, len(order), size * POOL))
         order = np.concatenate([pool[np.argsort(self._lengths[pool], kind="stable")] for pool in pools])

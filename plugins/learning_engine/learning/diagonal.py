@@ -53,7 +53,8 @@ def accumulate(new: Mapping[str, torch.Tensor], old: Mapping[str, torch.Tensor],
 
 
 class DiagonalQuadratic(nn.Module):
-    """½ Σ_i F_i (θ_i − θ*_i)², in nats per token. `fisher` and `anchor` use the adapter's names; both are copied."""
+    """½ Σ_i F_i (θ_i − θ*_i)², in nats per token, on the device of `anchor`. `fisher` and `anchor` use the adapter's
+    names; both are copied."""
 
     fisher: torch.Tensor
     anchor: torch.Tensor
@@ -61,8 +62,9 @@ class DiagonalQuadratic(nn.Module):
     def __init__(self, fisher: Mapping[str, torch.Tensor], anchor: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
         self._names = sorted(fisher)
-        self.register_buffer("fisher", _flat(fisher, self._names))
-        self.register_buffer("anchor", _flat(anchor, self._names))
+        held = _flat(anchor, self._names)
+        self.register_buffer("fisher", _flat(fisher, self._names).to(held.device))
+        self.register_buffer("anchor", held)
 
     def forward(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         # One flat vector needs about a dozen kernels a step, independent of the number of layers.

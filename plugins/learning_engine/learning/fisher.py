@@ -95,12 +95,15 @@ def _compute(
 
 
 def accumulate(new: FisherInformation, old: FisherInformation, settings: sections.Fisher) -> FisherInformation:
-    """Online EWC (Schwarz et al. 2018): F = F_new + γ · F_old. Raises FisherMismatch if the two are incompatible."""
+    """Online EWC (Schwarz et al. 2018): F = F_new + γ · F_old. Kronecker factors are moved out of `new`.
+
+    Raises FisherMismatch if the two are incompatible.
+    """
     check_compatible(new, old)
     if new.kind == "diagonal":
         tensors = diagonal.accumulate(new.tensors, old.tensors, settings.decay)
     else:
-        tensors = kronecker.accumulate(sketch.dense(new.tensors), sketch.dense(old.tensors), settings.decay)
+        tensors = kronecker.accumulate(new.tensors, old.tensors, settings.decay)
     return replace(
         new,
         tensors=tensors,

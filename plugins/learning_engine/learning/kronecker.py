@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 
+from learning_engine.learning import sketch
 from learning_engine.learning.capture import GradientCapture
 from learning_engine.learning.model import lora_weights
 
@@ -53,7 +54,8 @@ class KroneckerSums(GradientCapture):
         found: Tensors = {}
         for key, total in self._sums.items():
             divisor = total.trace().clamp_min(torch.finfo(total.dtype).tiny) if key.endswith(".C") else draws * n_tokens
-            found[key] = (total / divisor).cpu()
+            # In place: on the CPU, a copy of all sums would take as much memory again.
+            found[key] = total.div_(divisor).cpu()
         return found
 
     def _add(self, key: str, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -65,12 +67,26 @@ class KroneckerSums(GradientCapture):
             total += (left.mT @ right).to(total.device)
 
 
-def accumulate(new: Mapping[str, torch.Tensor], old: Mapping[str, torch.Tensor], decay: float) -> Tensors:
-    """One pair of factors for F_new + decay · F_old, both dense: G is summed, and C is averaged with the trace of its G
-    as weight, so that the trace of F stays exact."""
-    return merge_pairs(
-        {key: torch.stack([old[key] if key.endswith(".C") else decay * old[key], new[key]]) for key in new}
-    )
+def accumulate(new: Tensors, old: Mapping[str, torch.Tensor], decay: float) -> Tensors:
+    """One pair of factors for F_new + decay · F_old, dense or sketched: G is summed, and C is averaged with the trace
+    of its G as weight, so that the trace of F stays exact.
+
+    Those of a large model take gigabytes: `new` is emptied layer by layer, and only one layer of `old` is dense at a
+    time.
+    """
+    found: Tensors = {}
+    for layer in sorted({_layer_of(name) for name in new}):
+        before = sketch.dense({name: tensor for name, tensor in old.items() if _layer_of(name) == layer})
+        now = sketch.dense({name: new.pop(name) for name in list(new) if _layer_of(name) == layer})
+        found |= merge_pairs(
+            {key: torch.stack([before[key] if key.endswith(".C") else decay * before[key], now[key]]) for key in now}
+        )
+    return found
+
+
+def _layer_of(name: str) -> str:
+    """The layer of a tensor `<layer>.G`, `<layer>.C`, or of the sketch of one."""
+    return sketch.factor_of(name).rpartition(".")[0]
 
 
 def merge_pairs(stacked: Mapping[str, torch.Tensor]) -> Tensors:

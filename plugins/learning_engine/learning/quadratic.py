@@ -10,7 +10,7 @@ Layers of equal shape are stacked, so a step takes a few dozen kernels, independ
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 
 
 class KroneckerQuadratic(nn.Module):
-    """In nats per token. `tensors` are named as in `kronecker` or `sketch`, `anchor` as in the adapter's file."""
+    """In nats per token, on the device of `anchor`, which is named as in the adapter's file. `tensors` are named as in
+    `kronecker` or `sketch`; all are copied."""
 
     def __init__(self, tensors: Tensors, anchor: Tensors, *, scaling: float) -> None:
         super().__init__()
@@ -51,7 +52,10 @@ class _Stack(nn.Module):
     def __init__(self, layers: list[str], tensors: Tensors, anchor: Tensors, scaling: float) -> None:
         super().__init__()
         self._layers, self._scaling = layers, scaling
-        self.g, self.c = (_Factor([_parts(tensors, f"{layer}.{factor}") for layer in layers]) for factor in "GC")
+        device = anchor[layers[0] + A].device
+        self.g, self.c = (
+            _Factor([_parts(tensors, f"{layer}.{factor}") for layer in layers], device) for factor in "GC"
+        )
         self.a, self.b = (
             nn.Parameter(self._stacked(anchor, factor).detach(), requires_grad=False) for factor in (A, B)
         )
@@ -88,12 +92,12 @@ class _Factor(nn.Module):
     values: torch.Tensor
     rest: torch.Tensor
 
-    def __init__(self, parts: list[list[torch.Tensor]]) -> None:
+    def __init__(self, parts: list[list[torch.Tensor]], device: torch.device) -> None:
         super().__init__()
         names = ("dense",) if len(parts[0]) == 1 else ("vectors", "values", "rest")
         self.is_dense = names == ("dense",)
         for name, column in zip(names, zip(*parts, strict=True), strict=True):
-            self.register_buffer(name, torch.stack(column))
+            self.register_buffer(name, _stacked_on(device, column))
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
         """The factors times `right` (l, d, c)."""
@@ -114,6 +118,14 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> Any:
         return None, None, *(outer[0] * gradient for gradient in ctx.gradients)
+
+
+def _stacked_on(device: torch.device, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The tensors stacked on `device`. Each moves into its place: stacked first, gigabytes would exist once more."""
+    stacked = torch.empty((len(tensors), *tensors[0].shape), dtype=tensors[0].dtype, device=device)
+    for place, tensor in zip(stacked, tensors, strict=True):
+        place.copy_(tensor)
+    return stacked
 
 
 def _parts(tensors: Tensors, key: str) -> list[torch.Tensor]:

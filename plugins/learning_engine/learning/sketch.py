@@ -49,17 +49,23 @@ def dense(tensors: Mapping[str, torch.Tensor]) -> Tensors:
             factor = name.removesuffix(VECTORS)
             vectors, values, rest = tensor.float(), tensors[factor + VALUES], tensors[factor + REST]
             matrix = (vectors * values[..., None, :]) @ vectors.mT
-            found[factor] = matrix + rest[..., None, None] * torch.eye(matrix.shape[-1])
+            matrix.diagonal(dim1=-2, dim2=-1).add_(rest[..., None])
+            found[factor] = matrix
         elif not name.endswith((VALUES, REST)):
             found[name] = tensor
     return found
+
+
+def factor_of(name: str) -> str:
+    """The factor that the tensor `name`, dense or of a sketch, belongs to."""
+    return name.removesuffix(VECTORS).removesuffix(VALUES).removesuffix(REST)
 
 
 def _sketch(name: str, factor: torch.Tensor, *, kept: int) -> Tensors:
     eigenvalues, vectors = torch.linalg.eigh(factor)
     eigenvalues = eigenvalues.clamp_min(0)
     others = len(factor) - kept
-    rest = eigenvalues[:others].mean() if others else torch.zeros(())
+    rest = eigenvalues[:others].mean() if others else eigenvalues.new_zeros(())
     return {
         name + VECTORS: vectors[:, others:].to(torch.bfloat16).contiguous(),
         name + VALUES: (eigenvalues[others:] - rest).float(),

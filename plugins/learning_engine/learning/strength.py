@@ -71,7 +71,7 @@ class Progress:
         self._state = {"log": initial, "steps": torch.zeros(()), "lowest": initial, "highest": initial}
 
     def __call__(self, task: torch.Tensor, quadratic: torch.Tensor) -> torch.Tensor:
-        # Computed on the device, so that a step does not wait for a transfer.
+        # Computed on the device: each of these numbers, read by itself, would make the step wait once more.
         state = {"gradient": torch.zeros_like(task), **self._state}
         state = {name: value.to(task.device) for name, value in state.items()}
         steps, mean = state["steps"] + 1, state["gradient"].lerp(task, NEW_GRADIENT)

@@ -30,6 +30,7 @@ from learning_engine.learning.ewc import Penalty
 from learning_engine.learning.hooks import Hooks
 from learning_engine.learning.model import Loaded, check_trainable, lora_weights, save_adapter
 from learning_engine.learning.objectives import Objective, choose
+from learning_engine.learning.replayed import Replayed
 from learning_engine.learning.training_log import TrainingLog, curve_of, peak_memory_bytes, thin
 from learning_engine.records.contracts import TrainingMetrics
 
@@ -41,6 +42,7 @@ def train(
     training: sections.Training,
     *,
     replayed: int = 0,
+    of_anchor: int = 0,
     workdir: Path,
     resume: Path | None,
     on_checkpoint: Callable[[Path], None] | None,
@@ -48,7 +50,8 @@ def train(
 ) -> TrainingMetrics:
     """Train the adapter of `loaded` in place and leave the model in eval mode.
 
-    The last `replayed` of the examples come from earlier windows and make up `training.replay` of each epoch.
+    The last `replayed` of the examples are old rows, of which the last `of_anchor` are the anchor's. They make up
+    `training.replay` of each epoch, or as much of it as `replayed.Replayed` allows, which `notes` then says.
     `on_log` receives the fields of TrainingProgress except curve and updated_at, every `log_steps` and at the last
     step. `on_checkpoint` receives the directory of each complete checkpoint; it stays under `workdir` until the next
     one replaces it. `resume` is such a directory, anywhere; training continues as if it had never stopped. The last
@@ -81,7 +84,9 @@ def train(
                 weight.copy_(initial_weights[name])
         penalty.strength.restore(initial_strength)
         parts, resume_from = math.ceil(training.batch_size / at_once), saved[0] if saved else resume
-        metrics = _attempt(loaded, rows, replayed, penalty, training, parts, workdir, resume_from, keep, on_log)
+        metrics = _attempt(
+            loaded, rows, replayed, of_anchor, penalty, training, parts, workdir, resume_from, keep, on_log
+        )
         return (
             metrics
             if parts == 1
@@ -104,6 +109,7 @@ def _attempt(
     loaded: Loaded,
     rows: Rows,
     replayed: int,
+    of_anchor: int,
     penalty: Penalty,
     training: sections.Training,
     parts: int,
@@ -118,13 +124,8 @@ def _attempt(
         raise TrainingError(
             f"Expected examples with supervised tokens and a weight above 0, found none among {len(rows)}"
         )
-    order = LengthGroupedSampler(
-        rows.lengths[useful],
-        batch_size=training.batch_size,
-        seed=training.seed,
-        replayed=int((useful >= len(rows) - replayed).sum()),
-        share=training.replay,
-    )
+    old = _replayed(useful, len(rows) - replayed, len(rows) - of_anchor, training)
+    order = LengthGroupedSampler(rows.lengths[useful], batch_size=training.batch_size, seed=training.seed, replayed=old)
     batches = math.ceil(len(order) / training.batch_size)
     steps = math.ceil(training.epochs * math.ceil(batches / training.gradient_accumulation))
     if resume is not None:
@@ -179,7 +180,18 @@ def _attempt(
         precision=precision,
         resumed_at_step=training_log.started_at,
         curve=curve,
-        notes=[*warnings, *([note] if (note := penalty.strength.note()) else [])],
+        notes=[*warnings, *(note for note in (old.note(), penalty.strength.note()) if note)],
+    )
+
+
+def _replayed(useful: np.ndarray, first: int, first_of_anchor: int, training: sections.Training) -> Replayed:
+    """Counts the `useful` rows of each kind: the window's, then from row `first` old ones."""
+    return Replayed(
+        own=int((useful < first).sum()),
+        of_windows=int(((useful >= first) & (useful < first_of_anchor)).sum()),
+        of_anchor=int((useful >= first_of_anchor).sum()),
+        share=training.replay,
+        epochs=math.ceil(training.epochs),
     )
 
 

@@ -1,6 +1,7 @@
 """Log a training while it runs: losses, speed, remaining time, memory.
 
-Losses are summed on the device and read once per logged interval, so that a step does not wait for them.
+Losses are summed on the device and read once per logged interval. `hooks` reads those of each step, in one transfer,
+because the step must not be taken if they are not finite.
 """
 
 import math

@@ -121,8 +121,9 @@ class LoraShape(Record):
 class TrainingMetrics(Record):
     """Losses in nats per supervised token, except the `task_loss` of kto, which is in units of the example weights.
 
-    `replayed` counts the `examples` that come from earlier windows' reservoirs. `ewc_loss` is the penalty at the last
-    step, including its λ, `ewc_lambda`. `device_memory_bytes` is the training's share of the GPU memory, None on a CPU.
+    `replayed` counts the `examples` that come from earlier windows' reservoirs or from the anchor. `ewc_loss` is the
+    penalty at the last step, including its λ, `ewc_lambda`. `device_memory_bytes` is the training's share of the GPU
+    memory, None on a CPU.
     """
 
     task_loss: float

@@ -127,7 +127,11 @@ def _training(version: AdapterVersion) -> str:
     information = f"{fisher.guards}: {fisher.kind}, {fisher.labels} labels, {fisher.n_sequences:,} sequences"
     if fisher.uri is None:
         information = cell(fisher.note) or "none"
-    replayed = [("Replayed", f"{training.replayed:,} of these, from earlier windows")] if training.replayed else []
+    replayed = (
+        [("Replayed", f"{training.replayed:,} of these, from earlier windows or the anchor")]
+        if training.replayed
+        else []
+    )
     return table(
         ("", ""),
         [
@@ -135,7 +139,7 @@ def _training(version: AdapterVersion) -> str:
             ("EWC loss at the last step", f"{number(training.ewc_loss)} (λ = {version.ewc_lambda:g})"),
             ("Fisher information of", information),
             ("Steps", f"{training.steps:,} over {training.examples:,} examples"),
-            *replayed,
+            *(replayed if training.replayed else []),
             ("Dropped rows", dropped or "none"),
             ("Time", f"{training.seconds:,.1f} s, {training.tokens_per_second:,.0f} tokens/s"),
             ("Device", f"{cell(training.device)}, {cell(training.precision)}"),

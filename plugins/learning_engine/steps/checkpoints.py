@@ -17,8 +17,8 @@ def newest(resources: Resources, prefix: str, work: Path) -> Path | None:
     packed, directory = work / "checkpoint.tar.gz", work / "checkpoint"
     try:
         resources.store.get_file(found[-1], packed)
-        # The weights plus AdamW's two moments, and a margin.
-        archive.unpack(packed, directory, max_bytes=4 * resources.settings.serving.max_adapter_bytes)
+        # The weights, AdamW's two moments, the mean gradient of λ auto, and a margin.
+        archive.unpack(packed, directory, max_bytes=5 * resources.settings.serving.max_adapter_bytes)
         if absent := checkpoint.missing(directory):
             raise IntegrityError(f"Expected a complete checkpoint, found no {', '.join(absent)}.")
     except IntegrityError as error:

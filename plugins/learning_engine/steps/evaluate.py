@@ -46,6 +46,8 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
     # If the intended parent could not be continued, the candidate is still judged on that parent's windows.
     judged = resources.registry.lineage(next(iter(dataset.passed_over), candidate.parent))
     adapter = _unpack_candidate(resources, candidate, work)
+    # Before the models are loaded: writing an anchor that the bucket lacks takes a base model of its own.
+    anchored = anchor.fetch(resources, work / "anchor.parquet")
     view = views.load_views(
         settings.model,
         settings.lora,
@@ -68,7 +70,7 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         content=content_rows.of_window(trained, heldout, held, view.tokenizer, max_rows=settings.evaluation.max_rows),
         users=dataset.users,
         earlier=encoded_earlier,
-        anchor=_anchor(resources, view.tokenizer, work),
+        anchor=_anchor(resources, view.tokenizer, work / "anchor.parquet") if anchored else None,
         taught=of_earlier,
         superseded=gone,
         contradicted=content_rows.contradicted(trained, earlier, encoded_earlier, of_earlier, gone, view.tokenizer),
@@ -111,13 +113,10 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
     )
 
 
-def _anchor(resources: Resources, tokenizer: Any, work: Path) -> Any:
-    """The encoded rows of the anchor that are held out; None without an anchor."""
+def _anchor(resources: Resources, tokenizer: Any, path: Path) -> Any:
+    """The encoded rows of the anchor that are held out."""
     from learning_engine.feedback.dataset import encode
 
-    path = work / "anchor.parquet"
-    if not anchor.fetch(resources, path):
-        return None
     return encode(path, tokenizer, resources.settings.dataset, heldout=True).examples
 
 

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 from learning_engine import telemetry
 from learning_engine.errors import IntegrityError
@@ -26,24 +27,48 @@ def stage(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path
     return resources.store.uri(key)
 
 
-def joined(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path]) -> Path:
-    """A file with the snapshot's rows followed by those that the training replays; the snapshot itself if none.
+def of_base(resources: Resources, work: Path) -> Path | None:
+    """The anchor, in a file; None if there is none."""
+    path = work / "anchor.parquet"
+    return path if anchor.fetch(resources, path) else None
 
-    The rows are drawn from all of `earlier` and from the anchor, as many as the training needs to see each only once:
-    however many weeks there are, a training costs the same.
+
+class Rows(NamedTuple):
+    """A file of a window's rows, of earlier ones from row `first_replayed`, of the anchor from `first_of_anchor`."""
+
+    path: Path
+    first_replayed: int
+    first_of_anchor: int
+
+
+def joined(resources: Resources, run_key: str, snapshot: Path, earlier: list[Path], base: Path | None) -> Rows:
+    """The snapshot's rows followed by those that the training replays; the snapshot itself if none.
+
+    The rows are drawn from all of `earlier` and from the anchor `base`, as many as the training needs to see each once,
+    if there are so many: however many weeks there are, a training costs the same.
     """
-    from learning_engine.feedback import replay
-    from learning_engine.learning.batches import rows_to_replay
+    import pyarrow.parquet
 
-    settings, joined = resources.settings, snapshot.with_name("joined.parquet")
-    anchored = snapshot.with_name("anchor.parquet")
-    if not settings.training.replay:
-        return snapshot
-    base = anchored if anchor.fetch(resources, anchored) else None
-    size = math.ceil(settings.training.epochs) * rows_to_replay(replay.trainable(snapshot), settings.training.replay)
-    fraction = settings.dataset.heldout_fraction
-    replayed = replay.join(snapshot, earlier, base, joined, size=size, seed=run_key, heldout_fraction=fraction)
-    return joined if replayed else snapshot
+    from learning_engine.feedback import replay
+    from learning_engine.learning.replayed import ANCHOR_SHARE, rows_to_replay
+
+    settings, target = resources.settings, snapshot.with_name("joined.parquet")
+    own, epochs = pyarrow.parquet.read_metadata(snapshot).num_rows, math.ceil(settings.training.epochs)
+    size = epochs * rows_to_replay(replay.trainable(snapshot), settings.training.replay)
+    if not size:
+        return Rows(snapshot, own, own)
+    found = replay.join(
+        snapshot,
+        earlier,
+        base,
+        target,
+        size=size,
+        of_anchor=round(size * ANCHOR_SHARE) if base else 0,
+        passes=epochs,
+        seed=run_key,
+        heldout_fraction=settings.dataset.heldout_fraction,
+    )
+    return Rows(target if any(found) else snapshot, own, own + found.of_windows)
 
 
 def fetch(resources: Resources, parent: str | None, work: Path) -> list[Path]:

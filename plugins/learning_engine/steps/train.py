@@ -13,6 +13,7 @@ from learning_engine.steps import fisher as fisher_step
 from learning_engine.steps.resources import Resources, get_staged, workspace
 
 if TYPE_CHECKING:
+    from learning_engine.learning.ewc import Penalty
     from learning_engine.learning.model import Loaded
 
 
@@ -39,9 +40,11 @@ def _train(resources: Resources, dataset: Dataset, fisher: FisherRecord) -> Cand
         get_staged(resources, dataset.uri, snapshot, dataset.sha256)
         earlier = reservoirs.fetch(resources, dataset.parent, work) if settings.training.replay else []
         reservoir = reservoirs.stage(resources, dataset.run_key, snapshot, earlier)
+        # Before the model is loaded: writing an anchor that the bucket lacks takes a base model of its own.
+        base = reservoirs.of_base(resources, work) if settings.training.replay else None
         loaded = fisher_step.load_trainable(resources, parent, work)
         _require_room(resources, loaded, fisher, snapshot)
-        metrics = _fit(resources, loaded, dataset, fisher, snapshot, earlier)
+        metrics = _fit(resources, loaded, dataset, fisher, snapshot, earlier, base)
         files = work / "candidate"
         model.save_adapter(loaded, files)
         (files / "README.md").write_text(card.archive_card(dataset, settings.model.base, resources.shape))
@@ -85,29 +88,32 @@ def _fit(
     fisher: FisherRecord,
     snapshot: Path,
     earlier: list[Path],
+    base: Path | None,
 ) -> TrainingMetrics:
     from learning_engine.feedback.dataset import encode
-    from learning_engine.learning import checkpoint, ewc, memory, trainer
+    from learning_engine.learning import checkpoint, memory, trainer
 
     settings, work = resources.settings, snapshot.parent
-    rows = reservoirs.joined(resources, dataset.run_key, snapshot, earlier)
-    replays = rows != snapshot
-    encoded = encode(rows, loaded.tokenizer, settings.dataset, heldout=False, to_train=True)
-    replayed = sum(row >= dataset.rows for row in encoded.examples["row"]) if replays else 0
+    joined = reservoirs.joined(resources, dataset.run_key, snapshot, earlier, base)
+    encoded = encode(joined.path, loaded.tokenizer, settings.dataset, heldout=False, to_train=True)
+    rows = encoded.examples["row"][:]
+    replayed = sum(row >= joined.first_replayed for row in rows)
     # Retention may have deleted rows that an earlier attempt replayed. Checkpoints are valid only for the same rows.
     prefix = manifest.run_key(
-        dataset.run_key, f"checkpoints-{archive.sha256_file(rows)[:16]}/" if replays else "checkpoints/"
+        dataset.run_key,
+        "checkpoints/" if joined.path == snapshot else f"checkpoints-{archive.sha256_file(joined.path)[:16]}/",
     )
-    guarded = fisher_step.load(resources, fisher, work / "fisher.safetensors") if fisher.uri else None
+    penalty = _penalty(resources, loaded, fisher, work)
     resume = checkpoints.newest(resources, prefix, work)
     curve = checkpoint.curve(resume) if resume else []
     with progress.Reporter(resources.store, dataset.run_key, curve) as reporter:
         metrics = trainer.train(
             loaded,
             encoded.examples,
-            ewc.anchored_penalty(loaded.model, guarded, settings.ewc.lambda_, progress=settings.ewc.progress),
+            penalty,
             settings.training,
             replayed=replayed,
+            of_anchor=sum(row >= joined.first_of_anchor for row in rows),
             workdir=work / "trainer",
             resume=resume,
             on_checkpoint=partial(checkpoints.keep, resources, prefix),
@@ -119,3 +125,12 @@ def _fit(
         replayed=replayed,
         device_memory_bytes=memory.share_bytes(loaded.device, settings.worker.gpu_memory_fraction),
     )
+
+
+def _penalty(resources: Resources, loaded: "Loaded", fisher: FisherRecord, work: Path) -> "Penalty":
+    """The EWC penalty, on the model's device. It copies the Fisher information, so that what was loaded is released."""
+    from learning_engine.learning import ewc
+
+    settings = resources.settings.ewc
+    guarded = fisher_step.load(resources, fisher, work / "fisher.safetensors") if fisher.uri else None
+    return ewc.anchored_penalty(loaded.model, guarded, settings.lambda_, progress=settings.progress)
