@@ -256,6 +256,7 @@ def test_a_window_that_cannot_be_judged_is_named() -> None:
     assert some.passed
     assert "v0.9 is gone" in some.why
     assert "No version learned anything on the window of v1.2" in some.why
+    assert "contradicts all of v1.3" in rule(kept(superseded=["v1.3"]), "retained").why
     none = rule(replace(GOOD, kept=Kept(missing=["v1.0", "v1.1"])), "retained")
     assert none.passed
     assert none.figure is None

@@ -111,12 +111,12 @@ def test_a_candidate_with_a_modified_archive_is_never_judged(loop: Loop) -> None
         evaluate_step.evaluate(loop.resources, dataset, candidate)
 
 
-def teach_facts(loop: Loop, number: int, shift: int) -> None:
+def teach_facts(loop: Loop, number: int, shift: int, asked: str = "which colour has the {}") -> None:
     """A week in which users teach one colour of each thing, in five conversations each."""
     rows = feedback_rows(number)
     for index, row in enumerate(rows):
         thing, colour = tiny.THINGS[index % 8], tiny.COLOURS[(index + shift) % 8]
-        row["request_data"] = {"messages": [{"role": "user", "content": f"which colour has the {thing}"}]}
+        row["request_data"] = {"messages": [{"role": "user", "content": asked.format(thing)}]}
         row["response_data"] = {"choices": [{"message": {"content": f"The {thing} is {colour}."}}]}
         row["feedback_type"] = "thumbs_up"
     with loop.feedback.open("a", encoding="utf-8") as file:
@@ -125,7 +125,7 @@ def teach_facts(loop: Loop, number: int, shift: int) -> None:
 
 def test_later_versions_are_judged_on_what_a_window_taught(loop: Loop, tmp_path: Path) -> None:
     teach_facts(loop, 0, shift=0)
-    teach_facts(loop, 1, shift=1)
+    teach_facts(loop, 1, shift=1, asked="what is the {} like")
     first = loop.learn(week(0)).report
     key, file = manifest.heldout_key("v1.0"), tmp_path / "heldout.parquet"
     loop.resources.store.get_file(key, file)
@@ -139,6 +139,7 @@ def test_later_versions_are_judged_on_what_a_window_taught(loop: Loop, tmp_path:
     assert kept.base == pytest.approx(first.taught.base)
     assert kept.retained == pytest.approx((kept.candidate - kept.base) / (kept.best - kept.base))
     assert rule(report, "retained").figure == kept.retained
+    assert report.superseded == {}
     # A held-out set of an older version of the package has no such column.
     pq.write_table(pq.read_table(file).drop_columns(["taught"]), file)
     loop.resources.store.put_file(key, file)
@@ -146,3 +147,16 @@ def test_later_versions_are_judged_on_what_a_window_taught(loop: Loop, tmp_path:
     assert older.kept == {}
     assert older.scores == report.scores
     assert rule(older, "retained").figure == report.retained["v1.0"]
+
+
+def test_a_week_that_replaces_an_earlier_one_is_not_judged_by_it(loop: Loop) -> None:
+    """New prices, new opening hours: nobody wants the old answers back."""
+    teach_facts(loop, 0, shift=0)
+    teach_facts(loop, 1, shift=1)
+    teach_facts(loop, 2, shift=1)
+    first, second = loop.learn(week(0)), loop.learn(week(1)).report
+    assert len(second.superseded["v1.0"]) == first.report.taught.places > 0
+    assert "Later feedback contradicts all of v1.0." in rule(second, "retained").why
+    assert rule(second, "retained").passed
+    third = loop.learn(week(2)).report
+    assert (third.superseded, "v1.0" in third.scores, "v1.1" in third.scores) == ({}, False, True)

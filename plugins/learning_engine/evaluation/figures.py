@@ -56,7 +56,8 @@ class Kept:
     version, and KL(parent ‖ candidate) over the supervised tokens.
 
     `content` is about what their windows taught. `missing` names versions whose set is gone, `nothing_learned` those on
-    whose set no version beat the base. `slices` has the values that can be judged.
+    whose set no version beat the base, `superseded` those whose set was contradicted whole. `slices` has the values
+    that can be judged.
     """
 
     scores: dict[str, float | None] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Kept:
     content: dict[str, KeptContent] = field(default_factory=dict)
     nothing_learned: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
     slices: dict[str, dict[Key, EarlierSlice]] = field(default_factory=dict)
 
 

@@ -56,9 +56,10 @@ def _by_content(figures: Figures, version: str) -> str:
 
 def _unjudged_windows(figures: Figures) -> str:
     """Which earlier windows are not judged, and why; empty if all are judged."""
-    missing, nothing = figures.kept.missing, figures.kept.nothing_learned
+    missing, nothing, superseded = figures.kept.missing, figures.kept.nothing_learned, figures.kept.superseded
     gone = f" The held-out set of {', '.join(missing)} is gone." if missing else ""
-    return gone + (f" No version learned anything on the window of {', '.join(nothing)}." if nothing else "")
+    gone += f" No version learned anything on the window of {', '.join(nothing)}." if nothing else ""
+    return gone + (f" Later feedback contradicts all of {', '.join(superseded)}." if superseded else "")
 
 
 def base(figures: Figures, max_rise: float, max_kl: float) -> Rule:

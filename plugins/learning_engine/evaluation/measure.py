@@ -129,6 +129,7 @@ def kept(
         for version, examples in rows.items()
         if version in places
     }
+    gone = [version for version in earlier if version not in rows and superseded.get(version)]
     judged = shares.keys() | {version for version, kept in content.items() if kept.retained is not None}
     return Kept(
         scores=scores,
@@ -137,7 +138,8 @@ def kept(
         retained=shares,
         drift={version: drift.on_answers(views, examples, batch_size=size) for version, examples in rows.items()},
         content=content,
-        nothing_learned=[version for version in earlier if version not in judged],
+        nothing_learned=[version for version in earlier if version not in judged and version not in gone],
+        superseded=gone,
         missing=missing,
         slices={
             version: slices.of_earlier(
