@@ -53,6 +53,7 @@ SMALL = {
     "GATE__MAX_BASE_RISE": "100",
     "GATE__MAX_BASE_KL": "100",
     "GATE__EPSILON": "5",
+    "GATE__MAX_MARGIN_LOSS": "100",
     # The answers are random: nothing can be learned about one from others.
     "GATE__MIN_TAUGHT": "0",
     "GATE__MAX_DISLIKED_RISE": "1",
