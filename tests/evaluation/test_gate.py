@@ -198,7 +198,7 @@ def test_the_content_of_a_window_decides_where_it_is_known_and_says_so() -> None
     )
     assert found.figure == 0.3
     assert "what was learned from the window of v1.0, 30% is retained" in found.why
-    assert "70% are the candidate's first choice; the best version said 80%, the base model says 10%" in found.why
+    assert "the candidate says 70%; the best version said 80%, the base model says 10%" in found.why
 
 
 def of_parent(retained: dict[str, float], manners: Manners) -> Figures:

@@ -49,8 +49,8 @@ def _by_content(figures: Figures, version: str) -> str:
     if content is None or content.retained is None:
         return ""
     return (
-        f" Of the tokens that it taught, {content.candidate or 0:.0%} are the candidate's first choice; the best "
-        f"version said {content.best or 0:.0%}, the base model says {content.base or 0:.0%}."
+        f" Of the phrases that it taught, the candidate says {content.candidate or 0:.0%}; the best version said "
+        f"{content.best or 0:.0%}, the base model says {content.base or 0:.0%}."
     )
 
 
