@@ -134,3 +134,18 @@ def test_an_answer_is_contradicted_where_users_now_like_another_one_to_the_same_
     assert contradicted(tokenizer, disliked, held) == everywhere
     assert contradicted(tokenizer, [*disliked, *held], held) == nowhere, "someone likes it"
     assert contradicted(tokenizer, [], held) == nowhere
+    assert contradicted(tokenizer, [*held, *update], held) == nowhere, "half and half"
+    beyond = [[99]] * len(held)
+    assert content.contradicted(tokenizer, update, held, beyond) == nowhere, "places of another tokenizer"
+
+
+def test_letters_that_stand_for_bytes_have_no_case() -> None:
+    """Else the Cyrillic letters с and р would be the same word."""
+
+    class Bytes:
+        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+            return [("ÑĢ", "Ñģ", "Red", "red")[token] for token in ids]
+
+    same = content._Words(Bytes())
+    assert same([0]) != same([1])
+    assert same([2]) == same([3])

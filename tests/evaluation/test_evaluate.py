@@ -10,7 +10,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from learning_engine.config import sections
-from learning_engine.evaluation import sampling
+from learning_engine.evaluation import matrix, sampling
+from learning_engine.evaluation.earlier import Earlier
 from learning_engine.evaluation.evaluate import Evaluation, evaluate
 from learning_engine.evaluation.integrity import broken_weights
 from learning_engine.evaluation.metrics import row_losses
@@ -26,18 +27,15 @@ SETTINGS = sections.Evaluation(bootstrap=500, probe_tokens=12, probe_margin=0.5,
 
 
 def judged(views: Views, **changes: Any) -> Evaluation:
+    """`changes` are arguments of evaluate or fields of Earlier; `earlier` are its rows."""
     wrong = encode(views.tokenizer, dict.fromkeys(SECOND, "white"), rating=-1)
     arguments: dict[str, Any] = {
         "views": views,
         "heldout": datasets.concatenate_datasets([encode(views.tokenizer, SECOND), wrong]),
         "content": Places([f"conversation {row}" for row in range(8)]),
         "users": 3,
-        "earlier": {"v1.0": encode(views.tokenizer, FIRST)},
         "anchor": None,
-        "taught": {},
-        "missing": [],
         "history": {"v1.0": {"v1.0": 0.1}},
-        "best_taught": {},
         "prompts": read(None, limit=6),
         "probe_candidates": [ask(thing) for thing in SECOND],
         "evaluation": SETTINGS,
@@ -47,7 +45,13 @@ def judged(views: Views, **changes: Any) -> Evaluation:
         "run_key": "key",
         "seed": 1,
     }
-    return evaluate(**(arguments | changes))
+    known: dict[str, Any] = {"rows": {"v1.0": encode(views.tokenizer, FIRST)}, "best": {"v1.0": 0.1}}
+    if "earlier" in changes:
+        known = {"rows": changes.pop("earlier"), "best": matrix.best(changes.get("history", arguments["history"]))}
+    for name in ("places", "best_taught", "superseded", "retained", "missing"):
+        if name in changes:
+            known[name] = changes.pop(name)
+    return evaluate(earlier=Earlier(**known), **(arguments | changes))
 
 
 def rule(report: Report, name: str) -> Any:
@@ -208,24 +212,28 @@ def test_a_window_chooses_the_rows_that_judge_later_versions(views: Views) -> No
     assert len(first.judging) == 2
     assert (first.report.sample.rows, first.report.sample.of) == (2, len(rows))
     places = Places([f"conversation {row}" for row in range(len(rows))], {}, first.judging)
-    later = judged(views, earlier={"v1.0": rows}, taught={"v1.0": places}, evaluation=few).report
+    later = judged(views, earlier={"v1.0": rows}, places={"v1.0": places}, evaluation=few).report
     assert later.scores["v1.0"] == pytest.approx(first.report.sample.loss, rel=1e-5)
     many = judged(views, earlier={f"v1.{n}": rows for n in range(5)}, evaluation=few).report
     assert len(set(many.scores.values())) == 1, "the number of windows makes no difference"
 
 
-def test_superseded_rows_judge_nothing_and_the_parent_is_the_best_of_the_rest(views: Views) -> None:
+def test_superseded_rows_judge_nothing_and_the_parent_gives_the_best_of_the_rest(views: Views) -> None:
     rows = one_batch(views)
     rest = rows.select(range(2, len(rows)))
     gone = {"superseded": {"v1.0": {0}}, "contradicted": {"v1.0": [1]}}
-    report = judged(views, earlier={"v1.0": rows}, **gone).report
     losses = {view: row_losses(views, view, rest, batch_size=4).mean() for view in ("candidate", "parent", "base")}
-    assert report.scores["v1.0"] == pytest.approx(losses["candidate"], rel=1e-5)
-    assert report.best["v1.0"] == pytest.approx(losses["parent"], rel=1e-5)
-    assert report.superseded == {"v1.0": [1]}
-    assert "This window contradicts 1 held-out answers of v1.0: they judge nothing any more." in report.notes
+    whole = judged(views, earlier={"v1.0": rows}, **gone).report
+    assert whole.scores["v1.0"] == pytest.approx(losses["candidate"], rel=1e-5)
+    assert whole.best["v1.0"] == pytest.approx(losses["parent"], rel=1e-5)
+    assert whole.superseded == {"v1.0": [1]}
+    assert (whole.matrix, whole.summary.forgotten) == ({"v1.0": {}}, None), "earlier losses are on other rows"
+    assert "This window contradicts 1 held-out answers of v1.0: they judge nothing any more." in whole.notes
+    half = judged(views, earlier={"v1.0": rows}, retained={"v1.0": 0.5}, **gone).report
+    of_best = (losses["base"] - losses["parent"]) / (losses["base"] - half.best["v1.0"])
+    assert of_best == pytest.approx(0.5, rel=1e-5), "a change of rows does not excuse what was lost before"
     before = judged(views, earlier={"v1.0": rows}, superseded={"v1.0": {0, 1}}).report
-    assert (before.scores, before.best, before.superseded) == (report.scores, {"v1.0": 0.1}, {})
+    assert (before.scores, before.best, before.superseded) == (whole.scores, {"v1.0": 0.1}, {})
 
 
 def test_answers_of_one_conversation_count_once(views: Views) -> None:

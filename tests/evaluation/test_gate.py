@@ -204,7 +204,8 @@ def test_the_content_of_a_window_decides_where_it_is_known_and_says_so() -> None
 def of_parent(retained: dict[str, float], manners: Manners) -> Figures:
     """A candidate whose parent a person accepted with these figures."""
     (version, _) = samples.VERSIONS
-    return replace(GOOD, parent=replace(version.report, retained=retained, kept={}, manners=manners))
+    rules = [Rule(name, 0.0, ">=", 0.2, passed=False, why="") for name in ("retained", "base")]
+    return replace(GOOD, parent=replace(version.report, retained=retained, kept={}, manners=manners, rules=rules))
 
 
 def test_a_parent_that_a_person_accepted_does_not_stop_every_later_version() -> None:
@@ -217,8 +218,21 @@ def test_a_parent_that_a_person_accepted_does_not_stop_every_later_version() -> 
     assert "1.5 is allowed, as of the parent, which a person accepted." in rule(alike, "base").why
     worse = replace(alike, kept=replace(KEPT, retained={"v1.0": 0.09, "v1.1": 0.3}), manners=replace(far, loss=0.96))
     assert [found.name for found in judge(worse, GATE) if not found.passed] == ["retained", "base"]
-    elsewhere = replace(alike, manners=replace(far, conversations=9))
+    assert [rule(alike, name).vouched for name in ("retained", "base", "learned")] == [True, True, False]
+    elsewhere = replace(alike, manners=replace(far, loss=1.0, loss_base=0.7))
     assert [found.name for found in judge(elsewhere, GATE) if not found.passed] == ["base"], "on other conversations"
+
+
+@pytest.mark.parametrize(
+    ("passed", "vouched", "lenient"), [(False, False, True), (True, True, True), (True, False, False)]
+)
+def test_only_a_person_lowers_a_bound(passed: bool, vouched: bool, lenient: bool) -> None:
+    """A bound that was raised since is meant for all versions."""
+    before = of_parent({"v1.0": 0.1, "v1.1": 0.3}, GOOD.manners)
+    rules = [replace(one, passed=passed, vouched=vouched) for one in before.parent.rules]
+    figures = replace(before, parent=replace(before.parent, rules=rules))
+    found = rule(replace(figures, kept=replace(KEPT, retained={"v1.0": 0.1, "v1.1": 0.3})), "retained")
+    assert (found.passed, found.vouched) == (lenient, lenient)
 
 
 def test_a_window_above_its_bound_does_not_hide_one_below() -> None:

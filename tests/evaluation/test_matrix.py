@@ -23,6 +23,7 @@ class Version:
         self.version = version
         self.report = self
         self.loss = row.get(version)
+        self.best: dict[str, float] = {}
         self.superseded, self.sample = superseded or {}, Sample(**sample) if sample else None
         self.scores = {window: loss for window, loss in row.items() if window != version}
 
@@ -71,3 +72,14 @@ def test_losses_on_rows_that_were_superseded_since_are_not_compared() -> None:
     ]
     assert matrix.rows_of(newest_first) == {"v1.0": {}, "v1.1": ROWS["v1.1"], "v1.2": ROWS["v1.2"]}
     assert superseded.rows(newest_first) == {"v1.0": {3}}
+
+
+def test_the_best_is_looked_for_on_the_rows_that_still_judge() -> None:
+    v2, v1, v0 = (Version(name, ROWS[name], rows=8, of=8, loss=ROWS[name][name]) for name in ("v1.2", "v1.1", "v1.0"))
+    v1.best = {"v1.0": 0.5}
+    newest_first: list[Any] = [v2, v1, v0]
+    assert matrix.best_of(newest_first) == {"v1.0": 0.5, "v1.1": 2.0, "v1.2": 0.4}
+    v2.superseded = {"v1.0": [1], "v1.1": [2]}
+    assert matrix.best_of(newest_first) == {"v1.0": 0.8, "v1.1": 2.6, "v1.2": 0.4}
+    v0.sample = v1.sample = v2.sample = None
+    assert matrix.best_of(newest_first) == {}, "older versions were judged on other rows"

@@ -153,7 +153,7 @@ def test_a_week_that_lost_its_facts_is_told_as_lost(model: sections.Model, knowi
     assert rule(by_loss.report, "retained").passed
     assert "best improvement of the loss" in rule(by_loss.report, "retained").why
     known = {
-        "taught": {"v1.0": Places([f"conversation {row}" for row in range(8)], before.taught)},
+        "places": {"v1.0": Places([f"conversation {row}" for row in range(8)], before.taught)},
         "best_taught": {"v1.0": before.report.taught.candidate},
     }
     by_content = judge(views, new, practised, **week, **known)
@@ -169,7 +169,7 @@ def test_a_version_that_says_what_users_disliked_is_rejected(
     model: sections.Model, knowing: Path, mistaken: Path
 ) -> None:
     views = load_views(model, LORA, candidate=mistaken, parent=knowing)
-    training = asked(RIGHT, TAUGHT[0]) + asked(WRONG, TAUGHT[1], rating=-1)
+    training = asked(RIGHT, *TAUGHT) + asked(WRONG, *TAUGHT, rating=-1)
     held = asked(RIGHT, HELD) + asked(WRONG, HELD, rating=-1)
     found = judge(views, held, training)
     assert failed(found) == ["disliked"]

@@ -111,12 +111,13 @@ def test_a_candidate_with_a_modified_archive_is_never_judged(loop: Loop) -> None
         evaluate_step.evaluate(loop.resources, dataset, candidate)
 
 
-def teach_facts(loop: Loop, number: int, shift: int, asked: str = "which colour has the {}") -> None:
-    """A week in which users teach one colour of each thing, in five conversations each."""
+def teach_facts(loop: Loop, number: int, shift: int, *asked: str) -> None:
+    """A week in which users teach one colour of each thing, in five conversations each, `asked` in turn."""
+    asked = asked or ("which colour has the {}",)
     rows = feedback_rows(number)
     for index, row in enumerate(rows):
         thing, colour = tiny.THINGS[index % 8], tiny.COLOURS[(index + shift) % 8]
-        row["request_data"] = {"messages": [{"role": "user", "content": asked.format(thing)}]}
+        row["request_data"] = {"messages": [{"role": "user", "content": asked[index // 8 % len(asked)].format(thing)}]}
         row["response_data"] = {"choices": [{"message": {"content": f"The {thing} is {colour}."}}]}
         row["feedback_type"] = "thumbs_up"
     with loop.feedback.open("a", encoding="utf-8") as file:
@@ -125,7 +126,7 @@ def teach_facts(loop: Loop, number: int, shift: int, asked: str = "which colour 
 
 def test_later_versions_are_judged_on_what_a_window_taught(loop: Loop, tmp_path: Path) -> None:
     teach_facts(loop, 0, shift=0)
-    teach_facts(loop, 1, shift=1, asked="what is the {} like")
+    teach_facts(loop, 1, 1, "what is the {} like")
     first = loop.learn(week(0)).report
     key, file = manifest.heldout_key("v1.0"), tmp_path / "heldout.parquet"
     loop.resources.store.get_file(key, file)
@@ -158,5 +159,20 @@ def test_a_week_that_replaces_an_earlier_one_is_not_judged_by_it(loop: Loop) -> 
     assert len(second.superseded["v1.0"]) == first.report.taught.places > 0
     assert "Later feedback contradicts all of v1.0." in rule(second, "retained").why
     assert rule(second, "retained").passed
+    assert second.best == second.scores == {}
     third = loop.learn(week(2)).report
     assert (third.superseded, "v1.0" in third.scores, "v1.1" in third.scores) == ({}, False, True)
+
+
+def test_a_contradiction_counts_wherever_it_is_found(loop: Loop) -> None:
+    """Without a column of conversations, equal prompts are held out in every week."""
+    alone = loop.with_settings(
+        feedback={"columns": Columns(user="user_id", conversation=None)}, dataset={"heldout_fraction": 0.5}
+    )
+    for number in range(2):
+        teach_facts(
+            alone, number, number, *(f"{polite} colour has the {{}}" for polite in ("what", "which", "say what"))
+        )
+    first, second = alone.learn(week(0)), alone.learn(week(1)).report
+    assert first.report.taught.places > 0
+    assert len(second.superseded["v1.0"]) == first.report.taught.places

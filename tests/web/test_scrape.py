@@ -125,7 +125,7 @@ def test_labels_cover_every_reason_and_rule() -> None:
     reasons |= named(r'self\.dropped\["(\w+)"\]', "feedback/dataset.py") | set(VERDICTS[1:])
     assert {VERDICTS[verdict] for verdict in QUARANTINED} | {"no_prompt", "zero_weight"} <= reasons
     assert reasons == training_metrics.REASONS
-    rules = named(r'(?:Rule|_drift)\(\s*"(\w+)"', "evaluation/gate.py")
+    rules = named(r'(?:Rule|_drift)\(\s*"(\w+)"', "evaluation/gate.py", "evaluation/kept_rules.py")
     assert rules == metric_definitions.RULES
 
 

@@ -11,7 +11,7 @@ Training rows are on the same subject if their similarity is at least SAME. The 
 their tf-idf weights, tf · log(N / df), over the tokens of the last user message and the answer (Salton and Buckley,
 Term-weighting approaches in automatic text retrieval, 1988). The token in question does not count, so a row cannot
 become similar by it. Tokens are compared by the words that they are part of. How often a fact is taught, and how many
-others are, makes no difference, but twice it must be.
+others are, makes no difference, but it must be at least twice, and there must be other subjects to compare with.
 """
 
 import math
@@ -82,31 +82,33 @@ def places(tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row]) -> l
         [
             place
             for place, similarity, says in index.similarities(words(row.question), words(row.answer))
-            if 0 < says.sum() <= index.rows / 2 and is_content(row, similarity, says)
+            if says.any() and is_content(row, similarity, says)
         ]
         for row in heldout
     ]
 
 
 def contradicted(
-    tokenizer: Any, training: Sequence[Row], heldout: Sequence[Row], taught: Sequence[Sequence[int]]
+    tokenizer: Any, rated: Sequence[Row], heldout: Sequence[Row], taught: Sequence[Sequence[int]]
 ) -> list[bool]:
-    """Whether `training`, later feedback, contradicts each liked held-out row of an earlier window, which has the
-    `taught` places: most answers to the same prompt that are liked now do not say all of it; or none is liked, and most
-    of those that are disliked say it.
+    """Whether later feedback, `rated`, contradicts each liked held-out row of an earlier window, which has the `taught`
+    places: most answers to the same prompt that are liked now do not say all of it; or none is liked, and most of those
+    that are disliked say it.
 
     Only equal prompts count. Similar ones may ask about something else, and what is contradicted judges no version.
     """
     words, answers = _Words(tokenizer), defaultdict[tuple[int, ...], list[Row]](list)
-    for row in training:
+    for row in rated:
         answers[row.prompt].append(row)
 
     def is_contradicted(row: Row, places: Sequence[int]) -> bool:
         now = answers.get(row.prompt, [])
         liked = [other for other in now if other.rating > 0]
-        said = {words(row.answer)[place] for place in places}
+        # Another tokenizer may have made fewer tokens of the same answer.
+        said = {word for place, word in enumerate(words(row.answer)) if place in places}
         agree = [said <= set(words(other.answer)) for other in liked or now]
-        return bool(agree) and (sum(agree) / len(agree) > MOST) != bool(liked)
+        against = agree.count(False) if liked else agree.count(True)
+        return against > MOST * len(agree)
 
     return [is_contradicted(row, places) for row, places in zip(heldout, taught, strict=True)]
 
@@ -121,9 +123,13 @@ def _agreement(similarity: Floats, says: Mask, among: Mask) -> float:
 
 
 def _nearest(similarity: Floats, among: Mask, count: int) -> Ids:
-    """The `count` most similar rows `among`, in no order, or all if there are fewer."""
+    """The `count` most similar rows `among`, in no order, or all if there are fewer; of equal ones the first."""
     rows = np.flatnonzero(among)
-    return rows[np.argpartition(-similarity[rows], count - 1)[:count]] if len(rows) > count else rows
+    if len(rows) <= count:
+        return rows
+    bound = np.partition(similarity[rows], -count)[-count]
+    above = rows[similarity[rows] > bound]
+    return np.concatenate([above, rows[similarity[rows] == bound][: count - len(above)]])
 
 
 class _Words:
@@ -148,7 +154,9 @@ class _Words:
             else:
                 words.append([text])
             continues = is_part
-        ids = [self.ids.setdefault("".join(word).lower(), len(self.ids)) for word in words]
+        # In byte-level vocabularies other letters stand for bytes, which have no case.
+        texts = [text.lower() if (text := "".join(word)).isascii() else text for word in words]
+        ids = [self.ids.setdefault(text, len(self.ids)) for text in texts]
         return [id for word, id in zip(words, ids, strict=True) for _ in word]
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import datasets
 
@@ -10,6 +11,7 @@ from learning_engine.config import sections
 from learning_engine.evaluation import gate as gates
 from learning_engine.evaluation import matrix, measure, slices
 from learning_engine.evaluation import probes as probing
+from learning_engine.evaluation.earlier import Earlier, kept
 from learning_engine.evaluation.figures import Figures, finite
 from learning_engine.evaluation.prompts import Messages, render
 from learning_engine.evaluation.taught import Places
@@ -38,14 +40,10 @@ def evaluate(
     heldout: datasets.Dataset,
     content: Places,
     users: int | None,
-    earlier: Mapping[str, datasets.Dataset],
-    anchor: datasets.Dataset | None,
-    taught: Mapping[str, Places],
-    missing: list[str],
-    history: matrix.Rows,
-    best_taught: Mapping[str, float],
-    superseded: Mapping[str, Collection[int]] | None = None,
+    earlier: Earlier,
     contradicted: Mapping[str, Collection[int]] | None = None,
+    anchor: datasets.Dataset | None,
+    history: matrix.Rows,
     parent: Report | None = None,
     prompts: Sequence[Messages],
     probe_candidates: Sequence[Messages],
@@ -57,20 +55,22 @@ def evaluate(
     seed: int,
     known: slices.Known | None = None,
 ) -> Evaluation:
-    """Evaluate the candidate on the `heldout` rows of its window and on the held-out rows of `earlier` versions.
+    """Evaluate the candidate on the `heldout` rows of its window and on those of `earlier` versions.
 
     Losses are taken over liked rows, which the model should learn; disliked rows affect only the margin.
     `content` has the places of content in the `heldout` rows, and each row's conversation. `users` is the number of
-    users who rated the window's rows, or None if unknown. `anchor` has the anchor's held-out rows, if there is one.
-    `taught` has the places of what earlier windows taught, where they are known, and `best_taught` the best share of
-    them that any ancestor said; `superseded` has the rows of each that earlier feedback contradicted, `contradicted`
-    those that this window's does. `parent` is the parent's report. `missing` names versions without a held-out set.
-    `history` has the ancestors' rows of the matrix R. `broken_weights` counts the candidate's weights that are NaN or
-    infinite. `unservable` is None, or the reason why the server would reject the adapter. Probes are searched among
-    `probe_candidates`, then `prompts`. `known` has the slices of the held-out rows, if there are any.
+    users who rated the window's rows, or None if unknown. `contradicted` has the rows of each earlier window that this
+    window's feedback contradicts: no earlier figure is on the rows that are left. `anchor` has the anchor's held-out
+    rows, if there is one. `history` has the ancestors' rows of the matrix R, `parent` is the parent's report.
+    `broken_weights` counts the candidate's weights that are NaN or infinite. `unservable` is None, or the reason why
+    the server would reject the adapter. Probes are searched among `probe_candidates`, then `prompts`. `known` has the
+    slices of the held-out rows, if there are any.
     """
     known, contradicted = known or slices.Known(), contradicted or {}
-    gone = {window: {*rows, *contradicted.get(window, ())} for window, rows in (superseded or {}).items()}
+    if contradicted:
+        earlier = _without(earlier, contradicted)
+        history = {version: _left(row, contradicted) for version, row in history.items()}
+        known = replace(known, best=_left(known.best, contradicted))
     rendered = [render(views.tokenizer, messages) for messages in prompts]
     drift, lengths = measure.answers(views, rendered, evaluation)
     figures = Figures(
@@ -83,19 +83,7 @@ def evaluate(
             min_conversations=gate.min_heldout,
             seed=seed,
         ),
-        kept=measure.kept(
-            views,
-            earlier,
-            evaluation,
-            best=matrix.best(history),
-            missing=missing,
-            places=taught,
-            best_taught=best_taught,
-            superseded={**contradicted, **gone},
-            contradicted=contradicted.keys(),
-            known=known,
-            min_conversations=gate.min_heldout,
-        ),
+        kept=kept(views, earlier, evaluation, known=known, min_conversations=gate.min_heldout),
         drift=drift,
         lengths=lengths,
         has_parent=views.has_parent,
@@ -131,16 +119,30 @@ def evaluate(
     return Evaluation(report, probes, figures.learned.places_taught, figures.learned.judging)
 
 
+def _without(earlier: Earlier, contradicted: Mapping[str, Collection[int]]) -> Earlier:
+    """Without the contradicted rows, and without the figures on them."""
+    rows = {window: {*earlier.superseded.get(window, ()), *rows} for window, rows in contradicted.items()}
+    return replace(
+        earlier,
+        superseded={**earlier.superseded, **rows},
+        best=_left(earlier.best, contradicted),
+        best_taught=_left(earlier.best_taught, contradicted),
+    )
+
+
+def _left(by_window: Mapping[str, Any], contradicted: Collection[str]) -> dict[str, Any]:
+    return {window: figure for window, figure in by_window.items() if window not in contradicted}
+
+
 def _improved(figures: Figures) -> bool:
     loss, before = finite(figures.learned.loss), finite(figures.learned.loss_parent)
     return loss is not None and before is not None and loss < before
 
 
 def _notes(figures: Figures) -> list[str]:
-    kept = figures.kept
     return [
-        *(f"The held-out set of {version} is gone: its window is not judged." for version in kept.missing),
-        *(f"No version learned anything on the window of {v}: it is not judged." for v in kept.nothing_learned),
+        *(f"The held-out set of {version} is gone: its window is not judged." for version in figures.kept.missing),
+        *(f"No version learned anything on the window of {v}: it is not judged." for v in figures.kept.nothing_learned),
         *(f"Left out, because it is not a finite number: {name}." for name in figures.not_finite()),
     ]
 

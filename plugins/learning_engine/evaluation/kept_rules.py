@@ -1,12 +1,16 @@
 """The gate's rules about what must not be lost: what earlier windows taught, and the base model's own behaviour.
 
-A parent below a bound was accepted by a person. It must not stop every later version, so its own figure is the bound.
+A parent that failed such a rule was accepted by a person. It must not stop every later version, so its own figure is
+the bound, until a version is within the configured one.
 """
 
 import math
 
 from learning_engine.evaluation.figures import Figures, finite
 from learning_engine.records.report import Rule
+
+# Two measurements of the base's loss that differ by more, relatively, are on different rows.
+SAME_ROWS = 1e-2
 
 
 def retained(figures: Figures, bound: float) -> Rule:
@@ -30,13 +34,19 @@ def retained(figures: Figures, bound: float) -> Rule:
         f"{len(shares)} earlier {'window' if len(shares) == 1 else 'windows'}; at least {bound:.0%} is needed"
         f"{_as_parent(bound < before)}.{_by_content(figures, worst)}{unjudged}"
     )
-    return Rule("retained", shares[worst], ">=", bound, shares[worst] >= bound, why)
+    return Rule("retained", shares[worst], ">=", bound, shares[worst] >= bound, why, vouched=bound < before)
 
 
 def _allowed(figures: Figures, window: str, bound: float) -> float:
     """The minimum for `window`."""
-    reached = figures.parent.shares_retained().get(window) if figures.parent else None
+    reached = figures.parent.shares_retained().get(window) if figures.parent and _vouched(figures, "retained") else None
     return bound if reached is None else min(bound, reached)
+
+
+def _vouched(figures: Figures, name: str) -> bool:
+    """Whether a person accepted the parent, or its parent, although the rule `name` failed."""
+    rules = figures.parent.rules if figures.parent else []
+    return any(rule.name == name and (rule.vouched or not rule.passed) for rule in rules)
 
 
 def _as_parent(lenient: bool) -> str:
@@ -81,18 +91,15 @@ def base(figures: Figures, max_rise: float, max_kl: float) -> Rule:
         f"{max_rise:.3g}. The KL from the base is {kl:.3f}; at most {max_kl:.3g} is allowed{_as_parent(lenient)}. "
         f"{manners.left:.0%} of the next tokens are still those that it would choose."
     )
-    return Rule("base", figure, "<=", bound, figure <= bound, why)
+    return Rule("base", figure, "<=", bound, figure <= bound, why, vouched=lenient)
 
 
 def _of_parent(figures: Figures) -> tuple[float, float]:
-    """The parent's rise of the base's loss and its KL from the base, −∞ if they were not measured on the same rows."""
-    manners = figures.parent.manners if figures.parent else None
-    if (
-        manners is None
-        or manners.conversations != figures.manners.conversations
-        or manners.loss is None
-        or manners.loss_base is None
-        or manners.kl is None
-    ):
+    """The vouched-for parent's rise of the base's loss and its KL from the base; −∞ for any other parent, and if they
+    were measured on other rows."""
+    manners = figures.parent.manners if figures.parent and _vouched(figures, "base") else None
+    if manners is None or manners.loss is None or manners.loss_base is None or manners.kl is None:
+        return -math.inf, -math.inf
+    if not math.isclose(manners.loss_base, figures.manners.loss_base or 0.0, rel_tol=SAME_ROWS):
         return -math.inf, -math.inf
     return manners.loss - manners.loss_base, manners.kl

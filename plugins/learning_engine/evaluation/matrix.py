@@ -36,6 +36,21 @@ def rows_of(ancestors: Iterable[AdapterVersion]) -> dict[str, dict[str, float]]:
     return dict(reversed(rows.items()))
 
 
+def best_of(ancestors: Iterable[AdapterVersion]) -> dict[str, float]:
+    """The lowest loss that any of the `ancestors` reached on the rows that judge each window."""
+    found: dict[str, float] = {}
+    for version, changed in superseded.comparable(ancestors):
+        report = version.report
+        if report.sample is None:
+            continue
+        own = {} if report.sample.loss is None else {version.version: report.sample.loss}
+        for row in (report.scores, report.best, own):
+            for window, loss in row.items():
+                if window not in changed:
+                    found[window] = min(loss, found.get(window, loss))
+    return found
+
+
 def best(rows: Rows) -> dict[str, float]:
     """The lowest loss that any version reached on each window."""
     found: dict[str, float] = {}

@@ -1,6 +1,6 @@
-"""Measure what a candidate learned from its window and retained of earlier ones."""
+"""Measure what a candidate learned from its window, and how its own answers changed."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from learning_engine.config import sections
-from learning_engine.evaluation import drift, greedy, manners, metrics, retention, sampling, slices, taught
-from learning_engine.evaluation.figures import Drift, Kept, Learned, Lengths, finite
+from learning_engine.evaluation import drift, greedy, manners, metrics, sampling, slices, taught
+from learning_engine.evaluation.figures import Drift, Learned, Lengths, finite
 from learning_engine.evaluation.metrics import RowLosses
 from learning_engine.evaluation.taught import Places
 from learning_engine.evaluation.views import View, Views
@@ -72,91 +72,6 @@ def learned(
     )
 
 
-def kept(
-    views: Views,
-    earlier: Mapping[str, datasets.Dataset],
-    settings: sections.Evaluation,
-    *,
-    best: Mapping[str, float],
-    missing: list[str],
-    places: Mapping[str, Places],
-    best_taught: Mapping[str, float],
-    superseded: Mapping[str, Collection[int]],
-    contradicted: Collection[str],
-    known: slices.Known,
-    min_conversations: int,
-) -> Kept:
-    """Figures on the liked held-out rows of earlier windows that judge them, at most `settings.earlier_rows` of each.
-
-    `places` are those of what the windows taught, where they are known; a window, or a value of a slice in it, is
-    judged by them if they come from at least `min_conversations` conversations. `superseded` rows are left out. The
-    windows `contradicted` lost some only now, so that no ancestor's figures are on the rest: there, `best` is what the
-    parent reaches.
-    """
-    size = settings.batch_size
-    chosen = {
-        version: _to_judge(examples, places.get(version), superseded.get(version, ()), settings.earlier_rows)
-        for version, examples in earlier.items()
-    }
-    rows = {version: examples for version, examples in chosen.items() if len(examples)}
-
-    def losses(view: View, versions: Collection[str]) -> dict[str, RowLosses]:
-        return {v: metrics.row_losses(views, view, rows[v], batch_size=size) for v in versions}
-
-    candidate, base = losses("candidate", rows), losses("base", rows)
-    changed = [version for version in rows if version in contradicted]
-    parent = losses("parent" if views.has_parent else "base", changed)
-    best = {**best, **{v: loss for v, of in parent.items() if (loss := of.mean()) is not None}}
-    best_taught = {
-        **best_taught,
-        **{
-            v: said
-            for v, of in parent.items()
-            if v in places and (said := taught.share(of, places[v].mask(_indices(rows[v]), of))) is not None
-        },
-    }
-    scores, base_scores = ({v: of.mean() for v, of in view.items()} for view in (candidate, base))
-    shares = retention.shares(scores, base_scores, best)
-    content = {
-        version: taught.kept(
-            places[version],
-            _indices(examples),
-            candidate=candidate[version],
-            base=base[version],
-            best=best_taught.get(version),
-            min_conversations=min_conversations,
-        )
-        for version, examples in rows.items()
-        if version in places
-    }
-    gone = [version for version in earlier if version not in rows and superseded.get(version)]
-    judged = shares.keys() | {version for version, kept in content.items() if kept.retained is not None}
-    return Kept(
-        scores=scores,
-        base_scores=base_scores,
-        best={version: best[version] for version in rows if version in best},
-        retained=shares,
-        drift={version: drift.on_answers(views, examples, batch_size=size) for version, examples in rows.items()},
-        content=content,
-        nothing_learned=[version for version in earlier if version not in judged and version not in gone],
-        superseded=gone,
-        missing=missing,
-        slices={
-            version: slices.of_earlier(
-                known.earlier[version],
-                _indices(examples),
-                places[version],
-                candidate=candidate[version],
-                base=base[version],
-                best=known.best.get(version, {}),
-                least=min_conversations,
-            )
-            for version, examples in rows.items()
-            if version in places and version in known.earlier
-        },
-    )
-
-
 def answers(views: Views, prompts: Sequence[Sequence[int]], settings: sections.Evaluation) -> tuple[Drift, Lengths]:
     """Drift on the parent's greedy answers to the rendered `prompts`, and the lengths of both models' answers.
 
@@ -192,19 +107,6 @@ def _indices(examples: datasets.Dataset) -> list[int]:
 
 def _liked(examples: datasets.Dataset) -> npt.NDArray[np.bool_]:
     return np.asarray(examples["rating"] if len(examples) else [], dtype=np.int64) > 0
-
-
-def _to_judge(
-    examples: datasets.Dataset, places: Places | None, superseded: Collection[int], limit: int
-) -> datasets.Dataset:
-    """The liked rows that judge an earlier window: those chosen at its publication, or a sample in older versions."""
-    chosen = places.judging if places else None
-    wanted = [
-        place
-        for place, (row, liked) in enumerate(zip(_indices(examples), _liked(examples), strict=True))
-        if liked and row not in superseded and (chosen is None or row in chosen)
-    ]
-    return sampling.sample(examples.select(wanted), limit)
 
 
 def _judging(

@@ -19,7 +19,7 @@ def rows(ancestors: Iterable[AdapterVersion]) -> dict[str, set[int]]:
 
 
 def comparable(ancestors: Iterable[AdapterVersion]) -> Iterator[tuple[AdapterVersion, frozenset[str]]]:
-    """Each of the `ancestors`, youngest first, with the windows on which its figures are on rows superseded since."""
+    """Each of the `ancestors`, youngest first, with the windows of which rows were superseded after it."""
     since: frozenset[str] = frozenset()
     for version in ancestors:
         yield version, since

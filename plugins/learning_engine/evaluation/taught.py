@@ -122,13 +122,14 @@ def kept(
 
 
 def best(ancestors: Iterable[AdapterVersion]) -> dict[str, float]:
-    """The best share that any of the `ancestors` reached of what each window taught, by version."""
+    """The best share that any of the `ancestors` reached of what each window taught, on the rows that judge it."""
     found: dict[str, float] = {}
     for version, changed in superseded.comparable(ancestors):
         report = version.report
-        own = report.sample.taught if report.sample else report.taught.candidate
-        reached = {**{window: kept.candidate for window, kept in report.kept.items()}, version.version: own}
-        for window, figure in reached.items():
-            if figure is not None and window not in changed:
-                found[window] = max(figure, found.get(window, figure))
+        if report.sample is None:
+            continue
+        said = [(window, share) for window, kept in report.kept.items() for share in (kept.candidate, kept.best)]
+        for window, share in [*said, (version.version, report.sample.taught)]:
+            if share is not None and window not in changed:
+                found[window] = max(share, found.get(window, share))
     return found

@@ -8,7 +8,8 @@ from learning_engine.records.base import Record
 
 @dataclass(frozen=True)
 class Rule(Record):
-    """One rule of the gate. `figure` is None if it could not be measured; `why` then gives the reason."""
+    """One rule of the gate. `figure` is None if it could not be measured; `why` then gives the reason. `vouched`: the
+    bound is the figure of a parent that a person accepted beyond the configured one."""
 
     name: str
     figure: float | None
@@ -16,6 +17,7 @@ class Rule(Record):
     bound: float
     passed: bool
     why: str
+    vouched: bool = False
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def _training(version: AdapterVersion) -> str:
             ("EWC loss at the last step", f"{number(training.ewc_loss)} (λ = {version.ewc_lambda:g})"),
             ("Fisher information of", information),
             ("Steps", f"{training.steps:,} over {training.examples:,} examples"),
-            *(replayed if training.replayed else []),
+            *replayed,
             ("Dropped rows", dropped or "none"),
             ("Time", f"{training.seconds:,.1f} s, {training.tokens_per_second:,.0f} tokens/s"),
             ("Device", f"{cell(training.device)}, {cell(training.precision)}"),

@@ -92,7 +92,9 @@ def _of_conversations(count: int | None) -> str:
 
 def matrix(version: AdapterVersion) -> str:
     """R, with one row per version and one column per window; empty for a first version."""
-    report, own = version.report, {} if version.report.loss is None else {version.version: version.report.loss}
+    report = version.report
+    loss = report.sample.loss if report.sample else report.loss
+    own = {} if loss is None else {version.version: loss}
     if not report.matrix:
         return ""
     rows = {**report.matrix, version.version: {**report.scores, **own}}

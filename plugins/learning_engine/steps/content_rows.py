@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from learning_engine.evaluation.content import Row
     from learning_engine.evaluation.taught import Places
 
-
 # Bounds the time of the search, which grows with both files.
 COMPARED = 20_000
 
 
-def training(snapshot: Path, tokenizer: Any, settings: sections.Dataset) -> "list[Row]":
-    """The rows of `snapshot` that are trained on, at most COMPARED, drawn alike each time."""
+def of_snapshot(
+    snapshot: Path, tokenizer: Any, settings: sections.Dataset, *, heldout: bool | None = None
+) -> "list[Row]":
+    """The rows of `snapshot`, at most COMPARED, drawn alike each time; `heldout` as in `feedback.dataset.encode`."""
     from learning_engine.evaluation import content, sampling
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
 
-    rows = sampling.sample(encode(snapshot, tokenizer, settings, heldout=False).examples, COMPARED)
+    rows = sampling.sample(encode(snapshot, tokenizer, settings, heldout=heldout).examples, COMPARED)
     return content.rows_of(tokenizer, rows, heldout_rows.questions(snapshot))
 
 
@@ -56,15 +57,15 @@ def of_earlier(files: Mapping[str, Path]) -> "dict[str, Places]":
 
 
 def contradicted(
-    trained: "Sequence[Row]",
+    rated: "Sequence[Row]",
     files: Mapping[str, Path],
     earlier: "Mapping[str, Examples]",
     places: "Mapping[str, Places]",
     superseded: Mapping[str, Collection[int]],
     tokenizer: Any,
 ) -> dict[str, list[int]]:
-    """The rows that judge earlier windows and that the rows `trained` on contradict, by version, without those that
-    were `superseded` before. `files` are the held-out sets, `earlier` their encoded rows."""
+    """The rows that judge earlier windows and that the rows `rated` in this one contradict, by version, without those
+    that were `superseded` before. `files` are the held-out sets, `earlier` their encoded rows."""
     from learning_engine.evaluation import content
     from learning_engine.feedback import heldout as heldout_rows
 
@@ -75,7 +76,7 @@ def contradicted(
         held = earlier[version].filter(lambda row, judging=judging: row in judging, input_columns="row")
         rows = content.rows_of(tokenizer, held, heldout_rows.questions(files[version]))
         numbers = list(held["row"]) if len(held) else []
-        against = content.contradicted(tokenizer, trained, rows, [known.places[row] for row in numbers])
+        against = content.contradicted(tokenizer, rated, rows, [known.places[row] for row in numbers])
         if any(against):
             found[version] = [row for row, contradicted in zip(numbers, against, strict=True) if contradicted]
     return found

@@ -31,6 +31,7 @@ def evaluate(resources: Resources, dataset: Dataset, candidate: Candidate) -> Re
 
 def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: Path) -> Report:
     from learning_engine.evaluation import evaluate, integrity, matrix, prompts, slices, superseded, taught, views
+    from learning_engine.evaluation.earlier import Earlier
     from learning_engine.feedback import heldout as heldout_rows
     from learning_engine.feedback.dataset import encode
     from learning_engine.learning import memory
@@ -61,7 +62,9 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
     held = encoded(heldout)
     earlier, missing = _earlier_heldout(resources, judged, work)
     encoded_earlier = {version: encoded(file) for version, file in earlier.items()}
-    trained = content_rows.training(path, view.tokenizer, settings.dataset)
+    trained = content_rows.of_snapshot(path, view.tokenizer, settings.dataset, heldout=False)
+    rated = content_rows.of_snapshot(path, view.tokenizer, settings.dataset)
+    parent = ancestors[0].report if ancestors else None
     of_earlier, gone = content_rows.of_earlier(earlier), superseded.rows(judged)
     measured = partial(
         evaluate.evaluate,
@@ -69,15 +72,19 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
         heldout=held,
         content=content_rows.of_window(trained, heldout, held, view.tokenizer, max_rows=settings.evaluation.max_rows),
         users=dataset.users,
-        earlier=encoded_earlier,
+        earlier=Earlier(
+            rows=encoded_earlier,
+            places=of_earlier,
+            best=matrix.best_of(judged),
+            best_taught=taught.best(judged),
+            superseded=gone,
+            retained=parent.shares_retained() if parent else {},
+            missing=missing,
+        ),
+        contradicted=content_rows.contradicted(rated, earlier, encoded_earlier, of_earlier, gone, view.tokenizer),
         anchor=_anchor(resources, view.tokenizer, work / "anchor.parquet") if anchored else None,
-        taught=of_earlier,
-        superseded=gone,
-        contradicted=content_rows.contradicted(trained, earlier, encoded_earlier, of_earlier, gone, view.tokenizer),
-        parent=ancestors[0].report if ancestors else None,
-        missing=missing,
         history=matrix.rows_of(judged),
-        best_taught=taught.best(judged),
+        parent=parent,
         prompts=prompts.renderable(
             view.tokenizer, prompts.read(settings.evaluation.prompts, limit=settings.evaluation.max_prompts)
         ),

@@ -20,7 +20,7 @@ Reading = Number | Mapping[str, Number] | Mapping[tuple[str, str], Number]
 
 RULES = frozenset({
     "heldout", "users", "integrity", "finite", "learned", "taught", "margin", "disliked", "retained", "drift",
-    "drift_base", "base", "length", "servable",
+    "drift_base", "base", "length", "ends", "servable",
 })  # fmt: skip
 
 
