@@ -81,7 +81,7 @@ def test_what_is_retained_is_measured_against_the_best_on_the_same_value(views: 
     known = Known(window={"language": LANGUAGES}, earlier={"v1.0": values}, best={"v1.0": {GERMAN: Best(0.1, None)}})
     gate = GATE.model_copy(update={"min_heldout": 2, "min_retained": 1.0})
     german = encode(views.tokenizer, FIRST).select([0, 1])
-    report = sliced(views, known, taught={"v1.0": Places(NAMES[:4])}, gate=gate)
+    report = sliced(views, known, places={"v1.0": Places(NAMES[:4])}, gate=gate)
     now, before = (row_losses(views, view, german, batch_size=16).mean() for view in ("candidate", "base"))
     part = by_key(report)[GERMAN]
     assert part.scores == {"v1.0": pytest.approx(now, rel=1e-5)}
