@@ -93,7 +93,11 @@ def targets(table: Sequence[dict[str, Any]]) -> list[report.Target]:
 
 def main(options: argparse.Namespace) -> None:
     weeks, seeds = (8, [options.seed]) if options.tiny else (WEEKS, [options.seed + n for n in range(SEEDS)])
-    methods = [replace(method, steps=method.steps // 10) for method in METHODS] if options.tiny else METHODS
+    methods = (
+        [replace(method, steps=method.steps // 20, grid=method.grid[:1], rates=method.rates[:1]) for method in METHODS]
+        if options.tiny
+        else METHODS
+    )
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory, ProcessPoolExecutor(2, context, use_one_thread) as pool:
         folder = Path(directory)
