@@ -4,86 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from learning_engine.config import sections
-from learning_engine.evaluation.figures import Drift, Figures, Kept, Learned, Lengths
+from learning_engine.evaluation.figures import Figures
 from learning_engine.evaluation.gate import accepted, judge
-from learning_engine.records.report import Content, Manners, Rule
-from learning_engine.records.report import Kept as KeptContent
-from tests.cli import samples
-
-NAN, INFINITE = float("nan"), float("inf")
-GATE = sections.Gate(
-    epsilon=0.05,
-    min_retained=0.2,
-    max_kl_parent=2.0,
-    max_kl_base=3.0,
-    max_margin_loss=0.5,
-    min_length_ratio=0.5,
-    max_length_ratio=2.0,
-    min_heldout=8,
-    min_users=3,
+from tests.evaluation.good import (
+    GATE,
+    GOOD,
+    INFINITE,
+    NAN,
+    WINDOW,
+    content,
+    drift,
+    kept,
+    learned,
+    lengths,
+    manners,
+    rule,
 )
-LEARNED = Learned(
-    rows=20,
-    conversations=12,
-    loss=1.0,
-    loss_parent=1.5,
-    loss_base=2.0,
-    gain_lower_bound=0.3,
-    margin=1.0,
-    margin_parent=0.5,
-    margin_growth=0.8,
-    disliked_rise=0.2,
-    taught=Content(places=40, conversations=10, candidate=0.8, parent=0.0, base=0.1),
-    refused=Content(places=20, conversations=9, candidate=0.1, parent=0.1, base=0.0),
-    ends=Content(places=20, conversations=12, candidate=0.9, parent=0.8, base=0.6),
-)
-KEPT = Kept(
-    scores={"v1.0": 1.4, "v1.1": 1.2},
-    base_scores={"v1.0": 2.0, "v1.1": 2.0},
-    best={"v1.0": 1.0, "v1.1": 1.0},
-    retained={"v1.0": 0.6, "v1.1": 0.8},
-    drift={"v1.0": 0.1, "v1.1": 0.2},
-)
-WINDOW = KeptContent(conversations=8, candidate=0.7, base=0.1, best=0.8, retained=0.86)
-GOOD = Figures(
-    learned=LEARNED,
-    kept=KEPT,
-    drift=Drift(parent=0.5, base=1.0),
-    lengths=Lengths(candidate=11.0, parent=10.0),
-    has_parent=True,
-    broken_weights=0,
-    users=5,
-    manners=Manners(conversations=20, left=0.95, loss=0.7, loss_base=0.65, kl=0.05),
-)
-
-
-def learned(**changes: float | None) -> Figures:
-    return replace(GOOD, learned=replace(LEARNED, **changes))
-
-
-def kept(**changes: object) -> Figures:
-    return replace(GOOD, kept=replace(KEPT, **changes))
-
-
-def content(name: str, **changes: object) -> Figures:
-    return replace(GOOD, learned=replace(LEARNED, **{name: replace(getattr(LEARNED, name), **changes)}))
-
-
-def drift(parent: float | None = 0.5, base: float | None = 1.0) -> Figures:
-    return replace(GOOD, drift=Drift(parent, base))
-
-
-def lengths(candidate: float | None, parent: float | None = 10.0) -> Figures:
-    return replace(GOOD, lengths=Lengths(candidate, parent))
-
-
-def manners(**changes: float | None) -> Figures:
-    return replace(GOOD, manners=replace(GOOD.manners, **changes))
-
-
-def rule(figures: Figures, name: str, gate: sections.Gate = GATE) -> Rule:
-    return next(found for found in judge(figures, gate) if found.name == name)
 
 
 def test_a_good_candidate_passes_every_rule() -> None:
@@ -192,55 +128,6 @@ def test_a_figure_at_its_bound_passes(name: str, figures: Figures) -> None:
     assert accepted(judge(figures, GATE))
 
 
-def test_the_content_of_a_window_decides_where_it_is_known_and_says_so() -> None:
-    found = rule(
-        kept(retained={"v1.0": 0.83, "v1.1": 0.9}, content={"v1.0": replace(WINDOW, retained=0.3)}), "retained"
-    )
-    assert found.figure == 0.3
-    assert "what was learned from the window of v1.0, 30% is retained" in found.why
-    assert "the candidate says 70%; the best version said 80%, the base model says 10%" in found.why
-
-
-def of_parent(retained: dict[str, float], manners: Manners) -> Figures:
-    """A candidate whose parent a person accepted with these figures."""
-    (version, _) = samples.VERSIONS
-    rules = [Rule(name, 0.0, ">=", 0.2, passed=False, why="") for name in ("retained", "base")]
-    return replace(GOOD, parent=replace(version.report, retained=retained, kept={}, manners=manners, rules=rules))
-
-
-def test_a_parent_that_a_person_accepted_does_not_stop_every_later_version() -> None:
-    far = replace(GOOD.manners, loss=0.95, kl=1.5)
-    before = of_parent({"v1.0": 0.1}, far)
-    alike = replace(before, kept=replace(KEPT, retained={"v1.0": 0.1, "v1.1": 0.3}), manners=far)
-    assert accepted(judge(alike, GATE))
-    assert rule(alike, "retained").bound == 0.1
-    assert "10% is needed, as of the parent, which a person accepted." in rule(alike, "retained").why
-    assert "1.5 is allowed, as of the parent, which a person accepted." in rule(alike, "base").why
-    worse = replace(alike, kept=replace(KEPT, retained={"v1.0": 0.09, "v1.1": 0.3}), manners=replace(far, loss=0.96))
-    assert [found.name for found in judge(worse, GATE) if not found.passed] == ["retained", "base"]
-    assert [rule(alike, name).vouched for name in ("retained", "base", "learned")] == [True, True, False]
-    elsewhere = replace(alike, manners=replace(far, loss=1.0, loss_base=0.7))
-    assert [found.name for found in judge(elsewhere, GATE) if not found.passed] == ["base"], "on other conversations"
-
-
-@pytest.mark.parametrize(
-    ("passed", "vouched", "lenient"), [(False, False, True), (True, True, True), (True, False, False)]
-)
-def test_only_a_person_lowers_a_bound(passed: bool, vouched: bool, lenient: bool) -> None:
-    """A bound that was raised since is meant for all versions."""
-    before = of_parent({"v1.0": 0.1, "v1.1": 0.3}, GOOD.manners)
-    rules = [replace(one, passed=passed, vouched=vouched) for one in before.parent.rules]
-    figures = replace(before, parent=replace(before.parent, rules=rules))
-    found = rule(replace(figures, kept=replace(KEPT, retained={"v1.0": 0.1, "v1.1": 0.3})), "retained")
-    assert (found.passed, found.vouched) == (lenient, lenient)
-
-
-def test_a_window_above_its_bound_does_not_hide_one_below() -> None:
-    before = of_parent({"v1.0": 0.05}, GOOD.manners)
-    found = rule(replace(before, kept=replace(KEPT, retained={"v1.0": 0.06, "v1.1": 0.15})), "retained")
-    assert (found.passed, found.figure, found.bound) == (False, 0.15, 0.2)
-
-
 def test_rules_of_content_are_judged_only_if_configured() -> None:
     off = GATE.model_copy(update={"min_taught": None, "max_disliked_rise": None})
     assert {"taught", "disliked"}.isdisjoint(found.name for found in judge(GOOD, off))
@@ -255,32 +142,6 @@ def test_drift_from_the_base_is_bounded_only_if_configured() -> None:
     far = drift(base=99.0)
     assert accepted(judge(far, GATE.model_copy(update={"max_kl_base": None})))
     assert not accepted(judge(far, GATE))
-
-
-def test_the_first_version_has_no_earlier_window_and_says_so() -> None:
-    found = rule(replace(GOOD, kept=Kept(), has_parent=False), "retained")
-    assert found.passed
-    assert found.figure is None
-    assert found.why == "There is no earlier window yet."
-    assert "against the base model" in rule(replace(GOOD, has_parent=False), "learned").why
-
-
-def test_a_window_that_cannot_be_judged_is_named() -> None:
-    some = rule(kept(missing=["v0.9"], nothing_learned=["v1.2"]), "retained")
-    assert some.passed
-    assert "v0.9 is gone" in some.why
-    assert "No version learned anything on the window of v1.2" in some.why
-    assert "contradicts all of v1.3" in rule(kept(superseded=["v1.3"]), "retained").why
-    none = rule(replace(GOOD, kept=Kept(missing=["v1.0", "v1.1"])), "retained")
-    assert none.passed
-    assert none.figure is None
-    assert "v1.0, v1.1 is gone" in none.why
-
-
-def test_the_worst_window_decides_and_is_named() -> None:
-    found = rule(kept(retained={"v1.0": 0.7, "v1.1": 0.3, "v1.2": 0.5}), "retained")
-    assert (found.figure, found.comparison, found.bound) == (0.3, ">=", 0.2)
-    assert "window of v1.1, 30% is retained, the least of 3 earlier windows; at least 20%" in found.why
 
 
 def test_a_margin_without_liked_or_disliked_answers_is_not_judged_and_says_so() -> None:

@@ -13,7 +13,7 @@ et al., Riemannian Walk, 2018.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from learning_engine.evaluation import superseded
 from learning_engine.records.contracts import AdapterVersion
@@ -38,17 +38,15 @@ def rows_of(ancestors: Iterable[AdapterVersion]) -> dict[str, dict[str, float]]:
 
 def best_of(ancestors: Iterable[AdapterVersion]) -> dict[str, float]:
     """The lowest loss that any of the `ancestors` reached on the rows that judge each window."""
-    found: dict[str, float] = {}
-    for version, changed in superseded.comparable(ancestors):
-        report = version.report
-        if report.sample is None:
-            continue
-        own = {} if report.sample.loss is None else {version.version: report.sample.loss}
-        for row in (report.scores, report.best, own):
-            for window, loss in row.items():
-                if window not in changed:
-                    found[window] = min(loss, found.get(window, loss))
-    return found
+    return superseded.best(ancestors, _reached, min)
+
+
+def _reached(version: AdapterVersion) -> Iterator[tuple[str, float | None]]:
+    report = version.report
+    yield from report.scores.items()
+    yield from report.best.items()
+    if report.sample:
+        yield version.version, report.sample.loss
 
 
 def best(rows: Rows) -> dict[str, float]:

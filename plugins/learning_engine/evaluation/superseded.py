@@ -4,7 +4,7 @@ A version's figures on a window count only the rows that were not superseded the
 compared with them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from learning_engine.records.contracts import AdapterVersion
 
@@ -24,3 +24,22 @@ def comparable(ancestors: Iterable[AdapterVersion]) -> Iterator[tuple[AdapterVer
     for version in ancestors:
         yield version, since
         since |= version.report.superseded.keys()
+
+
+def best(
+    ancestors: Iterable[AdapterVersion],
+    reached: Callable[[AdapterVersion], Iterable[tuple[str, float | None]]],
+    better: Callable[[float, float], float],
+) -> dict[str, float]:
+    """By window, the best figure that any of the `ancestors` `reached` on the rows that still judge it.
+
+    Versions that did not choose these rows were judged on others; their figures are left out.
+    """
+    found: dict[str, float] = {}
+    for version, changed in comparable(ancestors):
+        if version.report.sample is None:
+            continue
+        for window, figure in reached(version):
+            if figure is not None and window not in changed:
+                found[window] = better(figure, found.get(window, figure))
+    return found

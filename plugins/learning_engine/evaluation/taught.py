@@ -7,7 +7,7 @@ model can spell and not those that it knows.
 Retained content of an earlier window: (share − base's share) / (best share of any version − base's share).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -123,13 +123,13 @@ def kept(
 
 def best(ancestors: Iterable[AdapterVersion]) -> dict[str, float]:
     """The best share that any of the `ancestors` reached of what each window taught, on the rows that judge it."""
-    found: dict[str, float] = {}
-    for version, changed in superseded.comparable(ancestors):
-        report = version.report
-        if report.sample is None:
-            continue
-        said = [(window, share) for window, kept in report.kept.items() for share in (kept.candidate, kept.best)]
-        for window, share in [*said, (version.version, report.sample.taught)]:
-            if share is not None and window not in changed:
-                found[window] = max(share, found.get(window, share))
-    return found
+    return superseded.best(ancestors, _reached, max)
+
+
+def _reached(version: AdapterVersion) -> Iterator[tuple[str, float | None]]:
+    report = version.report
+    for window, kept in report.kept.items():
+        yield window, kept.candidate
+        yield window, kept.best
+    if report.sample:
+        yield version.version, report.sample.taught

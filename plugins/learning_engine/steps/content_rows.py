@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 COMPARED = 20_000
 
 
-def of_snapshot(
-    snapshot: Path, tokenizer: Any, settings: sections.Dataset, *, heldout: bool | None = None
-) -> "list[Row]":
-    """The rows of `snapshot`, at most COMPARED, drawn alike each time; `heldout` as in `feedback.dataset.encode`."""
-    from learning_engine.evaluation import content, sampling
-    from learning_engine.feedback import heldout as heldout_rows
+def of_training(snapshot: Path, tokenizer: Any, settings: sections.Dataset) -> "list[Row]":
+    """The rows of `snapshot` that are not held out, at most COMPARED, drawn alike each time."""
+    from learning_engine.evaluation import sampling
     from learning_engine.feedback.dataset import encode
 
-    rows = sampling.sample(encode(snapshot, tokenizer, settings, heldout=heldout).examples, COMPARED)
-    return content.rows_of(tokenizer, rows, heldout_rows.questions(snapshot))
+    rows = sampling.sample(encode(snapshot, tokenizer, settings, heldout=False).examples, COMPARED)
+    return of_file(snapshot, rows, tokenizer)
+
+
+def of_file(file: Path, encoded: "Examples", tokenizer: Any) -> "list[Row]":
+    """The `encoded` rows of `file`."""
+    from learning_engine.evaluation import content
+    from learning_engine.feedback import heldout
+
+    return content.rows_of(tokenizer, encoded, heldout.questions(file))
 
 
 def of_window(trained: "Sequence[Row]", heldout: Path, held: "Examples", tokenizer: Any, *, max_rows: int) -> "Places":
@@ -39,7 +44,7 @@ def of_window(trained: "Sequence[Row]", heldout: Path, held: "Examples", tokeniz
     from learning_engine.feedback import heldout as heldout_rows
 
     held = sampling.sample(held, max_rows)
-    places = content.places(tokenizer, trained, content.rows_of(tokenizer, held, heldout_rows.questions(heldout)))
+    places = content.places(tokenizer, trained, of_file(heldout, held, tokenizer))
     return Places(heldout_rows.conversations(heldout), dict(zip(held["row"], places, strict=True)))
 
 
@@ -67,14 +72,13 @@ def contradicted(
     """The rows that judge earlier windows and that the rows `rated` in this one contradict, by version, without those
     that were `superseded` before. `files` are the held-out sets, `earlier` their encoded rows."""
     from learning_engine.evaluation import content
-    from learning_engine.feedback import heldout as heldout_rows
 
     found = {}
     for version, known in places.items():
         gone = superseded.get(version, ())
         judging = [row for row in (known.judging or ()) if row in known.places and row not in gone]
         held = earlier[version].filter(lambda row, judging=judging: row in judging, input_columns="row")
-        rows = content.rows_of(tokenizer, held, heldout_rows.questions(files[version]))
+        rows = of_file(files[version], held, tokenizer)
         numbers = list(held["row"]) if len(held) else []
         against = content.contradicted(tokenizer, rated, rows, [known.places[row] for row in numbers])
         if any(against):

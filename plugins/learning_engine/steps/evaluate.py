@@ -62,8 +62,8 @@ def _judge(resources: Resources, dataset: Dataset, candidate: Candidate, work: P
     held = encoded(heldout)
     earlier, missing = _earlier_heldout(resources, judged, work)
     encoded_earlier = {version: encoded(file) for version, file in earlier.items()}
-    trained = content_rows.of_snapshot(path, view.tokenizer, settings.dataset, heldout=False)
-    rated = content_rows.of_snapshot(path, view.tokenizer, settings.dataset)
+    trained = content_rows.of_training(path, view.tokenizer, settings.dataset)
+    rated = [*trained, *content_rows.of_file(heldout, held, view.tokenizer)]
     parent = ancestors[0].report if ancestors else None
     of_earlier, gone = content_rows.of_earlier(earlier), superseded.rows(judged)
     measured = partial(
