@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from demo import company
 from learning_engine.evaluation import content
 from tests import tiny
 
@@ -149,3 +150,21 @@ def test_letters_that_stand_for_bytes_have_no_case() -> None:
     same = content._Words(Bytes())
     assert same([0]) != same([1])
     assert same([2]) == same([3])
+
+
+def test_of_a_companys_facts_most_values_are_found_and_little_else(tokenizer: Any) -> None:
+    """120 facts, five likes each to train on and one held out."""
+    facts_of_weeks = [fact for number in range(company.WEEKS) for fact in company.week_facts(number)]
+    training, heldout = [], []
+    for fact in facts_of_weeks:
+        first, *others = fact.questions()
+        heldout.append(row(tokenizer, first, fact.answer))
+        training += [row(tokenizer, question, fact.answer) for question in others]
+    said = found(tokenizer, training, heldout)
+    values = [any(word in text for word in fact.value.split()) for fact, text in zip(facts_of_weeks, said, strict=True)]
+    assert (len(values), sum(values) >= 100) == (120, True)
+    bare = [
+        (text.replace(" ", ""), fact.value.replace(" ", "")) for fact, text in zip(facts_of_weeks, said, strict=True)
+    ]
+    form = [text for text, value in bare if text not in value]
+    assert len(form) <= 10, form
